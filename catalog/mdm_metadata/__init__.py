@@ -1,0 +1,1 @@
+"""A metadata server (AMGA): collections, typed attributes, queries; the metadata right."""

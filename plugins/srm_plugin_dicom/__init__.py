@@ -1,0 +1,1 @@
+"""The DICOM storage plugin: a PACS behind the storage plugin interface."""

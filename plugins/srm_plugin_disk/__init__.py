@@ -1,0 +1,1 @@
+"""The disk storage plugin: a POSIX directory behind the storage plugin interface."""

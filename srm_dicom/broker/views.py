@@ -1,0 +1,106 @@
+"""What the broker answers: frozen values that the SRM edge turns into its own types.
+
+A view never holds a row: what is in it was true in one transaction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from srm_dicom.errors import MdmError
+from srm_dicom.ids import SitePath, Surl, Token
+from srm_dicom.store.namespace import Entry
+
+
+class RequestKind(Enum):
+    """TRequestType of the operations that leave a request behind (SRM v2.2, 2.23)."""
+
+    GET = "PREPARE_TO_GET"
+    BRING_ONLINE = "BRING_ONLINE"
+
+
+class FileState(Enum):
+    """Where one file of a request is; `broker.states` has the transitions."""
+
+    QUEUED = "queued"
+    IN_PROGRESS = "in progress"
+    PINNED = "pinned"
+    RELEASED = "released"
+    EXPIRED = "expired"
+    FAILED = "failed"
+    ABORTED = "aborted"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A prepareToGet or bringOnline as asked; None where the caller left it to the site.
+
+    Attributes:
+        surls: the files, in the caller's order; an item that is no SURL stays the text that it was.
+        protocols: transfer protocols in the caller's order of preference.
+        total_s: desired total request time.
+        pin_s: desired pin lifetime.
+        description: the caller's own words (userRequestDescription); never logged.
+    """
+
+    kind: RequestKind
+    surls: tuple[str, ...]
+    protocols: tuple[str, ...] = ()
+    total_s: int | None = None
+    pin_s: int | None = None
+    description: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FileView:
+    """One file of a request.
+
+    Attributes:
+        surl: as the caller sent it.
+        failure: why it failed, from the error tree; None otherwise. Its class gives the SRM status.
+        explanation: what to tell the caller now (also while it waits), without identity.
+        turl: only while PINNED, only for GET.
+        wait_s: estimated wait while it is QUEUED or IN_PROGRESS.
+    """
+
+    surl: str
+    state: FileState
+    failure: MdmError | None = None
+    explanation: str | None = None
+    size_bytes: int | None = None
+    turl: str | None = None
+    pin_left_s: int | None = None
+    wait_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestView:
+    """A request; `files` are those asked for, in that order; `states` are of all its files.
+
+    `remaining_s` is the time left of the request; the request-level status is a function of `states`.
+    """
+
+    token: Token
+    kind: RequestKind
+    files: tuple[FileView, ...]
+    states: tuple[FileState, ...]
+    remaining_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What srmLs tells of one SURL: an entry, or why not, and the children that were asked for.
+
+    Attributes:
+        online: the bytes are in scratch now (fileLocality ONLINE_AND_NEARLINE, else NEARLINE).
+        more: there are children beyond `count`.
+    """
+
+    surl: Surl | str
+    path: SitePath | None
+    entry: Entry | None
+    failure: MdmError | None = None
+    online: bool = False
+    children: tuple[Listing, ...] = ()
+    more: bool = False

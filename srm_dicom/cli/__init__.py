@@ -1,0 +1,1 @@
+"""The commands: `srm-dicom` for administrators, `mdm` for users."""

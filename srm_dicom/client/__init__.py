@@ -1,0 +1,1 @@
+"""Every service of the house over its wire; what worker nodes import."""

@@ -1,0 +1,1 @@
+"""Pure cryptography: Crypt4GH, its deterministic sealing, Shamir shares, signed records."""

@@ -1,0 +1,1 @@
+"""The peewee base: opening, transactions, binding of models, migrations."""

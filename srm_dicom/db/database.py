@@ -1,0 +1,83 @@
+"""One database of one process: opened from a URL, with models bound to it.
+
+Models are declared unbound; `Database.bind` gives a subclass that belongs to this database, so that
+several databases live in one process and nothing is global. Foreign keys are therefore plain columns
+with a REFERENCES constraint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import peewee
+
+from srm_dicom.errors import ConfigError
+
+M = TypeVar("M", bound=peewee.Model)
+
+BUSY_TIMEOUT_S = 30
+"""How long a writer waits for another before the call fails."""
+
+_PRAGMAS = {"journal_mode": "wal", "synchronous": "full", "foreign_keys": 1}
+
+
+class Database:
+    """SQLite (WAL, one machine) or PostgreSQL, the same for everything above."""
+
+    def __init__(self, url: str) -> None:
+        """Open ``sqlite:///absolute/path.db``, ``sqlite://:memory:`` or ``postgresql://...``.
+
+        Raises:
+            ConfigError: the URL names no database that this program speaks.
+        """
+        self._peewee = _open(url)
+
+    def bind(self, model: type[M]) -> type[M]:
+        """Return `model` as a table of this database, created when it is missing."""
+        table = model._meta.table_name  # noqa: SLF001 - peewee's documented place for it
+        meta = type("Meta", (), {"database": self._peewee, "table_name": table})
+        bound: type[M] = type(model.__name__, (model,), {"Meta": meta, "__module__": model.__module__})
+        bound.create_table(safe=True)
+        return bound
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Run a block in one write transaction (``BEGIN IMMEDIATE`` on SQLite); nests as a savepoint."""
+        if self.is_sqlite and not self._peewee.in_transaction():
+            with self._peewee.atomic("IMMEDIATE"):
+                yield
+        else:
+            with self._peewee.atomic():
+                yield
+
+    def claiming(self, query: Any) -> Any:
+        """Let a SELECT inside a transaction skip rows that another worker is claiming."""
+        return query if self.is_sqlite else query.for_update("FOR UPDATE SKIP LOCKED")
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Tell which of the two dialects this is."""
+        return isinstance(self._peewee, peewee.SqliteDatabase)
+
+    def close(self) -> None:
+        """Close the calling thread's connection."""
+        if not self._peewee.is_closed():
+            self._peewee.close()
+
+
+def _open(url: str) -> peewee.Database:
+    parts = urlsplit(url)
+    if parts.scheme == "sqlite":
+        path = ":memory:" if parts.netloc == ":memory:" else parts.path
+        if path != ":memory:":
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+        return peewee.SqliteDatabase(path, pragmas=_PRAGMAS, timeout=BUSY_TIMEOUT_S)
+    if parts.scheme in ("postgresql", "postgres"):
+        return peewee.PostgresqlDatabase(url, prefer_psycopg3=True)
+    raise ConfigError(
+        f"no database speaks {parts.scheme or 'an empty URL'}", advice="Use sqlite:/// or postgresql://."
+    )

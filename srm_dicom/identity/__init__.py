@@ -1,0 +1,1 @@
+"""Who is calling: verified chains and tokens become a `Principal`."""

@@ -1,0 +1,135 @@
+"""Value types of the names that cross module borders: `SitePath`, `Surl`, `Lfn`, `Guid`, `Token`.
+
+Each is checked where it is made and is safe to use afterwards. Exported names use the characters
+``[A-Za-z0-9._-]`` only: no two clients encode any other character in the same way.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from dataclasses import dataclass
+from typing import NewType
+from urllib.parse import unquote, urlsplit
+
+from srm_dicom.errors import InvalidRequest
+
+Guid = NewType("Guid", str)
+"""Lower-case RFC 9562 text of a file's identity; a new release of the same object is another Guid."""
+
+Token = NewType("Token", str)
+"""An SRM request token: random, opaque, not a secret (every use of it is authorised again)."""
+
+SitePath = NewType("SitePath", str)
+"""An absolute, normalised path of the namespace: no ``.``, ``..``, ``//`` or trailing slash."""
+
+MAX_PATH_CHARS = 1024
+_COMPONENT = re.compile(r"[A-Za-z0-9._-]{1,255}\Z")
+
+
+def parse_path(text: str) -> SitePath:
+    """Normalise a path that a client sent, refusing one that escapes the root.
+
+    Raises:
+        InvalidRequest: too long, a character outside the exported set, or an escape.
+    """
+    if len(text) > MAX_PATH_CHARS:
+        raise InvalidRequest(f"a path has at most {MAX_PATH_CHARS} characters")
+    parts: list[str] = []
+    for part in text.split("/"):
+        if part in ("", "."):
+            continue
+        if part == "..":
+            if not parts:
+                raise InvalidRequest("the path leaves the root")
+            parts.pop()
+        elif _COMPONENT.match(part):
+            parts.append(part)
+        else:
+            raise InvalidRequest("a path component has characters outside [A-Za-z0-9._-]")
+    return SitePath("/" + "/".join(parts))
+
+
+def parent(path: SitePath) -> SitePath:
+    """Return the directory of a path; the root is its own parent."""
+    return SitePath(path.rpartition("/")[0] or "/")
+
+
+def name(path: SitePath) -> str:
+    """Return the last component; empty for the root."""
+    return path.rpartition("/")[2]
+
+
+def join(directory: SitePath, *components: str) -> SitePath:
+    """Append components, each checked."""
+    return parse_path("/".join((directory, *components)))
+
+
+@dataclass(frozen=True, slots=True)
+class Surl:
+    """A site URL as the caller wrote it, and the namespace path that it means.
+
+    Replies echo `text` to the letter: clients match files by it.
+    """
+
+    text: str
+    path: SitePath
+
+    @classmethod
+    def parse(cls, text: str) -> Surl:
+        """Read ``srm://host[:port]/path`` and the full form ``srm://host:port/endpoint?SFN=/path``.
+
+        Raises:
+            InvalidRequest: not a SURL, or its path is not acceptable.
+        """
+        try:
+            url = urlsplit(text.strip())
+        except ValueError as error:
+            raise InvalidRequest("not a SURL") from error
+        if url.scheme.lower() != "srm" or not url.netloc:
+            raise InvalidRequest("not a SURL: srm://host/path was expected")
+        path = url.path
+        for item in url.query.split("&"):
+            key, _, value = item.partition("=")
+            if key.upper() == "SFN":
+                path = value
+        return cls(text, parse_path(unquote(path)))
+
+
+@dataclass(frozen=True, slots=True)
+class Lfn:
+    """A logical file name: the path in the file catalogue, written ``lfn:/grid/...``."""
+
+    path: SitePath
+
+    @classmethod
+    def parse(cls, text: str) -> Lfn:
+        """Read ``lfn:/path`` or a bare absolute path.
+
+        Raises:
+            InvalidRequest: the path is not acceptable.
+        """
+        bare = text.removeprefix("lfn:")
+        if not bare.startswith("/"):
+            raise InvalidRequest("an LFN is an absolute path")
+        return cls(parse_path(bare))
+
+    def __str__(self) -> str:
+        return f"lfn:{self.path}"
+
+
+def parse_guid(text: str) -> Guid:
+    """Read a GUID, with or without ``guid:``.
+
+    Raises:
+        InvalidRequest: not the text of a UUID.
+    """
+    try:
+        return Guid(str(uuid.UUID(text.removeprefix("guid:"))))
+    except ValueError as error:
+        raise InvalidRequest("not a GUID") from error
+
+
+def new_token() -> Token:
+    """Draw a fresh request token."""
+    return Token(str(uuid.uuid4()))

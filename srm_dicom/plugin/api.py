@@ -1,0 +1,204 @@
+"""What a storage plugin is: the server owns names, rights, sizes and checksums; a plugin owns bytes.
+
+A plugin finds things (`discover`, `listen`), says what is cheap to fetch together (`plan`) and writes
+plain bytes into slots (`stage`). It never sees a file key, a catalogue or a scratch path: the slot
+seals. Only `discover`, `plan` and `stage` are mandatory; derive from `StoragePlugin` and the rest
+has defaults. A plugin may raise anything; `plugin.host` turns it into the error tree and bounds
+time and bytes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import click
+
+from srm_dicom.clock import Clock
+from srm_dicom.errors import NotSupported
+from srm_dicom.ids import Guid
+from srm_dicom.rights.project import Release
+
+
+@dataclass(frozen=True, slots=True)
+class PluginContext:
+    """What the host gives a plugin when it makes it.
+
+    Attributes:
+        name: the instance's name, as in ``plugins.d/<name>.toml``.
+        settings: the plugin's own table of that file; the plugin validates it.
+        secrets: a directory that only the inner zone can read; the plugin keeps its own keys there.
+        clock: where time comes from.
+        seals: whether what this plugin stages is sealed to a file key (the slot does it).
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    secrets: Path
+    clock: Clock
+    seals: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class FileRef:
+    """One file to stage; `plugin_ref` is the plugin's own, opaque to the server."""
+
+    guid: Guid
+    plugin_ref: bytes
+    release: Release
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Files that one visit to one source brings; `key` names the visit for people (no identity in it)."""
+
+    source: str
+    key: str
+    files: tuple[FileRef, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Discovered:
+    """Something that exists and could be registered for a release.
+
+    Attributes:
+        guid: derived by the plugin from the object and the release, stable over restarts.
+        path: path components below the site's directory of the release, characters ``[A-Za-z0-9._-]``.
+        group: files of one group (a DICOM series) share one key pair; stable, says nothing.
+        plugin_ref: everything the plugin needs to find the object again, sealed by the plugin.
+        attributes: de-identified, searchable.
+        nominative: identifying; goes to the metadata server's nominative group and nowhere else.
+    """
+
+    guid: Guid
+    path: tuple[str, ...]
+    group: str
+    plugin_ref: bytes
+    attributes: Mapping[str, str | int | float] = field(default_factory=dict)
+    nominative: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A place that bytes come from: a PACS, a disk.
+
+    Attributes:
+        name: the site's word for it.
+        max_visits: how many batches may be at it at once.
+        probe: raises an error of the tree when the source is not usable.
+    """
+
+    name: str
+    max_visits: int
+    probe: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of ``srm-dicom check``; `detail` tells what was seen, without identity."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+class Slot(Protocol):
+    """Where one file's plain bytes go. Exactly one of `commit` and `refuse` ends it."""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append bytes; raises `TooLarge` or `NoSpace` when a bound is reached."""
+        ...
+
+    def commit(self) -> None:
+        """Say that every byte is there; returns when the sealed file is complete in its slot."""
+        ...
+
+    def refuse(self, reason: str) -> None:
+        """Give the slot up; `reason` is a class of reasons, never a value."""
+        ...
+
+
+class Sink(Protocol):
+    """Where a batch goes: opens one slot a file, from any thread."""
+
+    def open(self, ref: FileRef) -> Slot:
+        """Open the slot of a file of this batch; a second one for the same file is refused."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A finished put: plain bytes to take over (the disk plugin; nothing else accepts yet)."""
+
+    path: tuple[str, ...]
+    source: Path
+    release: Release
+
+
+class StoragePlugin(ABC):
+    """Base of every plugin."""
+
+    def __init__(self, context: PluginContext) -> None:
+        self.context = context
+
+    @abstractmethod
+    def discover(self, selector: str, release: Release) -> Iterator[Discovered]:
+        """Yield what exists under a selector, which is the plugin's own language."""
+
+    @abstractmethod
+    def plan(self, files: Sequence[FileRef]) -> Sequence[Batch]:
+        """Group files so that each batch is one visit to one source; every file is in exactly one."""
+
+    @abstractmethod
+    def stage(self, batch: Batch, sink: Sink, deadline_s: float) -> None:
+        """Write each file of the batch into its slot; a file without a committed slot has failed.
+
+        Args:
+            batch: what to bring.
+            sink: where to.
+            deadline_s: seconds from now after which nobody waits any more.
+        """
+
+    def listen(
+        self, arrived: Callable[[Discovered], None], release: Release
+    ) -> AbstractContextManager[object]:
+        """Report what arrives by itself for as long as the context lives.
+
+        When `arrived` returns, the arrival is durable and may be acknowledged.
+        """
+        del arrived, release
+        return nullcontext()
+
+    def profile_version(self, profile: str) -> str:
+        """Return the current version of a de-identification profile, for a new release."""
+        del profile
+        return "v1"
+
+    def accept(self, upload: Upload) -> Discovered:
+        """Take over a finished upload."""
+        del upload
+        raise NotSupported(f"{self.context.name} does not accept uploads")
+
+    def remove(self, ref: FileRef) -> None:
+        """Remove the bytes of a file."""
+        del ref
+        raise NotSupported(f"{self.context.name} does not remove files")
+
+    def sources(self) -> Sequence[Source]:
+        """Return the places this plugin reads from."""
+        return ()
+
+    def checks(self) -> Iterator[Check]:
+        """Yield what an administrator must know before the doors open."""
+        yield from ()
+
+    def commands(self) -> click.Group | None:
+        """Return commands that appear under ``srm-dicom <plugin name>``."""
+        return None
+
+    def close(self) -> None:  # noqa: B027 - a plugin may hold nothing
+        """Give back what the plugin holds; called once."""

@@ -1,0 +1,1 @@
+"""How a file comes to be: the saga over names, keys and metadata, and its journal."""

@@ -1,0 +1,1 @@
+"""May they: one ACL grammar, one pure evaluator, projects, and the rights that operations declare."""

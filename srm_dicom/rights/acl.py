@@ -1,0 +1,120 @@
+r"""The ACL grammar of all three rights: POSIX.1e text with names instead of numbers.
+
+    user::rwx
+    user:"/DC=org/CN=Alice":r
+    group:"/biomed/radiology/Role=physician":rg
+    mask::r
+    other::-
+    default:group:"/biomed":r
+
+Entries are separated by commas or newlines. Permissions are letters; which of them mean something
+depends on the object: files know ``r w x``, keys Hydra's ``p d r w l x g s``, metadata ``r`` (search),
+``n`` (nominative attributes) and ``w``. There are no deny entries: what no entry grants is denied.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from srm_dicom.errors import InvalidRequest
+
+PERMISSIONS = "rwxpdlgsn"
+MAX_ENTRIES = 1000
+
+
+class Tag(Enum):
+    """Whom an entry speaks of."""
+
+    USER = "user"
+    GROUP = "group"
+    MASK = "mask"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line: `qualifier` is empty for the owner (user), the mask and everybody else (other)."""
+
+    tag: Tag
+    qualifier: str
+    permissions: frozenset[str]
+    default: bool = False
+
+    def __str__(self) -> str:
+        head = "default:" if self.default else ""
+        who = '"' + self.qualifier.replace("\\", "\\\\").replace('"', '\\"') + '"' if self.qualifier else ""
+        letters = "".join(letter for letter in PERMISSIONS if letter in self.permissions) or "-"
+        return f"{head}{self.tag.value}:{who}:{letters}"
+
+
+@dataclass(frozen=True, slots=True)
+class Acl:
+    """An ordered set of entries; `str()` gives the text that `parse` reads."""
+
+    entries: tuple[Entry, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Acl:
+        """Read ACL text.
+
+        Raises:
+            InvalidRequest: a line is not an entry, or there are too many.
+        """
+        entries = tuple(_parse_entry(line) for line in _lines(text))
+        if len(entries) > MAX_ENTRIES:
+            raise InvalidRequest(f"an ACL has at most {MAX_ENTRIES} entries")
+        return cls(entries)
+
+    def __str__(self) -> str:
+        return "\n".join(str(entry) for entry in self.entries)
+
+    def access(self) -> tuple[Entry, ...]:
+        """Return the entries that decide about the object itself."""
+        return tuple(entry for entry in self.entries if not entry.default)
+
+    def inherited(self, *, directory: bool) -> Acl:
+        """Return the ACL of a new child: the defaults, kept as defaults too below a directory."""
+        defaults = tuple(entry for entry in self.entries if entry.default)
+        own = tuple(replace(entry, default=False) for entry in defaults)
+        return Acl(own + defaults if directory else own)
+
+    def granting(self, tag: Tag, qualifier: str, permissions: Iterable[str]) -> Acl:
+        """Return this ACL with one entry set; no permissions removes the entry."""
+        letters = frozenset(permissions)
+        kept = tuple(
+            entry
+            for entry in self.entries
+            if (entry.tag, entry.qualifier, entry.default) != (tag, qualifier, False)
+        )
+        return Acl((*kept, Entry(tag, qualifier, letters)) if letters else kept)
+
+
+_ENTRY = re.compile(
+    r"""(?P<default>default:)?
+        (?P<tag>user|group|mask|other)
+        :(?P<who>"(?:[^"\\]|\\.)*"|[^":,]*)
+        :(?P<letters>[a-z-]*)\Z""",
+    re.VERBOSE,
+)
+_SEPARATOR = re.compile(r"""((?:[^",\n]|"(?:[^"\\]|\\.)*")+)""")
+
+
+def _lines(text: str) -> list[str]:
+    return [line.strip() for line in _SEPARATOR.findall(text) if line.strip()]
+
+
+def _parse_entry(line: str) -> Entry:
+    match = _ENTRY.match(line)
+    if match is None:
+        raise InvalidRequest('an ACL entry reads [default:]user|group|mask|other:"name":letters')
+    tag = Tag(match["tag"])
+    who = re.sub(r"\\(.)", r"\1", match["who"].strip('"'))
+    letters = frozenset(match["letters"].replace("-", ""))
+    if not letters <= frozenset(PERMISSIONS):
+        raise InvalidRequest(f"permissions are letters of {PERMISSIONS}")
+    if who and tag in (Tag.MASK, Tag.OTHER):
+        raise InvalidRequest(f"{tag.value} takes no name")
+    return Entry(tag, who, letters, default=match["default"] is not None)

@@ -1,0 +1,1 @@
+"""Bytes at rest: sealed spool, slots, the scratch area with its quota and sweep."""

@@ -1,0 +1,1 @@
+"""spyne made to speak rpc contracts that gSOAP clients read."""

@@ -1,0 +1,1 @@
+"""Rows: namespace, requests, pins, what is staged where."""

@@ -1,0 +1,231 @@
+"""The namespace: names, rights, sizes, checksums and key ids; the server owns these, not a plugin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any
+
+import peewee
+
+from srm_dicom.db.database import Database
+from srm_dicom.errors import AlreadyExists, NotADirectory, NotFound
+from srm_dicom.ids import Guid, SitePath, name, parent
+from srm_dicom.rights.acl import Acl
+from srm_dicom.rights.project import Release
+
+
+class Kind(Enum):
+    """A directory or a file; nothing else has a name here."""
+
+    DIRECTORY = "directory"
+    FILE = "file"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of a file's sealed bytes once they have existed (level *full*)."""
+
+    size_bytes: int
+    adler32: str
+    manifest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A name.
+
+    Attributes:
+        owner: DN of the owner; empty when the service owns it.
+        shown_at: the only time that may be shown outside (see `clock.coarse`).
+        facts: None while the file is registered at level *index*.
+        generation: grows when a re-stage gives other bytes than before.
+        key_id: the key pair on the key servers; empty for a file that is not sealed.
+        public_key: X25519, 32 bytes; empty for a file that is not sealed.
+        plugin: name of the plugin instance that has the bytes, `plugin_ref` its own words for them.
+    """
+
+    path: SitePath
+    kind: Kind
+    owner: str
+    acl: Acl
+    shown_at: datetime
+    guid: Guid | None = None
+    release: Release | None = None
+    facts: Facts | None = None
+    generation: int = 1
+    key_id: str = ""
+    public_key: bytes = b""
+    plugin: str = ""
+    plugin_ref: bytes = b""
+
+    @property
+    def is_directory(self) -> bool:
+        """Tell a directory from a file."""
+        return self.kind is Kind.DIRECTORY
+
+
+class EntryRow(peewee.Model):
+    """Table ``entry``; columns as in `Entry`, `parent` for listing in order of `path`."""
+
+    path = peewee.CharField(max_length=1024, unique=True)
+    parent = peewee.CharField(max_length=1024)
+    kind = peewee.CharField(max_length=9)
+    owner = peewee.TextField(default="")
+    acl = peewee.TextField(default="")
+    shown_at = peewee.BigIntegerField()
+    guid = peewee.CharField(max_length=36, null=True, unique=True)
+    project = peewee.TextField(default="")
+    profile = peewee.TextField(default="")
+    profile_version = peewee.TextField(default="")
+    size_bytes = peewee.BigIntegerField(null=True)
+    adler32 = peewee.CharField(max_length=8, null=True)
+    manifest = peewee.TextField(null=True)
+    generation = peewee.IntegerField(default=1)
+    key_id = peewee.TextField(default="")
+    public_key = peewee.BlobField(default=b"")
+    plugin = peewee.TextField(default="")
+    plugin_ref = peewee.BlobField(default=b"")
+
+    class Meta:
+        """Listing is by directory, in the order of names."""
+
+        table_name = "entry"
+        indexes = ((("parent", "path"), True),)
+
+
+class Namespace:
+    """The tree; every method is one statement or one transaction, and none checks a right."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._row = database.bind(EntryRow)
+
+    def find(self, path: SitePath) -> Entry | None:
+        """Return the entry of a path, if there is one."""
+        row = self._row.get_or_none(self._row.path == path)
+        return _entry(row) if row else None
+
+    def find_many(self, paths: Sequence[SitePath]) -> dict[SitePath, Entry]:
+        """Return the entries that exist among `paths`."""
+        found: dict[SitePath, Entry] = {}
+        for start in range(0, len(paths), 500):
+            chunk = list(paths[start : start + 500])
+            found.update(
+                (e.path, e) for e in map(_entry, self._row.select().where(self._row.path.in_(chunk)))
+            )
+        return found
+
+    def find_guid(self, guid: Guid) -> Entry | None:
+        """Return the file with a GUID, if there is one."""
+        row = self._row.get_or_none(self._row.guid == guid)
+        return _entry(row) if row else None
+
+    def children(self, directory: SitePath, *, offset: int = 0, count: int | None = None) -> list[Entry]:
+        """Return entries of a directory in the order of their names."""
+        query = self._row.select().where(self._row.parent == directory).order_by(self._row.path)
+        return [_entry(row) for row in query.offset(offset).limit(-1 if count is None else count)]
+
+    def make_directory(self, path: SitePath, acl: Acl, shown_at: datetime, owner: str = "") -> None:
+        """Make a directory, and those above it with the same ACL; one that exists stays as it is.
+
+        Raises:
+            NotADirectory: a component is a file.
+        """
+        with self._database.transaction():
+            existing = self.find(path)
+            if existing is not None:
+                if not existing.is_directory:
+                    raise NotADirectory(f"{path} is a file")
+                return
+            if path != "/":
+                self.make_directory(parent(path), acl, shown_at, owner)
+            self._insert(Entry(path, Kind.DIRECTORY, owner, acl, shown_at))
+
+    def add_file(self, entry: Entry) -> None:
+        """Add a file to a directory that exists.
+
+        Raises:
+            NotFound: the directory does not exist.
+            AlreadyExists: the path or the GUID is taken.
+        """
+        with self._database.transaction():
+            above = self.find(parent(entry.path))
+            if above is None:
+                raise NotFound("the directory does not exist")
+            if not above.is_directory:
+                raise NotADirectory(f"{above.path} is a file")
+            self._insert(entry)
+
+    def set_acl(self, path: SitePath, acl: Acl) -> None:
+        """Replace the ACL of a name."""
+        self._update(path, acl=str(acl))
+
+    def record_facts(self, guid: Guid, facts: Facts, generation: int) -> None:
+        """Make a file *full*, or give it the facts of a new generation."""
+        self._row.update(
+            size_bytes=facts.size_bytes,
+            adler32=facts.adler32,
+            manifest=facts.manifest,
+            generation=generation,
+        ).where(self._row.guid == guid).execute()
+
+    def remove(self, path: SitePath) -> None:
+        """Remove a name; the caller has seen to it that a directory is empty."""
+        self._row.delete().where(self._row.path == path).execute()
+
+    def _update(self, path: SitePath, **columns: Any) -> None:
+        if not self._row.update(**columns).where(self._row.path == path).execute():
+            raise NotFound("no such name")
+
+    def _insert(self, entry: Entry) -> None:
+        try:
+            self._row.create(**_columns(entry))
+        except peewee.IntegrityError as error:
+            raise AlreadyExists(f"{name(entry.path)} exists") from error
+
+
+def _entry(row: Any) -> Entry:
+    release = Release(row.project, row.profile, row.profile_version) if row.project else None
+    facts = Facts(row.size_bytes, row.adler32, row.manifest) if row.manifest is not None else None
+    return Entry(
+        path=SitePath(row.path),
+        kind=Kind(row.kind),
+        owner=row.owner,
+        acl=Acl.parse(row.acl),
+        shown_at=datetime.fromtimestamp(row.shown_at, UTC),
+        guid=Guid(row.guid) if row.guid else None,
+        release=release,
+        facts=facts,
+        generation=row.generation,
+        key_id=row.key_id,
+        public_key=bytes(row.public_key),
+        plugin=row.plugin,
+        plugin_ref=bytes(row.plugin_ref),
+    )
+
+
+def _columns(entry: Entry) -> dict[str, Any]:
+    release, facts = entry.release, entry.facts
+    return {
+        "path": entry.path,
+        "parent": parent(entry.path) if entry.path != "/" else "",
+        "kind": entry.kind.value,
+        "owner": entry.owner,
+        "acl": str(entry.acl),
+        "shown_at": int(entry.shown_at.timestamp()),
+        "guid": entry.guid,
+        "project": release.project if release else "",
+        "profile": release.profile if release else "",
+        "profile_version": release.version if release else "",
+        "size_bytes": facts.size_bytes if facts else None,
+        "adler32": facts.adler32 if facts else None,
+        "manifest": facts.manifest if facts else None,
+        "generation": entry.generation,
+        "key_id": entry.key_id,
+        "public_key": entry.public_key,
+        "plugin": entry.plugin,
+        "plugin_ref": entry.plugin_ref,
+    }

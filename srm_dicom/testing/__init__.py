@@ -1,0 +1,1 @@
+"""Shipped for tests of plugins and sites: PluginContract, a test PKI, PacsSimulator, FakeClock."""

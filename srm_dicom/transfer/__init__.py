@@ -1,0 +1,1 @@
+"""The doors that move bytes: GridFTP and HTTPS over one scratch directory."""
