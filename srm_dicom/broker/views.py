@@ -6,30 +6,13 @@ A view never holds a row: what is in it was true in one transaction.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 
 from srm_dicom.errors import MdmError
 from srm_dicom.ids import SitePath, Surl, Token
 from srm_dicom.store.namespace import Entry
+from srm_dicom.store.requests import FileState, RequestKind
 
-
-class RequestKind(Enum):
-    """TRequestType of the operations that leave a request behind (SRM v2.2, 2.23)."""
-
-    GET = "PREPARE_TO_GET"
-    BRING_ONLINE = "BRING_ONLINE"
-
-
-class FileState(Enum):
-    """Where one file of a request is; `broker.states` has the transitions."""
-
-    QUEUED = "queued"
-    IN_PROGRESS = "in progress"
-    PINNED = "pinned"
-    RELEASED = "released"
-    EXPIRED = "expired"
-    FAILED = "failed"
-    ABORTED = "aborted"
+__all__ = ["FileState", "FileView", "Listing", "RequestKind", "RequestView", "Wish"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,76 @@
+"""Everything that decides what may happen to a file of a request lives in this file.
+
+A file of a request is a small machine. The front makes it QUEUED; a stager claims it for a lease and
+either publishes it (PINNED), asks for another try, or fails it. Whoever asked may release or abort it
+at any moment; time may end it. States on the right of the table that never stand on the left are
+ends. The status of a request is not stored: it is a function of the states of its files.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from srm_dicom.broker.views import FileState
+from srm_dicom.errors import InternalError
+
+QUEUED, IN_PROGRESS, PINNED = FileState.QUEUED, FileState.IN_PROGRESS, FileState.PINNED
+RELEASED, EXPIRED = FileState.RELEASED, FileState.EXPIRED
+FAILED, ABORTED = FileState.FAILED, FileState.ABORTED
+
+
+class Event(Enum):
+    """What can happen to a file of a request."""
+
+    CLAIM = "a stager took it, for the length of a lease"
+    RETRY = "the source did not deliver yet; it will be asked again"
+    PUBLISH = "its bytes are durable in scratch"
+    LOSE = "its bytes are gone from scratch although it was pinned"
+    FAIL = "it cannot be had, or not in time"
+    RELEASE = "the caller needs it no longer"
+    ABORT = "the caller withdrew the request"
+    EXPIRE = "the pin's lifetime is over"
+
+
+TRANSITIONS: dict[FileState, dict[Event, FileState]] = {
+    QUEUED: {
+        Event.CLAIM: IN_PROGRESS,
+        Event.PUBLISH: PINNED,
+        Event.FAIL: FAILED,
+        Event.RELEASE: RELEASED,
+        Event.ABORT: ABORTED,
+    },
+    IN_PROGRESS: {
+        Event.CLAIM: IN_PROGRESS,
+        Event.RETRY: IN_PROGRESS,
+        Event.PUBLISH: PINNED,
+        Event.FAIL: FAILED,
+        Event.RELEASE: RELEASED,
+        Event.ABORT: ABORTED,
+    },
+    PINNED: {
+        Event.LOSE: QUEUED,
+        Event.RELEASE: RELEASED,
+        Event.ABORT: ABORTED,
+        Event.EXPIRE: EXPIRED,
+    },
+}
+
+ACTIVE = (QUEUED, IN_PROGRESS)
+"""States in which a file waits for a stager."""
+
+
+def after(state: FileState, event: Event) -> FileState:
+    """Return the state that follows.
+
+    Raises:
+        InternalError: the event cannot happen in this state.
+    """
+    try:
+        return TRANSITIONS[state][event]
+    except KeyError:
+        raise InternalError(f"{event.name} cannot happen to a file that is {state.value}") from None
+
+
+def before(event: Event) -> tuple[FileState, ...]:
+    """Return the states in which an event can happen."""
+    return tuple(state for state, follows in TRANSITIONS.items() if event in follows)

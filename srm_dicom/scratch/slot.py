@@ -1,0 +1,136 @@
+"""A slot: plain bytes in, one complete file in scratch out; the slot seals, its writer cannot.
+
+A file with a public key is sealed (`crypto.siv`); one without is stored as it is (the disk plugin's
+unsealed files). A slot ends once, by `commit` or `refuse`, and tells its owner how.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from srm_dicom.crypto.siv import CipherDigest, Sealer
+from srm_dicom.errors import InternalError, MdmError, ObjectRefused
+from srm_dicom.ids import Guid
+from srm_dicom.scratch.area import Incoming
+from srm_dicom.scratch.spool import SealedSpool
+
+
+@dataclass(frozen=True, slots=True)
+class SlotSettings:
+    """Bounds of one slot; `spool` is the inner zone's directory for large objects."""
+
+    spool: Path
+    spool_above_bytes: int = 16 * 1024 * 1024
+    max_bytes: int = 8 * 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """A complete file that is not durable yet: its bytes and what is known of them."""
+
+    guid: Guid
+    incoming: Incoming
+    size_bytes: int
+    adler32: str
+    sha256: str
+
+
+class FileSlot:
+    """The slot of one file; `done` is called exactly once, with a `Filled` or with the failure."""
+
+    def __init__(
+        self,
+        guid: Guid,
+        sealer: Sealer | None,
+        begin: Callable[[], Incoming],
+        settings: SlotSettings,
+        done: Callable[[Guid, Filled | MdmError], None],
+    ) -> None:
+        self._guid = guid
+        self._sealer = sealer
+        self._begin = begin
+        self._done = done
+        self._spool = SealedSpool(
+            settings.spool, memory_bytes=settings.spool_above_bytes, max_bytes=settings.max_bytes
+        )
+        self._open = True
+        self._lock = threading.Lock()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append plain bytes.
+
+        Raises:
+            TooLarge: the object is larger than a slot may be.
+            InternalError: the slot is ended.
+        """
+        if not self._open:
+            raise InternalError("a slot was written after its end")
+        if self._sealer is not None:
+            self._sealer.absorb(data)
+        self._spool.write(data)
+
+    def commit(self) -> None:
+        """Seal what was written; when this returns the file is complete in scratch.
+
+        Raises:
+            NoSpace: scratch is full; the slot has failed.
+        """
+        self._end()
+        try:
+            filled = self._fill()
+        except MdmError as error:
+            self._done(self._guid, error)
+            raise
+        finally:
+            self._spool.close()
+        self._done(self._guid, filled)
+
+    def refuse(self, reason: str) -> None:
+        """Give the slot up for a class of reasons."""
+        self.fail(ObjectRefused(reason))
+
+    def fail(self, error: MdmError) -> None:
+        """Give the slot up; does nothing when it has ended."""
+        with self._lock:
+            if not self._open:
+                return
+            self._open = False
+        self._spool.close()
+        self._done(self._guid, error)
+
+    def _end(self) -> None:
+        with self._lock:
+            if not self._open:
+                raise InternalError("a slot was ended twice")
+            self._open = False
+
+    def _fill(self) -> Filled:
+        incoming = self._begin()
+        try:
+            digest = self._emit(incoming)
+            incoming.finish()
+        except BaseException:
+            incoming.discard()
+            raise
+        return Filled(self._guid, incoming, digest.size_bytes, digest.adler32, digest.sha256)
+
+    def _emit(self, incoming: Incoming) -> CipherDigest:
+        digest = CipherDigest()
+
+        def put(data: bytes | memoryview) -> None:
+            digest.update(data)
+            incoming.write(data)
+
+        if self._sealer is None:
+            for chunk in self._spool.replay():
+                put(chunk)
+            return digest
+        sealed = self._sealer.seal()
+        put(sealed.header())
+        for chunk in self._spool.replay():
+            put(sealed.update(chunk))
+        put(sealed.finish())
+        return digest

@@ -1,0 +1,102 @@
+"""The sealed spool: an object waits here for its second pass without a clear byte touching a disk.
+
+Sealing is deterministic and therefore needs two passes over the object (`crypto.siv`). Up to
+`memory_bytes` wait in memory; what is larger goes to an unnamed file in scratch under a one-time key
+that lives in this process only, so that a power cut or a stolen disk leaves noise.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from srm_dicom.errors import TooLarge
+
+CHUNK_BYTES = 1024 * 1024
+_TAG_BYTES = 16
+
+
+class SealedSpool:
+    """Bytes of one object: written once, replayed once."""
+
+    def __init__(self, directory: Path, *, memory_bytes: int, max_bytes: int) -> None:
+        """Make an empty spool; nothing is opened in `directory` before `memory_bytes` are exceeded."""
+        self._directory = directory
+        self._memory_bytes = memory_bytes
+        self._max_bytes = max_bytes
+        self._pending = bytearray()
+        self._file: _SealedFile | None = None
+        self.size_bytes = 0
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append.
+
+        Raises:
+            TooLarge: the object has more than `max_bytes`.
+        """
+        self.size_bytes += len(data)
+        if self.size_bytes > self._max_bytes:
+            raise TooLarge(f"an object has at most {self._max_bytes} bytes")
+        self._pending += data
+        if self._file is None and len(self._pending) > self._memory_bytes:
+            self._file = _SealedFile(self._directory)
+        if self._file is not None:
+            self._flush(self._file)
+
+    def replay(self) -> Iterator[memoryview]:
+        """Yield everything that was written, in order."""
+        if self._file is not None:
+            yield from self._file.chunks()
+        yield memoryview(self._pending)
+
+    def close(self) -> None:
+        """Forget the object."""
+        self._pending = bytearray()
+        if self._file is not None:
+            self._file.close()
+
+    def _flush(self, file: _SealedFile) -> None:
+        whole = len(self._pending) // CHUNK_BYTES * CHUNK_BYTES
+        view = memoryview(self._pending)
+        for start in range(0, whole, CHUNK_BYTES):
+            file.append(view[start : start + CHUNK_BYTES])
+        view.release()
+        del self._pending[:whole]
+
+
+class _SealedFile:
+    """Chunks of `CHUNK_BYTES`, each under AES-256-GCM with its number as nonce; the key is used once."""
+
+    def __init__(self, directory: Path) -> None:
+        self._aead = AESGCM(secrets.token_bytes(32))
+        self._descriptor = os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        self._count = 0
+
+    def append(self, chunk: memoryview) -> None:
+        sealed = self._aead.encrypt(_nonce(self._count), chunk, None)
+        _write_all(self._descriptor, sealed)
+        self._count += 1
+
+    def chunks(self) -> Iterator[memoryview]:
+        length = CHUNK_BYTES + _TAG_BYTES
+        for number in range(self._count):
+            sealed = os.pread(self._descriptor, length, number * length)
+            yield memoryview(self._aead.decrypt(_nonce(number), sealed, None))
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+def _nonce(number: int) -> bytes:
+    return struct.pack(">4xQ", number)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]

@@ -1,0 +1,96 @@
+"""What is staged where: the database's word about the scratch areas; the sweep believes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import peewee
+
+from srm_dicom.db.database import Database
+from srm_dicom.ids import Guid
+
+_CHUNK = 500
+_TOUCH_EVERY = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A complete, durable file in the scratch area of a node."""
+
+    guid: Guid
+    node: str
+    generation: int
+    size_bytes: int
+
+
+class StagedRow(peewee.Model):
+    """Table ``staged``; `used_at` (milliseconds) is what eviction goes by."""
+
+    guid = peewee.CharField(max_length=36)
+    node = peewee.TextField()
+    generation = peewee.IntegerField()
+    size_bytes = peewee.BigIntegerField()
+    used_at = peewee.BigIntegerField(index=True)
+
+    class Meta:
+        """A node has one generation of a file."""
+
+        table_name = "staged"
+        primary_key = peewee.CompositeKey("guid", "node")
+
+
+class StagedFiles:
+    """The table; methods join the caller's transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._row = database.bind(StagedRow)
+
+    def find(self, guids: Sequence[Guid]) -> dict[Guid, Staged]:
+        """Return where files are; of several nodes, any one."""
+        found: dict[Guid, Staged] = {}
+        for start in range(0, len(guids), _CHUNK):
+            query = self._row.select().where(self._row.guid.in_(list(guids[start : start + _CHUNK])))
+            found.update((Guid(row.guid), _staged(row)) for row in query)
+        return found
+
+    def on_node(self, node: str) -> Iterator[Staged]:
+        """Yield what a node has, the least recently used first."""
+        query = self._row.select().where(self._row.node == node).order_by(self._row.used_at)
+        return map(_staged, query)
+
+    def add(self, staged: Staged, now: datetime) -> None:
+        """Say that a file is there; replaces what was said of an older generation."""
+        self._row.replace(
+            guid=staged.guid,
+            node=staged.node,
+            generation=staged.generation,
+            size_bytes=staged.size_bytes,
+            used_at=_ms(now),
+        ).execute()
+
+    def touch(self, guid: Guid, node: str, now: datetime) -> None:
+        """Note that a file was used; writes at most once a minute."""
+        stale = self._row.used_at < _ms(now - _TOUCH_EVERY)
+        mine = (self._row.guid == guid, self._row.node == node)
+        if self._row.select().where(*mine, stale).exists():
+            self._row.update(used_at=_ms(now)).where(*mine).execute()
+
+    def remove(self, guid: Guid, node: str) -> None:
+        """Say that a file is there no longer."""
+        self._row.delete().where(self._row.guid == guid, self._row.node == node).execute()
+
+    def used_bytes(self, node: str) -> int:
+        """Return the bytes of all files of a node."""
+        total = self._row.select(peewee.fn.SUM(self._row.size_bytes)).where(self._row.node == node).scalar()
+        return int(total or 0)
+
+
+def _staged(row: Any) -> Staged:
+    return Staged(Guid(row.guid), row.node, row.generation, row.size_bytes)
+
+
+def _ms(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)
