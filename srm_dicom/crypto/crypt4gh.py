@@ -1,0 +1,331 @@
+"""The container of every sealed file: GA4GH Crypt4GH version 1.
+
+A file is a header and segments. The header carries the session key, sealed once for each recipient's
+X25519 key; each segment is a nonce, up to 64 KiB of ChaCha20 ciphertext and its Poly1305 tag. So a
+range is read by reading whole segments (`Layout.window`), and a file is handed on to somebody else by
+writing a new header of 124 bytes (`Header.reencrypt`) over untouched segments.
+
+The container proves neither origin nor completeness: cut, reordered and forged files open (section 4
+of the specification has no check against it). `siv` and `manifest` add that proof.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+from srm_dicom.errors import IntegrityError, InvalidRequest, NotSupported
+
+MAGIC = b"crypt4gh"
+VERSION = 1
+KEY_BYTES = 32
+NONCE_BYTES = 12
+TAG_BYTES = 16
+SEGMENT_BYTES = 65_536
+SEALED_SEGMENT_BYTES = NONCE_BYTES + SEGMENT_BYTES + TAG_BYTES
+HEADER_BYTES = 124
+"""Size of a header for one recipient, the only kind that this site writes."""
+
+MAX_HEADER_BYTES = 64 * 1024
+PREFIX_BYTES = 16
+
+_X25519_CHACHA20_POLY1305 = 0
+_DATA_PARAMETERS = 0
+_PARAMETERS_BYTES = 8 + KEY_BYTES
+
+NonceOf = Callable[[int, bool], bytes]
+"""Gives the nonce of a segment from its index and whether it is the last one."""
+
+Buffer = bytes | bytearray | memoryview
+
+
+# --- header --------------------------------------------------------------------------------------
+
+
+def write_header(session_key: bytes, recipient: bytes, ephemeral_key: bytes, nonce: bytes) -> bytes:
+    """Return a header that gives the session key to one recipient.
+
+    Args:
+        session_key: 32 bytes.
+        recipient: the recipient's X25519 public key, 32 bytes.
+        ephemeral_key: the writer's X25519 private key, 32 bytes, used for this header only.
+        nonce: 12 bytes, used once with this pair of keys.
+    """
+    writer = X25519PrivateKey.from_private_bytes(ephemeral_key)
+    public = writer.public_key().public_bytes_raw()
+    shared = _shared_key(writer, recipient, recipient=recipient, writer=public)
+    parameters = _u32(_DATA_PARAMETERS) + _u32(0) + session_key
+    sealed = ChaCha20Poly1305(shared).encrypt(nonce, parameters, None)
+    packet = _u32(_X25519_CHACHA20_POLY1305) + public + nonce + sealed
+    return MAGIC + _u32(VERSION) + _u32(1) + _u32(len(packet) + 4) + packet
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A parsed header: its packets, each sealed to somebody, and how many bytes it takes."""
+
+    packets: tuple[bytes, ...]
+    size_bytes: int
+
+    @classmethod
+    def parse(cls, data: Buffer) -> Header:
+        """Read the header at the start of `data`, which may go on.
+
+        Raises:
+            InvalidRequest: not a Crypt4GH file, or cut inside the header.
+        """
+        data = bytes(data[:MAX_HEADER_BYTES])
+        if data[:8] != MAGIC or _from_u32(data, 8) != VERSION:
+            raise InvalidRequest("not a Crypt4GH version 1 file")
+        packets: list[bytes] = []
+        at = PREFIX_BYTES
+        for _ in range(_from_u32(data, 12)):
+            size = _from_u32(data, at)
+            packet = data[at + 4 : at + size]
+            if size < 4 or len(packet) != size - 4:
+                raise InvalidRequest("the Crypt4GH header is cut or longer than it may be")
+            packets.append(packet)
+            at += size
+        return cls(tuple(packets), at)
+
+    def open(self, private_key: bytes) -> bytes:
+        """Return the session key for the owner of an X25519 private key.
+
+        Raises:
+            InvalidRequest: no packet of this header is sealed to that key.
+            NotSupported: the header has packets of a kind that this program does not read.
+        """
+        reader = X25519PrivateKey.from_private_bytes(private_key)
+        opened = [plain for plain in (_open_packet(reader, packet) for packet in self.packets) if plain]
+        if not opened:
+            raise InvalidRequest("the secret key does not open this file")
+        if len(opened) > 1 or len(opened[0]) != _PARAMETERS_BYTES or opened[0][:8] != bytes(8):
+            raise NotSupported("the file has edit lists, several session keys or another cipher")
+        return opened[0][8:]
+
+    def reencrypt(self, private_key: bytes, recipient: bytes, ephemeral_key: bytes, nonce: bytes) -> bytes:
+        """Return a header for another recipient; the segments stay as they are.
+
+        Raises:
+            InvalidRequest: `private_key` does not open this header.
+        """
+        return write_header(self.open(private_key), recipient, ephemeral_key, nonce)
+
+
+def _open_packet(reader: X25519PrivateKey, packet: bytes) -> bytes | None:
+    if len(packet) < 4 or _from_u32(packet, 0) != _X25519_CHACHA20_POLY1305:
+        return None
+    writer, nonce, sealed = packet[4:36], packet[36:48], packet[48:]
+    try:
+        shared = _shared_key(reader, writer, recipient=reader.public_key().public_bytes_raw(), writer=writer)
+        return ChaCha20Poly1305(shared).decrypt(nonce, sealed, None)
+    except (InvalidTag, InvalidRequest, ValueError):
+        return None
+
+
+def _shared_key(own: X25519PrivateKey, peer: bytes, *, recipient: bytes, writer: bytes) -> bytes:
+    try:
+        secret = own.exchange(X25519PublicKey.from_public_bytes(peer))
+    except ValueError as error:
+        raise InvalidRequest("not an X25519 public key") from error
+    return hashlib.blake2b(secret + recipient + writer).digest()[:KEY_BYTES]
+
+
+def _u32(number: int) -> bytes:
+    return number.to_bytes(4, "little")
+
+
+def _from_u32(data: bytes, at: int) -> int:
+    return int.from_bytes(data[at : at + 4], "little")
+
+
+# --- segment arithmetic --------------------------------------------------------------------------
+
+
+def sealed_size(clear_bytes: int) -> int:
+    """Return the size of a file with one recipient, header included."""
+    segments = -(-clear_bytes // SEGMENT_BYTES)
+    return HEADER_BYTES + clear_bytes + segments * (NONCE_BYTES + TAG_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The sealed bytes that hold a clear range.
+
+    Attributes:
+        first: index of the first segment.
+        offset: where that segment begins in the file.
+        size_bytes: how many sealed bytes to read from there.
+        skip: clear bytes to drop from the front once decrypted.
+        take: clear bytes wanted after that.
+    """
+
+    first: int
+    offset: int
+    size_bytes: int
+    skip: int
+    take: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where things are in a file of `size_bytes` whose header takes `header_bytes`."""
+
+    size_bytes: int
+    header_bytes: int = HEADER_BYTES
+
+    def __post_init__(self) -> None:
+        rest = (self.size_bytes - self.header_bytes) % SEALED_SEGMENT_BYTES
+        if self.size_bytes < self.header_bytes or 0 < rest <= NONCE_BYTES + TAG_BYTES:
+            raise InvalidRequest("no Crypt4GH file has this size")
+
+    @property
+    def segments(self) -> int:
+        """How many segments there are."""
+        return -(-(self.size_bytes - self.header_bytes) // SEALED_SEGMENT_BYTES)
+
+    @property
+    def clear_bytes(self) -> int:
+        """Size of the clear content."""
+        return self.size_bytes - self.header_bytes - self.segments * (NONCE_BYTES + TAG_BYTES)
+
+    def window(self, start: int, length: int) -> Window:
+        """Return what to read for a clear range; a range over the end is shortened."""
+        start = min(start, self.clear_bytes)
+        take = max(0, min(length, self.clear_bytes - start))
+        first, skip = divmod(start, SEGMENT_BYTES)
+        count = -(-(skip + take) // SEGMENT_BYTES) if take else 0
+        offset = self.header_bytes + first * SEALED_SEGMENT_BYTES
+        size = min(count * SEALED_SEGMENT_BYTES, max(0, self.size_bytes - offset))
+        return Window(first, offset, size, skip, take)
+
+
+# --- segments ------------------------------------------------------------------------------------
+
+
+class SegmentWriter:
+    """Seals a clear stream whose size is known; holds at most one segment."""
+
+    def __init__(self, session_key: bytes, clear_bytes: int, nonces: NonceOf) -> None:
+        self._cipher = ChaCha20Poly1305(session_key)
+        self._nonces = nonces
+        self._clear_bytes = clear_bytes
+        self._last = -(-clear_bytes // SEGMENT_BYTES) - 1
+        self._index = 0
+        self._seen = 0
+        self._waiting = bytearray()
+
+    def update(self, clear: Buffer) -> bytes:
+        """Add clear bytes and return the sealed segments that they complete.
+
+        Raises:
+            IntegrityError: more bytes than were announced.
+        """
+        self._seen += len(clear)
+        if self._seen > self._clear_bytes:
+            raise IntegrityError("the stream is longer than it was when it was measured")
+        return b"".join(self._sealed(memoryview(clear)))
+
+    def finish(self) -> bytes:
+        """Return the last segment if it is a short one.
+
+        Raises:
+            IntegrityError: fewer bytes than were announced.
+        """
+        if self._seen != self._clear_bytes:
+            raise IntegrityError("the stream is shorter than it was when it was measured")
+        return b"".join(self._segment(self._waiting)) if self._waiting else b""
+
+    def _sealed(self, clear: memoryview) -> Iterator[bytes]:
+        at = 0
+        if self._waiting:
+            at = SEGMENT_BYTES - len(self._waiting)
+            self._waiting += clear[:at]
+            if len(self._waiting) < SEGMENT_BYTES:
+                return
+            yield from self._segment(self._waiting)
+            self._waiting.clear()
+        while at + SEGMENT_BYTES <= len(clear):
+            yield from self._segment(clear[at : at + SEGMENT_BYTES])
+            at += SEGMENT_BYTES
+        self._waiting += clear[at:]
+
+    def _segment(self, clear: Buffer) -> tuple[bytes, bytes]:
+        nonce = self._nonces(self._index, self._index == self._last)
+        self._index += 1
+        return nonce, self._cipher.encrypt(nonce, clear, None)
+
+
+class SegmentReader:
+    """Opens sealed segments that come in order; holds at most one segment.
+
+    With `nonces` every segment must have the nonce that its place in the file demands, so that a
+    segment moved, repeated or taken from the end of another file is refused.
+    """
+
+    def __init__(
+        self, session_key: bytes, layout: Layout, *, first: int = 0, nonces: NonceOf | None = None
+    ) -> None:
+        self._cipher = ChaCha20Poly1305(session_key)
+        self._layout = layout
+        self._index = first
+        self._nonces = nonces
+        self._waiting = bytearray()
+
+    def update(self, sealed: Buffer) -> bytes:
+        """Add sealed bytes and return what they open.
+
+        Raises:
+            IntegrityError: a segment is damaged, forged or not in its place.
+        """
+        self._waiting += sealed
+        clear: list[bytes] = []
+        while len(self._waiting) >= (size := self._segment_size()) > 0:
+            clear.append(self._open(bytes(self._waiting[:size])))
+            del self._waiting[:size]
+        if size == 0 and self._waiting:
+            raise IntegrityError("the file goes on after its last segment")
+        return b"".join(clear)
+
+    def finish(self) -> None:
+        """Say that no more bytes come.
+
+        Raises:
+            IntegrityError: a segment is cut.
+        """
+        if self._waiting:
+            raise IntegrityError("the file is cut inside a segment")
+
+    def read(self, window: Window, sealed: Buffer) -> bytes:
+        """Return the clear range of a window from its sealed bytes.
+
+        Raises:
+            IntegrityError: as `update`, or bytes are missing.
+        """
+        if len(sealed) != window.size_bytes:
+            raise IntegrityError("the file is shorter than its manifest says")
+        self._index = window.first
+        clear = self.update(sealed)
+        self.finish()
+        return clear[window.skip : window.skip + window.take]
+
+    def _segment_size(self) -> int:
+        at = self._layout.header_bytes + self._index * SEALED_SEGMENT_BYTES
+        return min(SEALED_SEGMENT_BYTES, max(0, self._layout.size_bytes - at))
+
+    def _open(self, segment: bytes) -> bytes:
+        nonce = segment[:NONCE_BYTES]
+        is_last = self._index == self._layout.segments - 1
+        if self._nonces is not None and nonce != self._nonces(self._index, is_last):
+            raise IntegrityError(f"segment {self._index} is not where it belongs")
+        try:
+            clear = self._cipher.decrypt(nonce, segment[NONCE_BYTES:], None)
+        except InvalidTag as error:
+            raise IntegrityError(f"segment {self._index} is damaged or forged") from error
+        self._index += 1
+        return clear

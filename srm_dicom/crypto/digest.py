@@ -1,0 +1,31 @@
+"""What is known of sealed bytes: size, adler32 and SHA-256, in one pass."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+
+
+class Digest:
+    """Feed it the ciphertext. Never feed it clear bytes: an unkeyed hash of those names the object."""
+
+    def __init__(self) -> None:
+        self.size_bytes = 0
+        self._adler32 = zlib.adler32(b"")
+        self._sha256 = hashlib.sha256()
+
+    def update(self, sealed: bytes | bytearray | memoryview) -> None:
+        """Add the next bytes."""
+        self.size_bytes += len(sealed)
+        self._adler32 = zlib.adler32(sealed, self._adler32)
+        self._sha256.update(sealed)
+
+    @property
+    def adler32(self) -> str:
+        """Eight lower-case hex digits, as grid tools write it."""
+        return f"{self._adler32:08x}"
+
+    @property
+    def sha256(self) -> str:
+        """64 lower-case hex digits."""
+        return self._sha256.hexdigest()

@@ -1,0 +1,96 @@
+"""Same file, same bytes: sealing without randomness.
+
+Two passes over one object. The first (`Sealer`) gives ``seal = HMAC-SHA256(seal_key, guid || clear)``;
+session key, ephemeral key and header nonce derive from it, and the second pass (`Sealed`) encrypts.
+Nonces derive from the session key and the segment's place, so a reader checks what it was given
+(`segment_nonces`). The seal key alone opens nothing: without the object, the seal cannot be computed.
+
+Rules: neither the seal nor an unkeyed hash of clear bytes leaves this module; the second pass is given
+the very bytes of the first (a spool that it waits in is authenticated, and its length is checked here).
+"""
+
+from __future__ import annotations
+
+import hmac
+from hashlib import sha256
+
+from srm_dicom.crypto import crypt4gh
+from srm_dicom.crypto.derive import KEY_BYTES, derive
+from srm_dicom.ids import Guid
+
+
+class Sealer:
+    """The first pass: absorbs the clear object."""
+
+    def __init__(self, seal_key: bytes, guid: Guid, public_key: bytes) -> None:
+        """Begin a file.
+
+        Args:
+            seal_key: the site's key for sealing, 32 bytes.
+            guid: the file's identity; the same object under another GUID gets other keys.
+            public_key: the file's X25519 public key, 32 bytes.
+        """
+        if len(seal_key) < KEY_BYTES:
+            raise ValueError(f"a seal key has at least {KEY_BYTES} bytes")
+        self._mac = hmac.new(seal_key, guid.encode("ascii"), sha256)
+        self._public_key = public_key
+        self._clear_bytes = 0
+
+    def absorb(self, clear: bytes | bytearray | memoryview) -> None:
+        """Add the next clear bytes."""
+        self._mac.update(clear)
+        self._clear_bytes += len(clear)
+
+    def seal(self) -> Sealed:
+        """End the first pass."""
+        return Sealed(self._mac.digest(), self._public_key, self._clear_bytes)
+
+
+class Sealed:
+    """The second pass: ``header() + update(...)... + finish()`` is the sealed file."""
+
+    def __init__(self, seal: bytes, public_key: bytes, clear_bytes: int) -> None:
+        session_key = derive(seal, "session key")
+        keys = derive(seal, "header", public_key, length=KEY_BYTES + crypt4gh.NONCE_BYTES)
+        self._header = crypt4gh.write_header(session_key, public_key, keys[:KEY_BYTES], keys[KEY_BYTES:])
+        self._writer = crypt4gh.SegmentWriter(session_key, clear_bytes, segment_nonces(session_key))
+        self.size_bytes = crypt4gh.sealed_size(clear_bytes)
+
+    def header(self) -> bytes:
+        """Return the first bytes of the file."""
+        return self._header
+
+    def update(self, clear: bytes | bytearray | memoryview) -> bytes:
+        """Add the next clear bytes and return the sealed bytes that they complete.
+
+        Raises:
+            IntegrityError: more bytes than the first pass had.
+        """
+        return self._writer.update(clear)
+
+    def finish(self) -> bytes:
+        """Return the last sealed bytes.
+
+        Raises:
+            IntegrityError: fewer bytes than the first pass had.
+        """
+        return self._writer.finish()
+
+
+def segment_nonces(session_key: bytes) -> crypt4gh.NonceOf:
+    """Return the function that gives segment *i* its nonce, ``PRF(session key, i, last?)``.
+
+    Give it to a `crypt4gh.SegmentReader` and segments that were moved, repeated or left out at the
+    end are refused.
+    """
+    key = derive(session_key, "segment nonce")
+
+    def nonce(index: int, last: bool) -> bytes:
+        return hmac.digest(key, index.to_bytes(8, "big") + bytes([last]), "sha256")[: crypt4gh.NONCE_BYTES]
+
+    return nonce
+
+
+def verified_reader(session_key: bytes, layout: crypt4gh.Layout, *, first: int = 0) -> crypt4gh.SegmentReader:
+    """Return a reader that accepts only the segments that this site sealed, each in its place."""
+    return crypt4gh.SegmentReader(session_key, layout, first=first, nonces=segment_nonces(session_key))
