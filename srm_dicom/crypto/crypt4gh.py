@@ -12,7 +12,7 @@ of the specification has no check against it). `siv` and `manifest` add that pro
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidTag
@@ -220,7 +220,7 @@ class SegmentWriter:
         self._seen = 0
         self._waiting = bytearray()
 
-    def update(self, clear: Buffer) -> bytes:
+    def update(self, clear: Buffer) -> bytearray:
         """Add clear bytes and return the sealed segments that they complete.
 
         Raises:
@@ -229,9 +229,15 @@ class SegmentWriter:
         self._seen += len(clear)
         if self._seen > self._clear_bytes:
             raise IntegrityError("the stream is longer than it was when it was measured")
-        return b"".join(self._sealed(memoryview(clear)))
+        rest = memoryview(clear)
+        sealed = bytearray((len(self._waiting) + len(rest)) // SEGMENT_BYTES * SEALED_SEGMENT_BYTES)
+        for at in range(0, len(sealed), SEALED_SEGMENT_BYTES):
+            segment, rest = self._next_segment(rest)
+            self._seal_into(memoryview(sealed)[at : at + SEALED_SEGMENT_BYTES], segment)
+        self._waiting += rest
+        return sealed
 
-    def finish(self) -> bytes:
+    def finish(self) -> bytearray:
         """Return the last segment if it is a short one.
 
         Raises:
@@ -239,26 +245,25 @@ class SegmentWriter:
         """
         if self._seen != self._clear_bytes:
             raise IntegrityError("the stream is shorter than it was when it was measured")
-        return b"".join(self._segment(self._waiting)) if self._waiting else b""
+        if not self._waiting:
+            return bytearray()
+        sealed = bytearray(NONCE_BYTES + len(self._waiting) + TAG_BYTES)
+        self._seal_into(memoryview(sealed), self._waiting)
+        return sealed
 
-    def _sealed(self, clear: memoryview) -> Iterator[bytes]:
-        at = 0
-        if self._waiting:
-            at = SEGMENT_BYTES - len(self._waiting)
-            self._waiting += clear[:at]
-            if len(self._waiting) < SEGMENT_BYTES:
-                return
-            yield from self._segment(self._waiting)
-            self._waiting.clear()
-        while at + SEGMENT_BYTES <= len(clear):
-            yield from self._segment(clear[at : at + SEGMENT_BYTES])
-            at += SEGMENT_BYTES
-        self._waiting += clear[at:]
+    def _next_segment(self, rest: memoryview) -> tuple[Buffer, memoryview]:
+        taken = SEGMENT_BYTES - len(self._waiting)
+        if taken == SEGMENT_BYTES:
+            return rest[:taken], rest[taken:]
+        segment, self._waiting = self._waiting, bytearray()
+        segment += rest[:taken]
+        return segment, rest[taken:]
 
-    def _segment(self, clear: Buffer) -> tuple[bytes, bytes]:
+    def _seal_into(self, room: memoryview, clear: Buffer) -> None:
         nonce = self._nonces(self._index, self._index == self._last)
+        room[:NONCE_BYTES] = nonce
+        self._cipher.encrypt_into(nonce, clear, None, room[NONCE_BYTES:])
         self._index += 1
-        return nonce, self._cipher.encrypt(nonce, clear, None)
 
 
 class SegmentReader:
@@ -277,20 +282,23 @@ class SegmentReader:
         self._nonces = nonces
         self._waiting = bytearray()
 
-    def update(self, sealed: Buffer) -> bytes:
-        """Add sealed bytes and return what they open.
+    def update(self, sealed: Buffer) -> bytearray:
+        """Add sealed bytes and return what the segments that they complete hold.
 
         Raises:
             IntegrityError: a segment is damaged, forged or not in its place.
         """
         self._waiting += sealed
-        clear: list[bytes] = []
-        while len(self._waiting) >= (size := self._segment_size()) > 0:
-            clear.append(self._open(bytes(self._waiting[:size])))
-            del self._waiting[:size]
-        if size == 0 and self._waiting:
+        clear = bytearray(len(self._waiting))
+        at = filled = 0
+        with memoryview(self._waiting) as view, memoryview(clear) as room:
+            while at + (size := self._segment_size()) <= len(view) and size:
+                filled += self._open_into(room[filled:], view[at : at + size])
+                at += size
+        del self._waiting[:at], clear[filled:]
+        if self._waiting and not size:
             raise IntegrityError("the file goes on after its last segment")
-        return b"".join(clear)
+        return clear
 
     def finish(self) -> None:
         """Say that no more bytes come.
@@ -312,20 +320,21 @@ class SegmentReader:
         self._index = window.first
         clear = self.update(sealed)
         self.finish()
-        return clear[window.skip : window.skip + window.take]
+        return bytes(memoryview(clear)[window.skip : window.skip + window.take])
 
     def _segment_size(self) -> int:
         at = self._layout.header_bytes + self._index * SEALED_SEGMENT_BYTES
         return min(SEALED_SEGMENT_BYTES, max(0, self._layout.size_bytes - at))
 
-    def _open(self, segment: bytes) -> bytes:
-        nonce = segment[:NONCE_BYTES]
+    def _open_into(self, room: memoryview, segment: memoryview) -> int:
+        nonce = bytes(segment[:NONCE_BYTES])
+        size = len(segment) - NONCE_BYTES - TAG_BYTES
         is_last = self._index == self._layout.segments - 1
         if self._nonces is not None and nonce != self._nonces(self._index, is_last):
             raise IntegrityError(f"segment {self._index} is not where it belongs")
         try:
-            clear = self._cipher.decrypt(nonce, segment[NONCE_BYTES:], None)
+            self._cipher.decrypt_into(nonce, segment[NONCE_BYTES:], None, room[:size])
         except InvalidTag as error:
             raise IntegrityError(f"segment {self._index} is damaged or forged") from error
         self._index += 1
-        return clear
+        return size

@@ -60,7 +60,7 @@ class Sealed:
         """Return the first bytes of the file."""
         return self._header
 
-    def update(self, clear: bytes | bytearray | memoryview) -> bytes:
+    def update(self, clear: bytes | bytearray | memoryview) -> bytearray:
         """Add the next clear bytes and return the sealed bytes that they complete.
 
         Raises:
@@ -68,7 +68,7 @@ class Sealed:
         """
         return self._writer.update(clear)
 
-    def finish(self) -> bytes:
+    def finish(self) -> bytearray:
         """Return the last sealed bytes.
 
         Raises:
