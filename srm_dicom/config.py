@@ -1,1 +1,227 @@
-"""Configuration."""
+"""Configuration: TOML files read into frozen structs; a key that nobody knows is refused.
+
+``srm-dicom.toml`` is the site, ``plugins.d/*.toml`` the storage plugins (read by the inner zone only),
+``projects.d/*.toml`` what data may leave for. Relative paths are relative to the file that has them.
+Sizes are bytes, times are seconds, and every name says its unit.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from srm_dicom.errors import ConfigError
+
+T = TypeVar("T")
+
+
+class Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of every table of the configuration."""
+
+
+class Site(Struct, frozen=True, kw_only=True):
+    """Who this is: `name` stands in every path, `host` in every SURL and TURL."""
+
+    name: str
+    vo: str
+    host: str
+
+
+class Trust(Struct, frozen=True, kw_only=True):
+    """Whom the doors believe, and this host's own certificate."""
+
+    certificates: Path = Path("/etc/grid-security/certificates")
+    vomsdir: Path = Path("/etc/grid-security/vomsdir")
+    host_certificate: Path = Path("/etc/grid-security/hostcert.pem")
+    host_key: Path = Path("/etc/grid-security/hostkey.pem")
+    crl: Literal["require", "if-present"] = "require"
+    ban_file: Path | None = None
+
+
+class Listen(Struct, frozen=True, kw_only=True):
+    """A listening socket; port 0 takes any free one."""
+
+    host: str = "0.0.0.0"  # noqa: S104 - a server's default is to serve
+    port: int
+
+
+class Scratch(Struct, frozen=True, kw_only=True):
+    """The outer zone's ciphertext; see `broker.janitor`."""
+
+    directory: Path
+    high_bytes: int = 200 * 1024**3
+    low_bytes: int = 160 * 1024**3
+
+
+class Requests(Struct, frozen=True, kw_only=True):
+    """Bounds of requests; see `broker.broker`."""
+
+    max_files: int = 10_000
+    max_total_s: int = 24 * 3600
+    default_total_s: int = 3600
+    max_pin_s: int = 7 * 24 * 3600
+    default_pin_s: int = 12 * 3600
+
+
+class GridFtp(Struct, frozen=True, kw_only=True):
+    """The GridFTP door."""
+
+    listen: Listen = Listen(port=2811)
+    data_ports: tuple[int, int] = (20000, 20199)
+
+
+class Inner(Struct, frozen=True, kw_only=True):
+    """The inner zone: its secrets, its database and its spool; unreadable for the outer zone."""
+
+    secrets: Path
+    database: str
+    spool: Path
+    plugins: Path
+    visits: int = 4
+    visit_s: float = 600.0
+    spool_above_bytes: int = 16 * 1024 * 1024
+    max_object_bytes: int = 8 * 1024**3
+
+
+class Registrar(Struct, frozen=True, kw_only=True):
+    """How a file comes to be.
+
+    Attributes:
+        settle_s: how long a series must be quiet before it is registered.
+        level: register from headers alone, or stage once so that size and checksum are known.
+    """
+
+    settle_s: float = 60.0
+    level: Literal["index", "full"] = "index"
+    batch: int = 500
+
+
+class Catalogues(Struct, frozen=True, kw_only=True):
+    """Where the catalogues are: URLs of the key servers and how many of them a key needs, and so on."""
+
+    keys: tuple[str, ...]
+    threshold: int = 2
+    files: str
+    metadata: tuple[str, ...]
+
+
+class Config(Struct, frozen=True, kw_only=True):
+    """``srm-dicom.toml``."""
+
+    site: Site
+    trust: Trust = Trust()
+    database: str
+    audit: Path
+    scratch: Scratch
+    projects: Path
+    requests: Requests = Requests()
+    srm: Listen = Listen(port=8446)
+    gridftp: GridFtp = GridFtp()
+    inner: Inner | None = None
+    registrar: Registrar = Registrar()
+    catalogues: Catalogues
+
+
+class Member(Struct, frozen=True, kw_only=True):
+    """One grant of a project: `user` (a DN) or `group` (an FQAN), and the rights."""
+
+    user: str = ""
+    group: str = ""
+    rights: tuple[Literal["file", "key", "search", "nominative"], ...]
+
+
+class ProjectFile(Struct, frozen=True, kw_only=True):
+    """``projects.d/<id>.toml``; see `rights.project.Project`."""
+
+    id: str
+    permit: str
+    purpose: str
+    profile: str
+    basis: str
+    valid_until: datetime
+    members: tuple[Member, ...] = ()
+
+
+class PluginFile(Struct, frozen=True, kw_only=True):
+    """``plugins.d/<name>.toml``: which plugin, for which projects, and its own settings."""
+
+    plugin: str
+    projects: tuple[str, ...]
+    sealed: bool = True
+    settings: dict[str, Any] = {}
+
+
+def load(path: Path) -> Config:
+    """Read ``srm-dicom.toml``.
+
+    Raises:
+        ConfigError: the file cannot be read or says something unknown; the message has the place.
+    """
+    return read(path, Config)
+
+
+def load_directory(directory: Path, kind: type[T]) -> dict[str, T]:
+    """Read every ``*.toml`` of a directory; the keys are the names without suffix."""
+    return {path.stem: read(path, kind) for path in sorted(directory.glob("*.toml"))}
+
+
+def read(path: Path, kind: type[T]) -> T:
+    """Read one file as a struct, with paths made absolute.
+
+    Raises:
+        ConfigError: as for `load`.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    base = path.resolve().parent
+
+    def decode(wanted: type[Any], value: Any) -> Any:
+        if wanted is Path and isinstance(value, str):
+            return base / value
+        raise NotImplementedError
+
+    try:
+        return msgspec.convert(_aware(table), kind, dec_hook=decode)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{path}: {error}", advice=_did_you_mean(str(error), kind)) from error
+
+
+def _aware(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Take a time of day without a zone as UTC."""
+
+    def aware(value: Any) -> Any:
+        if isinstance(value, datetime) and value.tzinfo is None:
+            return value.replace(tzinfo=UTC)
+        if isinstance(value, dict):
+            return {key: aware(item) for key, item in value.items()}
+        return [aware(item) for item in value] if isinstance(value, list) else value
+
+    return {key: aware(value) for key, value in table.items()}
+
+
+def _did_you_mean(message: str, kind: type[Any]) -> str:
+    _, found, rest = message.partition("unknown field `")
+    if not found:
+        return "The commented examples in etc/ have every key."
+    close = difflib.get_close_matches(rest.partition("`")[0], sorted(_known(kind)), n=1)
+    return f"Did you mean {close[0]}?" if close else "The commented examples in etc/ have every key."
+
+
+def _known(kind: type[Any]) -> set[str]:
+    names: set[str] = set()
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        for field in msgspec.structs.fields(kind):
+            names.add(field.name)
+            for inner in (field.type, *getattr(field.type, "__args__", ())):
+                names |= _known(inner)
+    return names

@@ -15,12 +15,51 @@ from typing import Any, TextIO, cast
 import structlog
 
 ALLOWED_KEYS = frozenset(
-    """
-    event level timestamp logger role pid
-    dn fqans limited peer port reason path verb status request guid bytes seconds count attempt
-    plugin source batch release generation node error error_id server collection collective
-    key_id operation protocol protocols version cipher certificate check passed dropped_keys
-    """.split()
+    {
+        "event",
+        "level",
+        "timestamp",
+        "logger",
+        "role",
+        "pid",
+        "dn",
+        "fqans",
+        "limited",
+        "peer",
+        "port",
+        "reason",
+        "path",
+        "verb",
+        "status",
+        "request",
+        "guid",
+        "bytes",
+        "seconds",
+        "count",
+        "attempt",
+        "plugin",
+        "source",
+        "batch",
+        "release",
+        "generation",
+        "node",
+        "error",
+        "error_id",
+        "server",
+        "collection",
+        "key_id",
+        "operation",
+        "protocol",
+        "protocols",
+        "version",
+        "cipher",
+        "certificate",
+        "check",
+        "passed",
+        "exc_info",
+        "exception",
+        "dropped_keys",
+    }
 )
 """Keys that a log line may have; paths and GUIDs are pseudonymous by construction."""
 

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from srm_dicom.crypto.siv import CipherDigest, Sealer
+from srm_dicom.crypto.digest import Digest
+from srm_dicom.crypto.siv import Sealer
 from srm_dicom.errors import InternalError, MdmError, ObjectRefused
 from srm_dicom.ids import Guid
 from srm_dicom.scratch.area import Incoming
@@ -117,10 +118,10 @@ class FileSlot:
             raise
         return Filled(self._guid, incoming, digest.size_bytes, digest.adler32, digest.sha256)
 
-    def _emit(self, incoming: Incoming) -> CipherDigest:
-        digest = CipherDigest()
+    def _emit(self, incoming: Incoming) -> Digest:
+        digest = Digest()
 
-        def put(data: bytes | memoryview) -> None:
+        def put(data: bytes | bytearray | memoryview) -> None:
             digest.update(data)
             incoming.write(data)
 

@@ -101,6 +101,7 @@ class RequestRow(peewee.Model):
 class RequestFileRow(peewee.Model):
     """Table ``request_file``: the queue. `deadline_at`, `owner` and `pin_s` repeat the request's."""
 
+    id = peewee.BigAutoField()
     token = peewee.CharField(max_length=36)
     position = peewee.IntegerField()
     owner = peewee.TextField()
@@ -209,6 +210,7 @@ class Requests:
             self._file.not_before <= moment,
             self._file.lease_until <= moment,
             self._file.deadline_at > moment,
+            self._file.guid.not_in(self._under_way(sources, moment)),
         )
         with self._database.transaction():
             query = self._file.select().where(*waiting).order_by(self._file.id).limit(limit)
@@ -220,6 +222,13 @@ class Requests:
             }
             self.move([row.id for row in rows], sources, target, **columns)
         return [_request_file(row) for row in rows]
+
+    def _under_way(self, sources: Sequence[FileState], moment: int) -> Any:
+        """Files that a visit is bringing now: who also wants one waits for that visit."""
+        alias = self._file.alias()
+        return alias.select(alias.guid).where(
+            alias.state.in_(_values(sources)), alias.lease_until > moment, alias.guid.is_null(False)
+        )
 
     def free_leases(self, worker: str) -> int:
         """Give back what a worker of this name held when it died."""
@@ -235,8 +244,8 @@ class Requests:
         """Fail what waits beyond its deadline, with the last reason that a source gave."""
         overdue = self._file.deadline_at <= _ms(now)
         late = _failure(errors.RequestExpired("the request's time is over"))
-        unexplained = (overdue & self._file.failure.is_null(), {"failure": late})
-        count = self._move(unexplained[0], sources, target, dict(unexplained[1]))
+        unexplained = overdue & self._file.failure.is_null()
+        count = self._move(unexplained, sources, target, {"failure": late})
         return count + self._move(overdue, sources, target, {})
 
     def expire_pins(self, sources: Sequence[FileState], target: FileState, now: datetime) -> int:
@@ -251,8 +260,8 @@ class Requests:
     def counts(self) -> dict[FileState, int]:
         """Return how many files of requests are in each state."""
         count = peewee.fn.COUNT(self._file.id)
-        rows = self._file.select(self._file.state, count).group_by(self._file.state).tuples()
-        return {FileState(state): number for state, number in rows}
+        rows: Any = self._file.select(self._file.state, count).group_by(self._file.state).tuples()
+        return {FileState(row[0]): row[1] for row in rows}
 
     def _move(
         self, where: Any, sources: Sequence[FileState], target: FileState, columns: Mapping[str, object]

@@ -63,12 +63,14 @@ class StagedFiles:
 
     def add(self, staged: Staged, now: datetime) -> None:
         """Say that a file is there; replaces what was said of an older generation."""
-        self._row.replace(
-            guid=staged.guid,
-            node=staged.node,
-            generation=staged.generation,
-            size_bytes=staged.size_bytes,
-            used_at=_ms(now),
+        facts = {
+            "generation": staged.generation,
+            "size_bytes": staged.size_bytes,
+            "used_at": _ms(now),
+        }
+        keys = {"guid": staged.guid, "node": staged.node}
+        self._row.insert(**keys, **facts).on_conflict(
+            conflict_target=[self._row.guid, self._row.node], update=facts
         ).execute()
 
     def touch(self, guid: Guid, node: str, now: datetime) -> None:

@@ -1,0 +1,105 @@
+"""From complete to ready: a group of slots becomes durable and known in one step.
+
+Sync and rename first, then one transaction that says so: the namespace learns size, checksum and
+signed manifest, the doors learn where the file is, and everybody who waits is pinned. Bytes other than
+those registered are a new generation, never served as the old file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from srm_dicom.broker.states import Event, after, before
+from srm_dicom.broker.views import FileState
+from srm_dicom.clock import Clock
+from srm_dicom.crypto.manifest import Manifest
+from srm_dicom.errors import InternalError
+from srm_dicom.ids import Guid
+from srm_dicom.scratch.area import Incoming, ScratchArea, StagedName
+from srm_dicom.scratch.slot import Filled
+from srm_dicom.store.namespace import Entry, Facts
+from srm_dicom.store.staged import Staged
+from srm_dicom.store.stores import Stores
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    filled: Filled
+    generation: int
+    facts: Facts
+
+    @property
+    def name(self) -> StagedName:
+        return StagedName(self.filled.guid, self.generation)
+
+
+class Publisher:
+    """Publishes into the scratch area of one node."""
+
+    def __init__(
+        self,
+        node: str,
+        area: ScratchArea,
+        stores: Stores,
+        signing_key: Ed25519PrivateKey,
+        clock: Clock,
+    ) -> None:
+        self._node = node
+        self._area = area
+        self._stores = stores
+        self._signing_key = signing_key
+        self._clock = clock
+
+    def begin(self) -> Incoming:
+        """Open a new file in the node's scratch area."""
+        return self._area.begin()
+
+    def publish(self, files: Sequence[Filled], entries: Mapping[Guid, Entry]) -> None:
+        """Make a group of complete files ready.
+
+        Raises:
+            NoSpace: the disk is full; none of the group is ready and all of it is dropped.
+        """
+        ready = [self._ready(filled, entries[filled.guid]) for filled in files]
+        try:
+            self._area.publish([(item.name, item.filled.incoming) for item in ready])
+        except BaseException:
+            for item in ready:
+                item.filled.incoming.discard()
+            raise
+        with self._stores.database.transaction():
+            for item in ready:
+                self._announce(item, entries[item.filled.guid])
+
+    def _ready(self, filled: Filled, entry: Entry) -> _Ready:
+        generation = entry.generation
+        if entry.facts is not None:
+            if Manifest.unverified(entry.facts.manifest).sha256 == filled.sha256:
+                return _Ready(filled, generation, entry.facts)
+            generation += 1
+        return _Ready(filled, generation, self._facts(filled, entry, generation))
+
+    def _facts(self, filled: Filled, entry: Entry, generation: int) -> Facts:
+        if entry.release is None:
+            raise InternalError("a file without a release cannot be published")
+        manifest = Manifest(
+            guid=filled.guid,
+            generation=generation,
+            size_bytes=filled.size_bytes,
+            adler32=filled.adler32,
+            sha256=filled.sha256,
+            release=str(entry.release),
+            public_key=entry.public_key,
+        )
+        return Facts(filled.size_bytes, filled.adler32, manifest.sign(self._signing_key))
+
+    def _announce(self, item: _Ready, entry: Entry) -> None:
+        guid = item.filled.guid
+        if item.facts is not entry.facts:
+            self._stores.namespace.record_facts(guid, item.facts, item.generation)
+        now = self._clock.now()
+        self._stores.staged.add(Staged(guid, self._node, item.generation, item.filled.size_bytes), now)
+        self._stores.requests.pin(guid, before(Event.PUBLISH), after(FileState.QUEUED, Event.PUBLISH), now)

@@ -1,0 +1,84 @@
+"""Where a plugin's bytes go: one slot a file of the batch, sealed when the file has a public key."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from srm_dicom.crypto.siv import Sealer
+from srm_dicom.errors import InternalError, MdmError
+from srm_dicom.ids import Guid
+from srm_dicom.plugin.api import FileRef
+from srm_dicom.scratch.area import Incoming
+from srm_dicom.scratch.slot import FileSlot, Filled, SlotSettings
+from srm_dicom.store.namespace import Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Sealing:
+    """The inner zone's key for sealing (it opens nothing) and the bounds of a slot."""
+
+    key: bytes
+    slots: SlotSettings
+
+
+Outcome = tuple[Guid, Filled | MdmError]
+
+
+class BatchSink:
+    """The sink of one visit; outcomes are taken with `drain` as they happen, by another thread."""
+
+    def __init__(
+        self,
+        entries: Sequence[Entry],
+        sealing: Sealing,
+        begin: Callable[[], Incoming],
+    ) -> None:
+        self._wanted: Mapping[Guid, Entry] = {entry.guid: entry for entry in entries if entry.guid}
+        self._sealing = sealing
+        self._begin = begin
+        self._slots: dict[Guid, FileSlot] = {}
+        self._lock = threading.Lock()
+        self._closed = False
+        self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+
+    def open(self, ref: FileRef) -> FileSlot:
+        """Open the slot of a file of this batch.
+
+        Raises:
+            InternalError: the batch has no such file, it has its slot already, or the visit is over.
+        """
+        entry = self._wanted.get(ref.guid)
+        if entry is None:
+            raise InternalError("a plugin opened a slot for a file that is not in its batch")
+        sealer = Sealer(self._sealing.key, ref.guid, entry.public_key) if entry.public_key else None
+        slot = FileSlot(ref.guid, sealer, self._begin, self._sealing.slots, self._done)
+        with self._lock:
+            if self._closed or ref.guid in self._slots:
+                raise InternalError("a slot was opened twice or too late")
+            self._slots[ref.guid] = slot
+        return slot
+
+    def close(self, error: MdmError) -> None:
+        """End the visit: every file that has no complete slot has failed with `error`."""
+        with self._lock:
+            self._closed = True
+            slots = dict(self._slots)
+        for guid in self._wanted:
+            if guid in slots:
+                slots[guid].fail(error)
+            else:
+                self._outcomes.put((guid, error))
+
+    def drain(self, wait_s: float) -> Iterator[Outcome]:
+        """Yield the outcomes so far, waiting up to `wait_s` for the first."""
+        with suppress(queue.Empty):
+            yield self._outcomes.get(timeout=wait_s)
+            while True:
+                yield self._outcomes.get_nowait()
+
+    def _done(self, guid: Guid, outcome: Filled | MdmError) -> None:
+        self._outcomes.put((guid, outcome))

@@ -1,0 +1,26 @@
+"""The outer zone's database with all its tables, opened together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from srm_dicom.db.database import Database
+from srm_dicom.store.namespace import Namespace
+from srm_dicom.store.requests import Requests
+from srm_dicom.store.staged import StagedFiles
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Tables of one database, and the transactions over them."""
+
+    database: Database
+    namespace: Namespace
+    requests: Requests
+    staged: StagedFiles
+
+    @classmethod
+    def open(cls, url: str) -> Stores:
+        """Open a database by URL (see `db.database`), making what is missing."""
+        database = Database(url)
+        return cls(database, Namespace(database), Requests(database), StagedFiles(database))
