@@ -19,7 +19,7 @@ ALLOWED_KEYS = frozenset(
         "event",
         "level",
         "timestamp",
-        "logger",
+        "module",
         "role",
         "pid",
         "dn",
@@ -66,7 +66,7 @@ ALLOWED_KEYS = frozenset(
 
 def logger(name: str) -> structlog.stdlib.BoundLogger:
     """Return the logger of a module; `name` appears in every line."""
-    return cast("structlog.stdlib.BoundLogger", structlog.get_logger(logger=name))
+    return cast("structlog.stdlib.BoundLogger", structlog.get_logger(module=name))
 
 
 def configure(role: str, *, stream: TextIO = sys.stderr, level: int = logging.INFO) -> None:
