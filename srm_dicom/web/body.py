@@ -1,0 +1,94 @@
+"""The body of a request as a file: read from the wire as the application reads it, within its limits."""
+
+from __future__ import annotations
+
+import io
+from contextlib import suppress
+from http import HTTPStatus
+
+import h11
+
+from srm_dicom.errors import InvalidRequest, TooLarge
+from srm_dicom.web.limits import Limits
+from srm_dicom.web.stream import Budget, PeerGone, Stream
+
+
+class RequestBody(io.RawIOBase):
+    """The body of the current request.
+
+    Args:
+        http: protocol state of the connection; the head of the request has been read.
+        stream: where the bytes come from.
+        limits: bounds of size and time.
+
+    Raises:
+        TooLarge: the declared length is above the limit; no byte of the body has been read.
+    """
+
+    def __init__(self, http: h11.Connection, stream: Stream, limits: Limits, declared_bytes: int) -> None:
+        super().__init__()
+        self._http = http
+        self._stream = stream
+        self._limits = limits
+        self._budget = Budget(limits.transfer_s, bytes_per_s=limits.slowest_bytes_per_s)
+        self._pending = memoryview(b"")
+        self._received_bytes = 0
+        self._check(declared_bytes)
+
+    def readable(self) -> bool:
+        """Return True: that is all that it can do."""
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        """Fill `buffer` with what comes next; 0 at the end.
+
+        Raises:
+            TooLarge: a chunked body exceeds the limit.
+            InvalidRequest: its chunks are malformed.
+            PeerGone: the peer left in the middle of it.
+            Stalled: the peer was too slow.
+        """
+        if not self._pending:
+            self._pending = memoryview(self._next())
+        size_bytes = min(len(buffer), len(self._pending))
+        buffer[:size_bytes] = self._pending[:size_bytes]
+        self._pending = self._pending[size_bytes:]
+        return size_bytes
+
+    def drain(self, limit_bytes: int) -> None:
+        """Read and forget up to `limit_bytes` that the application left."""
+        with suppress(TooLarge, InvalidRequest):
+            while limit_bytes > 0 and (data := self._next()):
+                limit_bytes -= len(data)
+
+    def _next(self) -> bytes:
+        while self._http.their_state is h11.SEND_BODY:
+            try:
+                event = self._http.next_event()
+            except h11.RemoteProtocolError as error:
+                raise InvalidRequest("the request body is malformed") from error
+            if isinstance(event, h11.Data):
+                self._received_bytes += len(event.data)
+                self._check(self._received_bytes)
+                return bytes(event.data)
+            if event is h11.NEED_DATA:
+                self._receive()
+        return b""
+
+    def _check(self, size_bytes: int) -> None:
+        if size_bytes > self._limits.body_bytes:
+            raise TooLarge(f"a request body has at most {self._limits.body_bytes} bytes")
+
+    def _receive(self) -> None:
+        if self._http.they_are_waiting_for_100_continue:
+            go_on = h11.InformationalResponse(status_code=HTTPStatus.CONTINUE, headers=[], reason=b"Continue")
+            self._stream.send(self._http.send(go_on) or b"", self._budget)
+        data = self._stream.receive(self._budget)
+        if not data:
+            raise PeerGone
+        self._http.receive_data(data)
+
+
+def declared_bytes(request: h11.Request) -> int:
+    """Return the Content-Length of a request; 0 when it has none."""
+    return next((int(value) for name, value in request.headers if name == b"content-length"), 0)

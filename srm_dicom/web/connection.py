@@ -1,0 +1,129 @@
+"""One connection from accept to close, in a thread of its own.
+
+The handshake happens here, not where connections are accepted: a peer that says nothing costs one
+thread until its deadline and delays nobody. Whatever goes wrong ends this connection and no other.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from srm_dicom.clock import Clock
+from srm_dicom.errors import MdmError, NotAuthenticated
+from srm_dicom.identity.gate import Gate
+from srm_dicom.telemetry import logger
+from srm_dicom.web.environ import Caller
+from srm_dicom.web.limits import Limits
+from srm_dicom.web.session import Session
+from srm_dicom.web.stream import Budget, PeerGone, Stalled, Stream
+from srm_dicom.wire.httpg import Opening, opening
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+log = logger("web")
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """What all connections of one server share."""
+
+    name: str
+    app: WSGIApplication
+    gate: Gate
+    maximum_tls: ssl.TLSVersion
+    limits: Limits
+    clock: Clock
+    address: tuple[str, int]
+
+
+class Connection:
+    """A peer; `run` is the body of its thread, everything else may be called from others."""
+
+    def __init__(self, sock: socket.socket, peer: str, door: Door) -> None:
+        self._socket = sock
+        self._peer = peer
+        self._door = door
+        self._session: Session | None = None
+        self._stopping = False
+
+    @property
+    def identified(self) -> bool:
+        """True once the peer's credential has been accepted."""
+        return self._session is not None
+
+    @property
+    def busy(self) -> bool:
+        """True in the middle of an exchange."""
+        return self._session is not None and self._session.busy
+
+    def run(self) -> None:
+        """Serve the peer until one side has had enough."""
+        try:
+            self._serve()
+        except (NotAuthenticated, ssl.SSLError) as error:
+            self._refused(error.message if isinstance(error, MdmError) else _reason(error))
+        except (PeerGone, Stalled, OSError) as error:
+            log.info("connection_broken", peer=self._peer, port=self._door.address[1], reason=_reason(error))
+        except MdmError as error:
+            log.warning(
+                "connection_failed", peer=self._peer, error=type(error).__name__, reason=error.message
+            )
+        except Exception as error:  # noqa: BLE001 - the edge of a wire session
+            log.warning("connection_failed", peer=self._peer, error=type(error).__name__)
+        finally:
+            self._socket.close()
+
+    def stop(self) -> None:
+        """End the connection after the exchange that is going on, at once if there is none."""
+        self._stopping = True
+        if not self.busy:
+            self.abort()
+
+    def abort(self) -> None:
+        """End the connection now; its thread notices by itself."""
+        self._stopping = True
+        with suppress(OSError):
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)  # not SSLSocket's: that drops its state
+
+    def _serve(self) -> None:
+        door = self._door
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket.settimeout(door.limits.handshake_s)
+        tls = door.gate.server_context(maximum=door.maximum_tls).wrap_socket(
+            self._socket, server_side=True, do_handshake_on_connect=False
+        )
+        self._socket = tls
+        if self._stopping:
+            return
+        tls.do_handshake()
+        principal = door.gate.identify(tls)
+        stream = Stream(tls, door.clock)
+        try:
+            self._greeted(stream, Caller(principal, self._peer))
+        finally:
+            stream.close()
+
+    def _greeted(self, stream: Stream, caller: Caller) -> None:
+        door = self._door
+        self._session = session = Session(
+            stream, door.app, caller, address=door.address, limits=door.limits, clock=door.clock
+        )
+        how, first = opening(stream.receive(Budget(door.limits.idle_s)))
+        if how is not Opening.HTTPS or first:
+            session.serve(first, lambda: self._stopping)
+
+    def _refused(self, reason: str) -> None:
+        log.warning("connection_refused", peer=self._peer, port=self._door.address[1], reason=reason)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"certificate refused: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS: {(error.reason or type(error).__name__).lower().replace('_', ' ')}"
+    return type(error).__name__

@@ -1,0 +1,100 @@
+"""The answering half of the WSGI bridge: what an application starts, and the bytes that follow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import h11
+
+from srm_dicom.web.problems import Problem
+
+_BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
+
+
+class Response:
+    """One response; its head travels together with the first bytes of its body.
+
+    Args:
+        http: the connection's protocol state.
+        send: takes bytes for the wire.
+        method: of the request; empty when it could not be read.
+        date: the ``Date`` header.
+    """
+
+    def __init__(self, http: h11.Connection, send: Callable[[bytes], None], method: str, date: str) -> None:
+        self._http = http
+        self._send = send
+        self._method = method
+        self._date = date
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._on_wire = False
+        self.status: HTTPStatus | None = None
+        self.body_bytes = 0
+
+    def start(
+        self, status: str, headers: Sequence[tuple[str, str]], exc_info: Any = None
+    ) -> Callable[[bytes], object]:
+        """Take status line and headers: ``start_response`` of PEP 3333.
+
+        Raises:
+            RuntimeError: a response was started before.
+        """
+        if exc_info and self._on_wire:
+            raise exc_info[1].with_traceback(exc_info[2])
+        if self.status is not None and not exc_info:
+            raise RuntimeError("the application started two responses")
+        self.status = HTTPStatus(int(status[:3]))
+        self._headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+        return self.write
+
+    def write(self, data: bytes) -> None:
+        """Send a piece of the body, the head before the first one."""
+        if not data:
+            return
+        self.body_bytes += len(data)
+        head = self._begin()
+        body = b"" if self._bodiless else self._http.send(h11.Data(data)) or b""
+        if head or body:
+            self._send(head + body)
+
+    def run(self, result: Iterable[bytes]) -> None:
+        """Send the body that an application returned."""
+        if isinstance(result, list | tuple) and not self._bodiless:
+            self._set_length(sum(map(len, result)))
+        for data in result:
+            self.write(data)
+        head = self._begin()
+        end = self._http.send(h11.EndOfMessage()) or b""
+        if head or end:
+            self._send(head + end)
+
+    def refuse(self, problem: Problem) -> bool:
+        """Answer with a problem instead, and end the connection; False when it is too late for that."""
+        if self._on_wire or self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            return False
+        self.status = None
+        body = problem.answer(self.start)
+        self._headers.append((b"Connection", b"close"))
+        self.run(body)
+        return True
+
+    @property
+    def _bodiless(self) -> bool:
+        return self._method == "HEAD" or self.status in _BODILESS
+
+    def _set_length(self, size_bytes: int) -> None:
+        if not any(name.lower() == b"content-length" for name, _ in self._headers):
+            self._headers.append((b"Content-Length", str(size_bytes).encode()))
+
+    def _begin(self) -> bytes:
+        if self._on_wire:
+            return b""
+        if self.status is None:
+            raise RuntimeError("the application sent a body without a status")
+        headers = [*self._headers, (b"Date", self._date.encode("ascii"))]
+        head = h11.Response(status_code=self.status, headers=headers, reason=self.status.phrase.encode())
+        sent = self._http.send(head) or b""
+        self._on_wire = True
+        return sent

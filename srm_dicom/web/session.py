@@ -1,0 +1,193 @@
+"""The HTTP of one connection: request after request over h11, each handed to a WSGI application.
+
+A request that is refused before the application has seen all of it ends the connection: what follows on
+the wire could be anything. The application's defects become a 500 that says nothing but an id.
+"""
+
+from __future__ import annotations
+
+import io
+import traceback
+import uuid
+from collections.abc import Callable
+from datetime import datetime
+from email.utils import format_datetime
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+import h11
+
+from srm_dicom.clock import Clock
+from srm_dicom.errors import InternalError, MdmError
+from srm_dicom.telemetry import logger
+from srm_dicom.web.body import RequestBody, declared_bytes
+from srm_dicom.web.environ import Caller, environ
+from srm_dicom.web.limits import Limits
+from srm_dicom.web.problems import Problem
+from srm_dicom.web.response import Response
+from srm_dicom.web.stream import Budget, PeerGone, Stalled, Stream
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+log = logger("web")
+
+_METHODS = frozenset(
+    ("GET", "HEAD", "PUT", "DELETE", "POST", "OPTIONS", "PROPFIND", "PROPPATCH", "MKCOL", "MOVE", "COPY")
+)
+
+
+class Session:
+    """One authenticated connection.
+
+    Args:
+        stream: the connection, after its handshake.
+        app: answers the requests.
+        caller: who is on the line.
+        address: host and port that the environment names.
+        limits: what the peer may cost.
+        clock: for deadlines, dates and the end of the credential.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        app: WSGIApplication,
+        caller: Caller,
+        *,
+        address: tuple[str, int],
+        limits: Limits,
+        clock: Clock,
+    ) -> None:
+        self._stream = stream
+        self._app = app
+        self._caller = caller
+        self._address = address
+        self._limits = limits
+        self._clock = clock
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.head_bytes)
+        self.busy = False
+
+    def serve(self, first: bytes, stopping: Callable[[], bool]) -> None:
+        """Answer requests until one side ends the connection; `first` is what has arrived already.
+
+        Raises:
+            PeerGone: the connection broke in the middle of an exchange.
+            Stalled: the peer was too slow in the middle of an exchange.
+        """
+        if first:
+            self._http.receive_data(first)
+        while not stopping() and self._exchange():
+            self.busy = False
+            self._http.start_next_cycle()
+
+    def _exchange(self) -> bool:
+        """Read and answer one request; False when the connection has to end."""
+        try:
+            request = self._next_request()
+        except h11.RemoteProtocolError as error:
+            status = HTTPStatus(error.error_status_hint)
+            return self._refused("", Problem(status, "the request could not be read"))
+        if request is None:
+            return False
+        if self._clock.now() >= self._caller.principal.expires:
+            expired = Problem(HTTPStatus.UNAUTHORIZED, "the credential of this session has expired")
+            return self._refused(request.method.decode("ascii"), expired)
+        return self._answer(request)
+
+    def _next_request(self) -> h11.Request | None:
+        budget = self._patience()
+        while True:
+            event = self._http.next_event()
+            if isinstance(event, h11.Request):
+                self.busy = True
+                return event
+            if event is not h11.NEED_DATA:
+                return None
+            if self._http.trailing_data[0] and not self.busy:
+                self.busy = True
+                budget = Budget(self._limits.head_s)
+            try:
+                self._http.receive_data(self._stream.receive(budget))
+            except Stalled:
+                return None
+
+    def _patience(self) -> Budget:
+        credential_s = (self._caller.principal.expires - self._clock.now()).total_seconds()
+        return Budget(max(0.0, min(self._limits.idle_s, credential_s)))
+
+    def _answer(self, request: h11.Request) -> bool:
+        started_s = self._clock.monotonic_s()
+        method = request.method.decode("ascii")
+        response = self._response(method)
+        try:
+            complete = self._run(request, response)
+        except (PeerGone, Stalled):
+            response.refuse(Problem(HTTPStatus.REQUEST_TIMEOUT, "the request came too slowly"))
+            raise
+        except MdmError as error:
+            complete = response.refuse(Problem.of(error))
+        except Exception as error:  # noqa: BLE001 - the edge of a wire session
+            complete = response.refuse(self._defect(error))
+        self._record(method, response, started_s)
+        return complete and self._settled()
+
+    def _run(self, request: h11.Request, response: Response) -> bool:
+        body = RequestBody(self._http, self._stream, self._limits, declared_bytes(request))
+        variables = environ(request, io.BufferedReader(body), self._caller, self._address)
+        result = self._app(variables, response.start)
+        try:
+            response.run(result)
+        finally:
+            close = getattr(result, "close", None)
+            if close is not None:
+                close()
+        if self._http.our_state is h11.DONE:
+            body.drain(self._limits.drain_bytes)
+        return True
+
+    def _settled(self) -> bool:
+        """Tell whether both sides are ready for another request; if not, let the peer read the answer."""
+        if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
+            return True
+        if self._http.their_state is not h11.DONE:
+            self._stream.linger(self._limits.linger_s, self._limits.body_bytes)
+        return False
+
+    def _refused(self, method: str, problem: Problem) -> bool:
+        response = self._response(method)
+        response.refuse(problem)
+        self._record(method, response, self._clock.monotonic_s())
+        self._stream.linger(self._limits.linger_s, self._limits.body_bytes)
+        return False
+
+    def _response(self, method: str) -> Response:
+        budget = Budget(self._limits.transfer_s, bytes_per_s=self._limits.slowest_bytes_per_s)
+        return Response(
+            self._http,
+            lambda data: self._stream.send(data, budget),
+            method,
+            _http_date(self._clock.now()),
+        )
+
+    def _defect(self, error: Exception) -> Problem:
+        error_id = uuid.uuid4().hex[:12]
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        source = f"{frame.filename}:{frame.lineno}"
+        log.error("web_application_failed", error=type(error).__name__, error_id=error_id, source=source)
+        return Problem.of(InternalError(f"the server failed; the log has it under {error_id}"))
+
+    def _record(self, method: str, response: Response, started_s: float) -> None:
+        log.info(
+            "http_request",
+            dn=self._caller.principal.dn,
+            peer=self._caller.peer,
+            verb=method if method in _METHODS else "other",
+            status=int(response.status or 0),
+            bytes=response.body_bytes,
+            seconds=round(self._clock.monotonic_s() - started_s, 4),
+        )
+
+
+def _http_date(moment: datetime) -> str:
+    return format_datetime(moment, usegmt=True)
