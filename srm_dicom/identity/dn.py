@@ -70,11 +70,11 @@ def _relative(rdn: x509.RelativeDistinguishedName) -> str:
 
 def printable(name: x509.Name) -> str:
     """Return a bounded ASCII form of any name, for messages about names that were refused."""
-    try:
-        text = name.rfc4514_string()
-    except ValueError:
-        return "(unreadable name)"
-    return ascii(text)[1:-1][:200]
+    parts = []
+    for rdn in name.rdns:
+        pairs = (f"{_SHORT.get(one.oid.dotted_string, one.oid.dotted_string)}={one.value!a}" for one in rdn)
+        parts.append("+".join(pairs).replace("'", ""))
+    return ("/" + "/".join(parts))[:300]
 
 
 def normalise(text: str) -> str:
@@ -95,6 +95,11 @@ def _normal_component(part: str) -> str:
     if not value or _FORBIDDEN.search(value) or _LOOKS_LIKE_A_TYPE.search(value):
         raise InvalidRequest("a name has an empty, ambiguous or forbidden value")
     return f"/{_OLD_SPELLINGS.get(kind, kind)}={value}"
+
+
+def modern_types(pattern: str) -> str:
+    """Rewrite the old type names of a pattern with wildcards, e.g. ``/Email=`` to ``/emailAddress=``."""
+    return re.sub(r"/(Email|E|USERID)=", lambda match: f"/{_OLD_SPELLINGS[match[1]]}=", pattern)
 
 
 def unescape(text: str) -> str:

@@ -1,9 +1,10 @@
 """The gate: one per process, decides for every door who is on the line.
 
 OpenSSL verifies the path (signatures, dates, CRLs of the whole chain, the proxy rules of RFC 3820 that
-it knows); `chain` decides what OpenSSL does not know. A session without a verified chain is refused:
-that is what a resumed session looks like, and resumption skips verification and CRLs. Hence no tickets
-and one context per connection, which also makes every handshake see the CRLs of that moment.
+it knows); `chain` decides what OpenSSL does not know; `voms` reads the groups; `bans` has the last word.
+A session without a verified chain is refused: that is what a resumed session looks like, and resumption
+skips verification and CRLs. Hence no tickets and one context per connection, which also makes every
+handshake see the CRLs of that moment.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 import _ssl
 import ssl
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -18,12 +21,16 @@ from cryptography import x509
 
 from srm_dicom.clock import Clock
 from srm_dicom.errors import ConfigError, NotAuthenticated
-from srm_dicom.identity import dn
+from srm_dicom.identity import chain, refusal
+from srm_dicom.identity.bans import BanList
 from srm_dicom.identity.credential import HostCredential
 from srm_dicom.identity.principal import Principal
-from srm_dicom.identity.proxyinfo import LIMITED, PROXY_CERT_INFO, ProxyInfo
+from srm_dicom.identity.trust import Trust, TrustDirectory
+from srm_dicom.telemetry import logger
 
 __all__ = ["Gate", "HostCredential", "TrustSettings", "verified_chain"]
+
+log = logger("identity")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,21 +43,25 @@ class TrustSettings:
             authority without any CRL pass, and still refuses a stale or forged one.
         ban_file: names, groups and authorities that may not enter; None bans nobody.
         vomsdir: directory of ``<vo>/<host>.lsc``; None accepts no VOMS attributes.
+        max_proxies: the longest row of proxies that is taken.
     """
 
     certificates: Path
     crl: Literal["require", "if-present"] = "require"
     ban_file: Path | None = None
     vomsdir: Path | None = None
+    max_proxies: int = 10
 
 
 class Gate:
     """Turns a finished handshake into a `Principal`, or refuses it and says why."""
 
     def __init__(self, trust: TrustSettings, host: HostCredential, clock: Clock) -> None:
-        self._trust = trust
+        self._settings = trust
         self._host = host
         self._clock = clock
+        self._directory = TrustDirectory(trust.certificates, clock)
+        self._bans = BanList(trust.ban_file)
 
     def server_context(self, *, maximum: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLContext:
         """Build the server's side of one connection; call it again for the next one.
@@ -58,7 +69,7 @@ class Gate:
         Raises:
             ConfigError: the host credential or the trust directory cannot be read.
         """
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context = refusal.WitnessContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.maximum_version = maximum
         context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
@@ -66,10 +77,10 @@ class Gate:
         context.verify_mode = ssl.CERT_REQUIRED
         context.verify_flags |= ssl.VerifyFlags.VERIFY_ALLOW_PROXY_CERTS
         context.verify_flags &= ~ssl.VerifyFlags.VERIFY_X509_STRICT
-        if self._trust.crl == "require":
+        if self._settings.crl == "require":
             context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_CHAIN
         try:
-            context.load_verify_locations(capath=str(self._trust.certificates))
+            context.load_verify_locations(capath=str(self._settings.certificates))
             context.load_cert_chain(self._host.certificate, self._host.key)
         except (OSError, ssl.SSLError) as error:
             raise ConfigError(
@@ -77,25 +88,60 @@ class Gate:
             ) from error
         return context
 
+    def refusal(self, context: ssl.SSLContext, error: ssl.SSLError) -> NotAuthenticated:
+        """Tell what a handshake that failed in `context` was refused for, and whose certificate it was."""
+        return refusal.explain(context, error, self._clock.now())
+
     def identify(self, tls: ssl.SSLSocket | ssl.SSLObject) -> Principal:
         """Say who is on the other side of a finished handshake.
 
         Raises:
             NotAuthenticated: naming the certificate and the reason.
         """
-        chain = [x509.load_der_x509_certificate(der) for der in verified_chain(tls)]
-        limited, depth = False, -1
-        for certificate in chain:
-            depth += 1
-            try:
-                extension = certificate.extensions.get_extension_for_oid(PROXY_CERT_INFO)
-            except x509.ExtensionNotFound:
-                break
-            limited |= ProxyInfo.parse(extension.value.public_bytes()).language == LIMITED
-        else:
-            raise NotAuthenticated("no end-entity certificate")
-        expires = min(certificate.not_valid_after_utc for certificate in chain[: depth + 1])
-        return Principal(dn.canonical(chain[depth].subject), (), limited, expires)
+        principal, notes = self.identify_with_notes(tls)
+        for note in notes:
+            log.warning("attributes_dropped", dn=principal.dn, reason=note)
+        return principal
+
+    def identify_with_notes(self, tls: ssl.SSLSocket | ssl.SSLObject) -> tuple[Principal, tuple[str, ...]]:
+        """Do what `identify` does and also say why VOMS attributes were dropped, if any were.
+
+        Raises:
+            NotAuthenticated: naming the certificate and the reason.
+        """
+        trust = self._directory.current()
+        standing = chain.decide(verified_chain(tls), trust.policies, max_proxies=self._settings.max_proxies)
+        if self._settings.crl == "if-present":
+            self._check_revocation(standing, trust)
+        fqans: tuple[str, ...] = ()
+        notes: tuple[str, ...] = ()
+        self._bans.check(standing.dn, fqans, standing.authority_dns)
+        return Principal(standing.dn, fqans, standing.limited, standing.expires), notes
+
+    def recheck(self, principal: Principal) -> None:
+        """Ask again during a long session: has the credential ended, has the caller been banned?
+
+        Raises:
+            NotAuthenticated: naming the reason.
+        """
+        if self._clock.now() >= principal.expires:
+            raise NotAuthenticated(f"{principal.dn}: the credential of this session has expired")
+        self._bans.check(principal.dn, principal.fqans)
+
+    def _check_revocation(self, standing: chain.Standing, trust: Trust) -> None:
+        now = self._clock.now()
+        for certificate, issuer in pairwise((standing.end_entity, *standing.authorities)):
+            trust.check_revocation(certificate, issuer, now, required=False)
+
+    @cached_property
+    def host_names(self) -> frozenset[str]:
+        """DNS names of the host certificate: what VOMS targets are compared with."""
+        certificate = x509.load_pem_x509_certificates(self._host.certificate.read_bytes())[0]
+        try:
+            names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        except x509.ExtensionNotFound:
+            return frozenset()
+        return frozenset(name.lower() for name in names.get_values_for_type(x509.DNSName))
 
 
 def verified_chain(tls: ssl.SSLSocket | ssl.SSLObject) -> list[bytes]:
