@@ -1,0 +1,128 @@
+"""Command sets of DIMSE (PS3.7, sections 6.3, 9.3 and annex E) as bytes in, values out; no I/O.
+
+A command set is always implicit VR little endian, group 0000 only. What a storage SCP needs is read
+and the rest is stepped over.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+
+from srm_plugin_dicom.pdu import PduError
+
+MAX_COMMAND_BYTES = 16_384
+
+_ELEMENT = struct.Struct("<HHL")
+_NO_DATASET = 0x0101
+_UID = re.compile(r"[0-9.]{1,64}\Z")
+
+
+class CommandField(IntEnum):
+    """Requests that are known by name here (PS3.7, table E.1-1)."""
+
+    C_STORE = 0x0001
+    C_ECHO = 0x0030
+    C_CANCEL = 0x0FFF
+
+
+RESPONSE = 0x8000
+
+
+class Status(IntEnum):
+    """Status codes that a storage SCP answers (PS3.7 annex C, PS3.4 table B.2-1)."""
+
+    SUCCESS = 0x0000
+    PROCESSING_FAILURE = 0x0110
+    NOT_AUTHORISED = 0x0124
+    UNRECOGNISED_OPERATION = 0x0211
+    OUT_OF_RESOURCES = 0xA700
+    CANNOT_UNDERSTAND = 0xC000
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A request: what it asks, of which object, and whether a data set follows.
+
+    `move_originator` is the AE title of whoever asked for the C-MOVE behind a C-STORE, if it is told.
+    """
+
+    field: int
+    message_id: int
+    has_dataset: bool
+    sop_class: str = ""
+    sop_instance: str = ""
+    move_originator: str = ""
+
+
+def parse_command(data: bytes | bytearray) -> Command:
+    """Read a whole command set.
+
+    Raises:
+        PduError: an element does not fit, lacks or is of another group.
+    """
+    elements = _elements(bytes(data))
+    try:
+        return Command(
+            field=_short(elements[0x0100]),
+            message_id=_short(elements.get(0x0110, elements.get(0x0120, b""))),
+            has_dataset=_short(elements[0x0800]) != _NO_DATASET,
+            sop_class=_uid(elements.get(0x0002, b"")),
+            sop_instance=_uid(elements.get(0x1000, b"")),
+            move_originator=elements.get(0x1030, b"").decode("ascii", "replace").strip(" \0"),
+        )
+    except KeyError:
+        raise PduError("a command set lacks a mandatory element") from None
+
+
+def encode_response(request: Command, status: int) -> bytes:
+    """Return the command set that answers `request` (PS3.7, tables 9.3-2 and 9.3-13)."""
+    body = b"".join(
+        (
+            _element(0x0002, _padded(request.sop_class)) if request.sop_class else b"",
+            _element(0x0100, struct.pack("<H", request.field | RESPONSE)),
+            _element(0x0120, struct.pack("<H", request.message_id)),
+            _element(0x0800, struct.pack("<H", _NO_DATASET)),
+            _element(0x0900, struct.pack("<H", status)),
+            _element(0x1000, _padded(request.sop_instance)) if request.sop_instance else b"",
+        )
+    )
+    return _element(0x0000, struct.pack("<L", len(body))) + body
+
+
+def _elements(data: bytes) -> dict[int, bytes]:
+    found: dict[int, bytes] = {}
+    at = 0
+    while at < len(data):
+        if len(data) - at < _ELEMENT.size:
+            raise PduError("a command element is cut short")
+        group, number, length = _ELEMENT.unpack_from(data, at)
+        at += _ELEMENT.size
+        if group or length > len(data) - at:
+            raise PduError("a command element does not fit its set")
+        found[number] = data[at : at + length]
+        at += length
+    return found
+
+
+def _element(number: int, value: bytes) -> bytes:
+    return _ELEMENT.pack(0, number, len(value)) + value
+
+
+def _padded(uid: str) -> bytes:
+    return uid.encode("ascii") + b"\0" * (len(uid) & 1)
+
+
+def _short(value: bytes) -> int:
+    if len(value) != 2:
+        raise PduError("a number of a command set has not two bytes")
+    return int.from_bytes(value, "little")
+
+
+def _uid(value: bytes) -> str:
+    text = value.decode("ascii", "replace").rstrip("\0 ")
+    if text and not _UID.match(text):
+        raise PduError("a UID of a command set is not one")
+    return text

@@ -1,0 +1,166 @@
+"""What our own moves announced: matches arriving objects with the batch that waits for them.
+
+Answers to different C-MOVEs arrive at one AE. An object is taken when an open visit waits for its SOP
+instance from that sender, and by one visit only; anything else is refused. An object is held in memory
+(clear bytes never touch a disk) within a budget that all arriving objects share.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+from srm_dicom.clock import Clock
+from srm_dicom.errors import NotAuthorised, Overloaded, TooLarge
+from srm_plugin_dicom.association import ObjectInfo, ObjectSink
+
+Deliver = Callable[[ObjectInfo, bytearray], None]
+"""Gets a whole object; returns when it is durable, or raises an error of the tree."""
+
+
+class MemoryBudget:
+    """Bytes that all arriving objects together may hold."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._held_bytes = 0
+        self._lock = threading.Lock()
+
+    def take(self, count: int) -> None:
+        """Take `count` bytes, or raise `Overloaded`."""
+        with self._lock:
+            if self._held_bytes + count > self._limit_bytes:
+                raise Overloaded("too many bytes are being received at once")
+            self._held_bytes += count
+
+    def give(self, count: int) -> None:
+        """Give bytes back."""
+        with self._lock:
+            self._held_bytes -= count
+
+    @property
+    def held_bytes(self) -> int:
+        """How many are taken."""
+        return self._held_bytes
+
+
+class Visit:
+    """One C-MOVE: the SOP instances that it waits for, and what to do with each."""
+
+    def __init__(
+        self, senders: frozenset[str], instances: Iterable[str], deliver: Deliver, clock: Clock
+    ) -> None:
+        self.senders = senders
+        self.deliver = deliver
+        self._clock = clock
+        self._missing = set(instances)
+        self._under_way: set[str] = set()
+        self._changed = threading.Condition()
+        self._last_change_s = clock.monotonic_s()
+
+    def claim(self, info: ObjectInfo) -> bool:
+        """Take an object if it is waited for."""
+        with self._changed:
+            wanted = info.sop_instance in self._missing and info.calling in self.senders
+            if wanted:
+                self._missing.remove(info.sop_instance)
+                self._under_way.add(info.sop_instance)
+            return wanted
+
+    def settle(self, instance: str, *, again: bool) -> None:
+        """Say that a claimed object is dealt with; `again` when it may still come another time."""
+        with self._changed:
+            self._under_way.discard(instance)
+            if again:
+                self._missing.add(instance)
+            self._last_change_s = self._clock.monotonic_s()
+            self._changed.notify_all()
+
+    def wait(self, deadline_s: float, settle_s: float) -> int:
+        """Wait until nothing is missing, or nothing has come for `settle_s`; return how many are missing.
+
+        Args:
+            deadline_s: monotonic time after which there is no more waiting.
+            settle_s: a PACS may answer a C-MOVE before its last object has left.
+        """
+        with self._changed:
+            while self._missing or self._under_way:
+                now_s = self._clock.monotonic_s()
+                quiet_at_s = deadline_s if self._under_way else self._last_change_s + settle_s
+                left_s = min(deadline_s, quiet_at_s) - now_s
+                if left_s <= 0:
+                    break
+                self._changed.wait(left_s)
+            return len(self._missing) + len(self._under_way)
+
+
+class MoveDesk:
+    """The handler of the moves' AE; see the module."""
+
+    def __init__(self, *, max_object_bytes: int, budget: MemoryBudget) -> None:
+        self._max_object_bytes = max_object_bytes
+        self._budget = budget
+        self._visits: list[Visit] = []
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def expecting(self, visit: Visit) -> Iterator[None]:
+        """Take what the visit waits for, for as long as the context lives."""
+        with self._lock:
+            self._visits.append(visit)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._visits.remove(visit)
+
+    def begin(self, info: ObjectInfo) -> ObjectSink:
+        """Open the object's sink.
+
+        Raises:
+            NotAuthorised: nobody waits for it.
+        """
+        with self._lock:
+            for visit in self._visits:
+                if visit.claim(info):
+                    return ArrivingObject(info, visit, self._max_object_bytes, self._budget)
+        raise NotAuthorised("an object that no open move announced")
+
+
+class ArrivingObject:
+    """Holds one object until it is whole, then delivers it."""
+
+    def __init__(self, info: ObjectInfo, visit: Visit, max_object_bytes: int, budget: MemoryBudget) -> None:
+        self._info = info
+        self._visit = visit
+        self._max_object_bytes = max_object_bytes
+        self._budget = budget
+        self._held = bytearray()
+
+    def write(self, chunk: memoryview) -> None:
+        """Hold the next bytes.
+
+        Raises:
+            TooLarge, Overloaded: a bound is reached.
+        """
+        if len(self._held) + len(chunk) > self._max_object_bytes:
+            raise TooLarge("an object is larger than max_object_bytes")
+        self._budget.take(len(chunk))
+        self._held += chunk
+
+    def finish(self) -> None:
+        """Deliver it; returns when that is durable."""
+        try:
+            self._visit.deliver(self._info, self._held)
+        finally:
+            self._close(again=False)
+
+    def abandon(self) -> None:
+        """Forget it; the sender may send it again."""
+        self._close(again=True)
+
+    def _close(self, *, again: bool) -> None:
+        self._budget.give(len(self._held))
+        self._held = bytearray()
+        self._visit.settle(self._info.sop_instance, again=again)

@@ -1,0 +1,158 @@
+"""The C-STORE SCP: listens, admits, gives each association a thread of its own.
+
+Who may come is decided by `Peer`: the AE title that calls, the title that is called and the address. A
+connection from an address of no peer is closed before a byte is read or a thread is made for it.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from srm_dicom.clock import Clock
+from srm_dicom.errors import ConfigError
+from srm_dicom.telemetry import logger
+from srm_plugin_dicom import pdu
+from srm_plugin_dicom.association import Association, Handler, Limits, ObjectInfo, ObjectSink
+
+__all__ = ["Handler", "Limits", "ObjectInfo", "ObjectSink", "Peer", "Receiver"]
+
+log = logger("dicom")
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A node that may send to us: its AE title and the IP addresses that it comes from."""
+
+    ae_title: str
+    addresses: frozenset[str]
+
+
+class Receiver:
+    """One AE: a title, a port and a handler for what arrives."""
+
+    def __init__(
+        self,
+        ae_title: str,
+        *,
+        bind: str,
+        port: int,
+        peers: Sequence[Peer],
+        handler: Handler,
+        clock: Clock,
+        limits: Limits | None = None,
+    ) -> None:
+        """Bind the port; 0 takes a free one, see `port`.
+
+        Raises:
+            ConfigError: the port cannot be bound.
+        """
+        self._ae_title = ae_title
+        self._peers = tuple(peers)
+        self._addresses = frozenset().union(*(peer.addresses for peer in peers))
+        self._handler = handler
+        self._clock = clock
+        self._limits = limits or Limits()
+        self._lock = threading.Lock()
+        self._open: dict[socket.socket, threading.Thread] = {}
+        self._stopped = False
+        try:
+            self._listener = socket.create_server((bind, port), backlog=64)
+        except OSError as error:
+            raise ConfigError(f"{ae_title} cannot listen on {bind}:{port}: {error.strerror}") from error
+        self.port: int = self._listener.getsockname()[1]
+        self._thread = threading.Thread(target=self._accept, name=f"dicom-{ae_title}", daemon=True)
+
+    def start(self) -> None:
+        """Listen from now on."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """Close the port and every association; wait for their threads."""
+        with self._lock:
+            self._stopped = True
+            threads = list(self._open.values())
+            for connection in self._open:
+                _shut(connection)
+        _shut(self._listener)
+        self._listener.close()
+        for thread in (self._thread, *threads):
+            if thread.is_alive():
+                thread.join(timeout_s)
+
+    @property
+    def associations(self) -> int:
+        """How many associations are open now."""
+        with self._lock:
+            return len(self._open)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, address = self._listener.accept()
+            except OSError:
+                return
+            self._admit_connection(connection, address[0])
+
+    def _admit_connection(self, connection: socket.socket, address: str) -> None:
+        if address not in self._addresses:
+            log.warning("connection_refused", peer=address, reason="address of no peer")
+            connection.close()
+            return
+        thread = threading.Thread(target=self._serve, args=(connection, address), daemon=True)
+        with self._lock:
+            full = self._stopped or len(self._open) >= self._limits.max_associations
+            if not full:
+                self._open[connection] = thread
+        if full:
+            _turn_away(connection)
+            return
+        thread.start()
+
+    def _serve(self, connection: socket.socket, address: str) -> None:
+        try:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            Association(
+                connection,
+                address,
+                admit=self._judge,
+                handler=self._handler,
+                clock=self._clock,
+                limits=self._limits,
+            ).run()
+        except Exception as error:  # noqa: BLE001 - the edge of a wire session: others must go on
+            log.error("association_failed", peer=address, error=type(error).__name__)  # noqa: TRY400
+        finally:
+            with self._lock:
+                self._open.pop(connection, None)
+            _shut(connection)
+            connection.close()
+
+    def _judge(self, called: str, calling: str, address: str) -> pdu.Rejection | None:
+        if called != self._ae_title:
+            return pdu.Rejection.CALLED_TITLE
+        if any(peer.ae_title == calling and address in peer.addresses for peer in self._peers):
+            return None
+        return pdu.Rejection.CALLING_TITLE
+
+
+def _turn_away(connection: socket.socket) -> None:
+    """Reject without reading: the request that is on its way is not needed for that."""
+    log.warning("association_rejected", reason="limit")
+    try:
+        connection.settimeout(1.0)
+        connection.sendall(pdu.encode_associate_reject(pdu.Rejection.LIMIT))
+    except OSError:
+        pass
+    finally:
+        _shut(connection)
+        connection.close()
+
+
+def _shut(connection: socket.socket) -> None:
+    try:
+        connection.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        return
