@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 
 from srm_dicom.errors import InvalidRequest, NotSupported
 
@@ -57,7 +56,7 @@ def _unarmour(kind: str, text: str) -> bytes:
         raise InvalidRequest(f"not a Crypt4GH {kind.lower()} key file")
     try:
         return base64.b64decode("".join(lines[1:]).partition("-")[0], validate=False)
-    except binascii.Error as error:
+    except ValueError as error:
         raise InvalidRequest(f"not a Crypt4GH {kind.lower()} key file") from error
 
 

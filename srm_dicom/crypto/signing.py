@@ -1,17 +1,16 @@
 """Ed25519 signatures over canonical JSON.
 
-A signed text is ``{"body":{...},"signature":"<base64>","signer":"<fingerprint>"}`` with sorted keys and
+A signed text is ``{"body":{...},"signature":"<hex>","signer":"<fingerprint>"}`` with sorted keys and
 no white space. Reading is strict: a text that is not exactly what `sign` would have written is refused,
 so there is one text for one content and nothing unsigned can ride along.
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
@@ -24,7 +23,7 @@ MAX_TEXT_CHARS = 64 * 1024
 
 class _Signed(msgspec.Struct, forbid_unknown_fields=True):
     body: dict[str, Any]
-    signature: str
+    signature: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{128}\\Z")]
     signer: str
 
 
@@ -51,7 +50,7 @@ def sign(purpose: str, body: Mapping[str, Any], key: Ed25519PrivateKey) -> str:
         body: the content.
         key: the site's signing key.
     """
-    signature = base64.b64encode(key.sign(_signed_bytes(purpose, body))).decode()
+    signature = key.sign(_signed_bytes(purpose, body)).hex()
     signer = fingerprint(key.public_key())
     return canonical({"body": body, "signature": signature, "signer": signer}).decode()
 
@@ -72,8 +71,8 @@ def verify(purpose: str, text: str, keys: Mapping[str, Ed25519PublicKey]) -> dic
     if key is None:
         raise IntegrityError(f"the signer of a {purpose} is not known here")
     try:
-        key.verify(base64.b64decode(signed.signature), _signed_bytes(purpose, signed.body))
-    except (InvalidSignature, ValueError) as error:
+        key.verify(bytes.fromhex(signed.signature), _signed_bytes(purpose, signed.body))
+    except InvalidSignature as error:
         raise IntegrityError(f"the signature of a {purpose} is wrong") from error
     return signed.body
 
