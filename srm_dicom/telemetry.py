@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from collections.abc import MutableMapping
+from pathlib import Path
 from typing import Any, TextIO, cast
 
 import structlog
@@ -76,6 +78,7 @@ def configure(role: str, *, stream: TextIO = sys.stderr, level: int = logging.IN
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _with_role(role),
+            where_it_broke,
             only_allowed_keys,
             structlog.processors.JSONRenderer(sort_keys=True),
         ],
@@ -83,6 +86,16 @@ def configure(role: str, *, stream: TextIO = sys.stderr, level: int = logging.IN
         logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=False,
     )
+
+
+def where_it_broke(
+    _logger: object, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Replace an exception by its places in the code: its text could hold anything."""
+    if event.pop("exc_info", None):
+        frames = traceback.extract_tb(sys.exc_info()[2])
+        event["where"] = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]
+    return event
 
 
 def only_allowed_keys(

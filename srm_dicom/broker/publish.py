@@ -77,7 +77,7 @@ class Publisher:
     def _ready(self, filled: Filled, entry: Entry) -> _Ready:
         generation = entry.generation
         if entry.facts is not None:
-            if Manifest.unverified(entry.facts.manifest).sha256 == filled.sha256:
+            if Manifest.verify(entry.facts.manifest, self._signing_key.public_key()).sha256 == filled.sha256:
                 return _Ready(filled, generation, entry.facts)
             generation += 1
         return _Ready(filled, generation, self._facts(filled, entry, generation))
@@ -91,7 +91,7 @@ class Publisher:
             size_bytes=filled.size_bytes,
             adler32=filled.adler32,
             sha256=filled.sha256,
-            release=str(entry.release),
+            release=entry.release,
             public_key=entry.public_key,
         )
         return Facts(filled.size_bytes, filled.adler32, manifest.sign(self._signing_key))

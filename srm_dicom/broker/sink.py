@@ -62,12 +62,13 @@ class BatchSink:
             self._slots[ref.guid] = slot
         return slot
 
-    def close(self, error: MdmError) -> None:
-        """End the visit: every file that has no complete slot has failed with `error`."""
+    def close(self, errors: Mapping[Guid, MdmError | None], otherwise: MdmError) -> None:
+        """End the visit: a file without a complete slot has failed with its error, or with `otherwise`."""
         with self._lock:
             self._closed = True
             slots = dict(self._slots)
         for guid in self._wanted:
+            error = errors.get(guid) or otherwise
             if guid in slots:
                 slots[guid].fail(error)
             else:

@@ -163,13 +163,14 @@ class Stager:
     def _stage(self, batch: Batch, entries: Mapping[Guid, Entry], sink: BatchSink) -> None:
         """Run the plugin; whatever happens, every file of the batch has an outcome afterwards."""
         plugin = next(iter(entries.values())).plugin
-        error: MdmError = NotDelivered("the source did not deliver this file")
+        errors: Mapping[Guid, MdmError | None] = {}
+        otherwise: MdmError = NotDelivered("the source did not deliver this file")
         try:
-            self._hosts[plugin].stage(batch, sink, self._settings.visit_s)
+            errors = self._hosts[plugin].stage(batch, sink, self._settings.visit_s)
         except MdmError as caught:
-            error = caught
+            otherwise = caught
         finally:
-            sink.close(error)
+            sink.close(errors, otherwise)
 
     def _settle(
         self,

@@ -1,0 +1,236 @@
+"""The registrar's journal: what has arrived and is not everywhere yet.
+
+It is of the inner zone and still says nothing: what identifies an object is sealed under a key that
+lives elsewhere. A row goes when the last catalogue has confirmed; until then the saga may be walked
+again from its beginning, which does no harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import peewee
+
+from srm_dicom.crypto.box import open_box, seal_box
+from srm_dicom.db.database import Database
+from srm_dicom.ids import Guid
+from srm_dicom.plugin.api import Discovered
+from srm_dicom.rights.project import Release
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """Something that a plugin found or was sent, for one release."""
+
+    plugin: str
+    release: Release
+    found: Discovered
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Arrivals that share a key pair and settle together."""
+
+    plugin: str
+    release: Release
+    name: str
+
+
+class _Content(msgspec.Struct):
+    path: tuple[str, ...]
+    plugin_ref: bytes
+    attributes: dict[str, str | int | float]
+    nominative: dict[str, str]
+
+
+class ArrivalRow(peewee.Model):
+    """Table ``arrival``; `box` is a sealed `_Content`."""
+
+    guid = peewee.CharField(max_length=36, primary_key=True)
+    plugin = peewee.TextField()
+    project = peewee.TextField()
+    profile = peewee.TextField()
+    profile_version = peewee.TextField()
+    group_name = peewee.TextField()
+    box = peewee.BlobField()
+    arrived_at = peewee.BigIntegerField()
+    lease_until = peewee.BigIntegerField(default=0)
+    attempts = peewee.IntegerField(default=0)
+
+    class Meta:
+        """Groups are looked up by what they are of."""
+
+        table_name = "arrival"
+        indexes = ((("plugin", "project", "profile_version", "group_name"), False),)
+
+
+class GroupKeyRow(peewee.Model):
+    """Table ``group_key``: the public half; `confirmed` once k-of-n shares stand on all servers."""
+
+    project = peewee.TextField()
+    profile_version = peewee.TextField()
+    group_name = peewee.TextField()
+    key_id = peewee.TextField()
+    public_key = peewee.BlobField()
+    confirmed = peewee.BooleanField(default=False)
+
+    class Meta:
+        """One key pair a group and release."""
+
+        table_name = "group_key"
+        primary_key = peewee.CompositeKey("project", "profile_version", "group_name")
+
+
+@dataclass(frozen=True, slots=True)
+class GroupKey:
+    """The public half of a group's key pair."""
+
+    key_id: str
+    public_key: bytes
+    confirmed: bool
+
+
+class Journal:
+    """Both tables of the registrar's database."""
+
+    def __init__(self, database: Database, key: bytes) -> None:
+        self._database = database
+        self._key = key
+        self._arrival = database.bind(ArrivalRow)
+        self._group_key = database.bind(GroupKeyRow)
+
+    def add(self, arrivals: Sequence[Arrival], now: datetime) -> None:
+        """Write arrivals down, durable when this returns; one that is known starts to settle anew."""
+        with self._database.transaction():
+            for arrival in arrivals:
+                columns = self._columns(arrival, now)
+                guid = columns.pop("guid")
+                self._arrival.insert(guid=guid, **columns).on_conflict(
+                    conflict_target=[self._arrival.guid], update=columns
+                ).execute()
+
+    def claim(self, now: datetime, settle_s: float, lease_s: float) -> Group | None:
+        """Lease the group that has been quiet longest, if any has been for `settle_s`."""
+        row = self._arrival
+        quiet = _ms(now - timedelta(seconds=settle_s))
+        newest, leased = peewee.fn.MAX(row.arrived_at), peewee.fn.MAX(row.lease_until)
+        of_group = (row.plugin, row.project, row.profile, row.profile_version, row.group_name)
+        with self._database.transaction():
+            query: Any = (
+                row.select(*of_group)
+                .group_by(*of_group)
+                .having((newest <= quiet) & (leased <= _ms(now)))
+                .order_by(newest)
+                .limit(1)
+                .tuples()
+            )
+            for plugin, project, profile, version, name in query:
+                group = Group(plugin, Release(project, profile, version), name)
+                self._lease(group, now + timedelta(seconds=lease_s), attempt=True)
+                return group
+        return None
+
+    def postpone(self, group: Group, until: datetime) -> None:
+        """Leave a group alone until a moment."""
+        self._lease(group, until, attempt=False)
+
+    def attempts(self, group: Group) -> int:
+        """Return how often a group has been tried."""
+        most = peewee.fn.MAX(self._arrival.attempts)
+        return int(self._arrival.select(most).where(*self._of(group)).scalar() or 0)
+
+    def arrivals(self, group: Group, limit: int) -> list[Arrival]:
+        """Return the arrivals of a group, opened."""
+        rows = self._arrival.select().where(*self._of(group)).order_by(self._arrival.guid).limit(limit)
+        return [Arrival(group.plugin, group.release, self._open(row)) for row in rows]
+
+    def done(self, guids: Sequence[Guid]) -> None:
+        """Forget arrivals that are registered everywhere."""
+        with self._database.transaction():
+            for guid in guids:
+                self._arrival.delete().where(self._arrival.guid == guid).execute()
+
+    def pending(self) -> int:
+        """Return how many arrivals are not registered everywhere."""
+        return int(self._arrival.select().count())
+
+    def group_key(self, group: Group) -> GroupKey | None:
+        """Return what is known of a group's key."""
+        row = self._group_key.get_or_none(*self._key_of(group))
+        return GroupKey(row.key_id, bytes(row.public_key), row.confirmed) if row else None
+
+    def intend_key(self, group: Group, key_id: str, public_key: bytes) -> None:
+        """Write down that a key is about to be written, so that half of it can be undone."""
+        self._group_key.create(
+            project=group.release.project,
+            profile_version=group.release.version,
+            group_name=group.name,
+            key_id=key_id,
+            public_key=public_key,
+        )
+
+    def confirm_key(self, group: Group) -> None:
+        """Say that every key server has its share."""
+        self._group_key.update(confirmed=True).where(*self._key_of(group)).execute()
+
+    def drop_key(self, group: Group) -> None:
+        """Forget a key that was undone."""
+        self._group_key.delete().where(*self._key_of(group)).execute()
+
+    def _columns(self, arrival: Arrival, now: datetime) -> dict[str, Any]:
+        found = arrival.found
+        content = _Content(found.path, found.plugin_ref, dict(found.attributes), dict(found.nominative))
+        return {
+            "guid": found.guid,
+            "plugin": arrival.plugin,
+            "project": arrival.release.project,
+            "profile": arrival.release.profile,
+            "profile_version": arrival.release.version,
+            "group_name": found.group,
+            "box": seal_box(self._key, f"arrival {found.guid}", msgspec.msgpack.encode(content)),
+            "arrived_at": _ms(now),
+            "lease_until": 0,
+        }
+
+    def _open(self, row: Any) -> Discovered:
+        plain = open_box(self._key, f"arrival {row.guid}", bytes(row.box))
+        content = msgspec.msgpack.decode(plain, type=_Content)
+        return Discovered(
+            guid=Guid(row.guid),
+            path=content.path,
+            group=row.group_name,
+            plugin_ref=content.plugin_ref,
+            attributes=content.attributes,
+            nominative=content.nominative,
+        )
+
+    def _lease(self, group: Group, until: datetime, *, attempt: bool) -> None:
+        columns: Mapping[str, Any] = {"lease_until": _ms(until)}
+        if attempt:
+            columns = {**columns, "attempts": self._arrival.attempts + 1}
+        self._arrival.update(**columns).where(*self._of(group)).execute()
+
+    def _of(self, group: Group) -> tuple[Any, ...]:
+        row = self._arrival
+        return (
+            row.plugin == group.plugin,
+            row.project == group.release.project,
+            row.profile_version == group.release.version,
+            row.group_name == group.name,
+        )
+
+    def _key_of(self, group: Group) -> tuple[Any, ...]:
+        row = self._group_key
+        return (
+            row.project == group.release.project,
+            row.profile_version == group.release.version,
+            row.group_name == group.name,
+        )
+
+
+def _ms(moment: datetime) -> int:
+    return int(moment.astimezone(UTC).timestamp() * 1000)

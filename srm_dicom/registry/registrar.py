@@ -1,0 +1,167 @@
+"""The registrar: takes arrivals from plugins, lets a group settle, walks the saga, warms the file.
+
+`full` registration is no second path: the registrar puts a bringOnline of its own in the queue, a
+stager serves it like anybody's, and size, checksum and manifest are known afterwards.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import islice
+from typing import Literal
+
+from srm_dicom.audit.event import Action, Event, Outcome
+from srm_dicom.audit.log import AuditLog
+from srm_dicom.clock import Clock
+from srm_dicom.errors import MdmError
+from srm_dicom.ids import Token, new_token
+from srm_dicom.plugin.api import Discovered
+from srm_dicom.plugin.host import PluginHost
+from srm_dicom.registry.journal import Arrival, Group, Journal
+from srm_dicom.registry.saga import Saga
+from srm_dicom.rights.project import Project, Release
+from srm_dicom.store.namespace import Entry
+from srm_dicom.store.requests import FileState, Request, RequestFile, RequestKind, Requests
+from srm_dicom.telemetry import logger
+
+SERVICE = "registrar"
+"""Owner of the requests that the registrar makes; no DN looks like it."""
+
+log = logger("registrar")
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrarSettings:
+    """Bounds of the registrar; see `config.Registrar`."""
+
+    settle_s: float
+    level: Literal["index", "full"]
+    batch: int
+    lease_s: float = 600.0
+    idle_s: float = 0.5
+    longest_pause_s: float = 600.0
+    warm_total_s: int = 3600
+    warm_pin_s: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """One plugin instance and the projects that its objects are released to."""
+
+    host: PluginHost
+    projects: tuple[Project, ...]
+    sealed: bool
+
+    def releases(self) -> tuple[Release, ...]:
+        """Return the releases of today."""
+        return tuple(
+            Release(project.id, project.profile, self.host.profile_version(project.profile))
+            for project in self.projects
+        )
+
+
+class Registrar:
+    """One registering process; several may run, each group is leased to one."""
+
+    def __init__(
+        self,
+        settings: RegistrarSettings,
+        feeds: Mapping[str, Feed],
+        journal: Journal,
+        saga: Saga,
+        requests: Requests,
+        audit: AuditLog,
+        clock: Clock,
+    ) -> None:
+        self._settings = settings
+        self._feeds = feeds
+        self._journal = journal
+        self._saga = saga
+        self._requests = requests
+        self._audit = audit
+        self._clock = clock
+
+    def run(self, stop: threading.Event) -> None:
+        """Listen for arrivals and register what has settled, until `stop` is set."""
+        with ExitStack() as listening:
+            for name, feed in self._feeds.items():
+                for release in feed.releases():
+                    listening.enter_context(feed.host.listen(self._arrived(name, release), release))
+            while not stop.is_set():
+                if not self.step(self._settings.settle_s):
+                    stop.wait(self._settings.idle_s)
+
+    def discover(self, plugin: str, selector: str) -> Iterator[int]:
+        """Put everything under a selector in the journal; yields the count so far, batch by batch."""
+        feed = self._feeds[plugin]
+        total = 0
+        for release in feed.releases():
+            found = iter(feed.host.discover(selector, release))
+            while batch := list(islice(found, self._settings.batch)):
+                arrivals = [Arrival(plugin, release, item) for item in batch]
+                self._journal.add(arrivals, self._clock.now())
+                total += len(batch)
+                yield total
+
+    def step(self, settle_s: float) -> bool:
+        """Register one settled group; tells whether there was one."""
+        group = self._journal.claim(self._clock.now(), settle_s, self._settings.lease_s)
+        if group is None:
+            return False
+        try:
+            while arrivals := self._journal.arrivals(group, self._settings.batch):
+                self._register(group, arrivals)
+        except MdmError as error:
+            self._postpone(group, error)
+        return True
+
+    def warm(self, entries: Sequence[Entry]) -> Token:
+        """Have files staged once, so that size, checksum and manifest are known."""
+        now = self._clock.now()
+        settings = self._settings
+        request = Request(
+            token=new_token(),
+            kind=RequestKind.BRING_ONLINE,
+            owner=SERVICE,
+            protocol="",
+            created_at=now,
+            deadline_at=now + timedelta(seconds=settings.warm_total_s),
+            pin_s=settings.warm_pin_s,
+        )
+        files = [RequestFile(entry.path, entry.path, entry.guid, FileState.QUEUED) for entry in entries]
+        self._requests.add(request, files)
+        return request.token
+
+    def _arrived(self, plugin: str, release: Release) -> Callable[[Discovered], None]:
+        def arrived(found: Discovered) -> None:
+            self._journal.add([Arrival(plugin, release, found)], self._clock.now())
+
+        return arrived
+
+    def _register(self, group: Group, arrivals: Sequence[Arrival]) -> None:
+        entries = self._saga.register(group, arrivals, sealed=self._feeds[group.plugin].sealed)
+        if self._settings.level == "full":
+            cold = [entry for entry in entries if entry.facts is None]
+            self.warm(cold)
+        self._audit.record(
+            Event(
+                action=Action.ADMINISTRATIVE,
+                outcome=Outcome.SUCCEEDED,
+                operation="register",
+                projects=(group.release.project,),
+                objects=tuple(arrival.found.guid for arrival in arrivals),
+            )
+        )
+        self._journal.done([arrival.found.guid for arrival in arrivals])
+        log.info("registered", plugin=group.plugin, release=group.release.label, count=len(arrivals))
+
+    def _postpone(self, group: Group, error: MdmError) -> None:
+        pause_s = min(2.0 ** self._journal.attempts(group), self._settings.longest_pause_s)
+        self._journal.postpone(group, self._clock.now() + timedelta(seconds=pause_s))
+        log.warning(
+            "registration_postponed", reason=error.message, error=type(error).__name__, seconds=pause_s
+        )

@@ -1,0 +1,202 @@
+"""The saga of a group: key, then names, then metadata; each step may be walked again.
+
+The key comes first because nothing may be sealed without one, metadata last because whatever can be
+found must work. A step that fails leaves the arrivals in the journal; walking the whole saga again
+changes nothing that was already right.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from srm_dicom.client.files import FileCatalogueClient, FileRecord
+from srm_dicom.client.keys import KeyServers
+from srm_dicom.client.metadata import Attribute, MetadataClient, MetadataEntry
+from srm_dicom.clock import Clock, coarse
+from srm_dicom.crypto.keyrecord import issue, key_id_of
+from srm_dicom.errors import AlreadyExists, ConfigError
+from srm_dicom.ids import parent
+from srm_dicom.registry.journal import Arrival, Group, GroupKey, Journal
+from srm_dicom.registry.policy import Places, shared_acl
+from srm_dicom.rights.project import Project
+from srm_dicom.store.namespace import Entry, Kind, Namespace
+
+_NAMES = {"lfn": "search", "surl": "search"}
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogues:
+    """The catalogues that a registration goes to, over their wires."""
+
+    keys: KeyServers
+    files: FileCatalogueClient
+    metadata: Sequence[MetadataClient]
+    threshold: int
+
+
+class Saga:
+    """Registers groups of arrivals."""
+
+    def __init__(
+        self,
+        places: Places,
+        projects: Mapping[str, Project],
+        journal: Journal,
+        namespace: Namespace,
+        catalogues: Catalogues,
+        signing_key: Ed25519PrivateKey,
+        clock: Clock,
+    ) -> None:
+        self._places = places
+        self._projects = projects
+        self._journal = journal
+        self._namespace = namespace
+        self._catalogues = catalogues
+        self._signing_key = signing_key
+        self._clock = clock
+
+    def register(self, group: Group, arrivals: Sequence[Arrival], *, sealed: bool) -> list[Entry]:
+        """Walk the saga for files of one group; returns their entries.
+
+        Raises:
+            KeyServerUnavailable, CatalogueUnavailable: a catalogue did not answer; walk again later.
+            ConfigError: the project is not configured, or has ended.
+        """
+        project = self._project(group)
+        key = self._key(group, project) if sealed else None
+        entries = [self._entry(arrival, key, project) for arrival in arrivals]
+        self._name(group, project, entries)
+        self._catalogue(entries)
+        self._describe(project, entries, arrivals)
+        return entries
+
+    # --- key -------------------------------------------------------------------------------------
+
+    def _project(self, group: Group) -> Project:
+        project = self._projects.get(group.release.project)
+        if project is None or not project.valid(self._clock.now()):
+            raise ConfigError("the project is not configured, or has ended")
+        return project
+
+    def _key(self, group: Group, project: Project) -> GroupKey:
+        """Return the group's key, made now if there is none; half a key is undone first."""
+        known = self._journal.group_key(group)
+        if known is not None and known.confirmed:
+            return known
+        if known is not None:
+            self._catalogues.keys.remove(known.key_id)
+            self._journal.drop_key(group)
+        private = X25519PrivateKey.generate()
+        public_key = private.public_key().public_bytes_raw()
+        self._journal.intend_key(group, key_id_of(public_key), public_key)
+        records = issue(
+            private.private_bytes_raw(),
+            k=self._catalogues.threshold,
+            n=len(self._catalogues.keys.endpoints),
+            valid_until=project.valid_until,
+            signing_key=self._signing_key,
+            random_bytes=secrets.token_bytes,
+        )
+        self._catalogues.keys.register(records, project.key_acl())
+        self._journal.confirm_key(group)
+        return GroupKey(key_id_of(public_key), public_key, confirmed=True)
+
+    # --- names -----------------------------------------------------------------------------------
+
+    def _entry(self, arrival: Arrival, key: GroupKey | None, project: Project) -> Entry:
+        return Entry(
+            path=self._places.path(arrival.release, arrival.found.path),
+            kind=Kind.FILE,
+            owner="",
+            acl=project.file_acl(),
+            shown_at=coarse(self._clock.now()),
+            guid=arrival.found.guid,
+            release=arrival.release,
+            key_id=key.key_id if key else "",
+            public_key=key.public_key if key else b"",
+            plugin=arrival.plugin,
+            plugin_ref=arrival.found.plugin_ref,
+        )
+
+    def _name(self, group: Group, project: Project, entries: Sequence[Entry]) -> None:
+        shown_at = coarse(self._clock.now())
+        self._namespace.make_directory(self._places.root(), shared_acl(self._projects.values()), shown_at)
+        top = self._places.path(group.release, ())
+        for directory in (top, *sorted({parent(entry.path) for entry in entries})):
+            self._namespace.make_directory(directory, project.directory_acl(), shown_at)
+        for entry in entries:
+            self._add(entry)
+
+    def _add(self, entry: Entry) -> None:
+        try:
+            self._namespace.add_file(entry)
+        except AlreadyExists:
+            there = self._namespace.find(entry.path)
+            if there is None or there.guid != entry.guid:
+                raise
+
+    def _catalogue(self, entries: Sequence[Entry]) -> None:
+        self._catalogues.files.register([self._record(entry) for entry in entries])
+
+    def _record(self, entry: Entry) -> FileRecord:
+        return FileRecord(
+            lfn=self._places.lfn(entry.path),
+            guid=_guid(entry),
+            surls=(self._places.surl(entry.path),),
+            public_key=entry.public_key.hex(),
+            key_id=entry.key_id,
+            acl=str(entry.acl),
+        )
+
+    # --- metadata --------------------------------------------------------------------------------
+
+    def _describe(self, project: Project, entries: Sequence[Entry], arrivals: Sequence[Arrival]) -> None:
+        schema = _schema(arrivals)
+        rows = [
+            MetadataEntry(
+                name=_guid(entry),
+                values={
+                    **arrival.found.attributes,
+                    **arrival.found.nominative,
+                    "lfn": str(self._places.lfn(entry.path)),
+                    "surl": self._places.surl(entry.path),
+                },
+            )
+            for entry, arrival in zip(entries, arrivals, strict=True)
+        ]
+        for server in self._catalogues.metadata:
+            server.register(
+                self._places.collection(project.id),
+                schema,
+                rows,
+                acl=project.metadata_acl(),
+                valid_until=project.valid_until,
+            )
+
+
+def _guid(entry: Entry) -> str:
+    if entry.guid is None:
+        raise AssertionError("a file has a GUID")
+    return entry.guid
+
+
+def _schema(arrivals: Sequence[Arrival]) -> list[Attribute]:
+    """Return the attributes of all arrivals: what identifies is of the nominative group."""
+    types: dict[str, tuple[str, str]] = {name: ("varchar", group) for name, group in _NAMES.items()}
+    for arrival in arrivals:
+        for name, value in arrival.found.attributes.items():
+            types[name] = (_type(value), "search")
+        for name in arrival.found.nominative:
+            types[name] = ("varchar", "nominative")
+    return [Attribute(name, kind, group) for name, (kind, group) in sorted(types.items())]
+
+
+def _type(value: str | int | float) -> str:
+    if isinstance(value, int):
+        return "int"
+    return "float" if isinstance(value, float) else "varchar"
