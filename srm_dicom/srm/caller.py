@@ -1,0 +1,65 @@
+"""What an operation is given beside its request: who calls, the broker, and the bounds of this edge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from srm_dicom.broker.views import FileView, Listing, RequestView, Wish
+from srm_dicom.identity.principal import Principal
+
+
+class Broker(Protocol):
+    """The part of `broker.broker.Broker` that this edge calls; every method checks its own right."""
+
+    def submit(self, principal: Principal, wish: Wish) -> RequestView:
+        """Take a request in; what is wrong with one file is told in its view."""
+        ...
+
+    def status(self, principal: Principal, token: str, surls: Sequence[str] | None) -> RequestView:
+        """Tell of a request, or of some of its files in the order asked."""
+        ...
+
+    def release(
+        self, principal: Principal, token: str | None, surls: Sequence[str] | None
+    ) -> tuple[FileView, ...]:
+        """Give pins back."""
+        ...
+
+    def abort(self, principal: Principal, token: str) -> RequestView:
+        """End a request and what it waits for."""
+        ...
+
+    def listing(
+        self, principal: Principal, surl: str, levels: int, offset: int, count: int | None
+    ) -> Listing:
+        """Tell of a name and what is below it; a name that may not be known has a failure."""
+        ...
+
+    def protocols(self) -> tuple[str, ...]:
+        """Return the transfer protocols of the doors, the preferred one first."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one call.
+
+    Attributes:
+        max_entries: entries in one srmLs answer; gfal2 cannot page, ARC pages by 999.
+    """
+
+    max_entries: int = 10_000
+
+
+DEFAULT_LIMITS = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """One caller of one call."""
+
+    principal: Principal
+    broker: Broker
+    limits: Limits = DEFAULT_LIMITS

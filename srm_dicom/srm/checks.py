@@ -1,0 +1,68 @@
+"""What came in, held against the contract: a request that makes no sense gets SRM_INVALID_REQUEST.
+
+The order of elements does not matter and a nillable element may be missing: ARC does both. gfal2
+sends a TPermissionMode as a digit, the place of the word in the enumeration; it is read as the word.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from srm_dicom.errors import InvalidRequest
+from srm_dicom.srm.contract import Field, contract
+
+INT_MAX = 2**31 - 1
+
+
+def complete(type_name: str, value: Any) -> None:
+    """Hold a value against its type, and put words in place of digits.
+
+    Args:
+        type_name: name of a complex type of the contract.
+        value: what spyne made of the element; None when there was none.
+
+    Raises:
+        InvalidRequest: a mandatory element is missing, or a value is none of its type.
+    """
+    if value is None:
+        raise InvalidRequest(f"{type_name} is missing")
+    for field in contract().types[type_name]:
+        _check_field(field, value)
+
+
+def _check_field(field: Field, value: Any) -> None:
+    held = getattr(value, field.name)
+    if held is None:
+        if field.required:
+            raise InvalidRequest(f"{field.name} is missing")
+        return
+    model = contract()
+    for item in held if field.many else (held,):
+        if item is None:
+            continue
+        if field.type in model.types:
+            complete(field.type, item)
+        elif field.type in model.enums:
+            setattr(value, field.name, _word(field, item))
+        elif field.type == "int" and not -INT_MAX <= item <= INT_MAX:
+            raise InvalidRequest(f"{field.name} is not an xsd:int")
+
+
+def _word(field: Field, text: str) -> str:
+    words = contract().enums[field.type]
+    if text in words:
+        return text
+    if field.type == "TPermissionMode" and len(text) == 1 and text in "01234567":
+        return words[int(text)]
+    raise InvalidRequest(f"{field.name} is not a {field.type}")
+
+
+def not_negative(name: str, value: int | None) -> int | None:
+    """Return a number that the standard wants to be zero or more.
+
+    Raises:
+        InvalidRequest: it is negative.
+    """
+    if value is not None and value < 0:
+        raise InvalidRequest(f"{name} is negative")
+    return value

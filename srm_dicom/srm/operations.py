@@ -1,0 +1,98 @@
+"""The 39 operations: what is done, by whom it is answered, what right it checks, since when.
+
+This table is the one source of the service, of the page of compliance and of the test that no
+operation goes without a declared right. An operation that is not in `_DONE` is answered by
+`ops.not_supported`; what makes it work is a file in `ops/` and a line here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from srm_dicom.rights.declare import Declaration, declared
+from srm_dicom.srm.caller import Caller
+from srm_dicom.srm.contract import contract
+from srm_dicom.srm.ops import (
+    abort_request,
+    get_transfer_protocols,
+    ls,
+    not_supported,
+    ping,
+    prepare_to_get,
+    release_files,
+    status_of_get_request,
+)
+from srm_dicom.srm.types import Record
+
+Handler = Callable[[Any, Caller], Record]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operation of the contract.
+
+    Attributes:
+        name: on the wire, such as ``srmLs``.
+        request, response: names of its types.
+        handler: answers it.
+        right: what the handler checks; None is an error that a test finds.
+        since: the first version that does it; None while it is SRM_NOT_SUPPORTED.
+        how: what a reader of the standard should know about our way of doing it.
+    """
+
+    name: str
+    request: str
+    response: str
+    handler: Handler
+    right: Declaration | None
+    since: str | None
+    how: str
+
+
+_DONE: Mapping[str, tuple[Handler, str, str]] = {
+    "srmPing": (ping.run, "0.1", "versionInfo v2.2; backend_type and backend_version in otherInfo"),
+    "srmGetTransferProtocols": (get_transfer_protocols.run, "0.1", "in the site's order of preference"),
+    "srmLs": (
+        ls.run,
+        "0.1",
+        "at once, never queued; offset and count cut the first level; too long: SRM_TOO_MANY_RESULTS",
+    ),
+    "srmPrepareToGet": (
+        prepare_to_get.run,
+        "0.1",
+        "the first protocol of the caller's list that is spoken here; a whole directory: SRM_NOT_SUPPORTED",
+    ),
+    "srmStatusOfGetRequest": (
+        status_of_get_request.run,
+        "0.1",
+        "subsets in the order asked; the request-level status is that of all files",
+    ),
+    "srmReleaseFiles": (
+        release_files.run,
+        "0.1",
+        "by token, by SURL, by both; doRemove changes nothing: what nobody pins is swept",
+    ),
+    "srmAbortRequest": (abort_request.run, "0.1", "files that have ended stay as they are"),
+}
+
+
+def _operation(name: str) -> Operation:
+    handler, since, how = _DONE.get(name, (not_supported.run, None, "SRM_NOT_SUPPORTED, never a fault"))
+    return Operation(
+        name=name,
+        request=f"{name}Request",
+        response=f"{name}Response",
+        handler=handler,
+        right=declared(handler),
+        since=since,
+        how=how,
+    )
+
+
+OPERATIONS: Mapping[str, Operation] = MappingProxyType(
+    {name: _operation(name) for name in contract().operations}
+)
+"""Every operation of SRM v2.2 by its name on the wire, in the order of the contract."""

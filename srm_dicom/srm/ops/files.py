@@ -1,0 +1,40 @@
+"""What the operations on requests share: SURLs in, file statuses out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from srm_dicom.broker.views import FileState, FileView, RequestKind, RequestView
+from srm_dicom.srm.status import of_error, of_file, success
+from srm_dicom.srm.types import Record, T, array, items
+
+
+def surls_of(value: Any) -> tuple[str, ...]:
+    """Return the SURLs of an ArrayOfAnyURI; an empty element stays, as the wrong SURL that it is."""
+    return tuple(surl or "" for surl in items(value))
+
+
+def get_statuses(view: RequestView) -> Any:
+    """Return the ArrayOfTGetRequestFileStatus of a request."""
+    return array("ArrayOfTGetRequestFileStatus", [_get_status(file) for file in view.files])
+
+
+def _get_status(file: FileView) -> Record:
+    waiting = file.state in (FileState.QUEUED, FileState.IN_PROGRESS)
+    pinned = file.state is FileState.PINNED
+    made: Record = T.TGetRequestFileStatus(
+        sourceSURL=file.surl,
+        fileSize=file.size_bytes,
+        status=of_file(file, RequestKind.GET),
+        estimatedWaitTime=file.wait_s if waiting else None,
+        remainingPinTime=file.pin_left_s if pinned else None,
+        transferURL=file.turl if pinned else None,
+    )
+    return made
+
+
+def surl_status(file: FileView) -> Record:
+    """Return the TSURLReturnStatus of an operation that was done or not done to a file."""
+    outcome = success() if file.failure is None else of_error(file.failure)
+    made: Record = T.TSURLReturnStatus(surl=file.surl, status=outcome)
+    return made

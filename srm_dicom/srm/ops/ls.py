@@ -1,0 +1,147 @@
+"""srmLs: names, sizes, checksums and where the bytes are (SRM v2.2, 4.4).
+
+Size and checksum are those of the sealed bytes that a door would serve; a file that is only indexed
+has neither. The answer is always there at once: no request token, nothing to poll.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from srm_dicom.broker.views import Listing
+from srm_dicom.errors import InvalidRequest, TooLarge
+from srm_dicom.ids import Surl
+from srm_dicom.rights.declare import Right, requires
+from srm_dicom.srm import permissions
+from srm_dicom.srm.caller import Caller
+from srm_dicom.srm.checks import not_negative
+from srm_dicom.srm.ops.files import surls_of
+from srm_dicom.srm.status import of_error, of_many, success
+from srm_dicom.srm.types import Record, T, array
+from srm_dicom.store.namespace import Entry
+
+UNLIMITED_S = -1
+"""A lifetime without an end (SRM v2.2, 2.1.12)."""
+
+
+@requires(Right.FILE_LIST)
+def run(request: Any, caller: Caller) -> Record:
+    """Answer for every SURL, each with its own status.
+
+    Raises:
+        InvalidRequest: no SURL is given, or a number is negative.
+        TooLarge: the answer would have too many entries; it can be had in parts.
+    """
+    surls = surls_of(request.arrayOfSURLs)
+    if not surls:
+        raise InvalidRequest("arrayOfSURLs has no SURL")
+    listings = list(_listings(_Reach.of(request), surls, caller))
+    full = bool(request.fullDetailedList)
+    details = [_detail(listing, caller, full=full) for listing in listings]
+    response: Record = T.srmLsResponse(
+        returnStatus=of_many([listing.failure for listing in listings]),
+        details=array("ArrayOfTMetaDataPathDetail", details),
+    )
+    return response
+
+
+@dataclass(frozen=True, slots=True)
+class _Reach:
+    """How far a listing goes: levels down, and which part of the first level."""
+
+    levels: int | None
+    offset: int
+    count: int | None
+
+    @classmethod
+    def of(cls, request: Any) -> _Reach:
+        levels = not_negative("numOfLevels", request.numOfLevels)
+        if levels is None:
+            levels = 1
+        return cls(
+            levels=None if request.allLevelRecursive else levels,
+            offset=not_negative("offset", request.offset) or 0,
+            count=not_negative("count", request.count),
+        )
+
+    def below(self) -> _Reach:
+        return _Reach(None if self.levels is None else self.levels - 1, 0, None)
+
+
+def _listings(reach: _Reach, surls: tuple[str, ...], caller: Caller) -> Iterator[Listing]:
+    room = caller.limits.max_entries
+    for surl in surls:
+        listing, room = _walk(surl, reach, caller, room)
+        yield listing
+
+
+def _walk(surl: str, reach: _Reach, caller: Caller, room: int) -> tuple[Listing, int]:
+    """Return a listing, level by level so that no tree is read further than there is room for it."""
+    here = 0 if reach.levels == 0 else 1
+    part = room if reach.count is None else min(reach.count, room)
+    listing = caller.broker.listing(caller.principal, surl, here, reach.offset, part)
+    room -= 1 + len(listing.children)
+    if room < 0 or (listing.more and part != reach.count):
+        raise TooLarge(
+            f"more than {caller.limits.max_entries} entries",
+            advice="List in parts, with offset and count.",
+        )
+    if reach.levels in (0, 1):
+        return listing, room
+    children = []
+    for child in listing.children:
+        if child.entry is not None and child.entry.is_directory:
+            # The child itself has been counted above and comes again at the top of its own listing.
+            below, room = _walk(_text(child.surl), reach.below(), caller, room + 1)
+            children.append(below)
+        else:
+            children.append(child)
+    return replace(listing, children=tuple(children)), room
+
+
+def _text(surl: Surl | str) -> str:
+    return surl.text if isinstance(surl, Surl) else surl
+
+
+def _detail(listing: Listing, caller: Caller, *, full: bool) -> Record:
+    path = listing.path or _text(listing.surl)
+    entry = listing.entry
+    if entry is None:
+        outcome = success() if listing.failure is None else of_error(listing.failure)
+        refused: Record = T.TMetaDataPathDetail(path=path, status=outcome)
+        return refused
+    children = [_detail(child, caller, full=full) for child in listing.children]
+    made: Record = T.TMetaDataPathDetail(
+        path=path,
+        status=success(),
+        size=0 if entry.is_directory else (entry.facts.size_bytes if entry.facts else None),
+        type="DIRECTORY" if entry.is_directory else "FILE",
+        arrayOfSubPaths=array("ArrayOfTMetaDataPathDetail", children),
+        **(_more(entry, caller, online=listing.online) if full else {}),
+    )
+    return made
+
+
+def _more(entry: Entry, caller: Caller, *, online: bool) -> dict[str, Any]:
+    common = {
+        "createdAtTime": entry.shown_at,
+        "lastModificationTime": entry.shown_at,
+        **permissions.shown(entry, caller.principal),
+    }
+    return common if entry.is_directory else common | _of_file(entry, online=online)
+
+
+def _of_file(entry: Entry, *, online: bool) -> dict[str, Any]:
+    """Return what only a file has: this site keeps a replica; the archive behind it has the original."""
+    about: dict[str, Any] = {
+        "fileStorageType": "PERMANENT",
+        "retentionPolicyInfo": T.TRetentionPolicyInfo(retentionPolicy="REPLICA", accessLatency="NEARLINE"),
+        "fileLocality": "ONLINE_AND_NEARLINE" if online else "NEARLINE",
+        "lifetimeAssigned": UNLIMITED_S,
+        "lifetimeLeft": UNLIMITED_S,
+    }
+    if entry.facts is not None:
+        about |= {"checkSumType": "ADLER32", "checkSumValue": entry.facts.adler32}
+    return about

@@ -1,0 +1,64 @@
+"""srmPrepareToGet: stage files and pin them for reading (SRM v2.2, 5.1)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from srm_dicom.broker.views import RequestKind, Wish
+from srm_dicom.errors import NotSupported
+from srm_dicom.rights.declare import Right, requires
+from srm_dicom.srm.caller import Caller
+from srm_dicom.srm.checks import not_negative
+from srm_dicom.srm.ops.files import get_statuses
+from srm_dicom.srm.status import of_request
+from srm_dicom.srm.types import Record, T, items
+from srm_dicom.telemetry import logger
+
+log = logger("srm")
+
+KNOWN_PROTOCOLS = frozenset({"gsiftp", "https", "http", "root", "davs", "dav", "httpg", "ftp", "file"})
+
+
+@requires(Right.FILE_READ)
+def run(request: Any, caller: Caller) -> Record:
+    """Take the request in and answer its token; nobody waits here for bytes.
+
+    Raises:
+        InvalidRequest: a time is negative, or the list is empty or too long.
+        NotSupported: a whole directory is wanted, or no protocol of the list is spoken here.
+    """
+    wish = _wish(request)
+    log.info("prepare_to_get", dn=caller.principal.dn, count=len(wish.surls), protocols=_loggable(wish))
+    view = caller.broker.submit(caller.principal, wish)
+    response: Record = T.srmPrepareToGetResponse(
+        returnStatus=of_request(view.states),
+        requestToken=view.token,
+        arrayOfFileStatuses=get_statuses(view),
+        remainingTotalRequestTime=view.remaining_s,
+    )
+    return response
+
+
+def _wish(request: Any) -> Wish:
+    files = [file for file in items(request.arrayOfFileRequests) if file is not None]
+    if any(file.dirOption is not None and file.dirOption.isSourceADirectory for file in files):
+        raise NotSupported("a directory is not fetched as a whole: list it and ask for its files")
+    return Wish(
+        kind=RequestKind.GET,
+        surls=tuple(file.sourceSURL for file in files),
+        protocols=_protocols(request.transferParameters),
+        total_s=not_negative("desiredTotalRequestTime", request.desiredTotalRequestTime),
+        pin_s=not_negative("desiredPinLifeTime", request.desiredPinLifeTime),
+        description=request.userRequestDescription,
+    )
+
+
+def _protocols(parameters: Any) -> tuple[str, ...]:
+    if parameters is None:
+        return ()
+    return tuple(name for name in items(parameters.arrayOfTransferProtocols) if name)
+
+
+def _loggable(wish: Wish) -> list[str]:
+    # The list decides which door is chosen, so it is logged; a word that is no protocol is not.
+    return [name if name in KNOWN_PROTOCOLS else "other" for name in wish.protocols[:16]]

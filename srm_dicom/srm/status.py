@@ -1,0 +1,116 @@
+"""Errors and states of files as TStatusCode: the one table of this edge (SRM v2.2, 2.1.14 and section 5).
+
+A request-level SRM_INTERNAL_ERROR makes gfal2 try again until its time is up, so it stands only for
+what may heal by itself. The status of a request is never stored: it follows from its files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from srm_dicom import errors
+from srm_dicom.broker.views import FileState, FileView, RequestKind
+from srm_dicom.errors import MdmError
+from srm_dicom.srm.types import Record, T
+
+ERROR_STATUS: Mapping[type[MdmError], str] = {
+    errors.NotAuthenticated: "SRM_AUTHENTICATION_FAILURE",
+    errors.NotAuthorised: "SRM_AUTHORIZATION_FAILURE",
+    errors.NotFound: "SRM_INVALID_PATH",
+    errors.AlreadyExists: "SRM_DUPLICATION_ERROR",
+    errors.NotADirectory: "SRM_INVALID_PATH",
+    errors.IsADirectory: "SRM_INVALID_PATH",
+    errors.NotEmpty: "SRM_NON_EMPTY_DIRECTORY",
+    errors.InvalidRequest: "SRM_INVALID_REQUEST",
+    errors.NotSupported: "SRM_NOT_SUPPORTED",
+    errors.RequestUnknown: "SRM_INVALID_REQUEST",
+    errors.Aborted: "SRM_ABORTED",
+    errors.RequestExpired: "SRM_REQUEST_TIMED_OUT",
+    errors.TooLarge: "SRM_TOO_MANY_RESULTS",
+    errors.BudgetExhausted: "SRM_EXCEED_ALLOCATION",
+    errors.ConfigError: "SRM_FATAL_INTERNAL_ERROR",
+    errors.NoSpace: "SRM_NO_FREE_SPACE",
+    errors.Overloaded: "SRM_INTERNAL_ERROR",
+    errors.IntegrityError: "SRM_FAILURE",
+    errors.CatalogueUnavailable: "SRM_INTERNAL_ERROR",
+    errors.InternalError: "SRM_FATAL_INTERNAL_ERROR",
+    errors.SourceUnavailable: "SRM_FAILURE",
+    errors.SourceRefused: "SRM_FAILURE",
+    errors.NotDelivered: "SRM_FILE_UNAVAILABLE",
+    errors.ObjectRefused: "SRM_FAILURE",
+    errors.KeyServerUnavailable: "SRM_INTERNAL_ERROR",
+    errors.KeyQuorumMissing: "SRM_INTERNAL_ERROR",
+    errors.KeyShareInvalid: "SRM_FAILURE",
+}
+"""Every leaf of the error tree; a file that a source did not give before its deadline is SRM_FAILURE."""
+
+STATE_STATUS: Mapping[FileState, str] = {
+    FileState.QUEUED: "SRM_REQUEST_QUEUED",
+    FileState.IN_PROGRESS: "SRM_REQUEST_INPROGRESS",
+    FileState.PINNED: "SRM_FILE_PINNED",
+    FileState.RELEASED: "SRM_RELEASED",
+    FileState.EXPIRED: "SRM_FILE_LIFETIME_EXPIRED",
+    FileState.FAILED: "SRM_FAILURE",
+    FileState.ABORTED: "SRM_ABORTED",
+}
+"""A file that has no failure of its own; FAILED and ABORTED usually have one."""
+
+_WAITING = frozenset({FileState.QUEUED, FileState.IN_PROGRESS})
+_SERVED = frozenset({FileState.PINNED, FileState.RELEASED})
+
+
+def success() -> Record:
+    """Return a TReturnStatus SRM_SUCCESS."""
+    return status("SRM_SUCCESS")
+
+
+def status(code: str, explanation: str | None = None) -> Record:
+    """Return a TReturnStatus."""
+    made: Record = T.TReturnStatus(statusCode=code, explanation=explanation)
+    return made
+
+
+def of_error(error: MdmError) -> Record:
+    """Return the TReturnStatus of an error; its message reaches the user to the letter."""
+    return status(ERROR_STATUS[type(error)], error.message)
+
+
+def of_file(file: FileView, kind: RequestKind) -> Record:
+    """Return the file-level status of a get or a bringOnline (SRM v2.2, 5.2 and 5.4)."""
+    if file.failure is not None:
+        return of_error(file.failure)
+    if file.state is FileState.PINNED and kind is RequestKind.BRING_ONLINE:
+        return status("SRM_SUCCESS", file.explanation)
+    return status(STATE_STATUS[file.state], file.explanation)
+
+
+def of_request(states: Collection[FileState]) -> Record:
+    """Return the request-level status that follows from the states of all files."""
+    if all(state is FileState.QUEUED for state in states):
+        return status("SRM_REQUEST_QUEUED")
+    if any(state in _WAITING for state in states):
+        return status("SRM_REQUEST_INPROGRESS")
+    return _of_ended(states)
+
+
+def _of_ended(states: Collection[FileState]) -> Record:
+    served = sum(state in _SERVED for state in states)
+    if served == len(states):
+        return success()
+    if served:
+        return status("SRM_PARTIAL_SUCCESS", f"{len(states) - served} of {len(states)} files failed")
+    if all(state is FileState.ABORTED for state in states):
+        return status("SRM_ABORTED", "the request was aborted")
+    if all(state is FileState.EXPIRED for state in states):
+        return status("SRM_REQUEST_TIMED_OUT", "the lifetime of every pin is over")
+    return status("SRM_FAILURE", "no file of the request is available; each file's status tells why")
+
+
+def of_many(failures: Collection[MdmError | None]) -> Record:
+    """Return the status of an operation over several files that leaves no request behind."""
+    failed = sum(failure is not None for failure in failures)
+    if not failed:
+        return success()
+    if failed < len(failures):
+        return status("SRM_PARTIAL_SUCCESS", f"{failed} of {len(failures)} files failed")
+    return status("SRM_FAILURE", "it failed for every file; each file's status tells why")
