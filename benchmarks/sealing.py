@@ -8,7 +8,7 @@ import io
 import secrets
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from crypt4gh import lib as stock
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -32,24 +32,20 @@ def run() -> dict[str, float]:
     seal_key = secrets.token_bytes(32)
 
     def ours() -> None:
-        sealer = siv.Sealer(seal_key, GUID, public_key)
-        sealer.absorb(clear)
-        sealed, sink, digest = sealer.seal(), io.BytesIO(), Digest()
-        for part in (sealed.header(), sealed.update(clear), sealed.finish()):
+        digest, sink = Digest(), io.BytesIO()
+        for part in _sealed(clear, seal_key, public_key):
             digest.update(part)
             sink.write(part)
 
     def ours_without_digest() -> None:
-        sealer = siv.Sealer(seal_key, GUID, public_key)
-        sealer.absorb(clear)
-        sealed, sink = sealer.seal(), io.BytesIO()
-        for part in (sealed.header(), sealed.update(clear), sealed.finish()):
+        sink = io.BytesIO()
+        for part in _sealed(clear, seal_key, public_key):
             sink.write(part)
 
     def package() -> None:
         stock.encrypt([(0, writer_key, public_key)], io.BytesIO(clear), io.BytesIO())
 
-    file = _sealed(clear, seal_key, public_key)
+    file = b"".join(_sealed(clear, seal_key, public_key))
     private_key = reader.private_bytes_raw()
 
     def opening() -> None:
@@ -86,11 +82,14 @@ def interleaved(ways: dict[str, Callable[[], None]]) -> dict[str, float]:
     return {name: 1 / statistics.median(values) for name, values in seconds.items()}
 
 
-def _sealed(clear: bytes, seal_key: bytes, public_key: bytes) -> bytes:
+def _sealed(clear: bytes, seal_key: bytes, public_key: bytes) -> Iterator[bytes | bytearray]:
     sealer = siv.Sealer(seal_key, GUID, public_key)
     sealer.absorb(clear)
-    sealed = sealer.seal()
-    return sealed.header() + sealed.update(clear) + sealed.finish()
+    sealed, view = sealer.seal(), memoryview(clear)
+    yield sealed.header()
+    for at in range(0, len(view), crypt4gh.SEGMENT_BYTES):
+        yield sealed.update(view[at : at + crypt4gh.SEGMENT_BYTES])
+    yield sealed.finish()
 
 
 def main() -> None:
