@@ -1,0 +1,72 @@
+"""What the session asks its door to do; everything else it answers by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from srm_dicom.ids import SitePath
+from srm_dicom.wire.gridftp.addresses import Address
+from srm_dicom.wire.gridftp.facts import Described
+from srm_dicom.wire.gridftp.ranges import Restart, Section
+from srm_dicom.wire.gridftp.replies import Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Open a one-shot listening port and answer with `render` of its address.
+
+    `family` is ``1`` (IPv4) or ``2`` (IPv6) when the client insists on one (RFC 2428).
+    """
+
+    render: Callable[[Address], Reply]
+    family: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Remember where to connect to for the next transfer, if that is allowed, and answer `done`."""
+
+    addresses: tuple[Address, ...]
+    done: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Describe:
+    """Look a name up and answer with `render`."""
+
+    path: SitePath
+    render: Callable[[Described], Reply]
+
+
+@dataclass(frozen=True, slots=True)
+class ListDirectory:
+    """Send a directory over a data connection, one line an entry.
+
+    `itself` renders the directory as its own first line; `entry` may also be used for a single file.
+    """
+
+    path: SitePath
+    entry: Callable[[Described], str]
+    itself: Callable[[Described], str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieve:
+    """Send a file, or a part of it, over data connections."""
+
+    path: SitePath
+    section: Section
+    restart: Restart
+
+
+@dataclass(frozen=True, slots=True)
+class Checksum:
+    """Answer with the checksum of `section` of a file, hexadecimal."""
+
+    path: SitePath
+    algorithm: str
+    section: Section
+
+
+Action = Listen | Target | Describe | ListDirectory | Retrieve | Checksum

@@ -1,0 +1,86 @@
+"""Which bytes of a file a transfer sends: the whole, a part (ERET), what a restart still lacks (REST)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from srm_dicom.errors import InvalidRequest
+
+MAX_RANGES = 1000
+MAX_OFFSET = 2**63 - 1
+_RANGE = re.compile(r"(\d{1,19})-(\d{1,19})\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """What the client has already: the first `offset` bytes (stream mode) or `received` ranges (MODE E)."""
+
+    offset: int = 0
+    received: tuple[tuple[int, int], ...] = ()
+
+    @classmethod
+    def parse(cls, argument: str) -> Restart:
+        """Read the argument of REST: ``1024`` (RFC 3659, 5) or ``0-29,35-89`` (GFD.020, 4.1).
+
+        Raises:
+            InvalidRequest: neither form, or too many ranges.
+        """
+        text = argument.strip()
+        if text.isascii() and text.isdigit() and len(text) < 20:
+            return cls(offset=_offset(int(text)))
+        parts = text.split(",", MAX_RANGES)
+        if len(parts) > MAX_RANGES:
+            raise InvalidRequest(f"REST takes at most {MAX_RANGES} ranges")
+        return cls(received=tuple(sorted(_parse_range(part) for part in parts)))
+
+
+def _parse_range(text: str) -> tuple[int, int]:
+    match = _RANGE.match(text.strip())
+    if match is None:
+        raise InvalidRequest("REST takes an offset or ranges a-b,c-d")
+    start, end = _offset(int(match[1])), _offset(int(match[2]))
+    if end < start:
+        raise InvalidRequest("a range ends before it begins")
+    return start, end
+
+
+def _offset(value: int) -> int:
+    if value > MAX_OFFSET:
+        raise InvalidRequest("an offset has at most 63 bits")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of a file: `length` bytes from `offset`, or all that follow when it is None."""
+
+    offset: int = 0
+    length: int | None = None
+
+    def to_send(self, size_bytes: int, restart: Restart) -> list[tuple[int, int]]:
+        """Return the (start, end) ranges of the file that are to be sent.
+
+        Restart offsets count from the beginning of the section, as offsets in MODE E blocks do.
+
+        Raises:
+            InvalidRequest: the section or the restart begins behind the end of the file.
+        """
+        if self.offset > size_bytes:
+            raise InvalidRequest("the offset is behind the end of the file")
+        end = size_bytes if self.length is None else min(size_bytes, self.offset + self.length)
+        start = self.offset + restart.offset
+        if start > end:
+            raise InvalidRequest("the restart offset is behind the end of the file")
+        received = ((self.offset + first, self.offset + last) for first, last in restart.received)
+        return list(_missing(start, end, received))
+
+
+def _missing(start: int, end: int, received: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    for first, last in received:
+        if start < min(first, end):
+            yield start, min(first, end)
+        start = max(start, last)
+    if start < end:
+        yield start, end

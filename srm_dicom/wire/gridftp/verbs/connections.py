@@ -1,0 +1,52 @@
+"""Verbs that say where data connections go."""
+
+from __future__ import annotations
+
+from srm_dicom.rights.declare import OpenAccess, requires
+from srm_dicom.wire.gridftp import addresses
+from srm_dicom.wire.gridftp.actions import Listen, Target
+from srm_dicom.wire.gridftp.dialogue import Dialogue
+from srm_dicom.wire.gridftp.replies import Reply
+
+_OWN_PORT = OpenAccess("a port of the caller's own session; the door's peer policy bounds where it leads")
+
+
+@requires(_OWN_PORT)
+def pasv(_dialogue: Dialogue, _argument: str) -> Listen:
+    """Listen, IPv4."""
+    return Listen(addresses.pasv_reply)
+
+
+@requires(_OWN_PORT)
+def epsv(_dialogue: Dialogue, argument: str) -> Listen | Reply:
+    """Listen on the family of the control connection; a client that asks for another gets 522."""
+    family = argument.strip().upper()
+    if family == "ALL":
+        return Reply.of(200, "EPSV ALL is welcome and changes nothing.")
+    if family not in ("", "1", "2"):
+        return Reply.of(522, "Network protocol not supported, use (1,2)")
+    return Listen(addresses.epsv_reply, family)
+
+
+@requires(_OWN_PORT)
+def spas(_dialogue: Dialogue, _argument: str) -> Listen:
+    """Listen, one stripe."""
+    return Listen(addresses.spas_reply)
+
+
+@requires(_OWN_PORT)
+def port(_dialogue: Dialogue, argument: str) -> Target:
+    """Connect to the client, IPv4."""
+    return Target((addresses.parse_port(argument),), Reply.of(200, "PORT Command successful."))
+
+
+@requires(_OWN_PORT)
+def eprt(_dialogue: Dialogue, argument: str) -> Target:
+    """Connect to the client, IPv4 or IPv6."""
+    return Target((addresses.parse_eprt(argument),), Reply.of(200, "EPRT Command successful."))
+
+
+@requires(_OWN_PORT)
+def spor(_dialogue: Dialogue, argument: str) -> Target:
+    """Connect to several addresses, one a stripe."""
+    return Target(addresses.parse_spor(argument), Reply.of(200, "SPOR Command successful."))

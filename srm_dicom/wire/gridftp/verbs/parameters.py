@@ -1,0 +1,123 @@
+"""Verbs that set how data will be sent."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from srm_dicom.errors import InvalidRequest
+from srm_dicom.rights.declare import OpenAccess, requires
+from srm_dicom.wire.gridftp import facts
+from srm_dicom.wire.gridftp.dialogue import Dialogue
+from srm_dicom.wire.gridftp.ranges import Restart
+from srm_dicom.wire.gridftp.replies import Reply
+
+_OWN_SESSION = OpenAccess("changes only the caller's own session")
+_PARALLELISM = re.compile(r"Parallelism=(\d{1,4})(?:,\d+)*\s*(?:;|\Z)", re.IGNORECASE)
+
+
+@requires(_OWN_SESSION)
+def type_(dialogue: Dialogue, argument: str) -> Reply:
+    """Set the representation type; files are sent as they are under every one."""
+    kind = argument.strip().upper()
+    if kind not in ("I", "L 8", "A", "A N"):
+        return Reply.of(504, "TYPE is I, L 8 or A.")
+    dialogue.parameters = replace(dialogue.parameters, kind=kind[0])
+    return Reply.of(200, f"Type set to {kind[0]}.")
+
+
+@requires(_OWN_SESSION)
+def mode(dialogue: Dialogue, argument: str) -> Reply:
+    """Set stream mode or extended block mode."""
+    letter = argument.strip().upper()
+    if letter not in ("S", "E"):
+        return Reply.of(504, "MODE is S or E.")
+    dialogue.parameters = replace(dialogue.parameters, mode=letter)
+    return Reply.of(200, f"Mode set to {letter}.")
+
+
+@requires(_OWN_SESSION)
+def stru(_dialogue: Dialogue, argument: str) -> Reply:
+    """Set the file structure."""
+    if argument.strip().upper() != "F":
+        return Reply.of(504, "STRU is F.")
+    return Reply.of(200, "Structure set to F.")
+
+
+@requires(_OWN_SESSION)
+def pbsz(_dialogue: Dialogue, argument: str) -> Reply:
+    """Take a protection buffer size; TLS records have their own."""
+    text = argument.strip()
+    if not (text.isascii() and text.isdigit() and len(text) <= 10):
+        return Reply.of(501, "PBSZ takes a number.")
+    return Reply.of(200, f"PBSZ={text}")
+
+
+@requires(_OWN_SESSION)
+def prot(dialogue: Dialogue, argument: str) -> Reply:
+    """Set the protection of data."""
+    level = argument.strip().upper()
+    if level not in ("C", "S", "E", "P"):
+        return Reply.of(504, "PROT is C, S, E or P.")
+    if level != "C" and dialogue.parameters.dcau == "N":
+        return Reply.of(503, "Data connections without authentication cannot be protected: DCAU A first.")
+    dialogue.parameters = replace(dialogue.parameters, protection=level)
+    return Reply.of(200, f"Protection level set to {level}.")
+
+
+@requires(_OWN_SESSION)
+def dcau(dialogue: Dialogue, argument: str) -> Reply:
+    """Set who must be at the other end of data connections."""
+    letter = argument.strip().upper()
+    if letter == "N" and dialogue.parameters.protection != "C":
+        return Reply.of(503, "Protected data need authentication: PROT C first.")
+    if letter not in ("A", "N"):
+        return Reply.of(504, "DCAU is A or N here.")
+    dialogue.parameters = replace(dialogue.parameters, dcau=letter)
+    return Reply.of(200, f"DCAU {letter}.")
+
+
+@requires(_OWN_SESSION)
+def opts(dialogue: Dialogue, argument: str) -> Reply:
+    """Set options of RETR, MLST and UTF8."""
+    word, _, options = argument.strip().partition(" ")
+    if word.upper() == "RETR":
+        return _opts_retr(dialogue, options)
+    if word.upper() == "MLST":
+        chosen = facts.choose(options)
+        dialogue.parameters = replace(dialogue.parameters, facts=chosen)
+        return Reply.of(200, "MLST OPTS " + "".join(f"{fact};" for fact in chosen))
+    if word.upper() == "UTF8":
+        return Reply.of(200, "UTF8 is always on.")
+    return Reply.of(501, "OPTS knows RETR, MLST and UTF8.")
+
+
+def _opts_retr(dialogue: Dialogue, options: str) -> Reply:
+    match = _PARALLELISM.search(options)
+    if match is None:
+        return Reply.of(501, "OPTS RETR takes Parallelism=n,n,n;")
+    streams = min(max(1, int(match[1])), dialogue.limits.max_streams)
+    dialogue.parameters = replace(dialogue.parameters, streams=streams)
+    return Reply.of(200, "OPTS Command Successful.")
+
+
+@requires(_OWN_SESSION)
+def rest(dialogue: Dialogue, argument: str) -> Reply:
+    """Announce what the client has already."""
+    restart = Restart.parse(argument)
+    if restart.received and dialogue.parameters.mode != "E":
+        raise InvalidRequest("REST with ranges needs MODE E")
+    dialogue.restart = restart
+    return Reply.of(350, "Restart Marker OK. Send RETR to initiate transfer.")
+
+
+@requires(_OWN_SESSION)
+def allo(_dialogue: Dialogue, _argument: str) -> Reply:
+    """Say that nothing need be reserved."""
+    return Reply.of(202, "ALLO is not needed.")
+
+
+@requires(_OWN_SESSION)
+def sbuf(_dialogue: Dialogue, _argument: str) -> Reply:
+    """Leave buffers to the kernel."""
+    return Reply.of(200, "The kernel sizes the buffers.")
