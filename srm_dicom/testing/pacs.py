@@ -1,0 +1,281 @@
+"""A PACS made of pynetdicom, in threads of this process: for tests and the demo.
+
+It holds objects as they are (any transfer syntax), answers C-ECHO, C-STORE, C-FIND at three levels and
+C-MOVE with lists of UIDs, and forwards what it stores to an AE if told so, as an archive does. `faults`
+makes it behave as badly as real ones do.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from pydicom.dataset import Dataset, FileDataset
+from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, evt
+from pynetdicom.presentation import PresentationContext, build_context
+from pynetdicom.transport import ThreadedAssociationServer
+
+ECHO = "1.2.840.10008.1.1"
+FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
+_UNIQUE = {"STUDY": "StudyInstanceUID", "SERIES": "SeriesInstanceUID", "IMAGE": "SOPInstanceUID"}
+_ABOVE = {"STUDY": (), "SERIES": ("StudyInstanceUID",), "IMAGE": ("StudyInstanceUID", "SeriesInstanceUID")}
+
+
+@dataclass
+class Faults:
+    """What it does wrong; set a field at any time.
+
+    Attributes:
+        moves_nothing: a C-MOVE sends nothing and reports success (dcmqrscp does, for unknown UIDs).
+        lost: SOP instances that are never sent.
+        wrong_instance: sends another object of its store in place of each that was asked for.
+        slow_s: pause before each object of a C-MOVE.
+        drops_after: breaks off a C-MOVE's association after so many objects.
+        refuses_find, refuses_move: status to answer in place of doing it.
+        ignores_keys: matching keys of a C-FIND that it does not look at.
+        tells_little: answers C-FIND with the mandatory keys only.
+    """
+
+    moves_nothing: bool = False
+    lost: frozenset[str] = frozenset()
+    wrong_instance: bool = False
+    slow_s: float = 0.0
+    drops_after: int | None = None
+    refuses_find: int = 0
+    refuses_move: int = 0
+    ignores_keys: frozenset[str] = frozenset()
+    tells_little: bool = False
+
+
+class PacsSimulator:
+    """A PACS; `start` it, give it objects, point a plugin at `port`.
+
+    Attributes:
+        destinations: AE titles that a C-MOVE may name, with their host and port; may be changed.
+        forward_to: AE title, host and port that new objects are copied to.
+        moves: how many C-MOVEs were asked of it.
+        forwarded: SOP instances whose copy was acknowledged.
+    """
+
+    def __init__(self, ae_title: str = "PACS", *, host: str = "127.0.0.1", port: int = 0) -> None:
+        self.ae_title = ae_title
+        self.host = host
+        self.port = port
+        self.destinations: dict[str, tuple[str, int]] = {}
+        self.forward_to: tuple[str, str, int] | None = None
+        self.faults = Faults()
+        self.moves = 0
+        self.forwarded: set[str] = set()
+        self._objects: dict[str, Dataset] = {}
+        self._lock = threading.Lock()
+        self._server: ThreadedAssociationServer | None = None
+        self._outbox: queue.Queue[Dataset | None] = queue.Queue()
+        self._forwarder: threading.Thread | None = None
+
+    def __enter__(self) -> PacsSimulator:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Open the port; after `stop` the same one again."""
+        entity = AE(ae_title=self.ae_title)
+        entity.maximum_associations = 32
+        entity.maximum_pdu_size = 0
+        for context in AllStoragePresentationContexts:
+            entity.add_supported_context(str(context.abstract_syntax), ALL_TRANSFER_SYNTAXES)
+        for model in (ECHO, FIND, MOVE):
+            entity.add_supported_context(model)
+        server = entity.start_server((self.host, self.port), block=False, evt_handlers=self._handlers())
+        if not isinstance(server, ThreadedAssociationServer):
+            raise TypeError("pynetdicom gave no server")
+        self._server = server
+        self.port = server.server_address[1]
+        self._forwarder = threading.Thread(target=self._forward, name="pacs-forwarder", daemon=True)
+        self._forwarder.start()
+
+    def stop(self) -> None:
+        """Close the port: from outside, the PACS is down."""
+        if self._server is not None:
+            self._server.shutdown()
+            self._server = None
+        if self._forwarder is not None:
+            self._outbox.put(None)
+            self._forwarder.join(10)
+            self._forwarder = None
+
+    def add(self, datasets: Iterable[FileDataset], *, forward: bool = False) -> None:
+        """Hold objects; with `forward`, copy each to `forward_to` as if it had just been stored."""
+        for dataset in datasets:
+            self._hold(dataset, forward=forward)
+
+    def remove(self, instance: str) -> None:
+        """Lose an object."""
+        with self._lock:
+            del self._objects[instance]
+
+    @property
+    def instances(self) -> tuple[str, ...]:
+        """SOP instance UIDs of what it holds."""
+        with self._lock:
+            return tuple(self._objects)
+
+    def _handlers(self) -> list[Any]:
+        return [
+            (evt.EVT_C_ECHO, lambda _event: 0x0000),
+            (evt.EVT_C_STORE, self._on_store),
+            (evt.EVT_C_FIND, self._on_find),
+            (evt.EVT_C_MOVE, self._on_move),
+        ]
+
+    def _hold(self, dataset: Dataset, *, forward: bool) -> None:
+        with self._lock:
+            self._objects[str(dataset.SOPInstanceUID)] = dataset
+        if forward:
+            self._outbox.put(dataset)
+
+    def _on_store(self, event: evt.Event) -> int:
+        dataset = event.dataset
+        dataset.file_meta = event.file_meta
+        self._hold(dataset, forward=self.forward_to is not None)
+        return 0x0000
+
+    def _on_find(self, event: evt.Event) -> Iterator[tuple[int, Dataset | None]]:
+        if self.faults.refuses_find:
+            yield self.faults.refuses_find, None
+            return
+        wanted = event.identifier
+        level = str(wanted.QueryRetrieveLevel)
+        seen = set()
+        for dataset in self._matching(wanted):
+            key = str(dataset.get(_UNIQUE[level]))
+            if event.is_cancelled:
+                yield 0xFE00, None
+                return
+            if key not in seen:
+                seen.add(key)
+                yield 0xFF00, self._describe(dataset, level, wanted)
+
+    def _matching(self, wanted: Dataset) -> list[Dataset]:
+        with self._lock:
+            objects = list(self._objects.values())
+        keys = {
+            element.keyword: str(element.value)
+            for element in wanted
+            if not element.is_empty
+            and element.VM == 1
+            and element.keyword not in {"QueryRetrieveLevel", "SpecificCharacterSet"}
+            and element.keyword not in self.faults.ignores_keys
+        }
+        return [each for each in objects if all(_agrees(each, key, value) for key, value in keys.items())]
+
+    def _describe(self, dataset: Dataset, level: str, wanted: Dataset) -> Dataset:
+        answer = Dataset()
+        answer.QueryRetrieveLevel = level
+        answer.RetrieveAETitle = self.ae_title
+        mandatory = {_UNIQUE[level], *_ABOVE[level], "InstanceNumber", "Modality", "PatientID", "StudyDate"}
+        for element in wanted:
+            if element.keyword in dataset and (element.keyword in mandatory or not self.faults.tells_little):
+                answer.add(dataset[element.keyword])
+        return answer
+
+    def _on_move(self, event: evt.Event) -> Iterator[Any]:
+        self.moves += 1
+        faults = self.faults
+        destination = self.destinations.get(event.move_destination or "")
+        if destination is None:
+            yield None, None
+            return
+        if faults.refuses_move:
+            yield (*destination, {"contexts": [build_context(ECHO)]})
+            yield 1
+            yield faults.refuses_move, None
+            return
+        datasets = [] if faults.moves_nothing else self._asked_for(event.identifier)
+        yield (*destination, {"contexts": _contexts(datasets) or [build_context(ECHO)]})
+        yield len(datasets)
+        for count, dataset in enumerate(datasets):
+            if faults.drops_after is not None and count >= faults.drops_after:
+                event.assoc.abort()
+                return
+            time.sleep(faults.slow_s)
+            yield 0xFF00, self._another(dataset) if faults.wrong_instance else dataset
+
+    def _asked_for(self, identifier: Dataset) -> list[Dataset]:
+        keys = {
+            keyword: _values(identifier.get(keyword))
+            for keyword in ("PatientID", *_UNIQUE.values())
+            if identifier.get(keyword)
+        }
+        with self._lock:
+            return [
+                dataset
+                for instance, dataset in self._objects.items()
+                if instance not in self.faults.lost
+                and all(str(dataset.get(keyword)) in values for keyword, values in keys.items())
+            ]
+
+    def _another(self, dataset: Dataset) -> Dataset:
+        with self._lock:
+            return next(
+                (
+                    each
+                    for each in self._objects.values()
+                    if each.SOPClassUID == dataset.SOPClassUID
+                    and each.SOPInstanceUID != dataset.SOPInstanceUID
+                ),
+                dataset,
+            )
+
+    def _forward(self) -> None:
+        while (first := self._outbox.get()) is not None:
+            batch = [first]
+            while not self._outbox.empty():
+                dataset = self._outbox.get()
+                if dataset is None:
+                    self._outbox.put(None)
+                    break
+                batch.append(dataset)
+            self._send(batch)
+
+    def _send(self, datasets: list[Dataset]) -> None:
+        if self.forward_to is None:
+            return
+        title, host, port = self.forward_to
+        entity = AE(ae_title=self.ae_title)
+        association = entity.associate(host, port, contexts=_contexts(datasets), ae_title=title)
+        if not association.is_established:
+            return
+        for dataset in datasets:
+            status = association.send_c_store(dataset)
+            if status and status.Status == 0x0000:
+                self.forwarded.add(str(dataset.SOPInstanceUID))
+        association.release()
+
+
+def _contexts(datasets: Iterable[Dataset]) -> list[PresentationContext]:
+    pairs = {(str(each.SOPClassUID), str(each.file_meta.TransferSyntaxUID)) for each in datasets}
+    return [build_context(abstract, transfer) for abstract, transfer in sorted(pairs)]
+
+
+def _agrees(dataset: Dataset, keyword: str, wanted: str) -> bool:
+    if keyword == "ModalitiesInStudy":
+        keyword = "Modality"
+    value = str(dataset.get(keyword) or "")
+    first, dash, last = wanted.partition("-")
+    if keyword.endswith("Date") and dash:
+        return (first or "0") <= value <= (last or "9")
+    return fnmatchcase(value, wanted)
+
+
+def _values(value: Any) -> frozenset[str]:
+    several: Mapping[str, str] | Iterable[Any] = [value] if isinstance(value, str) else value
+    return frozenset(map(str, several))
