@@ -22,6 +22,7 @@ from srm_dicom.rights.project import Project
 from srm_dicom.store.namespace import Entry, Namespace
 
 _ABSENT = "no such file or directory"
+MAX_RULE_CHARS = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +130,8 @@ class FileAccess:
     def _record(self, principal: Principal, verdicts: Sequence[Verdict], operation: str) -> None:
         granted = [verdict for verdict in verdicts if verdict.entry is not None]
         for outcome, chosen in (
-            (Outcome.GRANTED, granted),
-            (Outcome.REFUSED, [verdict for verdict in verdicts if verdict.entry is None]),
+            (Outcome.ALLOWED, granted),
+            (Outcome.DENIED, [verdict for verdict in verdicts if verdict.entry is None]),
         ):
             if chosen:
                 self._audit.record(_event(principal, operation, outcome, chosen))
@@ -138,13 +139,12 @@ class FileAccess:
 
 def _event(principal: Principal, operation: str, outcome: Outcome, verdicts: Sequence[Verdict]) -> Event:
     projects = {v.entry.release.project for v in verdicts if v.entry is not None and v.entry.release}
-    return Event(
-        action=Action.DECISION,
-        outcome=outcome,
-        dn=principal.dn,
-        fqans=principal.fqans,
+    return Event.by(
+        principal,
+        Action.DECISION,
+        outcome,
         operation=operation,
-        projects=tuple(sorted(projects)),
+        project=",".join(sorted(projects)),
         objects=tuple(verdict.path for verdict in verdicts),
-        rule=verdicts[0].rule,
+        rule="; ".join(dict.fromkeys(verdict.rule for verdict in verdicts))[:MAX_RULE_CHARS],
     )

@@ -184,9 +184,9 @@ class Stager:
             try:
                 self._publisher.publish(filled, entries)
             except MdmError as error:
-                failed |= {item.guid: error for item in filled}
-        for guid, error in failed.items():
-            self._disappoint([row for row in rows if row.guid == guid], error)
+                failed |= dict.fromkeys((item.guid for item in filled), error)
+        for guid, reason in failed.items():
+            self._disappoint([row for row in rows if row.guid == guid], reason)
         self._record(group, failed, entries)
 
     def _disappoint(self, rows: Sequence[RequestFile], error: MdmError) -> None:
@@ -220,7 +220,7 @@ class Stager:
         entries: Mapping[Guid, Entry],
     ) -> None:
         for outcome, guids in (
-            (AuditOutcome.SUCCEEDED, [guid for guid in group if guid not in failed]),
+            (AuditOutcome.ALLOWED, [guid for guid in group if guid not in failed]),
             (AuditOutcome.FAILED, list(failed)),
         ):
             if guids:
@@ -230,7 +230,7 @@ class Stager:
                         action=Action.STAGING,
                         outcome=outcome,
                         operation="stage",
-                        projects=tuple(sorted({release.project for release in releases if release})),
+                        project=",".join(sorted({release.project for release in releases if release})),
                         objects=tuple(guids),
                         rule="; ".join(
                             sorted({type(failed[guid]).__name__ for guid in guids if guid in failed})

@@ -150,9 +150,9 @@ class Registrar:
         self._audit.record(
             Event(
                 action=Action.ADMINISTRATIVE,
-                outcome=Outcome.SUCCEEDED,
+                outcome=Outcome.ALLOWED,
                 operation="register",
-                projects=(group.release.project,),
+                project=group.release.project,
                 objects=tuple(arrival.found.guid for arrival in arrivals),
             )
         )

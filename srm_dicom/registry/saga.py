@@ -128,7 +128,7 @@ class Saga:
         self._namespace.make_directory(self._places.root(), shared_acl(self._projects.values()), shown_at)
         top = self._places.path(group.release, ())
         for directory in (top, *sorted({parent(entry.path) for entry in entries})):
-            self._namespace.make_directory(directory, project.directory_acl(), shown_at)
+            self._namespace.make_directory(directory, project.directory_acl(), shown_at, group.release)
         for entry in entries:
             self._add(entry)
 

@@ -128,8 +128,10 @@ class Namespace:
         query = self._row.select().where(self._row.parent == directory).order_by(self._row.path)
         return [_entry(row) for row in query.offset(offset).limit(-1 if count is None else count)]
 
-    def make_directory(self, path: SitePath, acl: Acl, shown_at: datetime, owner: str = "") -> None:
-        """Make a directory, and those above it with the same ACL; one that exists stays as it is.
+    def make_directory(
+        self, path: SitePath, acl: Acl, shown_at: datetime, release: Release | None = None
+    ) -> None:
+        """Make a directory of the service, and those above it alike; one that exists stays as it is.
 
         Raises:
             NotADirectory: a component is a file.
@@ -141,8 +143,8 @@ class Namespace:
                     raise NotADirectory(f"{path} is a file")
                 return
             if path != "/":
-                self.make_directory(parent(path), acl, shown_at, owner)
-            self._insert(Entry(path, Kind.DIRECTORY, owner, acl, shown_at))
+                self.make_directory(parent(path), acl, shown_at, release)
+            self._insert(Entry(path, Kind.DIRECTORY, "", acl, shown_at, release=release))
 
     def add_file(self, entry: Entry) -> None:
         """Add a file to a directory that exists.

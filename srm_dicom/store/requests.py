@@ -190,7 +190,12 @@ class Requests:
     def pin(self, guid: Guid, sources: Sequence[FileState], target: FileState, now: datetime) -> int:
         """Move every row that waits for a file to `target`, each pinned for its request's own time."""
         until = self._file.pin_s * 1000 + _ms(now)
-        columns: dict[str, object] = {"pin_until": until, "explanation": None, "failure": None}
+        columns: dict[str, object] = {
+            "pin_until": until,
+            "explanation": None,
+            "failure": None,
+            "lease_until": 0,
+        }
         return self._move(self._file.guid == guid, sources, target, columns)
 
     def claim(

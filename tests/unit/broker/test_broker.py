@@ -1,0 +1,358 @@
+"""The life of a request, from submit to scratch and back, with a plugin that lives in memory."""
+
+import threading
+import uuid
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from srm_dicom.audit.log import AuditLog
+from srm_dicom.broker.access import FileAccess
+from srm_dicom.broker.broker import Broker, BrokerSettings
+from srm_dicom.broker.janitor import Janitor, SpaceSettings
+from srm_dicom.broker.publish import Publisher
+from srm_dicom.broker.sink import Sealing
+from srm_dicom.broker.stager import Stager, StagerSettings
+from srm_dicom.broker.states import TRANSITIONS, Event, after, before
+from srm_dicom.broker.views import FileState, RequestKind, Wish
+from srm_dicom.crypto.manifest import Manifest
+from srm_dicom.errors import (
+    InternalError,
+    NotAuthorised,
+    NotFound,
+    NotSupported,
+    ObjectRefused,
+    RequestUnknown,
+    SourceUnavailable,
+)
+from srm_dicom.identity.principal import Principal
+from srm_dicom.ids import Guid, SitePath, parse_path
+from srm_dicom.plugin.api import Batch, PluginContext, StoragePlugin
+from srm_dicom.plugin.host import PluginHost
+from srm_dicom.rights.acl import Acl, Tag
+from srm_dicom.rights.project import Member, Project, Release
+from srm_dicom.scratch.area import ScratchArea, StagedName
+from srm_dicom.scratch.slot import SlotSettings
+from srm_dicom.store.namespace import Entry, Kind
+from srm_dicom.store.stores import Stores
+from srm_dicom.testing.clock import FakeClock
+
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+PRIVATE = X25519PrivateKey.generate()
+DIRECTORY = parse_path("/vo/mdm/site/heart-v1/p/s")
+
+
+class MemoryPlugin(StoragePlugin):
+    """Bytes by GUID; what `failures` has is raised or refused instead."""
+
+    def __init__(self, context):
+        super().__init__(context)
+        self.bytes: dict[str, bytes] = {}
+        self.down = False
+        self.refused: set[str] = set()
+        self.visits: list[Batch] = []
+
+    def discover(self, selector, release):
+        yield from ()
+
+    def plan(self, files):
+        return [Batch("memory", "all", tuple(files))]
+
+    def stage(self, batch, sink, deadline_s):
+        self.visits.append(batch)
+        if self.down:
+            raise SourceUnavailable("the memory does not answer")
+        for ref in batch.files:
+            if ref.guid not in self.bytes:
+                continue
+            slot = sink.open(ref)
+            if ref.guid in self.refused:
+                slot.refuse("burned in text")
+                continue
+            slot.write(self.bytes[ref.guid])
+            slot.commit()
+
+
+@dataclass
+class House:
+    path: object
+    clock: FakeClock = field(default_factory=lambda: FakeClock(NOW))
+
+    def __post_init__(self):
+        self.stores = Stores.open(f"sqlite:///{self.path}/names.db")
+        self.area = ScratchArea(self.path / "scratch")
+        self.plugin = MemoryPlugin(PluginContext("memory", {}, self.path, self.clock))
+        self.project = Project(
+            "heart",
+            "permit 1",
+            "test",
+            "basic",
+            "consent",
+            NOW + timedelta(days=1000),
+            (
+                Member(Tag.USER, "/CN=Alice", frozenset({"file"})),
+                Member(Tag.GROUP, "/vo", frozenset({"file"})),
+            ),
+        )
+        self.audit = AuditLog(self.path / "audit", "front", "host", self.clock)
+        access = FileAccess(self.stores.namespace, {"heart": self.project}, self.audit, self.clock)
+        nodes = {"node": {"gsiftp": "gsiftp://node:2811", "https": "https://node:8443"}}
+        self.broker = Broker(BrokerSettings("localhost", nodes), self.stores, access, self.clock)
+        self.signing_key = Ed25519PrivateKey.generate()
+        publisher = Publisher("node", self.area, self.stores, self.signing_key, self.clock)
+        (self.path / "spool").mkdir()
+        self.stager = Stager(
+            StagerSettings("worker", visit_s=5.0),
+            {"memory": PluginHost(self.plugin, name="memory")},
+            self.stores,
+            publisher,
+            Sealing(b"s" * 32, SlotSettings(self.path / "spool", spool_above_bytes=1000)),
+            self.audit,
+            self.clock,
+        )
+        self.janitor = Janitor("node", self.area, self.stores, SpaceSettings(), self.clock)
+        release = Release("heart", "basic", "v1")
+        self.stores.namespace.make_directory(DIRECTORY, self.project.directory_acl(), NOW, release)
+
+    def file(self, name, content=b"x" * 5000, acl=None):
+        guid = Guid(str(uuid.uuid5(uuid.NAMESPACE_URL, name)))
+        path = SitePath(f"{DIRECTORY}/{name}")
+        self.stores.namespace.add_file(
+            Entry(
+                path, Kind.FILE, "", acl or self.project.file_acl(), NOW, guid,
+                release=Release("heart", "basic", "v1"), key_id="k",
+                public_key=PRIVATE.public_key().public_bytes_raw(), plugin="memory", plugin_ref=b"ref",
+            )
+        )  # fmt: skip
+        self.plugin.bytes[guid] = content
+        return guid
+
+    def stage(self):
+        for batch, rows in self.stager.claim():
+            self.stager.visit(batch, rows)
+
+
+def who(dn="/CN=Alice", fqans=()):
+    return Principal(dn, tuple(fqans), limited=False, expires=NOW + timedelta(days=1))
+
+
+def surl(name):
+    return f"srm://localhost{DIRECTORY}/{name}"
+
+
+def get(*names, **more):
+    return Wish(RequestKind.GET, tuple(surl(name) for name in names), ("gsiftp",), **more)
+
+
+@pytest.fixture
+def house(tmp_path):
+    return House(tmp_path)
+
+
+def test_a_file_is_staged_sealed_and_served(house):
+    guid = house.file("a")
+    request = house.broker.submit(who(), get("a"))
+    assert request.states == (FileState.QUEUED,)
+    assert request.files[0].turl is None
+    house.stage()
+    file = house.broker.status(who(), request.token, None).files[0]
+    assert file.state is FileState.PINNED
+    assert file.turl == f"gsiftp://node:2811{DIRECTORY}/a"
+    entry = house.stores.namespace.find_guid(guid)
+    staged = house.area.path(StagedName(guid, 1)).read_bytes()
+    assert staged.startswith(b"crypt4gh")
+    assert len(staged) == file.size_bytes == entry.facts.size_bytes
+    assert b"x" * 16 not in staged
+    manifest = Manifest.verify(entry.facts.manifest, house.signing_key.public_key())
+    assert (manifest.guid, manifest.size_bytes) == (guid, len(staged))
+
+
+def test_the_same_object_gives_the_same_bytes_and_another_a_new_generation(house):
+    guid = house.file("a")
+    house.broker.submit(who(), get("a"))
+    house.stage()
+    first = house.area.path(StagedName(guid, 1)).read_bytes()
+
+    def again():
+        house.stores.staged.remove(guid, "node")
+        house.area.remove(StagedName(guid, 1))
+        house.broker.submit(who(), get("a"))
+        house.stage()
+
+    again()
+    assert house.area.path(StagedName(guid, 1)).read_bytes() == first
+    house.plugin.bytes[guid] = b"y" * 5000
+    again()
+    assert house.stores.namespace.find_guid(guid).generation == 2
+    assert house.area.path(StagedName(guid, 2)).read_bytes() != first
+
+
+def test_what_is_staged_is_pinned_at_once_and_moved_once(house):
+    house.file("a")
+    house.broker.submit(who(), get("a"))
+    house.broker.submit(who("/CN=Bob", ["/vo"]), get("a"))
+    house.stage()
+    house.stage()
+    assert len(house.plugin.visits) == 1
+    assert house.broker.submit(who(), get("a")).states == (FileState.PINNED,)
+
+
+def test_absent_and_forbidden_are_told_alike_unless_the_parent_may_be_listed(house):
+    house.file("secret", acl=Acl.parse('user:"/CN=Bob":r'))
+    stranger = house.broker.submit(who("/CN=Eve"), get("secret", "absent"))
+    assert [type(file.failure) for file in stranger.files] == [NotFound, NotFound]
+    assert len({file.failure.message for file in stranger.files}) == 1
+    member = house.broker.submit(who(), get("secret", "absent"))
+    assert [type(file.failure) for file in member.files] == [NotAuthorised, NotFound]
+
+
+def test_one_unknown_file_does_not_stop_the_others(house):
+    house.file("a")
+    request = house.broker.submit(
+        who(), Wish(RequestKind.GET, (surl("a"), "nonsense", surl("b")), ("gsiftp",))
+    )
+    assert request.states == (FileState.QUEUED, FileState.FAILED, FileState.FAILED)
+
+
+def test_a_project_that_has_ended_grants_nothing(house):
+    house.file("a")
+    house.clock.advance(timedelta(days=2000).total_seconds())
+    assert type(house.broker.submit(who(), get("a")).files[0].failure) is NotFound
+
+
+def test_a_source_that_is_down_is_asked_again_and_fails_at_the_deadline(house):
+    house.file("a")
+    house.plugin.down = True
+    request = house.broker.submit(who(), get("a", total_s=60))
+    house.stage()
+    file = house.broker.status(who(), request.token, None).files[0]
+    assert file.state is FileState.IN_PROGRESS
+    assert file.explanation == "the memory does not answer"
+    house.stage()
+    assert len(house.plugin.visits) == 1, "the pause is kept"
+    house.clock.advance(10)
+    house.stage()
+    assert len(house.plugin.visits) == 2
+    house.clock.advance(60)
+    file = house.broker.status(who(), request.token, None).files[0]
+    assert file.state is FileState.FAILED
+    assert isinstance(file.failure, SourceUnavailable)
+
+
+def test_a_refused_object_fails_with_its_class_of_reason(house):
+    guid = house.file("a")
+    house.plugin.refused.add(guid)
+    request = house.broker.submit(who(), get("a"))
+    house.stage()
+    file = house.broker.status(who(), request.token, None).files[0]
+    assert isinstance(file.failure, ObjectRefused)
+    assert file.failure.message == "burned in text"
+    assert not list(house.area.names())
+
+
+def test_release_abort_and_strangers(house):
+    house.file("a")
+    request = house.broker.submit(who(), get("a"))
+    with pytest.raises(NotAuthorised):
+        house.broker.status(who("/CN=Eve"), request.token, None)
+    with pytest.raises(RequestUnknown):
+        house.broker.status(who(), "none", None)
+    house.stage()
+    assert house.broker.release(who(), None, [surl("a")])[0].state is FileState.RELEASED
+    assert house.broker.status(who(), request.token, None).states == (FileState.RELEASED,)
+    second = house.broker.submit(who(), get("a"))
+    assert house.broker.abort(who(), second.token).states == (FileState.ABORTED,)
+    assert isinstance(house.broker.release(who(), None, [surl("a")])[0].failure, NotFound)
+
+
+def test_no_common_protocol(house):
+    house.file("a")
+    with pytest.raises(NotSupported):
+        house.broker.submit(who(), Wish(RequestKind.GET, (surl("a"),), ("dcap",)))
+    spoken = Wish(RequestKind.GET, (surl("a"),), ("dcap", "https", "gsiftp"))
+    house.broker.submit(who(), spoken)
+    house.stage()
+    assert house.broker.submit(who(), spoken).files[0].turl.startswith("https://")
+
+
+def test_a_pin_ends_and_the_file_may_be_evicted_only_then(house):
+    guid = house.file("a")
+    house.broker.submit(who(), get("a", pin_s=100))
+    house.stage()
+    full = Janitor("node", house.area, house.stores, SpaceSettings(high_bytes=1, low_bytes=0), house.clock)
+    full.tidy()
+    assert house.area.path(StagedName(guid, 1)).exists()
+    house.clock.advance(101)
+    full.tidy()
+    assert not house.area.path(StagedName(guid, 1)).exists()
+    assert house.stores.staged.find([guid]) == {}
+
+
+def test_after_a_crash_disk_and_rows_agree(house):
+    lost, kept = house.file("lost"), house.file("kept")
+    request = house.broker.submit(who(), get("lost", "kept"))
+    house.stage()
+    house.area.path(StagedName(lost, 1)).unlink()
+    house.area.begin().write(b"half")
+    stray = StagedName(Guid("00000000-0000-4000-8000-ffffffffffff"), 1)
+    house.area.publish([(stray, house.area.begin())])
+    house.janitor.sweep()
+    assert set(house.area.names()) == {StagedName(kept, 1)}
+    assert house.broker.status(who(), request.token, None).states == (FileState.QUEUED, FileState.PINNED)
+    house.stage()
+    assert house.broker.status(who(), request.token, None).states == (FileState.PINNED,) * 2
+
+
+def test_a_dead_stagers_lease_is_claimed_again(house):
+    house.file("a")
+    request = house.broker.submit(who(), get("a"))
+    assert house.stager.claim(), "claimed, and then it dies"
+    assert not house.stager.claim()
+    house.clock.advance(6)
+    house.stage()
+    assert house.broker.status(who(), request.token, None).states == (FileState.PINNED,)
+
+
+def test_two_stagers_never_claim_the_same_file(house):
+    for number in range(50):
+        house.file(f"f{number}")
+    house.broker.submit(who(), get(*(f"f{number}" for number in range(50))))
+    claimed = []
+    threads = [threading.Thread(target=lambda: claimed.extend(house.stager.claim())) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    guids = [ref.guid for batch, _ in claimed for ref in batch.files]
+    assert len(guids) == len(set(guids)) == 50
+
+
+def test_listing(house):
+    for name in "abc":
+        house.file(name)
+    house.file("hidden", acl=Acl())
+    top = house.broker.listing(who(), f"srm://localhost{DIRECTORY}", 1, 0, None)
+    assert [child.path.rpartition("/")[2] for child in top.children] == ["a", "b", "c", "hidden"]
+    assert isinstance(top.children[3].failure, NotAuthorised)
+    assert top.children[3].entry is None
+    page = house.broker.listing(who(), f"srm://localhost{DIRECTORY}", 1, 1, 2)
+    assert [child.path[-1] for child in page.children] == ["b", "c"]
+    assert page.more
+    assert isinstance(
+        house.broker.listing(who("/CN=Eve"), f"srm://localhost{DIRECTORY}", 1, 0, None).failure, NotFound
+    )
+    file = house.broker.listing(who(), surl("a"), 0, 0, None)
+    assert file.entry.facts is None
+    assert not file.online
+
+
+def test_the_table_of_states_is_closed():
+    for state, follows in TRANSITIONS.items():
+        assert set(follows.values()) <= set(FileState), state
+    for event in Event:
+        assert len({after(state, event) for state in before(event)}) == 1, "an event leads to one state"
+    with pytest.raises(InternalError):
+        after(FileState.FAILED, Event.PUBLISH)
