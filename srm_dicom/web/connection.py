@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING
 
 from srm_dicom.clock import Clock
 from srm_dicom.errors import MdmError, NotAuthenticated
-from srm_dicom.identity.gate import Gate
+from srm_dicom.identity.delegation import DelegatedCredential, DelegationAcceptor
+from srm_dicom.identity.gate import Gate, verified_chain
+from srm_dicom.identity.principal import Principal
 from srm_dicom.telemetry import logger
 from srm_dicom.web.environ import Caller
 from srm_dicom.web.limits import Limits
 from srm_dicom.web.session import Session
 from srm_dicom.web.stream import Budget, PeerGone, Stalled, Stream
-from srm_dicom.wire.httpg import Opening, opening
+from srm_dicom.wire.httpg import Opening, der_size, opening
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -49,12 +51,13 @@ class Connection:
         self._peer = peer
         self._door = door
         self._session: Session | None = None
+        self._identified = False
         self._stopping = False
 
     @property
     def identified(self) -> bool:
         """True once the peer's credential has been accepted."""
-        return self._session is not None
+        return self._identified
 
     @property
     def busy(self) -> bool:
@@ -104,18 +107,39 @@ class Connection:
         principal = door.gate.identify(tls)
         stream = Stream(tls, door.clock)
         try:
-            self._greeted(stream, Caller(principal, self._peer))
+            self._greet(tls, stream, principal)
         finally:
             stream.close()
 
-    def _greeted(self, stream: Stream, caller: Caller) -> None:
+    def _greet(self, tls: ssl.SSLSocket, stream: Stream, principal: Principal) -> None:
         door = self._door
-        self._session = session = Session(
-            stream, door.app, caller, address=door.address, limits=door.limits, clock=door.clock
-        )
+        self._identified = True
         how, first = opening(stream.receive(Budget(door.limits.idle_s)))
-        if how is not Opening.HTTPS or first:
-            session.serve(first, lambda: self._stopping)
+        delegated = self._delegated(tls, stream) if how is Opening.HTTPG_DELEGATING else None
+        if how is Opening.HTTPS and not first:
+            return  # the peer left without a word
+        self._session = Session(
+            stream,
+            door.app,
+            Caller(principal, self._peer, delegated),
+            address=door.address,
+            limits=door.limits,
+            clock=door.clock,
+        )
+        self._session.serve(first, lambda: self._stopping)
+
+    def _delegated(self, tls: ssl.SSLSocket, stream: Stream) -> DelegatedCredential:
+        """Take the credential that the peer offers; it lives as long as this session."""
+        acceptor = DelegationAcceptor(verified_chain(tls))
+        budget = Budget(self._door.limits.handshake_s)
+        stream.send(acceptor.request(), budget)
+        received = b""
+        while (size_bytes := der_size(received)) is None or len(received) < size_bytes:
+            piece = stream.receive(budget)
+            if not piece:
+                raise PeerGone
+            received += piece
+        return acceptor.accept(received, self._door.clock.now())
 
     def _refused(self, reason: str) -> None:
         log.warning("connection_refused", peer=self._peer, port=self._door.address[1], reason=reason)

@@ -15,6 +15,7 @@ from urllib.parse import unquote_to_bytes
 import h11
 
 from srm_dicom.errors import InvalidRequest
+from srm_dicom.identity.delegation import DelegatedCredential
 from srm_dicom.identity.principal import Principal
 from srm_dicom.wire.httpg import origin_form
 
@@ -41,7 +42,7 @@ class Caller:
 
     principal: Principal
     peer: str
-    delegated: object | None = None
+    delegated: DelegatedCredential | None = None
 
 
 def environ(
