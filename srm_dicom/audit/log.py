@@ -1,0 +1,191 @@
+"""The audit log of one process: durable before the answer, chained, fail closed.
+
+`record` returns when the event is on the disk. Threads that record at the same time share one write and
+one fsync. When the disk fails, every event that was waiting is refused with an error, so what it would
+have released is not released; the file is cut back to what is durable and later events are tried anew.
+A last line that a crash has torn was never acknowledged; it is cut off when the log is opened, and an
+event says so.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from pathlib import Path
+from typing import NamedTuple
+
+from srm_dicom.audit.event import Action, Event, Outcome
+from srm_dicom.audit.line import GENESIS, MAX_LINE_BYTES, Line, decode, encode
+from srm_dicom.clock import Clock
+from srm_dicom.errors import ConfigError, InternalError, Overloaded, TooLarge
+
+
+class Head(NamedTuple):
+    """The end of a chain: the last line's number and hash."""
+
+    seq: int
+    digest: str
+
+
+class AuditLog:
+    """The chain of one role on one host, in ``<directory>/<role>@<host>.jsonl``."""
+
+    def __init__(
+        self,
+        directory: Path,
+        role: str,
+        host: str,
+        clock: Clock,
+        *,
+        wait_s: float = 30.0,
+        max_pending: int = 10_000,
+    ) -> None:
+        """Open or create the log and find its end.
+
+        Args:
+            directory: where logs are; made if it is not there.
+            role: the process's role.
+            host: this machine's name.
+            clock: the time of the events.
+            wait_s: how long `record` waits for the disk.
+            max_pending: how many events may wait for it.
+
+        Raises:
+            ConfigError: not writable, damaged, or another process writes it.
+        """
+        self.path = directory / f"{role}@{host}.jsonl"
+        self._role, self._host, self._clock = role, host, clock
+        self._wait_s, self._max_pending = wait_s, max_pending
+        self._changed = threading.Condition()
+        self._pending: list[bytes] = []
+        self._flushing = False
+        self._failures = 0
+        try:
+            self._fd = _open(self.path)
+            self._size, self._durable, torn = _recover(self._fd)
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"the audit log {self.path} is not usable: {error}") from error
+        self._head = self._durable
+        if torn:
+            self.record(
+                Event(
+                    action=Action.ADMINISTRATIVE, outcome=Outcome.ALLOWED, rule="a torn last line was cut off"
+                )
+            )
+
+    @property
+    def head(self) -> Head:
+        """The durable end of the chain; kept elsewhere it shows later that lines were cut off."""
+        with self._changed:
+            return self._durable
+
+    def record(self, event: Event) -> None:
+        """Write an event and return when it is durable.
+
+        Raises:
+            InternalError: it could not be written; what it is about must not happen.
+            Overloaded: too many events are waiting.
+            TooLarge: it lists more objects than a line can hold.
+        """
+        with self._changed:
+            if len(self._pending) >= self._max_pending:
+                raise Overloaded("too many audit events are waiting for the disk")
+            seq, failures = self._append(event), self._failures
+            deadline_s = self._clock.monotonic_s() + self._wait_s
+            while failures == self._failures and self._durable.seq < seq:
+                if not self._flushing:
+                    self._flush()
+                elif not self._changed.wait(deadline_s - self._clock.monotonic_s()):
+                    raise InternalError(
+                        "the audit log's disk does not answer; nothing is released without it"
+                    )
+            if failures != self._failures:
+                raise InternalError("the audit log cannot be written; nothing is released without it")
+
+    def close(self) -> None:
+        """Close the file; everything recorded is on the disk already."""
+        with self._changed:
+            os.close(self._fd)
+
+    def _append(self, event: Event) -> int:
+        line = Line(
+            seq=self._head.seq + 1,
+            prev=self._head.digest,
+            when=self._clock.now(),
+            role=self._role,
+            host=self._host,
+            event=event,
+        )
+        raw, digest = encode(line)
+        if len(raw) > MAX_LINE_BYTES:
+            raise TooLarge("an audit event lists too many objects")
+        self._pending.append(raw)
+        self._head = Head(line.seq, digest)
+        return line.seq
+
+    def _flush(self) -> None:
+        """Write what is pending; called with the lock, which is released while the disk works."""
+        batch, head = b"".join(self._pending), self._head
+        self._pending.clear()
+        self._flushing, written = True, False
+        self._changed.release()
+        try:
+            written = _write(self._fd, batch, self._size)
+        finally:
+            self._changed.acquire()
+            self._flushing = False
+            if written:
+                self._size, self._durable = self._size + len(batch), head
+            else:
+                self._failures += 1
+                self._pending.clear()
+                self._head = self._durable
+            self._changed.notify_all()
+
+
+def _write(fd: int, batch: bytes, at: int) -> bool:
+    """Put a batch behind the durable part, over whatever a failed write left there."""
+    try:
+        os.ftruncate(fd, at)
+        done = 0
+        while done < len(batch):
+            done += os.pwrite(fd, batch[done:], at + done)
+        os.fsync(fd)
+    except OSError:
+        return False
+    return True
+
+
+def _open(path: Path) -> int:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _recover(fd: int) -> tuple[int, Head, bool]:
+    """Find the durable size, the end of the chain, and whether a torn line was cut off."""
+    size = os.fstat(fd).st_size
+    start = max(0, size - 2 * MAX_LINE_BYTES)
+    tail = os.pread(fd, size - start, start)
+    whole = tail[: tail.rfind(b"\n") + 1]
+    keep = start + len(whole)
+    if keep < size:
+        os.ftruncate(fd, keep)
+        os.fsync(fd)
+    if not whole:
+        if start:
+            raise ValueError("its end is not made of lines")
+        return 0, Head(0, GENESIS), size > 0
+    line, digest = decode(whole[:-1].rpartition(b"\n")[2])
+    return keep, Head(line.seq, digest), keep < size
