@@ -148,6 +148,18 @@ class ProjectFile(Struct, frozen=True, kw_only=True):
     members: tuple[Member, ...] = ()
 
 
+class CatalogueFile(Struct, frozen=True, kw_only=True):
+    """``catalog.d/<name>.toml``: one catalogue server, which may stand on a machine of its own.
+
+    `server` is the settings of the server itself; the catalogue validates it.
+    """
+
+    role: Literal["keys", "files", "metadata"]
+    trust: Trust = Trust()
+    audit: Path
+    server: dict[str, Any]
+
+
 class PluginFile(Struct, frozen=True, kw_only=True):
     """``plugins.d/<name>.toml``: which plugin, for which projects, and its own settings."""
 

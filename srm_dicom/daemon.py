@@ -1,1 +1,364 @@
-"""Composition root: Config to running services."""
+"""The composition root: configuration in, running services out.
+
+Each role is one process and one builder below; this is the only module that names catalogues. Outer
+roles (front, transfer) are built from ``srm-dicom.toml`` and never open the inner zone's secrets or
+``plugins.d``; inner roles (stager, registrar) do; a catalogue has a file of its own, because it may
+stand on somebody else's machine.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+from mdm_files.server import FileCatalogue, FileCatalogueSettings
+from mdm_keys.server import KeyServer, KeyServerSettings
+from mdm_metadata.server import MetadataServer, MetadataSettings
+
+from srm_dicom import config as configuration
+from srm_dicom import telemetry
+from srm_dicom.audit.log import AuditLog
+from srm_dicom.broker.access import FileAccess
+from srm_dicom.broker.broker import Broker, BrokerSettings
+from srm_dicom.broker.janitor import Janitor, SpaceSettings
+from srm_dicom.broker.publish import Publisher
+from srm_dicom.broker.secrets import InnerSecrets
+from srm_dicom.broker.sink import Sealing
+from srm_dicom.broker.stager import Stager, StagerSettings
+from srm_dicom.client.files import FileCatalogueClient
+from srm_dicom.client.keys import KeyServers
+from srm_dicom.client.metadata import MetadataClient
+from srm_dicom.clock import Clock, SystemClock
+from srm_dicom.config import CatalogueFile, Config, Inner, PluginFile, ProjectFile
+from srm_dicom.db.database import Database
+from srm_dicom.errors import ConfigError
+from srm_dicom.identity.credential import Credential, HostCredential
+from srm_dicom.identity.gate import Gate, TrustSettings
+from srm_dicom.plugin.host import PluginHost
+from srm_dicom.registry.journal import Journal
+from srm_dicom.registry.policy import Places
+from srm_dicom.registry.registrar import Feed, Registrar, RegistrarSettings
+from srm_dicom.registry.saga import Catalogues, Saga
+from srm_dicom.rights.acl import Tag
+from srm_dicom.rights.project import Member, Project
+from srm_dicom.scratch.area import ScratchArea
+from srm_dicom.scratch.slot import SlotSettings
+from srm_dicom.srm.service import application as srm_application
+from srm_dicom.store.stores import Stores
+from srm_dicom.transfer.gridftp import GridFtpDoor, GridFtpSettings
+from srm_dicom.transfer.served import StagedFilesOfNode
+from srm_dicom.web.server import WebServer
+
+TIDY_S = 30.0
+"""How often the janitor lets time pass."""
+
+
+class Service(Protocol):
+    """Something that runs until it is told to stop."""
+
+    def start(self) -> None:
+        """Begin."""
+        ...
+
+    def stop(self) -> None:
+        """End, and wait a bounded time for it."""
+        ...
+
+
+class Loop:
+    """A service that is one thread around a function of a stop event."""
+
+    def __init__(self, name: str, body: Callable[[threading.Event], None]) -> None:
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=body, args=(self._stop,), name=name, daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """Set the event and wait for the thread."""
+        self._stop.set()
+        self._thread.join(timeout_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Common:
+    """What every role of a storage server is made with."""
+
+    config: Config
+    clock: Clock
+    projects: Mapping[str, Project]
+    stores: Stores
+    audit: AuditLog
+
+    @classmethod
+    def open(cls, path: Path, role: str) -> Common:
+        """Read the configuration and open what all roles share."""
+        config = configuration.load(path)
+        clock = SystemClock()
+        audit = AuditLog(config.audit, role, socket.gethostname(), clock)
+        return cls(config, clock, load_projects(config.projects), Stores.open(config.database), audit)
+
+    @property
+    def node(self) -> str:
+        """The name of this machine's scratch area."""
+        return self.config.site.host
+
+    def gate(self) -> Gate:
+        """Make the process's gate."""
+        return make_gate(self.config.trust, self.clock)
+
+    def access(self) -> FileAccess:
+        """Make the decider about files."""
+        return FileAccess(self.stores.namespace, self.projects, self.audit, self.clock)
+
+    def inner(self) -> Inner:
+        """Return the inner zone's table.
+
+        Raises:
+            ConfigError: this machine has none.
+        """
+        if self.config.inner is None:
+            raise ConfigError("the configuration has no [inner] table", advice="Inner roles run where it is.")
+        return self.config.inner
+
+
+def load_projects(directory: Path) -> dict[str, Project]:
+    """Read ``projects.d``."""
+    files = configuration.load_directory(directory, ProjectFile)
+    return {file.id: _project(file) for file in files.values()}
+
+
+def _project(file: ProjectFile) -> Project:
+    members = tuple(
+        Member(Tag.USER if member.user else Tag.GROUP, member.user or member.group, frozenset(member.rights))
+        for member in file.members
+    )
+    return Project(file.id, file.permit, file.purpose, file.profile, file.basis, file.valid_until, members)
+
+
+def make_gate(trust: configuration.Trust, clock: Clock) -> Gate:
+    """Make a gate from a ``[trust]`` table."""
+    settings = TrustSettings(
+        certificates=trust.certificates, crl=trust.crl, ban_file=trust.ban_file, vomsdir=trust.vomsdir
+    )
+    return Gate(settings, HostCredential(trust.host_certificate, trust.host_key), clock)
+
+
+def host_credential(trust: configuration.Trust) -> Credential:
+    """Return this host's certificate as a client's credential."""
+    return Credential(trust.host_certificate, trust.host_key, trust.certificates)
+
+
+# --- outer zone ----------------------------------------------------------------------------------
+
+
+def front(path: Path) -> list[Service]:
+    """The SRM."""
+    common = Common.open(path, "front")
+    config = common.config
+    bounds = config.requests
+    settings = BrokerSettings(
+        host=config.site.host,
+        nodes={common.node: {"gsiftp": f"gsiftp://{config.site.host}:{config.gridftp.listen.port}"}},
+        max_files=bounds.max_files,
+        max_total_s=bounds.max_total_s,
+        default_total_s=bounds.default_total_s,
+        max_pin_s=bounds.max_pin_s,
+        default_pin_s=bounds.default_pin_s,
+    )
+    broker = Broker(settings, common.stores, common.access(), common.clock)
+    server = WebServer(
+        srm_application(broker),
+        common.gate(),
+        host=config.srm.host,
+        port=config.srm.port,
+        maximum_tls=ssl.TLSVersion.TLSv1_2,
+        name="srm",
+    )
+    return [server]
+
+
+def transfer(path: Path) -> list[Service]:
+    """The GridFTP door over this machine's scratch."""
+    common = Common.open(path, "transfer")
+    config = common.config
+    files = StagedFilesOfNode(
+        common.node,
+        ScratchArea(config.scratch.directory),
+        common.stores,
+        common.access(),
+        common.audit,
+        common.clock,
+    )
+    settings = GridFtpSettings(
+        host=config.gridftp.listen.host,
+        port=config.gridftp.listen.port,
+        data_ports=config.gridftp.data_ports,
+    )
+    return [GridFtpDoor(files, common.gate(), settings, common.clock)]
+
+
+# --- inner zone ----------------------------------------------------------------------------------
+
+
+def stager(path: Path) -> list[Service]:
+    """The stager, and the janitor of the scratch area that it feeds."""
+    common = Common.open(path, "stager")
+    config, inner = common.config, common.inner()
+    secrets = InnerSecrets.load(inner.secrets)
+    area = ScratchArea(config.scratch.directory)
+    inner.spool.mkdir(parents=True, exist_ok=True, mode=0o700)
+    space = SpaceSettings(config.scratch.high_bytes, config.scratch.low_bytes)
+    janitor = Janitor(common.node, area, common.stores, space, common.clock)
+    slots = SlotSettings(inner.spool, inner.spool_above_bytes, inner.max_object_bytes)
+    worker = Stager(
+        StagerSettings(f"{common.node}/stager", visits=inner.visits, visit_s=inner.visit_s),
+        load_plugins(common),
+        common.stores,
+        Publisher(common.node, area, common.stores, secrets.signing_key, common.clock),
+        Sealing(secrets.seal_key, slots),
+        common.audit,
+        common.clock,
+    )
+    janitor.sweep()
+
+    def tidy(stop: threading.Event) -> None:
+        while not stop.wait(TIDY_S):
+            janitor.tidy()
+
+    return [Loop("janitor", tidy), Loop("stager", worker.run)]
+
+
+def registrar(path: Path) -> list[Service]:
+    """The registrar."""
+    return [Loop("registrar", make_registrar(path).run)]
+
+
+def make_registrar(path: Path, role: str = "registrar") -> Registrar:
+    """Make the registrar with its journal, saga and feeds."""
+    common = Common.open(path, role)
+    config, inner = common.config, common.inner()
+    secrets = InnerSecrets.load(inner.secrets)
+    journal = Journal(Database(inner.database), secrets.journal_key)
+    credential = host_credential(config.trust)
+    catalogues = Catalogues(
+        keys=KeyServers(config.catalogues.keys, credential),
+        files=FileCatalogueClient(config.catalogues.files, credential),
+        metadata=[MetadataClient(endpoint, credential) for endpoint in config.catalogues.metadata],
+        threshold=config.catalogues.threshold,
+    )
+    saga = Saga(
+        Places(config.site.vo, config.site.name, config.site.host),
+        common.projects,
+        journal,
+        common.stores.namespace,
+        catalogues,
+        secrets.signing_key,
+        common.clock,
+    )
+    settings = RegistrarSettings(config.registrar.settle_s, config.registrar.level, config.registrar.batch)
+    return Registrar(
+        settings, load_feeds(common), journal, saga, common.stores.requests, common.audit, common.clock
+    )
+
+
+def load_plugins(common: Common) -> dict[str, PluginHost]:
+    """Load every plugin of ``plugins.d``."""
+    inner = common.inner()
+    files = configuration.load_directory(inner.plugins, PluginFile)
+    return {name: _load_plugin(common, name, file) for name, file in files.items()}
+
+
+def load_feeds(common: Common) -> dict[str, Feed]:
+    """Load every plugin with the projects that it feeds."""
+    files = configuration.load_directory(common.inner().plugins, PluginFile)
+    return {
+        name: Feed(
+            _load_plugin(common, name, file),
+            tuple(_known(common.projects, project, name) for project in file.projects),
+            file.sealed,
+        )
+        for name, file in files.items()
+    }
+
+
+def _load_plugin(common: Common, name: str, file: PluginFile) -> PluginHost:
+    return PluginHost.load(
+        file.plugin,
+        name=name,
+        settings=file.settings,
+        secrets=common.inner().secrets / name,
+        clock=common.clock,
+        seals=file.sealed,
+    )
+
+
+def _known(projects: Mapping[str, Project], project: str, plugin: str) -> Project:
+    if project not in projects:
+        raise ConfigError(f"plugins.d/{plugin}.toml names the project {project}, which projects.d has not")
+    return projects[project]
+
+
+# --- catalogues ----------------------------------------------------------------------------------
+
+
+def catalogue(path: Path) -> list[Service]:
+    """A key, file or metadata server, from its own file."""
+    file = configuration.read(path, CatalogueFile)
+    clock = SystemClock()
+    audit = AuditLog(file.audit, path.stem, socket.gethostname(), clock)
+    gate = make_gate(file.trust, clock)
+    makers: dict[str, tuple[type[Any], Callable[..., Service]]] = {
+        "keys": (KeyServerSettings, KeyServer),
+        "files": (FileCatalogueSettings, FileCatalogue),
+        "metadata": (MetadataSettings, MetadataServer),
+    }
+    kind, make = makers[file.role]
+    try:
+        settings = msgspec.convert(file.server, kind)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{path}: [server]: {error}") from error
+    return [make(settings, gate, audit, clock)]
+
+
+# --- processes -----------------------------------------------------------------------------------
+
+ROLES: Mapping[str, Callable[[Path], list[Service]]] = {
+    "front": front,
+    "transfer": transfer,
+    "stager": stager,
+    "registrar": registrar,
+    "keys": catalogue,
+    "files": catalogue,
+    "metadata": catalogue,
+}
+
+
+def serve(path: Path, role: str) -> None:
+    """Run one role until SIGTERM or SIGINT.
+
+    Raises:
+        ConfigError: the configuration is not usable; nothing was started.
+    """
+    telemetry.configure(role)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    services = ROLES[role](path)
+    log = telemetry.logger("daemon")
+    for service in services:
+        service.start()
+    log.info("ready", role=role)
+    stop.wait()
+    for service in reversed(services):
+        service.stop()
+    log.info("stopped", role=role)

@@ -1,0 +1,175 @@
+"""The files of one node as its doors serve them: namespace for names, scratch for bytes.
+
+The file right is decided anew at every call, by `broker.access`. Beside every file whose facts are
+known stands its signed manifest, under the same name with ``.manifest`` after it; a namespace has no
+such names of its own, so nothing is hidden by them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from srm_dicom.audit.event import Action, Event, Outcome
+from srm_dicom.audit.log import AuditLog
+from srm_dicom.broker.access import FileAccess
+from srm_dicom.clock import Clock
+from srm_dicom.errors import IntegrityError, NotADirectory, RequestExpired
+from srm_dicom.identity.principal import Principal
+from srm_dicom.ids import SitePath
+from srm_dicom.scratch.area import ScratchArea, StagedName
+from srm_dicom.store.namespace import Entry
+from srm_dicom.store.staged import Staged
+from srm_dicom.store.stores import Stores
+from srm_dicom.transfer.files import FileInfo
+
+MANIFEST_SUFFIX = ".manifest"
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFile:
+    """An open descriptor; see `files.OpenedFile`."""
+
+    fd: int
+    size_bytes: int
+    adler32: str | None
+
+    def __enter__(self) -> OpenFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.fd)
+
+
+class StagedFilesOfNode:
+    """`files.ServedFiles` over the rows and the scratch area of one node."""
+
+    def __init__(
+        self,
+        node: str,
+        area: ScratchArea,
+        stores: Stores,
+        access: FileAccess,
+        audit: AuditLog,
+        clock: Clock,
+    ) -> None:
+        self._node = node
+        self._area = area
+        self._staged = stores.staged
+        self._access = access
+        self._audit = audit
+        self._clock = clock
+
+    def stat(self, principal: Principal, path: SitePath) -> FileInfo:
+        """Look a name up; see `files.ServedFiles.stat`."""
+        if path.endswith(MANIFEST_SUFFIX):
+            entry = self._access.visible(principal, _without_suffix(path))
+            size_bytes = len(_manifest(entry))
+            return FileInfo(
+                path,
+                is_directory=False,
+                size_bytes=size_bytes,
+                adler32=None,
+                shown_at=entry.shown_at,
+                online=True,
+            )
+        entry = self._access.visible(principal, path)
+        return _info(entry, online=self._find(entry) is not None)
+
+    def listdir(self, principal: Principal, path: SitePath) -> Iterable[FileInfo]:
+        """Return what the caller may see in a directory; see `files.ServedFiles.listdir`."""
+        directory = self._access.visible(principal, path)
+        if not directory.is_directory:
+            raise NotADirectory("this is a file")
+        entries = [
+            entry
+            for entry in self._access.children(principal, directory)
+            if self._access.may_see(principal, entry)
+        ]
+        staged = self._staged.find([entry.guid for entry in entries if entry.guid])
+        return [_info(entry, online=entry.guid in staged) for entry in entries]
+
+    def open(self, principal: Principal, path: SitePath) -> OpenFile:
+        """Open a file that is staged here; see `files.ServedFiles.open`."""
+        if path.endswith(MANIFEST_SUFFIX):
+            entry = self._access.file(principal, _without_suffix(path), "manifest")
+            return _in_memory(_manifest(entry))
+        entry = self._access.file(principal, path, "open")
+        staged = self._find(entry)
+        if staged is None:
+            raise _not_staged()
+        opened = self._open(staged, entry)
+        try:
+            self._staged.touch(staged.guid, self._node, self._clock.now())
+            self._audit.record(_released(principal, entry))
+        except BaseException:
+            os.close(opened.fd)
+            raise
+        return opened
+
+    def _find(self, entry: Entry) -> Staged | None:
+        """Return what is staged of an entry's own generation on this node."""
+        if entry.guid is None:
+            return None
+        staged = self._staged.find([entry.guid]).get(entry.guid)
+        if staged is None or staged.node != self._node or staged.generation != entry.generation:
+            return None
+        return staged
+
+    def _open(self, staged: Staged, entry: Entry) -> OpenFile:
+        try:
+            descriptor = os.open(
+                self._area.path(StagedName(staged.guid, staged.generation)), os.O_RDONLY | os.O_CLOEXEC
+            )
+        except FileNotFoundError as error:
+            raise _not_staged() from error
+        if os.fstat(descriptor).st_size != staged.size_bytes:
+            os.close(descriptor)
+            raise IntegrityError("a staged file has not its length")
+        return OpenFile(descriptor, staged.size_bytes, entry.facts.adler32 if entry.facts else None)
+
+
+def _not_staged() -> RequestExpired:
+    return RequestExpired(
+        "the file is not staged here",
+        advice="Ask the SRM for it (srmPrepareToGet) and use the TURL it answers.",
+    )
+
+
+def _info(entry: Entry, *, online: bool) -> FileInfo:
+    return FileInfo(
+        path=entry.path,
+        is_directory=entry.is_directory,
+        size_bytes=entry.facts.size_bytes if entry.facts else None,
+        adler32=entry.facts.adler32 if entry.facts else None,
+        shown_at=entry.shown_at,
+        online=online,
+    )
+
+
+def _released(principal: Principal, entry: Entry) -> Event:
+    return Event.by(
+        principal,
+        Action.BYTES_RELEASED,
+        Outcome.ALLOWED,
+        operation="open",
+        project=entry.release.project if entry.release else "",
+        objects=(entry.path,),
+    )
+
+
+def _without_suffix(path: SitePath) -> SitePath:
+    return SitePath(path.removesuffix(MANIFEST_SUFFIX))
+
+
+def _manifest(entry: Entry) -> bytes:
+    if entry.facts is None:
+        raise _not_staged()
+    return entry.facts.manifest.encode()
+
+
+def _in_memory(content: bytes) -> OpenFile:
+    descriptor = os.memfd_create("manifest", os.MFD_CLOEXEC)
+    os.write(descriptor, content)
+    return OpenFile(descriptor, len(content), None)
