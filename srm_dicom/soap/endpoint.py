@@ -120,7 +120,8 @@ class _Codec(ServerBase):  # type: ignore[misc]
     transport = "http://schemas.xmlsoap.org/soap/http"
 
     def __init__(self, operations: tuple[Operation, ...], tns: str, name: str) -> None:
-        protocol = Soap11(validator=None)
+        # What a client says of its types (xsi:type) is not needed: the contract says it.
+        protocol = Soap11(validator=None, parse_xsi_type=False)
         super().__init__(Application([rpc_service(operations)], tns, name, protocol, Soap11()))
         self._tns = tns
 

@@ -11,9 +11,17 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from spyne.model.complex import ComplexModel, ComplexModelMeta
-from spyne.model.primitive import AnyUri, Boolean, DateTime, Integer32, Unicode, UnsignedLong
-
+from srm_dicom.soap.compat import (
+    AnyUri,
+    Boolean,
+    ComplexModel,
+    ComplexModelMeta,
+    DateTime,
+    Integer32,
+    Unicode,
+    UnsignedLong,
+)
+from srm_dicom.soap.rpc import unqualified
 from srm_dicom.srm.contract import NAMESPACE, Field, contract
 
 if TYPE_CHECKING:
@@ -66,7 +74,7 @@ def _empty(name: str, fields: tuple[Field, ...]) -> type[Record]:
 
 def _member(field: Field, models: Mapping[str, type[Record]]) -> Any:
     base: Any = _PRIMITIVES.get(field.type) or models.get(field.type) or Unicode
-    return base.customize(sub_ns="", min_occurs=0, max_occurs="unbounded" if field.many else 1)
+    return unqualified(base, many=field.many)
 
 
 class _Types:
