@@ -1,0 +1,96 @@
+"""Data connections that are ready to use: clear or TLS, never blocking longer than they may.
+
+Sockets do not block; every wait has an end, and on every turn the caller's `Guard` is asked whether
+the transfer should go on. Clear data go by `os.sendfile`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import ssl
+from collections.abc import Callable
+
+from srm_dicom.clock import Clock
+
+Guard = Callable[[], None]
+"""Called again and again while a transfer runs; raises when it has to end."""
+
+CHUNK_BYTES = 256 * 1024
+SENDFILE_BYTES = 64 * 1024 * 1024
+_GUARD_EVERY_S = 0.25
+
+
+class DataChannel:
+    """One established data connection.
+
+    Args:
+        sock: a plain socket, or an `ssl.SSLSocket` when data are encrypted; this object owns it.
+        stall_s: a peer that takes no byte for this long has gone.
+        clock: for the deadlines.
+    """
+
+    def __init__(self, sock: socket.socket, stall_s: float, clock: Clock) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._stall_s = stall_s
+        self._clock = clock
+        self._poll = select.poll()
+        self.private = isinstance(sock, ssl.SSLSocket)
+
+    def send(self, data: bytes, guard: Guard) -> None:
+        """Send all of `data`.
+
+        Raises:
+            OSError: the connection is lost or stalled.
+        """
+        view = memoryview(data)
+        while view:
+            chunk = view[:CHUNK_BYTES]
+            view = view[self._push(lambda chunk=chunk: self._sock.send(chunk), guard) :]  # type: ignore[misc]
+
+    def send_file(self, fd: int, start: int, end: int, guard: Guard) -> None:
+        """Send the bytes of an open file from `start` to `end`.
+
+        Raises:
+            OSError: the connection is lost or stalled, or the file is shorter than it was.
+        """
+        while start < end:
+            if self.private:
+                data = os.pread(fd, min(CHUNK_BYTES, end - start), start)
+                self.send(data, guard)
+                sent = len(data)
+            else:
+                sent = self._send_file_once(fd, start, end, guard)
+            if sent == 0:
+                raise OSError("the file ended early")
+            start += sent
+
+    def close(self) -> None:
+        """End the stream with a plain FIN; data connections know no close_notify."""
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self._sock, socket.SHUT_WR)
+        self._sock.close()
+
+    def _send_file_once(self, fd: int, start: int, end: int, guard: Guard) -> int:
+        count = min(SENDFILE_BYTES, end - start)
+        return self._push(lambda: os.sendfile(self._sock.fileno(), fd, start, count), guard)
+
+    def _push(self, attempt: Callable[[], int], guard: Guard) -> int:
+        deadline_s = self._clock.monotonic_s() + self._stall_s
+        while True:
+            guard()
+            try:
+                return attempt()
+            except (BlockingIOError, ssl.SSLWantWriteError):
+                self._wait(select.POLLOUT)
+            except ssl.SSLWantReadError:
+                self._wait(select.POLLIN)
+            if self._clock.monotonic_s() > deadline_s:
+                raise TimeoutError("the other side stopped taking data")
+
+    def _wait(self, event: int) -> None:
+        self._poll.register(self._sock.fileno(), event)
+        self._poll.poll(_GUARD_EVERY_S * 1000)

@@ -1,0 +1,211 @@
+"""One control connection: a thread that moves bytes between its socket and the sans-IO session.
+
+The session answers what needs no I/O, the performer does the rest, one action at a time, in order. While a
+transfer runs, the guard reads the control connection for ABOR and for its end, and asks the gate again
+whether the caller may still be here.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+from dataclasses import dataclass, field
+
+from srm_dicom.clock import Clock
+from srm_dicom.errors import Aborted, MdmError, NotAuthenticated
+from srm_dicom.identity.gate import Gate
+from srm_dicom.telemetry import logger
+from srm_dicom.transfer.dataport import CannotConnect, DataPort, DataSettings
+from srm_dicom.transfer.files import ServedFiles
+from srm_dicom.transfer.peers import PeerPolicy
+from srm_dicom.transfer.performer import Performer
+from srm_dicom.transfer.replies import reply_for
+from srm_dicom.wire.gridftp import actions
+from srm_dicom.wire.gridftp.addresses import plain
+from srm_dicom.wire.gridftp.dialogue import Dialogue, Limits, Stage
+from srm_dicom.wire.gridftp.gsi import GsiAcceptor
+from srm_dicom.wire.gridftp.lines import MAX_LINE_BYTES, LineReader
+from srm_dicom.wire.gridftp.replies import Reply
+from srm_dicom.wire.gridftp.session import ServerSession
+
+log = logger("transfer")
+
+_RECEIVE_BYTES = 64 * 1024
+_GUARD_EVERY_S = 0.25
+
+
+class SessionOver(Exception):
+    """The session has to end now; never leaves this module."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(reply.text)
+        self.reply = reply
+
+
+@dataclass(frozen=True, slots=True)
+class ControlSettings:
+    """Bounds of control connections.
+
+    Attributes:
+        greeting: what clients read first.
+        login_s: deadline of a login, from the first byte on.
+        idle_s: a session without a command for this long ends.
+        max_line_bytes: bound of one line.
+        limits: bounds of the protocol core.
+    """
+
+    greeting: str = "srm-dicom GridFTP door ready."
+    login_s: float = 30.0
+    idle_s: float = 600.0
+    max_line_bytes: int = MAX_LINE_BYTES
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What every session of a door shares."""
+
+    files: ServedFiles
+    gate: Gate
+    clock: Clock
+    control: ControlSettings
+    data: DataSettings
+    policy: PeerPolicy
+
+
+class ControlConnection:
+    """One session, from the greeting to the close; `run` is its thread."""
+
+    def __init__(self, sock: socket.socket, services: Services) -> None:
+        self._sock = sock
+        self._services = services
+        self._clock = services.clock
+        self._peer = plain(sock.getpeername()[0])
+        self._port = DataPort(services.data, services.policy, sock, services.clock)
+        self._login_by_s = self._clock.monotonic_s() + services.control.login_s
+        self._look_again_s = 0.0
+        self._poll = select.poll()
+        self._poll.register(sock.fileno(), select.POLLIN)
+        self._dialogue = Dialogue(self._new_acceptor, services.control.limits)
+        self._session = ServerSession(
+            self._dialogue,
+            reply_for,
+            greeting=services.control.greeting,
+            lines=LineReader(services.control.max_line_bytes),
+        )
+        self._performer = Performer(
+            self._session, services.files, self._port, self._clock, self._tell, self._guard
+        )
+
+    def run(self) -> None:
+        """Serve until the client leaves or has to; never raises."""
+        try:
+            self._serve()
+        except OSError:
+            log.info("control_connection_lost", peer=self._peer)
+        except Exception as error:
+            log.exception("session_failed", peer=self._peer, error=type(error).__name__)
+        finally:
+            self._port.close()
+            self._sock.close()
+            self._log_end()
+
+    def cut(self) -> None:
+        """Make `run` end soon; from another thread."""
+        try:
+            self._sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return
+
+    def _serve(self) -> None:
+        while True:
+            action = self._session.next_action()
+            if action is not None:
+                self._perform(action)
+            self._flush()
+            if self._session.closed:
+                return
+            if action is None and not self._receive():
+                return
+
+    def _flush(self) -> None:
+        data = self._session.data_to_send()
+        if data:
+            self._sock.settimeout(self._services.control.login_s)
+            self._sock.sendall(data)
+
+    def _receive(self) -> bool:
+        """Wait for the client; tell whether there is anything left to do."""
+        try:
+            self._sock.settimeout(max(0.001, self._patience_s()))
+            data = self._sock.recv(_RECEIVE_BYTES)
+        except TimeoutError:
+            self._session.close(Reply.of(421, "The session has been idle for too long, or has expired."))
+            self._flush()
+            return False
+        if data:
+            self._session.receive_data(data)
+            self._recheck()
+        return bool(data)
+
+    def _patience_s(self) -> float:
+        if self._dialogue.stage is not Stage.OPEN:
+            return self._login_by_s - self._clock.monotonic_s()
+        left_s = (self._dialogue.principal.expires - self._clock.now()).total_seconds()
+        return min(self._services.control.idle_s, left_s)
+
+    def _recheck(self) -> None:
+        """End the session of a caller who may not be here any more."""
+        try:
+            self._ask_gate()
+        except SessionOver as over:
+            self._session.close(over.reply)
+
+    def _ask_gate(self) -> None:
+        if self._dialogue.stage is Stage.OPEN:
+            try:
+                self._services.gate.recheck(self._dialogue.principal)
+            except NotAuthenticated as error:
+                raise SessionOver(Reply.of(421, error.message)) from error
+
+    def _new_acceptor(self) -> GsiAcceptor:
+        gate = self._services.gate
+        return GsiAcceptor(gate, gate.server_context(), self._clock)
+
+    def _perform(self, action: actions.Action) -> None:
+        try:
+            self._performer.perform(action)
+        except SessionOver as over:
+            self._session.close(over.reply)
+        except MdmError as error:
+            self._session.reply(reply_for(error))
+        except CannotConnect as error:
+            self._port.close()
+            self._session.reply(Reply.of(425, str(error)))
+        except OSError as error:
+            self._session.reply(Reply.of(426, f"The transfer failed: {error.strerror or error}"))
+
+    def _tell(self, reply: Reply) -> None:
+        self._session.reply(reply)
+        self._flush()
+
+    def _guard(self) -> None:
+        now_s = self._clock.monotonic_s()
+        if now_s < self._look_again_s:
+            return
+        self._look_again_s = now_s + _GUARD_EVERY_S
+        self._ask_gate()
+        if not self._session.full and self._poll.poll(0):
+            data = self._sock.recv(_RECEIVE_BYTES)
+            if not data:
+                raise ConnectionAbortedError("the control connection ended")
+            self._session.receive_data(data)
+        if self._session.abort_waits():
+            raise Aborted("the client aborted the transfer")
+
+    def _log_end(self) -> None:
+        acceptor = self._dialogue.acceptor
+        if self._dialogue.refusal:
+            log.warning("login_refused", peer=self._peer, reason=self._dialogue.refusal)
+        elif acceptor is not None and acceptor.principal is not None:
+            log.info("session_closed", peer=self._peer, dn=acceptor.principal.dn)

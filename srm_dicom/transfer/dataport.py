@@ -1,0 +1,243 @@
+"""The data side of one session: a one-shot listening port, or addresses to connect to.
+
+Listening ports come from the site's range and are closed after their one connection or their deadline:
+a leaked listener would use up the range that the firewall has open.
+"""
+
+from __future__ import annotations
+
+import secrets
+import select
+import socket
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from srm_dicom.clock import Clock
+from srm_dicom.errors import InvalidRequest, NotAuthenticated, NotSupported, Overloaded
+from srm_dicom.transfer.channel import DataChannel, Guard
+from srm_dicom.transfer.peers import PeerPolicy
+from srm_dicom.transfer.security import DataSecurity
+from srm_dicom.wire.gridftp.addresses import MAX_STRIPES, Address, plain
+from srm_dicom.wire.gridftp.dialogue import Parameters
+from srm_dicom.wire.gridftp.replies import Reply
+
+_GUARD_EVERY_S = 0.25
+
+
+class CannotConnect(OSError):
+    """No data connection came to be; the message says between which ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataSettings:
+    """Bounds of data connections.
+
+    Attributes:
+        ports: first and last port to listen on; (0, 0) takes any.
+        host: address told to clients instead of the control connection's local one (behind NAT).
+        connect_s: deadline of a connection with its handshake.
+        stall_s: a peer that takes no byte for this long has gone.
+    """
+
+    ports: tuple[int, int] = (20000, 20199)
+    host: str | None = None
+    connect_s: float = 30.0
+    stall_s: float = 120.0
+
+
+class DataPort:
+    """Data connections of one session; not for several threads.
+
+    Args:
+        control: the control connection's socket, for its two addresses.
+    """
+
+    def __init__(
+        self, settings: DataSettings, policy: PeerPolicy, control: socket.socket, clock: Clock
+    ) -> None:
+        self._settings = settings
+        self._policy = policy
+        self._family = control.family
+        self._local = plain(control.getsockname()[0])
+        self._bind = control.getsockname()[0]
+        self._peer = plain(control.getpeername()[0])
+        self._clock = clock
+        self._listener: socket.socket | None = None
+        self._targets: tuple[Address, ...] = ()
+        self._kept: list[DataChannel] = []
+        self._kept_under: tuple[str, str, str] | None = None
+
+    def listen(self, family: str = "") -> Address:
+        """Open a fresh listening port and return the address to tell.
+
+        Raises:
+            NotSupported: the client insists on the other family.
+            Overloaded: no port of the range is free.
+        """
+        ours = "2" if ":" in self._local else "1"
+        if family not in ("", ours):
+            raise NotSupported(f"this connection has the family {ours}")
+        self.close()
+        listener = socket.socket(self._family, socket.SOCK_STREAM)
+        try:
+            self._bind_in_range(listener)
+            listener.listen(MAX_STRIPES)
+        except BaseException:
+            listener.close()
+            raise
+        self._listener = listener
+        return Address(self._settings.host or self._local, listener.getsockname()[1])
+
+    def aim(self, addresses: tuple[Address, ...]) -> None:
+        """Remember where to connect to.
+
+        Raises:
+            NotSupported: the site's policy does not allow one of them.
+        """
+        for address in addresses:
+            self._policy.check_target(self._peer, address)
+        self.close()
+        self._targets = addresses
+
+    def open(
+        self,
+        parameters: Parameters,
+        security: DataSecurity,
+        tell: Callable[[Reply], None],
+        guard: Guard,
+    ) -> list[DataChannel]:
+        """Return connections for a transfer: the kept ones of MODE E, or fresh ones.
+
+        Raises:
+            CannotConnect: none came to be in time, or one is not with the user.
+            InvalidRequest: neither PASV nor PORT came before.
+        """
+        if self._kept and self._kept_under == parameters.connection:
+            tell(Reply.of(125, "Beginning transfer; reusing existing data connection."))
+            kept, self._kept = self._kept, []
+            return kept
+        self.drop()
+        if self._listener is None and not self._targets:
+            raise InvalidRequest("PASV or PORT comes first")
+        if parameters.dcau != "N" and not security.possible:
+            raise CannotConnect("no credential was delegated: delegate at login, or send DCAU N")
+        tell(Reply.of(150, "Beginning transfer."))
+        if self._listener is not None:
+            return [self._accept(self._listener, parameters, security, guard)]
+        return self._connect_all(parameters, security, guard)
+
+    def keep(self, channels: list[DataChannel], parameters: Parameters) -> None:
+        """Keep connections for the next transfer (MODE E)."""
+        self._kept, self._kept_under = channels, parameters.connection
+
+    def drop(self) -> None:
+        """Close the kept connections."""
+        for channel in self._kept:
+            channel.close()
+        self._kept = []
+
+    def close(self) -> None:
+        """Close everything and forget where to connect to."""
+        self.drop()
+        self._targets = ()
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+
+    def _bind_in_range(self, listener: socket.socket) -> None:
+        first, last = self._settings.ports
+        size = last - first + 1
+        offset = secrets.randbelow(size)
+        for step in range(size):
+            try:
+                listener.bind((self._bind, first + (offset + step) % size))
+            except OSError:
+                continue
+            return
+        raise Overloaded(f"no data port of {first}-{last} is free", advice="Try again in a minute.")
+
+    def _accept(
+        self, listener: socket.socket, parameters: Parameters, security: DataSecurity, guard: Guard
+    ) -> DataChannel:
+        try:
+            sock = self._accept_peer(listener, guard)
+        finally:
+            port = listener.getsockname()[1]
+            listener.close()
+            self._listener = None
+        return self._ready(sock, Address(self._peer, port), parameters, security, accepted=True)
+
+    def _accept_peer(self, listener: socket.socket, guard: Guard) -> socket.socket:
+        listener.setblocking(False)
+        deadline_s = self._clock.monotonic_s() + self._settings.connect_s
+        poll = select.poll()
+        poll.register(listener.fileno(), select.POLLIN)
+        while self._clock.monotonic_s() < deadline_s:
+            guard()
+            if poll.poll(_GUARD_EVERY_S * 1000):
+                try:
+                    sock, peer = listener.accept()
+                except OSError:
+                    continue
+                if self._policy.accepts(self._peer, plain(peer[0])):
+                    return sock
+                sock.close()
+        raise CannotConnect(
+            f"no data connection from {self._peer} to port {listener.getsockname()[1]} "
+            f"within {self._settings.connect_s:g} s: look for a firewall between them"
+        )
+
+    def _connect_all(self, parameters: Parameters, security: DataSecurity, guard: Guard) -> list[DataChannel]:
+        targets = self._targets * (parameters.streams if parameters.mode == "E" else 1)
+        targets = targets[: max(MAX_STRIPES, len(self._targets))]
+        if len(targets) == 1:
+            return [self._connect(targets[0], parameters, security)]
+        with ThreadPoolExecutor(len(targets), thread_name_prefix="connect") as pool:
+            futures = [pool.submit(self._connect, target, parameters, security) for target in targets]
+        guard()
+        return _all_or_none(futures)
+
+    def _connect(self, target: Address, parameters: Parameters, security: DataSecurity) -> DataChannel:
+        try:
+            sock = socket.create_connection((target.host, target.port), self._settings.connect_s)
+        except OSError as error:
+            raise CannotConnect(
+                f"cannot connect to {target} ({error.strerror or error}): "
+                "use passive mode if a firewall or NAT lies between"
+            ) from error
+        return self._ready(sock, target, parameters, security, accepted=False)
+
+    def _ready(
+        self,
+        sock: socket.socket,
+        target: Address,
+        parameters: Parameters,
+        security: DataSecurity,
+        *,
+        accepted: bool,
+    ) -> DataChannel:
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.settimeout(self._settings.connect_s)
+            if parameters.dcau != "N":
+                sock = security.secure(sock, accepted=accepted, private=parameters.private)
+        except NotAuthenticated as error:
+            sock.close()
+            raise CannotConnect(error.message) from error
+        except OSError as error:
+            sock.close()
+            raise CannotConnect(
+                f"the data connection with {target} failed: {error.strerror or error}"
+            ) from error
+        return DataChannel(sock, self._settings.stall_s, self._clock)
+
+
+def _all_or_none(futures: Sequence[Future[DataChannel]]) -> list[DataChannel]:
+    failed = next((future for future in futures if future.exception() is not None), None)
+    if failed is None:
+        return [future.result() for future in futures]
+    for future in futures:
+        if future.exception() is None:
+            future.result().close()
+    raise failed.exception() or CannotConnect("a data connection failed")

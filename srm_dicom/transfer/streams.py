@@ -1,0 +1,87 @@
+"""Bytes of an open file onto data connections: one in stream mode, several in MODE E."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+
+from srm_dicom.errors import Aborted
+from srm_dicom.transfer.channel import DataChannel, Guard
+from srm_dicom.wire.gridftp.blocks import BlockQueue, Flag, Header, end_of_stream
+
+_GUARD_EVERY_S = 0.25
+
+Ranges = Sequence[tuple[int, int]]
+
+
+def send_stream(channel: DataChannel, fd: int, ranges: Ranges, guard: Guard) -> None:
+    """Send ranges one after the other (MODE S); the end of the connection is the end of the file."""
+    for start, end in ranges:
+        channel.send_file(fd, start, end, guard)
+
+
+def send_blocks(channels: Sequence[DataChannel], fd: int, ranges: Ranges, base: int, guard: Guard) -> None:
+    """Send ranges as blocks over all connections at once (MODE E).
+
+    Args:
+        channels: at least one.
+        fd: the open file.
+        ranges: (start, end) in the file.
+        base: what offset 0 of the transfer is in the file.
+        guard: called in this thread alone.
+
+    Raises:
+        OSError: a connection is lost.
+    """
+    queue = BlockQueue(ranges)
+    if len(channels) == 1:
+        _send_share(channels[0], fd, queue, base, end_of_stream(0, 1), guard)
+        return
+    stop = threading.Event()
+    with ThreadPoolExecutor(len(channels), thread_name_prefix="stream") as pool:
+        futures = [
+            pool.submit(
+                _send_share, channel, fd, queue, base, end_of_stream(number, len(channels)), _until(stop)
+            )
+            for number, channel in enumerate(channels)
+        ]
+        try:
+            _watch(futures, guard)
+        finally:
+            stop.set()
+
+
+def send_block(channels: Sequence[DataChannel], data: bytes, guard: Guard) -> None:
+    """Send bytes that are not a file's (a listing) as one block, and end every connection."""
+    head = Header(Flag(0), len(data), 0).encode() + data if data else b""
+    for number, channel in enumerate(channels):
+        channel.send(head + end_of_stream(number, len(channels)).encode(), guard)
+        head = b""
+
+
+def _send_share(
+    channel: DataChannel, fd: int, queue: BlockQueue, base: int, end: Header, guard: Guard
+) -> None:
+    while (block := queue.take()) is not None:
+        offset, count = block
+        channel.send(Header(Flag(0), count, offset - base).encode(), guard)
+        channel.send_file(fd, offset, offset + count, guard)
+    channel.send(end.encode(), guard)
+
+
+def _until(stop: threading.Event) -> Guard:
+    def guard() -> None:
+        if stop.is_set():
+            raise Aborted("another stream of this transfer has ended")
+
+    return guard
+
+
+def _watch(futures: Sequence[Future[None]], guard: Guard) -> None:
+    waiting: set[Future[None]] = set(futures)
+    while waiting:
+        guard()
+        done, waiting = wait(waiting, timeout=_GUARD_EVERY_S, return_when=FIRST_EXCEPTION)
+        for future in done:
+            future.result()
