@@ -76,3 +76,21 @@ class Problem:
         headers = [("Content-Type", "application/problem+json"), ("Content-Length", str(len(body)))]
         start_response(f"{self.status.value} {self.status.phrase}", headers)
         return [body]
+
+
+_BY_NAME = {leaf.__name__: leaf for leaf in STATUS}
+_MOST_CHARS = 500
+
+
+def error_of(status: int, body: bytes) -> errors.MdmError:
+    """Read a refusal back into the error tree: our own by its name, another server's by its status."""
+    try:
+        fields = json.loads(body)
+        leaf = _BY_NAME[fields["error"]]
+        return leaf(str(fields["detail"])[:_MOST_CHARS], advice=str(fields.get("advice", ""))[:_MOST_CHARS])
+    except (ValueError, KeyError, TypeError):
+        fallback = (
+            errors.InvalidRequest if status < HTTPStatus.INTERNAL_SERVER_ERROR else errors.InternalError
+        )
+        leaf = next((leaf for leaf, known in STATUS.items() if known == status), fallback)
+        return leaf(f"the server answered {status}")

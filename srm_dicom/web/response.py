@@ -53,15 +53,17 @@ class Response:
         """Send a piece of the body, the head before the first one."""
         if not data:
             return
-        self.body_bytes += len(data)
         head = self._begin()
-        body = b"" if self._bodiless else self._http.send(h11.Data(data)) or b""
+        body = b""
+        if not self._bodiless:
+            self.body_bytes += len(data)
+            body = self._http.send(h11.Data(data)) or b""
         if head or body:
             self._send(head + body)
 
     def run(self, result: Iterable[bytes]) -> None:
         """Send the body that an application returned."""
-        if isinstance(result, list | tuple) and not self._bodiless:
+        if isinstance(result, list | tuple):
             self._set_length(sum(map(len, result)))
         for data in result:
             self.write(data)
@@ -85,7 +87,8 @@ class Response:
         return self._method == "HEAD" or self.status in _BODILESS
 
     def _set_length(self, size_bytes: int) -> None:
-        if not any(name.lower() == b"content-length" for name, _ in self._headers):
+        told = any(name.lower() == b"content-length" for name, _ in self._headers)
+        if not told and (size_bytes or not self._bodiless):
             self._headers.append((b"Content-Length", str(size_bytes).encode()))
 
     def _begin(self) -> bytes:

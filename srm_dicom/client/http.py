@@ -1,0 +1,312 @@
+"""An HTTP/1.1 client for https and httpg that shows a grid credential.
+
+It keeps one connection alive. A connection that the server has closed in the meantime is noticed before a
+request is sent on it; one that breaks during a request is replaced once, and only if the request may be
+repeated. Every exchange has a deadline and every answer a bound. Not for two threads at once.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import h11
+
+from srm_dicom.clock import Clock, SystemClock
+from srm_dicom.errors import CatalogueUnavailable, InvalidRequest, MdmError, NotAuthenticated, TooLarge
+from srm_dicom.identity.credential import Credential
+from srm_dicom.web.problems import error_of
+from srm_dicom.web.stream import Budget, PeerGone, Stalled, Stream
+from srm_dicom.wire.httpg import NO_DELEGATION
+
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+
+_PORTS = {"https": 443, "httpg": 8446}
+_REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "PROPFIND"})
+_SLOWEST_BYTES_PER_S = 16 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An answer: status, headers (names in lower case) and the whole body."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+    def header(self, name: str) -> str | None:
+        """Return the first header of this name, in lower case."""
+        return next((value for key, value in self.headers if key == name), None)
+
+    def raise_for_problem(self) -> None:
+        """Raise what the server reported, as the same leaf of the error tree, if it reported an error."""
+        if self.status >= 400:
+            raise error_of(self.status, self.body)
+
+
+class HttpClient:
+    """Speaks to one server.
+
+    Args:
+        url: ``https://host[:port]`` or ``httpg://host[:port]``; a path is ignored.
+        credential: shown to the server, and whose authorities the server is verified against.
+        timeout_s: for connecting, and again for an answer to begin; large bodies get more as they move.
+        max_answer_bytes: of a body that is held in memory.
+        unavailable: the leaf that is raised when the server does not answer.
+        clock: measures the deadlines.
+
+    Raises:
+        InvalidRequest: the URL is of another kind.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        credential: Credential,
+        *,
+        timeout_s: float = 30.0,
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
+        unavailable: type[MdmError] = CatalogueUnavailable,
+        clock: Clock | None = None,
+    ) -> None:
+        self._httpg, self._address = _endpoint(url)
+        self._credential = credential
+        self._timeout_s = timeout_s
+        self._max_answer_bytes = max_answer_bytes
+        self._unavailable = unavailable
+        self._clock = clock or SystemClock()
+        self._connection: _Connection | None = None
+
+    def request(
+        self,
+        method: str,
+        target: str,
+        body: bytes = b"",
+        headers: Iterable[tuple[str, str]] = (),
+        *,
+        repeatable: bool | None = None,
+        into: Callable[[bytes], object] | None = None,
+    ) -> Response:
+        """Send a request and read the whole answer.
+
+        Args:
+            method: of HTTP.
+            target: path and query, already encoded.
+            body: sent with its length.
+            headers: beside Host and Content-Length.
+            repeatable: whether doing it twice does no harm; None decides by the method.
+            into: takes the body of a successful answer piece by piece; the answer's own is empty then.
+
+        Raises:
+            InvalidRequest: the target or a header has a character that HTTP does not carry.
+            NotAuthenticated: the server refused the credential.
+            TooLarge: the answer exceeds the bound.
+            MdmError: `unavailable`: no connection, no trust in the server, no answer in time.
+        """
+        twice = method in _REPEATABLE if repeatable is None else repeatable
+        try:
+            request = h11.Request(method=method, target=target, headers=self._headers(method, body, headers))
+        except h11.LocalProtocolError as error:
+            raise InvalidRequest("the target or a header cannot be sent by HTTP") from error
+        fresh = self._connection is None or self._connection.dead()
+        if fresh:
+            self.close()
+        try:
+            return self._exchange(request, body, into)
+        except PeerGone as error:
+            if fresh or not twice:
+                raise self._gone(error) from error
+        try:
+            return self._exchange(request, body, into)
+        except PeerGone as error:
+            raise self._gone(error) from error
+
+    def close(self) -> None:
+        """Close the connection; another request opens a new one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    @property
+    def _name(self) -> str:
+        return f"{self._address[0]}:{self._address[1]}"
+
+    def _headers(self, method: str, body: bytes, headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+        all_of_them = [("Host", self._name), *headers]
+        if body or method in ("POST", "PUT"):
+            all_of_them.append(("Content-Length", str(len(body))))
+        return all_of_them
+
+    def _exchange(
+        self, request: h11.Request, body: bytes, into: Callable[[bytes], object] | None
+    ) -> Response:
+        connection = self._connection = self._connection or self._connect()
+        complete = False
+        try:
+            with suppress(PeerGone):  # it may have answered before it had read everything
+                connection.send(request, body)
+            response = connection.receive(into)
+            complete = connection.reusable
+        except Stalled as error:
+            raise self._unavailable(f"{self._name} did not answer within {self._timeout_s:g} s") from error
+        except (h11.ProtocolError, _BrokenOff) as error:
+            raise self._unavailable(f"{self._name} broke off in the middle of its answer") from error
+        finally:
+            if not complete:
+                self.close()
+        return response
+
+    def _connect(self) -> _Connection:
+        maximum = ssl.TLSVersion.TLSv1_2 if self._httpg else ssl.TLSVersion.TLSv1_3
+        context = self._credential.client_context(maximum=maximum)
+        try:
+            tls = self._secured(context)
+        except OSError as error:
+            raise self._not_connected(error) from error
+        connection = _Connection(Stream(tls, self._clock), tls, self._timeout_s, self._max_answer_bytes)
+        if self._httpg:
+            connection.send_flag(NO_DELEGATION)
+        return connection
+
+    def _secured(self, context: ssl.SSLContext) -> ssl.SSLSocket:
+        sock = socket.create_connection(self._address, timeout=self._timeout_s)
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return context.wrap_socket(sock, server_hostname=self._address[0])
+        except BaseException:
+            sock.close()
+            raise
+
+    def _not_connected(self, error: OSError) -> MdmError:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return self._unavailable(f"{self._name} is not who it should be: {error.verify_message}")
+        if isinstance(error, ssl.SSLError):
+            return _refusal(self._name, error) or self._unavailable(f"{self._name} does not speak TLS")
+        if isinstance(error, TimeoutError):
+            return self._unavailable(f"{self._name} did not answer within {self._timeout_s:g} s")
+        return self._unavailable(f"{self._name} cannot be reached: {error.strerror or type(error).__name__}")
+
+    def _gone(self, error: PeerGone) -> MdmError:
+        if isinstance(error.__cause__, ssl.SSLError):
+            refusal = _refusal(self._name, error.__cause__)
+            if refusal is not None:
+                return refusal
+        return self._unavailable(
+            f"{self._name} closed the connection without an answer",
+            advice="If this is always so, the server's log tells why it refuses the credential.",
+        )
+
+
+class _BrokenOff(Exception):
+    """The connection broke when a part of the answer had arrived."""
+
+
+class _Connection:
+    """One connection and the exchange on it."""
+
+    def __init__(self, stream: Stream, sock: socket.socket, timeout_s: float, max_answer_bytes: int) -> None:
+        self._stream = stream
+        self._socket = sock
+        self._timeout_s = timeout_s
+        self._max_answer_bytes = max_answer_bytes
+        self._http = h11.Connection(h11.CLIENT)
+
+    @property
+    def reusable(self) -> bool:
+        """True when both sides are ready for another request; starts the next cycle."""
+        if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
+            return False
+        self._http.start_next_cycle()
+        return True
+
+    def dead(self) -> bool:
+        """Tell whether anything has arrived on the idle connection: it can only be its end."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        return bool(poll.poll(0))
+
+    def close(self) -> None:
+        """Close it."""
+        self._stream.close()
+
+    def send_flag(self, flag: bytes) -> None:
+        """Send the flag of httpg, a record of its own."""
+        self._stream.send(flag, Budget(self._timeout_s))
+
+    def send(self, request: h11.Request, body: bytes) -> None:
+        """Send a whole request."""
+        data = self._http.send(request) or b""
+        if body:
+            data += self._http.send(h11.Data(body)) or b""
+        data += self._http.send(h11.EndOfMessage()) or b""
+        self._stream.send(data, self._budget())
+
+    def receive(self, into: Callable[[bytes], object] | None) -> Response:
+        """Read a whole answer.
+
+        Raises:
+            PeerGone: the connection ended before any of it.
+            _BrokenOff: the connection ended in the middle.
+            TooLarge: the body exceeds the bound.
+        """
+        budget = self._budget()
+        head: h11.Response | None = None
+        body = bytearray()
+        while True:
+            event = self._next_event(budget)
+            if isinstance(event, h11.Response):
+                head = event
+            elif isinstance(event, h11.Data):
+                if into is not None and head is not None and head.status_code < 300:
+                    into(bytes(event.data))
+                else:
+                    body += event.data
+                    self._check(len(body))
+            elif head is not None and isinstance(event, h11.EndOfMessage):
+                break
+        headers = tuple((name.decode("ascii"), value.decode("latin-1")) for name, value in head.headers)
+        return Response(head.status_code, headers, bytes(body))
+
+    def _next_event(self, budget: Budget) -> object:
+        while (event := self._http.next_event()) is h11.NEED_DATA:
+            begun = self._http.their_state is not h11.SEND_RESPONSE or bool(self._http.trailing_data[0])
+            try:
+                data = self._stream.receive(budget)
+            except PeerGone as error:
+                raise (_BrokenOff if begun else PeerGone) from error.__cause__
+            if not data and not begun:
+                raise PeerGone
+            self._http.receive_data(data)
+        if event is h11.PAUSED or isinstance(event, h11.ConnectionClosed):
+            raise _BrokenOff
+        return event
+
+    def _budget(self) -> Budget:
+        return Budget(self._timeout_s, bytes_per_s=_SLOWEST_BYTES_PER_S)
+
+    def _check(self, size_bytes: int) -> None:
+        if size_bytes > self._max_answer_bytes:
+            raise TooLarge(f"the answer is larger than {self._max_answer_bytes} bytes")
+
+
+def _endpoint(url: str) -> tuple[bool, tuple[str, int]]:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise InvalidRequest("not the URL of a server") from error
+    if parts.scheme not in _PORTS or not parts.hostname:
+        raise InvalidRequest("a URL https://host:port or httpg://host:port was expected")
+    return parts.scheme == "httpg", (parts.hostname, port or _PORTS[parts.scheme])
+
+
+def _refusal(name: str, error: ssl.SSLError) -> NotAuthenticated | None:
+    if "ALERT" not in (error.reason or ""):
+        return None
+    reason = str(error.reason).lower().replace("_", " ")
+    return NotAuthenticated(f"{name} refused the credential: {reason}")
