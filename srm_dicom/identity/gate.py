@@ -26,6 +26,7 @@ from srm_dicom.identity.bans import BanList
 from srm_dicom.identity.credential import HostCredential
 from srm_dicom.identity.principal import Principal
 from srm_dicom.identity.trust import Trust, TrustDirectory
+from srm_dicom.identity.voms import Attributes, Verifier
 from srm_dicom.telemetry import logger
 
 __all__ = ["Gate", "HostCredential", "TrustSettings", "verified_chain"]
@@ -113,10 +114,10 @@ class Gate:
         standing = chain.decide(verified_chain(tls), trust.policies, max_proxies=self._settings.max_proxies)
         if self._settings.crl == "if-present":
             self._check_revocation(standing, trust)
-        fqans: tuple[str, ...] = ()
-        notes: tuple[str, ...] = ()
-        self._bans.check(standing.dn, fqans, standing.authority_dns)
-        return Principal(standing.dn, fqans, standing.limited, standing.expires), notes
+        voms = self._attributes(standing, trust)
+        self._bans.check(standing.dn, voms.fqans, standing.authority_dns)
+        expires = min(standing.expires, voms.expires or standing.expires)
+        return Principal(standing.dn, voms.fqans, standing.limited, expires), voms.notes
 
     def recheck(self, principal: Principal) -> None:
         """Ask again during a long session: has the credential ended, has the caller been banned?
@@ -127,6 +128,12 @@ class Gate:
         if self._clock.now() >= principal.expires:
             raise NotAuthenticated(f"{principal.dn}: the credential of this session has expired")
         self._bans.check(principal.dn, principal.fqans)
+
+    def _attributes(self, standing: chain.Standing, trust: Trust) -> Attributes:
+        if self._settings.vomsdir is None:
+            return Attributes()
+        verifier = Verifier(self._settings.vomsdir, trust, self.host_names, self._clock.now())
+        return verifier.attributes(standing)
 
     def _check_revocation(self, standing: chain.Standing, trust: Trust) -> None:
         now = self._clock.now()

@@ -408,11 +408,11 @@ class TestPki:
         """Put the end-entity certificate of a credential on a fresh CRL."""
         path = self.trust_dir / f"{subject_hash(self.authority.certificate.subject)}.r0"
         known = [entry.serial_number for entry in x509.load_pem_x509_crl(path.read_bytes())]
-        self.authority.publish_crl(self.trust_dir, [*known, self._end_entity(credential).serial_number])
+        self.authority.publish_crl(self.trust_dir, [*known, self.end_entity(credential).serial_number])
 
     def dn(self, credential: Credential | HostCredential) -> str:
         """Return the canonical name of the person or host, never that of a proxy."""
-        return dn.canonical(self._end_entity(credential).subject)
+        return dn.canonical(self.end_entity(credential).subject)
 
     def environment(self, credential: Credential) -> dict[str, str]:
         """Return the variables that make a grid client use this credential."""
@@ -439,7 +439,8 @@ class TestPki:
         _write_private(key_path, pem_key(key))
         certificate.write_bytes(issued.public_bytes(serialization.Encoding.PEM))
 
-    def _end_entity(self, credential: Credential | HostCredential) -> x509.Certificate:
+    def end_entity(self, credential: Credential | HostCredential) -> x509.Certificate:
+        """Return the certificate of the person or host below whatever proxies there are."""
         chain, _ = read_credential(credential)
         issuer = self.authority.certificate.subject
         return next((certificate for certificate in chain if certificate.issuer == issuer), chain[-1])

@@ -1,0 +1,94 @@
+"""The path of a certificate that no handshake has seen: that of a VOMS server.
+
+OpenSSL's verification is behind `ssl` only, so this is done here, for the plain case: end entity,
+authorities, root in the trust directory; signatures, dates, CA flags, path lengths, revocation (always
+required) and signing policy at each step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from srm_dicom.errors import NotAuthenticated
+from srm_dicom.identity import dn
+from srm_dicom.identity.trust import Trust
+
+_MAX_STEPS = 8
+_STRONG_HASHES = frozenset({"sha256", "sha384", "sha512"})
+_MIN_RSA_BITS = 2048
+
+
+def validate(
+    signer: x509.Certificate, others: Sequence[x509.Certificate], trust: Trust, now: datetime
+) -> None:
+    """Follow a certificate up to the trust directory.
+
+    Args:
+        signer: the end entity.
+        others: subordinate authorities that came with it.
+        trust: roots, CRLs and signing policies.
+        now: the present time.
+
+    Raises:
+        NotAuthenticated: naming the certificate and the reason.
+    """
+    current = signer
+    for depth in range(_MAX_STEPS):
+        _check_itself(current, now)
+        if current.issuer == current.subject:
+            if depth == 0 or not trust.is_anchor(current):
+                raise _refused(current, "not an authority that is trusted here")
+            return
+        issuer = _issuer(current, others, trust, depth)
+        trust.policies.check(dn.canonical(issuer.subject), dn.canonical(current.subject))
+        trust.check_revocation(current, issuer, now, required=True)
+        current = issuer
+    raise _refused(signer, "too many authorities above it")
+
+
+def _check_itself(certificate: x509.Certificate, now: datetime) -> None:
+    if not certificate.not_valid_before_utc <= now < certificate.not_valid_after_utc:
+        raise _refused(certificate, "not valid now")
+    key, algorithm = certificate.public_key(), certificate.signature_hash_algorithm
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size < _MIN_RSA_BITS:
+        raise _refused(certificate, "its key is too short")
+    if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
+        raise _refused(certificate, "its key is neither RSA nor EC")
+    root = certificate.issuer == certificate.subject
+    if not root and (algorithm is None or algorithm.name not in _STRONG_HASHES):
+        raise _refused(certificate, "signed with a weak hash")
+
+
+def _issuer(
+    certificate: x509.Certificate, others: Sequence[x509.Certificate], trust: Trust, depth: int
+) -> x509.Certificate:
+    known = trust.authorities.get(certificate.issuer.public_bytes(), [])
+    for candidate in (*known, *(other for other in others if other.subject == certificate.issuer)):
+        try:
+            certificate.verify_directly_issued_by(candidate)
+        except (InvalidSignature, ValueError, TypeError):
+            continue
+        if _may_certify(candidate, depth):
+            return candidate
+    raise _refused(certificate, "its issuer is not known here")
+
+
+def _may_certify(authority: x509.Certificate, authorities_below: int) -> bool:
+    try:
+        constraints = authority.extensions.get_extension_for_class(x509.BasicConstraints).value
+        if not constraints.ca:
+            return False
+        if constraints.path_length is not None and constraints.path_length < authorities_below:
+            return False
+        return authority.extensions.get_extension_for_class(x509.KeyUsage).value.key_cert_sign
+    except x509.ExtensionNotFound as error:
+        return error.oid == x509.KeyUsage.oid
+
+
+def _refused(certificate: x509.Certificate, reason: str) -> NotAuthenticated:
+    return NotAuthenticated(f"{dn.printable(certificate.subject)}: {reason}")
