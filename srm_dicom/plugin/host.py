@@ -303,7 +303,9 @@ class _GuardedSink:
     def __init__(self, sink: Sink, batch: Batch, max_file_bytes: int) -> None:
         self._sink = sink
         self._max_file_bytes = max_file_bytes
-        self._slots: dict[Guid, _GuardedSlot | None] = {ref.guid: None for ref in batch.files}
+        self._files = tuple(ref.guid for ref in batch.files)
+        self._unopened = set(self._files)
+        self._slots: dict[Guid, _GuardedSlot] = {}
         self._lock = threading.Lock()
         self._closed = False
 
@@ -311,20 +313,24 @@ class _GuardedSink:
         with self._lock:
             if self._closed:
                 raise NotDelivered("the time of this batch is up")
-            if ref.guid not in self._slots or self._slots[ref.guid] is not None:
+            if ref.guid not in self._unopened:
                 raise InternalError("a slot was opened twice, or for a file that is not in the batch")
-            slot = self._slots[ref.guid] = _GuardedSlot(self._sink.open(ref), self._max_file_bytes)
-            return slot
+            self._unopened.remove(ref.guid)
+        slot = _GuardedSlot(self._sink.open(ref), self._max_file_bytes)
+        with self._lock:
+            if self._closed:
+                raise NotDelivered("the time of this batch is up")
+            self._slots[ref.guid] = slot
+        return slot
 
     def close(self) -> None:
         with self._lock:
             self._closed = True
             for slot in self._slots.values():
-                if slot is not None:
-                    slot.shut()
+                slot.shut()
 
     def outcomes(self, otherwise: MdmError) -> Outcomes:
-        return {guid: _outcome(slot, otherwise) for guid, slot in self._slots.items()}
+        return {guid: _outcome(self._slots.get(guid), otherwise) for guid in self._files}
 
 
 def _outcome(slot: _GuardedSlot | None, otherwise: MdmError) -> MdmError | None:

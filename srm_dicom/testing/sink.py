@@ -1,0 +1,48 @@
+"""A sink that keeps plain bytes in memory."""
+
+from __future__ import annotations
+
+import threading
+
+from srm_dicom.ids import Guid
+from srm_dicom.plugin.api import FileRef
+
+
+class MemorySlot:
+    """A slot; `data` is what was written, `committed` and `reason` how it ended."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.committed = False
+        self.reason: str | None = None
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append bytes."""
+        self.data += data
+
+    def commit(self) -> None:
+        """End well."""
+        self.committed = True
+
+    def refuse(self, reason: str) -> None:
+        """Give up."""
+        self.reason = reason
+
+
+class MemorySink:
+    """Slots by GUID; for tests of plugins."""
+
+    def __init__(self) -> None:
+        self.slots: dict[Guid, MemorySlot] = {}
+        self._lock = threading.Lock()
+
+    def open(self, ref: FileRef) -> MemorySlot:
+        """Open the slot of a file."""
+        with self._lock:
+            slot = self.slots[ref.guid] = MemorySlot()
+            return slot
+
+    @property
+    def files(self) -> dict[Guid, bytes]:
+        """The bytes of every file that was committed."""
+        return {guid: bytes(slot.data) for guid, slot in self.slots.items() if slot.committed}
