@@ -11,6 +11,8 @@ from __future__ import annotations
 import signal
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,8 +22,8 @@ from typing import Any, Protocol
 import msgspec
 from mdm_files.server import FileCatalogue, FileCatalogueSettings
 from mdm_keys.server import KeyServer, KeyServerSettings
-from mdm_metadata.server import MetadataServer, MetadataSettings
 
+from mdm_metadata.server import MetadataServer, MetadataSettings
 from srm_dicom import config as configuration
 from srm_dicom import telemetry
 from srm_dicom.audit.log import AuditLog
@@ -55,6 +57,9 @@ from srm_dicom.store.stores import Stores
 from srm_dicom.transfer.gridftp import GridFtpDoor, GridFtpSettings
 from srm_dicom.transfer.served import StagedFilesOfNode
 from srm_dicom.web.server import WebServer
+
+STOP_S = 10.0
+"""How long a child may take to end."""
 
 TIDY_S = 30.0
 """How often the janitor lets time pass."""
@@ -167,7 +172,7 @@ def front(path: Path) -> list[Service]:
     config = common.config
     bounds = config.requests
     settings = BrokerSettings(
-        host=config.site.host,
+        host=f"{config.site.host}:{config.srm.port}",
         nodes={common.node: {"gsiftp": f"gsiftp://{config.site.host}:{config.gridftp.listen.port}"}},
         max_files=bounds.max_files,
         max_total_s=bounds.max_total_s,
@@ -257,7 +262,7 @@ def make_registrar(path: Path, role: str = "registrar") -> Registrar:
         threshold=config.catalogues.threshold,
     )
     saga = Saga(
-        Places(config.site.vo, config.site.name, config.site.host),
+        Places(config.site.vo, config.site.name, f"{config.site.host}:{config.srm.port}"),
         common.projects,
         journal,
         common.stores.namespace,
@@ -362,3 +367,34 @@ def serve(path: Path, role: str) -> None:
     for service in reversed(services):
         service.stop()
     log.info("stopped", role=role)
+
+
+def serve_all(path: Path) -> None:
+    """Run every role of a machine as children; if one ends, all end.
+
+    Raises:
+        ConfigError: a role ended by itself.
+    """
+    catalogues = sorted((path.parent / "catalog.d").glob("*.toml"))
+    roles = ["front", "transfer", *(["stager", "registrar"] if configuration.load(path).inner else [])]
+    units = [(role, path) for role in roles]
+    units += [(configuration.read(file, CatalogueFile).role, file) for file in catalogues]
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    children = [subprocess.Popen(command(role, file)) for role, file in units]
+    try:
+        while not stop.wait(0.5):
+            for (role, _), child in zip(units, children, strict=True):
+                if child.poll() is not None:
+                    raise ConfigError(f"{role} ended with {child.returncode}", advice="Its log says why.")
+    finally:
+        for child in children:
+            child.terminate()
+        for child in children:
+            child.wait(STOP_S)
+
+
+def command(role: str, path: Path) -> list[str]:
+    """Return the command that runs one role."""
+    return [sys.executable, "-m", "srm_dicom.cli.admin", "serve", "--role", role, "--config", str(path)]

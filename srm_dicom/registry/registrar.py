@@ -119,6 +119,10 @@ class Registrar:
             self._postpone(group, error)
         return True
 
+    def pending(self) -> int:
+        """Return how many arrivals are not registered everywhere yet."""
+        return self._journal.pending()
+
     def warm(self, entries: Sequence[Entry]) -> Token:
         """Have files staged once, so that size, checksum and manifest are known."""
         now = self._clock.now()

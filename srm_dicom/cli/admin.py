@@ -1,0 +1,232 @@
+"""``srm-dicom``: what an administrator does.
+
+Every command reads ``srm-dicom.toml``, from ``--config``, ``SRM_DICOM_CONFIG`` or ``/etc/srm-dicom``.
+The commands of a storage plugin appear under the name of its file in ``plugins.d``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from srm_dicom import config as configuration
+from srm_dicom import daemon, telemetry
+from srm_dicom.audit.verify import verify as verify_audit
+from srm_dicom.cli import checks
+from srm_dicom.cli.exits import reported
+from srm_dicom.clock import SystemClock
+from srm_dicom.demo.story import play
+from srm_dicom.errors import ConfigError
+from srm_dicom.identity.explain import explain
+from srm_dicom.identity.gate import TrustSettings
+from srm_dicom.identity.principal import Principal
+from srm_dicom.ids import Surl, parse_path
+from srm_dicom.rights.evaluate import decide
+
+DEFAULT_CONFIG = Path("/etc/srm-dicom/srm-dicom.toml")
+console = Console()
+
+config_option = click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="SRM_DICOM_CONFIG",
+    default=DEFAULT_CONFIG,
+    show_default=True,
+    help="The site's configuration.",
+)
+
+
+class WithPlugins(click.Group):
+    """The group of all commands; a name that it does not know may be a storage plugin's."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command, or the commands of a plugin instance."""
+        return super().get_command(ctx, cmd_name) or _plugin_commands(cmd_name)
+
+
+def _plugin_commands(name: str) -> click.Group | None:
+    path = Path(os.environ.get("SRM_DICOM_CONFIG", DEFAULT_CONFIG))
+    try:
+        host = daemon.load_plugins(daemon.Common.open(path, "admin")).get(name)
+    except ConfigError:
+        return None
+    return host.commands() if host else None
+
+
+@click.group(cls=WithPlugins, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="srm-dicom")
+def main() -> None:
+    """Run and look after a srm-dicom site."""
+
+
+@main.command()
+@config_option
+@click.option("--role", type=click.Choice(sorted([*daemon.ROLES, "all"])), default="all", show_default=True)
+@reported
+def serve(config: Path, role: str) -> None:
+    """Run one role, or all of them as children, until told to stop."""
+    if role == "all":
+        daemon.serve_all(config)
+    else:
+        daemon.serve(config, role)
+
+
+@main.command()
+@click.argument("directory", required=False, type=click.Path(path_type=Path, file_okay=False))
+@click.option("--keep", is_flag=True, help="Go on serving afterwards, for gfal-copy in the next terminal.")
+@reported
+def demo(directory: Path | None, keep: bool) -> None:
+    """Play the whole story on a throw-away site on this machine."""
+    play(directory, keep=keep, console=console)
+
+
+@main.command()
+@config_option
+@click.option("--plugin", required=True, help="A file of plugins.d, without .toml.")
+@click.argument("selector", default="")
+@reported
+def register(config: Path, plugin: str, selector: str) -> None:
+    """Register what a plugin finds under SELECTOR (the plugin's own language)."""
+    telemetry.configure("register", level=40)
+    registrar = daemon.make_registrar(config, "register")
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("looking", total=None)
+        total = 0
+        for total in registrar.discover(plugin, selector):
+            progress.update(task, description=f"found {total} files")
+        progress.update(task, description=f"registering {total} files")
+        while registrar.step(settle_s=0.0):
+            pass
+    left = registrar.pending()
+    click.echo(f"{total} found, {total - left} registered, {left} waiting")
+    if left:
+        raise SystemExit(1)
+
+
+@main.command()
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@reported
+def check(config: Path, as_json: bool) -> None:
+    """Check all that must be right before the doors open; exit code 1 if anything is not."""
+    failed = False
+    for result in checks.run(config):
+        failed |= not result.passed
+        if as_json:
+            click.echo(json.dumps(asdict(result)))
+        else:
+            mark = "[green]ok  [/]" if result.passed else "[red]FAIL[/]"
+            console.print(f"{mark} {result.name}: {result.detail}", highlight=False, soft_wrap=True)
+    if failed:
+        raise SystemExit(1)
+
+
+@main.command()
+@config_option
+@reported
+def status(config: Path) -> None:
+    """Show how many files of requests are in each state, and what scratch holds."""
+    common = daemon.Common.open(config, "admin")
+    for state, count in sorted(common.stores.requests.counts().items(), key=lambda item: item[0].value):
+        click.echo(f"{state.value:12} {count}")
+    click.echo(f"{'scratch':12} {common.stores.staged.used_bytes(common.node)} bytes")
+
+
+@main.command("explain-credential")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.option("--trust-dir", type=click.Path(path_type=Path), default=Path("/etc/grid-security/certificates"))
+@click.option("--vomsdir", type=click.Path(path_type=Path), default=None)
+@click.option("--host", default="localhost", help="The server's name, for VOMS targets.")
+@click.option("--key", type=click.Path(path_type=Path, dir_okay=False), default=None)
+@click.option("--json", "as_json", is_flag=True)
+@reported
+def explain_credential(
+    file: Path, trust_dir: Path, vomsdir: Path | None, host: str, key: Path | None, as_json: bool
+) -> None:
+    """Say what the doors would say to a credential; exit code 1 if they would refuse it."""
+    trust = TrustSettings(certificates=trust_dir, vomsdir=vomsdir)
+    verdict = explain(file, trust, clock=SystemClock(), host=host, key=key)
+    if as_json:
+        click.echo(json.dumps(asdict(verdict)))
+    elif verdict.accepted:
+        click.echo(f"accepted: {verdict.dn}")
+        for fqan in verdict.fqans:
+            click.echo(f"  group:  {fqan}")
+        if verdict.limited:
+            click.echo("  limited: may read, may not administer")
+    else:
+        click.echo(f"refused: {verdict.reason}")
+    if not verdict.accepted:
+        raise SystemExit(1)
+
+
+@main.command("explain-access")
+@config_option
+@click.argument("principal")
+@click.argument("name")
+@click.option("--group", "groups", multiple=True, help="An FQAN that the caller has.")
+@reported
+def explain_access(config: Path, principal: str, name: str, groups: tuple[str, ...]) -> None:
+    """Say which rules decide whether PRINCIPAL (a DN) may read NAME (a SURL or path), have its key, find it."""
+    common = daemon.Common.open(config, "admin")
+    path = Surl.parse(name).path if name.startswith("srm:") else parse_path(name)
+    who = Principal(principal, groups, limited=False, expires=common.clock.now())
+    for right, (allowed, rule) in _rights(common, who, path).items():
+        click.echo(f"{right:11} {'allowed' if allowed else 'denied':8} {rule}")
+
+
+def _rights(common: daemon.Common, who: Principal, path: Any) -> dict[str, tuple[bool, str]]:
+    """Return the file right as the doors decide it, and what the project gives for the other two."""
+    decision = common.access().explain(who, path)
+    answers = {"file": (decision.allowed, decision.rule)}
+    entry = common.stores.namespace.find(path)
+    project = common.projects.get(entry.release.project) if entry and entry.release else None
+    if project is None:
+        return answers
+    for right, acl, letter in (
+        ("key", project.key_acl(), "g"),
+        ("search", project.metadata_acl(), "r"),
+        ("nominative", project.metadata_acl(), "n"),
+    ):
+        granted = decide(acl, "", who, letter)
+        answers[right] = (granted.allowed and project.valid(common.clock.now()), f"project: {granted.rule}")
+    return answers
+
+
+@main.group()
+def audit() -> None:
+    """Look at what was decided."""
+
+
+@audit.command("verify")
+@config_option
+@reported
+def audit_verify(config: Path) -> None:
+    """Find any gap or edit in this site's audit logs; exit code 1 if there is one."""
+    directory = configuration.load(config).audit
+    broken = False
+    for path, problem in _problems(directory):
+        broken = True
+        click.echo(f"{path.name}: {problem}")
+    if broken:
+        raise SystemExit(1)
+    click.echo(f"{len(list(directory.glob('*.jsonl')))} logs are whole")
+
+
+def _problems(directory: Path) -> Iterator[tuple[Path, object]]:
+    for path in sorted(directory.glob("*.jsonl")):
+        for problem in verify_audit(path):
+            yield path, problem
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""``srm-dicom check``: one line for each thing that must be right before the doors open."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from cryptography import x509
+
+from srm_dicom import daemon
+from srm_dicom.broker.secrets import InnerSecrets
+from srm_dicom.client.http import HttpClient
+from srm_dicom.errors import MdmError
+from srm_dicom.plugin.api import Check
+
+SOON = timedelta(days=14)
+"""A certificate or a project that ends within this time fails the check."""
+
+
+def run(config: Path) -> Iterator[Check]:
+    """Yield every check of a site; one that breaks is one that failed.
+
+    Raises:
+        ConfigError: the configuration itself is not usable.
+    """
+    common = daemon.Common.open(config, "check")
+    yield Check("configuration", passed=True, detail=str(config))
+    yield from _each(
+        ("host certificate", lambda: _certificate(common)),
+        ("trust", lambda: _trust(common)),
+        ("projects", lambda: _projects(common)),
+        ("scratch", lambda: _scratch(common)),
+    )
+    if common.config.inner is not None:
+        yield from _each(("secrets", lambda: _secrets(common)))
+        for endpoint in (*common.config.catalogues.keys, common.config.catalogues.files):
+            yield from _each((f"reach {endpoint}", lambda url=endpoint: _reach(common, url)))
+        yield from _plugins(common)
+
+
+def _each(*named: tuple[str, Callable[[], str]]) -> Iterator[Check]:
+    for name, look in named:
+        try:
+            yield Check(name, passed=True, detail=look())
+        except (MdmError, OSError, ssl.SSLError, ValueError) as error:
+            yield Check(name, passed=False, detail=str(error))
+
+
+def _certificate(common: daemon.Common) -> str:
+    pem = common.config.trust.host_certificate.read_bytes()
+    ends = x509.load_pem_x509_certificate(pem).not_valid_after_utc
+    if ends - datetime.now(UTC) < SOON:
+        raise ValueError(f"ends {ends:%Y-%m-%d}")
+    return f"ends {ends:%Y-%m-%d}"
+
+
+def _trust(common: daemon.Common) -> str:
+    directory = common.config.trust.certificates
+    authorities = sorted(directory.glob("*.0"))
+    if not authorities:
+        raise ValueError(f"no authority in {directory}")
+    for authority in authorities:
+        if common.config.trust.crl == "require" and not authority.with_suffix(".r0").exists():
+            raise ValueError(f"{authority.name} has no CRL; its users will be refused")
+    common.gate().server_context()
+    return f"{len(authorities)} authorities"
+
+
+def _projects(common: daemon.Common) -> str:
+    for project in common.projects.values():
+        if project.valid_until - common.clock.now() < SOON:
+            raise ValueError(f"{project.id} ends {project.valid_until:%Y-%m-%d}")
+    return f"{len(common.projects)} valid"
+
+
+def _scratch(common: daemon.Common) -> str:
+    space = daemon.ScratchArea(common.config.scratch.directory).free_bytes()
+    if space < common.config.scratch.low_bytes // 10:
+        raise ValueError(f"only {space // 2**20} MiB free")
+    return f"{space // 2**30} GiB free"
+
+
+def _secrets(common: daemon.Common) -> str:
+    InnerSecrets.load(common.inner().secrets)
+    return "readable by this user only"
+
+
+def _reach(common: daemon.Common, url: str) -> str:
+    client = HttpClient(url, daemon.host_credential(common.config.trust), timeout_s=5.0)
+    try:
+        client.request("GET", "/")
+    finally:
+        client.close()
+    return f"{urlsplit(url).hostname} answers"
+
+
+def _plugins(common: daemon.Common) -> Iterator[Check]:
+    with ExitStack() as closing:
+        for host in daemon.load_plugins(common).values():
+            closing.callback(host.close)
+            yield from host.checks()

@@ -1,0 +1,72 @@
+"""Errors at the edge of a command: one line that tells what and why, the advice below it, an exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+import click
+
+from srm_dicom import errors
+from srm_dicom.errors import MdmError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+EXIT_CODES: Mapping[type[MdmError], int] = {
+    errors.NotAuthenticated: 10,
+    errors.NotAuthorised: 11,
+    errors.NotFound: 12,
+    errors.AlreadyExists: 13,
+    errors.NotADirectory: 14,
+    errors.IsADirectory: 14,
+    errors.NotEmpty: 14,
+    errors.InvalidRequest: 15,
+    errors.NotSupported: 16,
+    errors.RequestUnknown: 17,
+    errors.Aborted: 18,
+    errors.RequestExpired: 19,
+    errors.TooLarge: 20,
+    errors.BudgetExhausted: 21,
+    errors.ConfigError: 30,
+    errors.NoSpace: 31,
+    errors.Overloaded: 32,
+    errors.IntegrityError: 33,
+    errors.CatalogueUnavailable: 34,
+    errors.InternalError: 35,
+    errors.SourceUnavailable: 40,
+    errors.SourceRefused: 41,
+    errors.NotDelivered: 42,
+    errors.ObjectRefused: 43,
+    errors.KeyServerUnavailable: 50,
+    errors.KeyQuorumMissing: 51,
+    errors.KeyShareInvalid: 52,
+}
+"""10 to 29 the caller, 30 to 39 this site, 40 to 49 a source, 50 to 59 the key servers."""
+
+
+def exit_code(error: MdmError) -> int:
+    """Return the exit code of an error."""
+    return EXIT_CODES[type(error)]
+
+
+def reported(command: Callable[P, R]) -> Callable[P, R]:
+    """Make a command end with the message, the advice and the exit code of an error that it raises."""
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except MdmError as error:
+            tell(error)
+            raise SystemExit(exit_code(error)) from error
+
+    return run
+
+
+def tell(error: MdmError) -> None:
+    """Write an error to standard error."""
+    click.echo(f"error: {error.message}", err=True)
+    if error.advice:
+        click.echo(f"       {error.advice}", err=True)

@@ -1,0 +1,251 @@
+"""A whole site in one directory: certificates, configuration, projects, users, processes.
+
+What an administrator spreads over machines and users stands here side by side on loopback, every
+service in a process of its own and the two zones apart. The authority, the users and the patients are
+made up on the spot.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from srm_dicom.broker.secrets import InnerSecrets
+from srm_dicom.client.site import SiteDescription
+from srm_dicom.demo.processes import Processes, Unit
+from srm_dicom.demo.toml import dump
+from srm_dicom.identity.credential import Credential, HostCredential
+from srm_dicom.testing.pki import TestPki
+
+HOST = "localhost"
+PROJECT = "demo"
+KEY_SERVERS = 3
+THRESHOLD = 2
+GRANTS: Mapping[str, tuple[str, ...]] = {
+    "physician": ("file", "key", "search", "nominative"),
+    "researcher": ("file", "key", "search"),
+    "replica-manager": ("file",),
+    "stranger": (),
+}
+"""Users of the demo and their rights; none of the three implies another."""
+
+_PORTS = ("srm", "gridftp", "files", "metadata", "moves", "arrivals", "pacs", "keys-1", "keys-2", "keys-3")
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """The PACS that the site reads from."""
+
+    ae_title: str
+    host: str
+    port: int
+
+
+class DemoSite:
+    """One site below `directory`; `write` makes it, `start` runs it."""
+
+    def __init__(
+        self, directory: Path, *, archive: Archive | None = None, plugins: Mapping[str, Any] | None = None
+    ) -> None:
+        """Describe a site.
+
+        Args:
+            directory: where everything goes.
+            archive: the PACS; by default one that the demo runs on a port of its own.
+            plugins: ``plugins.d`` files beside ``dicom``, by name.
+        """
+        self.directory = directory
+        self.ports = _free_ports(_PORTS)
+        self.archive = archive or Archive("PACS", HOST, self.ports["pacs"])
+        self.processes = Processes(directory / "log")
+        self._plugins = plugins or {}
+
+    @cached_property
+    def pki(self) -> TestPki:
+        """The site's own authority."""
+        return TestPki(self.directory / "pki")
+
+    @cached_property
+    def host(self) -> HostCredential:
+        """The one host certificate of the machine."""
+        return self.pki.host(HOST)
+
+    @cached_property
+    def users(self) -> Mapping[str, Credential]:
+        """Every user's proxy by name."""
+        return {name: self.pki.proxy(self.pki.user(name)) for name in GRANTS}
+
+    @property
+    def config(self) -> Path:
+        """Where ``srm-dicom.toml`` is."""
+        return self.directory / "etc" / "srm-dicom.toml"
+
+    @cached_property
+    def description(self) -> SiteDescription:
+        """What a user's tools need to know of the site."""
+        secrets = InnerSecrets.load(self.directory / "inner" / "secrets")
+        return SiteDescription(
+            name=PROJECT,
+            srm=f"httpg://{HOST}:{self.ports['srm']}/srm/managerv2",
+            files=f"https://{HOST}:{self.ports['files']}",
+            metadata=(f"{HOST}:{self.ports['metadata']}",),
+            keys=tuple(f"https://{HOST}:{self.ports[name]}" for name in self.key_servers),
+            signing_keys=(secrets.signing_key.public_key().public_bytes_raw().hex(),),
+        )
+
+    @property
+    def key_servers(self) -> Sequence[str]:
+        """Names of the key servers' units."""
+        return [f"keys-{number}" for number in range(1, KEY_SERVERS + 1)]
+
+    def write(self) -> None:
+        """Make certificates, secrets and every configuration file."""
+        secrets = InnerSecrets.create(self.directory / "inner" / "secrets")
+        self._write("srm-dicom.toml", self._site())
+        self._write(f"projects.d/{PROJECT}.toml", self._project())
+        self._write("plugins.d/dicom.toml", self._dicom())
+        for name, table in self._plugins.items():
+            self._write(f"plugins.d/{name}.toml", table)
+        signing_key = secrets.signing_key.public_key().public_bytes_raw().hex()
+        for name in self.key_servers:
+            server = {"creators": [self._host_dn()], "sites": [signing_key], "port": self.ports[name]}
+            self._write(f"catalog.d/{name}.toml", self._catalogue("keys", name, server))
+        for role in ("files", "metadata"):
+            server = {"registrars": [self._host_dn()], "port": self.ports[role]}
+            self._write(f"catalog.d/{role}.toml", self._catalogue(role, role, server))
+
+    def units(self) -> list[Unit]:
+        """Return every process of the site."""
+        catalogues = self.directory / "etc" / "catalog.d"
+        return [
+            *(Unit(name, "keys", catalogues / f"{name}.toml") for name in self.key_servers),
+            Unit("files", "files", catalogues / "files.toml"),
+            Unit("metadata", "metadata", catalogues / "metadata.toml"),
+            *(Unit(role, role, self.config) for role in ("front", "transfer", "stager", "registrar")),
+        ]
+
+    def start(self) -> None:
+        """Start every process and wait until all are ready."""
+        self.processes.start(*self.units())
+
+    def stop(self) -> None:
+        """Stop every process."""
+        self.processes.stop_all()
+
+    def describe(self, samples: Mapping[str, Any]) -> None:
+        """Write ``site.json`` (for programs) and ``env.sh`` (for the next terminal)."""
+        proxies = {name: str(credential.certificate) for name, credential in self.users.items()}
+        site = {
+            **self.description.to_json(),
+            "proxies": proxies,
+            "certificates": str(self.pki.trust_dir),
+            "config": str(self.config),
+            **samples,
+        }
+        (self.directory / "site.json").write_text(json.dumps(site, indent=2) + "\n")
+        exports = {
+            "MDM_SITE": self.directory / "site.json",
+            "X509_USER_PROXY": proxies["researcher"],
+            "X509_CERT_DIR": self.pki.trust_dir,
+        }
+        lines = [f"export {name}={value}" for name, value in exports.items()]
+        (self.directory / "env.sh").write_text("\n".join(lines) + "\n")
+
+    # --- configuration files ---------------------------------------------------------------------
+
+    def _write(self, name: str, table: Mapping[str, Any]) -> None:
+        path = self.directory / "etc" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(dump(table) + "\n")
+
+    def _trust(self) -> dict[str, Any]:
+        return {
+            "certificates": self.pki.trust_dir,
+            "host_certificate": self.host.certificate,
+            "host_key": self.host.key,
+        }
+
+    def _host_dn(self) -> str:
+        return self.pki.dn(Credential(self.host.certificate, self.host.key, self.pki.trust_dir))
+
+    def _site(self) -> dict[str, Any]:
+        here = self.directory
+        return {
+            "database": f"sqlite:///{here}/outer/srm-dicom.db",
+            "audit": here / "audit",
+            "projects": here / "etc" / "projects.d",
+            "site": {"name": "hospital", "vo": "biomed", "host": HOST},
+            "trust": self._trust(),
+            "scratch": {"directory": here / "outer" / "scratch"},
+            "srm": {"host": HOST, "port": self.ports["srm"]},
+            "gridftp": {
+                "data_ports": [20000, 24999],
+                "listen": {"host": HOST, "port": self.ports["gridftp"]},
+            },
+            "inner": {
+                "secrets": here / "inner" / "secrets",
+                "database": f"sqlite:///{here}/inner/journal.db",
+                "spool": here / "inner" / "spool",
+                "plugins": here / "etc" / "plugins.d",
+                "visit_s": 120.0,
+            },
+            "registrar": {"settle_s": 1.0, "level": "index"},
+            "catalogues": {
+                "keys": [f"https://{HOST}:{self.ports[name]}" for name in self.key_servers],
+                "threshold": THRESHOLD,
+                "files": f"https://{HOST}:{self.ports['files']}",
+                "metadata": [f"{HOST}:{self.ports['metadata']}"],
+            },
+        }
+
+    def _project(self) -> dict[str, Any]:
+        return {
+            "id": PROJECT,
+            "permit": "throw-away",
+            "purpose": "showing how it works",
+            "profile": "basic",
+            "basis": "synthetic images",
+            "valid_until": datetime.now(UTC).replace(microsecond=0) + timedelta(days=30),
+            "members": [
+                {"user": self.pki.dn(self.users[name]), "rights": list(rights)}
+                for name, rights in GRANTS.items()
+                if rights
+            ],
+        }
+
+    def _dicom(self) -> dict[str, Any]:
+        archive = self.archive
+        source = {"name": "archive", "ae_title": archive.ae_title, "host": archive.host, "port": archive.port}
+        return {
+            "plugin": "dicom",
+            "projects": [PROJECT],
+            "settings": {
+                "sources": [source],
+                "moves": {"ae_title": "MDM1", "port": self.ports["moves"]},
+                "arrivals": {"ae_title": "MDMIN", "port": self.ports["arrivals"]},
+            },
+        }
+
+    def _catalogue(self, role: str, name: str, server: Mapping[str, Any]) -> dict[str, Any]:
+        here = self.directory / name
+        return {
+            "role": role,
+            "audit": here / "audit",
+            "trust": self._trust(),
+            "server": {"host": HOST, "database": f"sqlite:///{here}/{role}.db", **server},
+        }
+
+
+def _free_ports(names: Sequence[str]) -> dict[str, int]:
+    """Return a port for each name that nobody listens on now."""
+    sockets = [socket.create_server((HOST, 0)) for _ in names]
+    ports = {name: opened.getsockname()[1] for name, opened in zip(names, sockets, strict=True)}
+    for opened in sockets:
+        opened.close()
+    return ports

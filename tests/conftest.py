@@ -1,0 +1,22 @@
+"""Tests that need foreign programs say which: ``@pytest.mark.interop("gfal-copy", "Orthanc")``.
+
+Where one is missing the test is skipped and names it; with ``INTEROP=required`` (CI) it fails.
+"""
+
+import os
+import shutil
+
+import pytest
+
+REQUIRED = os.environ.get("INTEROP") == "required"
+SYSTEM_PATH = "/usr/bin:/bin:/usr/sbin:/sbin"
+"""Debian's clients run with Debian's Python: a venv's programs of the same name must not be found."""
+
+
+def pytest_runtest_setup(item):
+    for marker in item.iter_markers("interop"):
+        missing = [program for program in marker.args if not shutil.which(program, path=SYSTEM_PATH)]
+        if missing and REQUIRED:
+            pytest.fail(f"INTEROP=required and {', '.join(missing)} is not installed")
+        if missing:
+            pytest.skip(f"{', '.join(missing)} is not installed")
