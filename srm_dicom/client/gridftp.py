@@ -1,0 +1,428 @@
+"""A GridFTP client that reads: log in with GSI, stat, fetch from an offset, read small files.
+
+One session a server is kept and used again. Data connections are passive, in stream mode and clear
+(DCAU N): what is fetched is ciphertext, checked against its manifest afterwards. Nothing is delegated.
+Talks to this project's door and to any Globus server.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import select
+import socket
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from types import TracebackType
+from typing import BinaryIO, Self
+from urllib.parse import unquote, urlsplit
+
+from srm_dicom import errors
+from srm_dicom.errors import (
+    InvalidRequest,
+    MdmError,
+    NotAuthenticated,
+    NotDelivered,
+    SourceUnavailable,
+    TooLarge,
+)
+from srm_dicom.identity.credential import Credential
+from srm_dicom.wire.gridftp.addresses import parse_passive_port
+from srm_dicom.wire.gridftp.facts import parse_facts, parse_timestamp
+from srm_dicom.wire.gridftp.gsi import GsiInitiator, SecureChannel
+from srm_dicom.wire.gridftp.lines import LineReader
+from srm_dicom.wire.gridftp.replies import Reply, ReplyReader
+
+DEFAULT_PORT = 2811
+_BUFFER_BYTES = 1024 * 1024
+_RECEIVE_BYTES = 64 * 1024
+_MAX_TOKENS = 16
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Turl:
+    """Where a file is served: ``gsiftp://host[:port]/path``."""
+
+    host: str
+    port: int
+    path: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a TURL.
+
+        Raises:
+            InvalidRequest: it is not a gsiftp URL.
+        """
+        try:
+            url = urlsplit(text)
+            host, port = url.hostname, url.port
+        except ValueError as error:
+            raise InvalidRequest("not a gsiftp URL") from error
+        path = "/" + unquote(url.path).lstrip("/")
+        if url.scheme.lower() != "gsiftp" or not host or not path.isprintable():
+            raise InvalidRequest("not a gsiftp URL")
+        return cls(host, port or DEFAULT_PORT, path)
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What has been received: bytes of this call, and the adler32 of everything so far, eight digits."""
+
+    size_bytes: int
+    adler32: str
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """What MLST tells of a name; None for what the server does not tell."""
+
+    is_directory: bool
+    size_bytes: int | None
+    modified: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds to wait for a connection, for a reply, and for the next bytes of a file."""
+
+    connect_s: float = 20.0
+    reply_s: float = 60.0
+    data_s: float = 60.0
+
+
+class GridFtpClient:
+    """Reads files as the owner of a credential; not for several threads.
+
+    Args:
+        credential: whose proxy is shown, and the authorities that servers must come from.
+        timeouts: deadlines.
+    """
+
+    def __init__(self, credential: Credential, *, timeouts: Timeouts | None = None) -> None:
+        self._credential = credential
+        self._timeouts = timeouts or Timeouts()
+        self._sessions: dict[tuple[str, int], _Session] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+        /,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave every server."""
+        while self._sessions:
+            self._sessions.popitem()[1].leave()
+
+    def fetch(
+        self,
+        turl: str,
+        sink: BinaryIO,
+        *,
+        offset: int = 0,
+        adler32: int = 1,
+        progress: Progress | None = None,
+    ) -> Fetched:
+        """Write a file into `sink`, from `offset` bytes on.
+
+        Args:
+            turl: ``gsiftp://host[:port]/path``.
+            sink: gets the bytes in order.
+            offset: how many bytes the caller has already.
+            adler32: checksum of these bytes, as `zlib.adler32` gives it.
+            progress: called with the bytes received by this call so far.
+
+        Raises:
+            NotFound: no such file, or none that the caller may learn of.
+            RequestExpired: the file is not staged there (any more).
+            NotDelivered: the transfer broke off; what is in the sink is good and may be continued.
+            SourceUnavailable: the server does not answer.
+        """
+        where = Turl.parse(turl)
+        with self._session(where) as session:
+            return session.fetch(where.path, sink, offset, adler32, progress or _silent)
+
+    def read(self, turl: str, *, limit_bytes: int = 1024 * 1024) -> bytes:
+        """Return a small file.
+
+        Raises:
+            TooLarge: it has more than `limit_bytes`.
+        """
+        sink = _BoundedBuffer(limit_bytes)
+        self.fetch(turl, sink)
+        return sink.getvalue()
+
+    def stat(self, turl: str) -> RemoteFile:
+        """Look a name up.
+
+        Raises:
+            NotFound: there is none, or none that the caller may learn of.
+        """
+        where = Turl.parse(turl)
+        with self._session(where) as session:
+            return _remote_file(session.command(f"MLST {where.path}"))
+
+    @contextmanager
+    def _session(self, where: Turl) -> Iterator[_Session]:
+        """Lend the session with a server; it is kept unless its use failed in a way that breaks it."""
+        key = (where.host, where.port)
+        session = self._sessions.pop(key, None)
+        if session is None or session.stale:
+            if session is not None:
+                session.leave()
+            session = _Session(where, self._credential, self._timeouts)
+        try:
+            yield session
+        except BaseException as error:
+            if isinstance(error, _Refused):
+                self._sessions[key] = session
+                raise error.meaning from None
+            session.leave()
+            if isinstance(error, OSError):
+                raise NotDelivered("the transfer broke off: " + (error.strerror or str(error))) from error
+            raise
+        self._sessions[key] = session
+
+
+class _Refused(Exception):
+    """The server refused a command and the session goes on."""
+
+    def __init__(self, meaning: MdmError) -> None:
+        super().__init__(meaning.message)
+        self.meaning = meaning
+
+
+class _BoundedBuffer(io.BytesIO):
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__()
+        self._limit_bytes = limit_bytes
+
+    def write(self, data: object, /) -> int:
+        written = super().write(data)  # type: ignore[arg-type]
+        if self.tell() > self._limit_bytes:
+            raise TooLarge(f"the file has more than {self._limit_bytes} bytes")
+        return written
+
+
+class _Session:
+    """One control connection after its login."""
+
+    def __init__(self, where: Turl, credential: Credential, timeouts: Timeouts) -> None:
+        self._timeouts = timeouts
+        self._raw = LineReader()
+        self._plain = LineReader()
+        self._replies = ReplyReader()
+        self._channel: SecureChannel | None = None
+        try:
+            self._sock = socket.create_connection((where.host, where.port), timeouts.connect_s)
+        except OSError as error:
+            raise SourceUnavailable(
+                f"{where.host}:{where.port} does not answer: {error.strerror or error}"
+            ) from error
+        try:
+            self._sock.settimeout(timeouts.reply_s)
+            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._log_in(where.host, credential)
+        except OSError as error:
+            self._sock.close()
+            raise SourceUnavailable(f"{where.host}:{where.port} broke off the login") from error
+        except _Refused as error:
+            self._sock.close()
+            raise error.meaning from None
+        except BaseException:
+            self._sock.close()
+            raise
+
+    @property
+    def stale(self) -> bool:
+        """Tell whether the server has spoken unasked or has gone: both end an idle session."""
+        poll = select.poll()
+        poll.register(self._sock.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
+
+    def leave(self) -> None:
+        """Close, without waiting for the farewell."""
+        with suppress(OSError, MdmError):
+            self._send("QUIT")
+        self._sock.close()
+
+    def command(self, line: str) -> Reply:
+        """Send a command and return its final reply.
+
+        Raises:
+            _Refused: the server refuses it.
+            OSError: the connection is lost.
+        """
+        self._send(line)
+        return self._final()
+
+    def fetch(self, path: str, sink: BinaryIO, offset: int, adler32: int, progress: Progress) -> Fetched:
+        port = self._passive_port()
+        if offset:
+            self.command(f"REST {offset}")
+        peer = (self._sock.getpeername()[0], port)
+        with socket.create_connection(peer, self._timeouts.connect_s) as data:
+            data.settimeout(self._timeouts.data_s)
+            self._send(f"RETR {path}")
+            first = self._accepted(self._next_reply())
+            fetched = _pour(data, sink, adler32, progress)
+        if first.preliminary:
+            self._final(broken=NotDelivered)
+        return fetched
+
+    def _passive_port(self) -> int:
+        try:
+            return parse_passive_port(self.command("EPSV"))
+        except _Refused:
+            return parse_passive_port(self.command("PASV"))
+
+    def _log_in(self, host: str, credential: Credential) -> None:
+        self._final()
+        self._send("AUTH GSSAPI")
+        self._accepted(self._next_reply())
+        initiator = GsiInitiator(credential.client_context(), host)
+        token = b""
+        for _ in range(_MAX_TOKENS):
+            answer = initiator.step(token)
+            self._send("ADAT " + base64.b64encode(answer).decode())
+            reply = self._accepted(self._next_reply())
+            if reply.code == 235:
+                self._channel = initiator.channel
+                break
+            token = _token_in(reply)
+        else:
+            raise NotAuthenticated("the server's login takes too many rounds")
+        for line in ("USER :globus-mapping:", "PASS -", "TYPE I", "DCAU N"):
+            self.command(line)
+
+    def _send(self, line: str) -> None:
+        data = f"{line}\r\n".encode()
+        if self._channel is not None:
+            data = b"ENC " + base64.b64encode(self._channel.wrap(data)) + b"\r\n"
+        self._sock.sendall(data)
+
+    def _final(self, broken: type[MdmError] | None = None) -> Reply:
+        """Read to the final reply of a command.
+
+        `broken` says what a refusal after the beginning of a transfer means.
+        """
+        while True:
+            reply = self._next_reply()
+            if reply.refused and broken is not None:
+                raise _Refused(broken(reply.text))
+            if not self._accepted(reply).preliminary:
+                return reply
+
+    def _accepted(self, reply: Reply) -> Reply:
+        if reply.refused:
+            raise _Refused(meaning_of(reply))
+        return reply
+
+    def _next_reply(self) -> Reply:
+        while True:
+            line = self._next_line()
+            if line is not None:
+                reply = self._replies.feed_line(line)
+                if reply is not None:
+                    return reply
+                continue
+            data = self._sock.recv(_RECEIVE_BYTES)
+            if not data:
+                raise ConnectionAbortedError("the server closed the session")
+            self._raw.feed(data)
+
+    def _next_line(self) -> bytes | None:
+        """Return the next line of a reply, opened if it came protected."""
+        if self._channel is None:
+            return self._raw.next_line()
+        line = self._plain.next_line()
+        while line is None:
+            outer = self._raw.next_line()
+            if outer is None:
+                return None
+            try:
+                self._plain.feed(self._channel.unwrap(base64.b64decode(outer[4:], validate=True)))
+            except binascii.Error as error:
+                raise InvalidRequest("the server sent a reply that is not protected") from error
+            line = self._plain.next_line()
+        return line
+
+
+def _pour(data: socket.socket, sink: BinaryIO, adler32: int, progress: Progress) -> Fetched:
+    buffer = memoryview(bytearray(_BUFFER_BYTES))
+    total = 0
+    while count := data.recv_into(buffer):
+        part = buffer[:count]
+        sink.write(part)
+        adler32 = zlib.adler32(part, adler32)
+        total += count
+        progress(total)
+    return Fetched(total, f"{adler32:08x}")
+
+
+def _silent(_received_bytes: int) -> None:
+    """Take no notice of progress."""
+
+
+def _token_in(reply: Reply) -> bytes:
+    marker, _, token = reply.text.partition("ADAT=")
+    if marker.strip() or not token:
+        raise NotAuthenticated("the server's reply holds no token")
+    try:
+        return base64.b64decode(token, validate=True)
+    except binascii.Error as error:
+        raise NotAuthenticated("the server's token is not base64") from error
+
+
+def _remote_file(reply: Reply) -> RemoteFile:
+    if len(reply.lines) < 2:
+        raise InvalidRequest("the server's reply holds no facts")
+    facts, _ = parse_facts(reply.lines[1])
+    size, modified = facts.get("size", ""), facts.get("modify")
+    return RemoteFile(
+        is_directory=facts.get("type", "").endswith("dir"),
+        size_bytes=int(size) if size.isascii() and size.isdigit() else None,
+        modified=parse_timestamp(modified) if modified else None,
+    )
+
+
+_ERROR_STRING = "GridFTP-Error-String: "
+_WORDS: tuple[tuple[str, type[MdmError]], ...] = (
+    ("no such file", errors.NotFound),
+    ("not found", errors.NotFound),
+    ("permission denied", errors.NotAuthorised),
+    ("not a directory", errors.NotADirectory),
+    ("is a directory", errors.IsADirectory),
+)
+_CODES: dict[int, type[MdmError]] = {
+    421: errors.Overloaded,
+    425: errors.NotDelivered,
+    426: errors.NotDelivered,
+    450: errors.RequestExpired,
+    452: errors.BudgetExhausted,
+    501: errors.InvalidRequest,
+    504: errors.NotSupported,
+    530: errors.NotAuthenticated,
+    535: errors.NotAuthenticated,
+    550: errors.NotFound,
+}
+
+
+def meaning_of(reply: Reply) -> MdmError:
+    """Return what a refusal means: by its words, as servers differ in codes, else by its code."""
+    said = " ".join(line.strip().removeprefix(_ERROR_STRING) for line in reply.lines)
+    leaf = next((leaf for words, leaf in _WORDS if words in said.lower()), None)
+    return (leaf or _CODES.get(reply.code, errors.SourceRefused))(said)
