@@ -81,6 +81,7 @@ class Dialogue:
         new_acceptor: makes the GSI acceptor when the client chooses the mechanism.
         directory: the working directory.
         restart: what REST announced for the next transfer.
+        refusal: why the login was refused, for the log.
     """
 
     new_acceptor: Callable[[], GsiAcceptor]
@@ -90,6 +91,7 @@ class Dialogue:
     parameters: Parameters = field(default_factory=Parameters)
     directory: SitePath = ROOT
     restart: Restart = field(default_factory=Restart)
+    refusal: str = ""
 
     def advance(self, event: str) -> None:
         """Follow `TRANSITIONS`; a verb's stages have seen to it that there is one."""

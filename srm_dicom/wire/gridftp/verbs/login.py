@@ -45,6 +45,7 @@ def adat(dialogue: Dialogue, argument: str) -> Reply:
         dialogue.close()
         return Reply.of(501, "The token is not base64.")
     except NotAuthenticated as error:
+        dialogue.refusal = error.message
         dialogue.close()
         return Reply.of(535, f"Authentication failed: {error.message}", error.advice or "End.")
     token = f"ADAT={base64.b64encode(step.token).decode()}"
