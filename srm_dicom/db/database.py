@@ -22,7 +22,7 @@ M = TypeVar("M", bound=peewee.Model)
 BUSY_TIMEOUT_S = 30
 """How long a writer waits for another before the call fails."""
 
-_PRAGMAS = {"journal_mode": "wal", "synchronous": "full", "foreign_keys": 1}
+_PRAGMAS = {"journal_mode": "wal", "synchronous": "full", "foreign_keys": 1, "secure_delete": 1}
 
 
 class Database:

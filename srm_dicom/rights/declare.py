@@ -22,7 +22,7 @@ class Right(Enum):
     FILE_LIST = "directory:r"
     OWN_REQUEST = "request:owner"
     KEY_FETCH = "key:g"
-    KEY_WRITE = "key:w"
+    KEY_WRITE = "key:s"
     KEY_REMOVE = "key:d"
     KEY_ADMIN = "key:p"
     KEY_CREATE = "keys:create"

@@ -1,0 +1,79 @@
+"""A key server: the service over its database, behind the web server."""
+
+from __future__ import annotations
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from mdm_keys.access import Access
+from mdm_keys.application import MAX_MESSAGE_BYTES, application
+from mdm_keys.service import KeyService
+from mdm_keys.store import KeyStore
+from srm_dicom.audit.log import AuditLog
+from srm_dicom.clock import Clock
+from srm_dicom.crypto.signing import trusting
+from srm_dicom.db.database import Database
+from srm_dicom.errors import ConfigError
+from srm_dicom.identity.gate import Gate
+from srm_dicom.web.limits import Limits
+from srm_dicom.web.server import WebServer
+
+
+class KeyServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One key server, as in ``etc/catalog.d/keys.toml``.
+
+    Attributes:
+        database: URL of its own database; no other service may write there.
+        sites: Ed25519 public keys of the registering sites, 64 hex digits each; no record is kept that
+            none of them signed.
+        creators: DNs and FQANs that may register keys; it does not let them fetch.
+        host: address to listen on.
+        port: 0 takes any.
+    """
+
+    database: str
+    sites: tuple[str, ...] = ()
+    creators: tuple[str, ...] = ()
+    host: str = "0.0.0.0"  # noqa: S104 - a server's default is to serve
+    port: int = 8450
+
+
+class KeyServer:
+    """Listens from `start` to `stop`; `port` is known before."""
+
+    def __init__(self, settings: KeyServerSettings, gate: Gate, audit: AuditLog, clock: Clock) -> None:
+        """Open the database and bind the port.
+
+        Raises:
+            ConfigError: a site's key is none, or the database's URL names none.
+        """
+        self._database = Database(settings.database)
+        store = KeyStore(self._database)
+        access = Access(store, audit, frozenset(settings.creators))
+        sites = trusting(*(_site(text) for text in settings.sites))
+        self._web = WebServer(
+            application(KeyService(store, access, sites, clock)),
+            gate,
+            host=settings.host,
+            port=settings.port,
+            limits=Limits(body_bytes=MAX_MESSAGE_BYTES),
+            name="keys",
+            clock=clock,
+        )
+        self.port = self._web.port
+
+    def start(self) -> None:
+        """Begin to serve."""
+        self._web.start()
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """End what is going on and close."""
+        self._web.stop(timeout_s)
+        self._database.close()
+
+
+def _site(text: str) -> Ed25519PublicKey:
+    try:
+        return Ed25519PublicKey.from_public_bytes(bytes.fromhex(text))
+    except ValueError as error:
+        raise ConfigError("a site's key is an Ed25519 public key of 64 hex digits") from error

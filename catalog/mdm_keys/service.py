@@ -1,0 +1,339 @@
+"""Hydra's operations: one method each, in plain types; every one declares the right that it checks.
+
+A method is named as its operation in snake_case and is called with the caller and the operation's
+parameters. Decisions and their audit are `access`, what may be kept is `records`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from mdm_keys import records
+from mdm_keys.access import Access
+from mdm_keys.store import HeldShare, Key, KeyStore
+from srm_dicom.clock import Clock
+from srm_dicom.errors import (
+    AlreadyExists,
+    InvalidRequest,
+    MdmError,
+    NotAuthorised,
+    NotFound,
+    NotSupported,
+    RequestExpired,
+    TooLarge,
+)
+from srm_dicom.identity.principal import Principal
+from srm_dicom.rights.acl import Acl, Entry, Tag
+from srm_dicom.rights.declare import OpenAccess, Right, requires
+from srm_dicom.wire.hydra.contract import (
+    EXCEPTION_OF,
+    INTERFACE_VERSION,
+    MAX_KEYS_PER_CALL,
+    SCHEMA,
+    Attribute,
+    KeyReference,
+    KeyStatus,
+    Perm,
+    Permission,
+    PermissionEntry,
+    SharedKey,
+    StringPair,
+)
+from srm_dicom.wire.hydra.permissions import acl_of, permission_of
+
+VERSION = "4.0.0"
+SCHEMA_VERSION = "2.0.0"
+
+OWNER_LETTERS = "pdrwlgs"
+"""What the owner of an entry that Hydra's createEntry makes may do, as Hydra had it."""
+
+REGISTRAR_LETTERS = "pdls"
+"""What a registering site may do with its keys: everything but fetch them."""
+
+_KEY_ID = re.compile(r"[A-Za-z0-9_:-]{1,128}\Z")
+_INFORMATION = OpenAccess("says what this service is, nothing of any key")
+_REFUSED = OpenAccess("is refused to everybody")
+
+
+class KeyService:
+    """The operations over one store."""
+
+    def __init__(
+        self, store: KeyStore, access: Access, sites: Mapping[str, Ed25519PublicKey], clock: Clock
+    ) -> None:
+        """Serve `store`; `sites` are the registering sites' keys by `signing.fingerprint`."""
+        self._store = store
+        self._access = access
+        self._sites = sites
+        self._clock = clock
+
+    # --- entries ---------------------------------------------------------------------------------
+
+    @requires(Right.KEY_CREATE)
+    def create_entry(self, principal: Principal, entries: Sequence[StringPair]) -> None:
+        """Make keys without a share; the caller owns them."""
+        if any(entry.string2 != SCHEMA for entry in entries):
+            raise InvalidRequest(f"entries are of the schema {SCHEMA}")
+        ids = _checked(entry.string1 for entry in entries)
+        self._access.require_creator("createEntry", principal, ids)
+        acl = _with_base(Acl(), OWNER_LETTERS)
+        self._store.create([Key(key_id, principal.dn, "", acl) for key_id in ids])
+
+    @requires(Right.KEY_REMOVE)
+    def remove_entry(self, principal: Principal, items: Sequence[str]) -> None:
+        """Remove keys, all or none."""
+        self._store.remove(
+            list(self._access.require("removeEntry", principal, _checked(items), Right.KEY_REMOVE))
+        )
+
+    @requires(Right.KEY_WRITE)
+    def set_attributes(self, principal: Principal, item: str, attributes: Sequence[Attribute]) -> None:
+        """Give a key its record."""
+        self._access.require("setAttributes", principal, _checked([item]), Right.KEY_WRITE)
+        held = records.record(
+            item, {attribute.name: attribute.value for attribute in attributes}, self._sites
+        )
+        for error in self._add([held]).values():
+            raise error
+
+    @requires(Right.KEY_FETCH)
+    def get_attributes(
+        self, principal: Principal, item: str, attribute_names: Sequence[str]
+    ) -> list[Attribute]:
+        """Return the record of a key's newest generation: this releases the share."""
+        self._access.require("getAttributes", principal, _checked([item]), Right.KEY_FETCH)
+        shares = self._released(self._store.shares([item]).get(item, []))
+        if not shares:
+            return []
+        values = records.attributes(shares[0])
+        return [values[name] for name in attribute_names or values if name in values]
+
+    @requires(Right.KEY_FETCH)
+    def list_attributes(self, principal: Principal, item: str) -> list[Attribute]:
+        """Return the names of a record's attributes, without values."""
+        self._access.require("listAttributes", principal, _checked([item]), Right.KEY_FETCH)
+        return list(records.ATTRIBUTES) if self._store.shares([item]) else []
+
+    @requires(Right.KEY_WRITE)
+    def clear_attributes(self, principal: Principal, item: str, attribute_names: Sequence[str]) -> None:
+        """Remove the record of a key, whichever attribute is named: the parts are worth nothing alone."""
+        self._access.require("clearAttributes", principal, _checked([item]), Right.KEY_WRITE)
+        if attribute_names:
+            self._store.clear([item])
+
+    # --- permissions -----------------------------------------------------------------------------
+
+    @requires(Right.KEY_ADMIN)
+    def get_permission(self, principal: Principal, items: Sequence[str]) -> list[PermissionEntry]:
+        """Return owner, base permissions and ACL of keys."""
+        keys = self._access.require("getPermission", principal, _checked(items), Right.KEY_ADMIN)
+        return [
+            PermissionEntry(key.id, permission_of(key.acl, key.owner, key.group)) for key in keys.values()
+        ]
+
+    @requires(Right.KEY_ADMIN)
+    def set_permission(self, principal: Principal, permissions: Sequence[PermissionEntry]) -> None:
+        """Replace base permissions and ACL of keys, all or none; a name that is empty stays as it is."""
+        ids = _checked(entry.item for entry in permissions)
+        keys = self._access.require("setPermission", principal, ids, Right.KEY_ADMIN)
+        with self._store.transaction():
+            for entry in permissions:
+                key, new = keys[entry.item], entry.permission
+                owner, group = new.user_name or key.owner, new.group_name or key.group
+                self._store.set_permission(Key(key.id, owner, group, acl_of(new)))
+
+    @requires(OpenAccess("asks what the caller itself may do"))
+    def check_permission(self, principal: Principal, items: Sequence[str], perm: Perm) -> None:
+        """Say nothing when the caller has every permission on every key, and refuse otherwise."""
+        keys = self._store.find(_checked(items))
+        for key_id in items:
+            if key_id not in keys or not perm.letters <= self._access.letters(keys[key_id], principal):
+                raise NotAuthorised("no such key, or the caller does not have these permissions")
+
+    # --- many at once ----------------------------------------------------------------------------
+
+    @requires(Right.KEY_CREATE)
+    def put_keys(
+        self, principal: Principal, keys: Sequence[SharedKey], permission: Permission
+    ) -> list[KeyStatus]:
+        """Keep records; keys that are new get this permission, others need the right to write them."""
+        ids = _checked(key.item for key in keys)
+        held, failed = self._acceptable(keys)
+        known = self._store.find(held)
+        new = [key_id for key_id in held if key_id not in known]
+        if new:
+            self._access.require_creator("putKeys", principal, new)
+        failed |= self._access.sort("putKeys", principal, list(known), Right.KEY_WRITE)[1]
+        owner = permission.user_name or principal.dn
+        acl = _with_base(acl_of(permission), REGISTRAR_LETTERS)
+        with self._store.transaction():
+            self._store.create([Key(key_id, owner, permission.group_name, acl) for key_id in new])
+            failed |= self._add([held[key_id] for key_id in held if key_id not in failed])
+        return [_status(key_id, failed.get(key_id)) for key_id in ids]
+
+    @requires(Right.KEY_FETCH)
+    def get_keys(self, principal: Principal, items: Sequence[str]) -> list[KeyStatus]:
+        """Release the shares of keys, every generation of each."""
+        ids = _checked(items)
+        allowed, refused = self._access.sort("getKeys", principal, ids, Right.KEY_FETCH)
+        shares = self._store.shares(allowed)
+        return [self._answer(key_id, refused.get(key_id), shares.get(key_id, [])) for key_id in ids]
+
+    @requires(Right.KEY_REMOVE)
+    def remove_keys(self, principal: Principal, keys: Sequence[KeyReference]) -> list[KeyStatus]:
+        """Remove keys, or one generation of each."""
+        ids = _checked(key.item for key in keys)
+        _, refused = self._access.sort("removeKeys", principal, ids, Right.KEY_REMOVE)
+        with self._store.transaction():
+            for key in keys:
+                if key.item not in refused:
+                    self._remove(key)
+        return [_status(key_id, refused.get(key_id)) for key_id in ids]
+
+    # --- what the service is ---------------------------------------------------------------------
+
+    @requires(_INFORMATION)
+    def get_version(self, _principal: Principal) -> str:
+        """Return the version of this implementation."""
+        return VERSION
+
+    @requires(_INFORMATION)
+    def get_schema_version(self, _principal: Principal) -> str:
+        """Return the version of the tables."""
+        return SCHEMA_VERSION
+
+    @requires(_INFORMATION)
+    def get_interface_version(self, _principal: Principal) -> str:
+        """Return the version of the contract."""
+        return INTERFACE_VERSION
+
+    @requires(_INFORMATION)
+    def get_service_metadata(self, _principal: Principal, key: str) -> str:
+        """Return one fact of the service; empty for one that it does not know."""
+        return {"max_keys_per_call": str(MAX_KEYS_PER_CALL)}.get(key, "")
+
+    @requires(_INFORMATION)
+    def list_schemas(self, _principal: Principal) -> list[str]:
+        """Return the one schema."""
+        return [SCHEMA]
+
+    @requires(_INFORMATION)
+    def describe_schema(self, _principal: Principal, schema_name: str) -> list[Attribute]:
+        """Return the attributes of the schema."""
+        if schema_name != SCHEMA:
+            raise NotFound("no such schema")
+        return list(records.ATTRIBUTES)
+
+    @requires(_REFUSED)
+    def query(self, _principal: Principal, *_arguments: object) -> None:
+        """Refuse: a key server is not searched."""
+        raise NotSupported("a key server is not searched")
+
+    @requires(_REFUSED)
+    def create_schema(self, _principal: Principal, *_arguments: object) -> None:
+        """Refuse: the schema is part of the program."""
+        raise NotSupported(f"the schema {SCHEMA} is the only one and does not change")
+
+    add_schema_attributes = remove_schema_attributes = drop_schema = create_schema
+
+    # --- parts -----------------------------------------------------------------------------------
+
+    def _acceptable(self, keys: Iterable[SharedKey]) -> tuple[dict[str, HeldShare], dict[str, MdmError]]:
+        held: dict[str, HeldShare] = {}
+        failed: dict[str, MdmError] = {}
+        for key in keys:
+            try:
+                held[key.item] = records.check(key, self._sites)
+            except MdmError as error:
+                failed[key.item] = error
+        return held, failed
+
+    def _add(self, shares: Sequence[HeldShare]) -> dict[str, MdmError]:
+        """Add what is not here already; returns an error for each share that contradicts what is."""
+        failed: dict[str, MdmError] = {}
+        with self._store.transaction():
+            before = self._store.shares(share.key_id for share in shares)
+            fresh = []
+            for share in shares:
+                try:
+                    if _is_new(share, before.get(share.key_id, [])):
+                        fresh.append(share)
+                except MdmError as error:
+                    failed[share.key_id] = error
+            self._store.add(fresh)
+        return failed
+
+    def _released(self, shares: Sequence[HeldShare]) -> list[HeldShare]:
+        """Return the shares that are still valid.
+
+        Raises:
+            RequestExpired: there are shares, and none is valid any more.
+        """
+        valid = [share for share in shares if _valid(share, self._clock.now())]
+        if shares and not valid:
+            raise RequestExpired("the key was for a time that is over")
+        return valid
+
+    def _answer(self, key_id: str, refused: MdmError | None, shares: Sequence[HeldShare]) -> KeyStatus:
+        if refused is not None:
+            return _status(key_id, refused)
+        try:
+            released = self._released(shares)
+        except RequestExpired as error:
+            return _status(key_id, error)
+        return KeyStatus(key_id, keys=tuple(records.shared_key(share) for share in released))
+
+    def _remove(self, key: KeyReference) -> None:
+        if key.generation:
+            self._store.remove_generation(key.item, key.generation)
+        else:
+            self._store.remove([key.item])
+
+
+def _checked(ids: Iterable[str]) -> list[str]:
+    """Return ids that are well formed, different and not too many."""
+    checked = list(ids)
+    if len(checked) > MAX_KEYS_PER_CALL:
+        raise TooLarge(f"a call has at most {MAX_KEYS_PER_CALL} keys")
+    if len(set(checked)) != len(checked):
+        raise InvalidRequest("a call names each key once")
+    if not all(_KEY_ID.match(key_id) for key_id in checked):
+        raise InvalidRequest("a key id has 1 to 128 characters of [A-Za-z0-9_:-]")
+    return checked
+
+
+def _with_base(acl: Acl, owner_letters: str) -> Acl:
+    """Return an ACL whose owner has some rights even if it gives the owner none."""
+    if any(entry.tag is Tag.USER and not entry.qualifier and entry.permissions for entry in acl.entries):
+        return acl
+    named = tuple(entry for entry in acl.entries if entry.qualifier or entry.tag is not Tag.USER)
+    return Acl((Entry(Tag.USER, "", frozenset(owner_letters)), *named))
+
+
+def _is_new(share: HeldShare, before: Sequence[HeldShare]) -> bool:
+    """Tell whether a share is not here yet.
+
+    Raises:
+        InvalidRequest: the key has another public half here.
+        AlreadyExists: its generation has another share here.
+    """
+    for other in before:
+        if other.public_key != share.public_key:
+            raise InvalidRequest("the key has another public half")
+        if other.generation == share.generation:
+            if (other.index, other.share, other.charter) != (share.index, share.share, share.charter):
+                raise AlreadyExists("the generation has another share here")
+            return False
+    return True
+
+
+def _valid(share: HeldShare, now: datetime) -> bool:
+    return now < share.valid_until
+
+
+def _status(key_id: str, error: MdmError | None) -> KeyStatus:
+    return KeyStatus(key_id, EXCEPTION_OF[type(error)], error.message) if error else KeyStatus(key_id)

@@ -1,0 +1,207 @@
+"""Rows: keys with their owner and ACL, and the shares of each generation of a key.
+
+A key without a share is possible (Hydra creates the entry first). Two generations stand side by side
+while a key is shared anew. No method checks a right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+
+import peewee
+
+from srm_dicom.db.database import Database
+from srm_dicom.errors import AlreadyExists
+from srm_dicom.rights.acl import Acl, Entry, Tag
+
+CHUNK = 500
+"""Rows in one statement; SQLite bounds the variables of one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key as far as rights go.
+
+    Attributes:
+        owner: a DN; the entry ``user::`` speaks of it.
+        group: an FQAN; the entry ``group::`` speaks of it. Empty when there is none.
+    """
+
+    id: str
+    owner: str
+    group: str
+    acl: Acl
+
+    def effective_acl(self) -> Acl:
+        """Return the ACL with the base group's entry under the group's name."""
+        return Acl(
+            tuple(
+                Entry(Tag.GROUP, self.group, entry.permissions)
+                if entry.tag is Tag.GROUP and not entry.qualifier
+                else entry
+                for entry in self.acl.entries
+                if self.group or entry.tag is not Tag.GROUP or entry.qualifier
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class HeldShare:
+    """This server's share of one generation of a key; `charter` is the signed text."""
+
+    key_id: str
+    generation: int
+    k: int
+    index: int
+    share: bytes
+    public_key: bytes
+    valid_until: datetime
+    charter: str
+
+
+class KeyRow(peewee.Model):
+    """Table ``key``."""
+
+    id = peewee.CharField(max_length=128, primary_key=True)
+    owner = peewee.TextField()
+    group_name = peewee.TextField()
+    acl = peewee.TextField()
+
+    class Meta:
+        """One row a key."""
+
+        table_name = "key"
+
+
+class ShareRow(peewee.Model):
+    """Table ``share``; `valid_until` is seconds since 1970, `position` the share's index."""
+
+    key_id = peewee.CharField(max_length=128, constraints=[peewee.SQL("REFERENCES key(id)")])
+    generation = peewee.IntegerField()
+    k = peewee.IntegerField()
+    position = peewee.IntegerField()
+    share = peewee.BlobField()
+    public_key = peewee.BlobField()
+    valid_until = peewee.BigIntegerField()
+    charter = peewee.TextField()
+
+    class Meta:
+        """One row a generation of a key."""
+
+        table_name = "share"
+        primary_key = peewee.CompositeKey("key_id", "generation")
+
+
+class KeyStore:
+    """What one key server holds."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._key = database.bind(KeyRow)
+        self._share = database.bind(ShareRow)
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Run a block in one write transaction."""
+        return self._database.transaction()
+
+    def find(self, ids: Iterable[str]) -> dict[str, Key]:
+        """Return the keys that exist among `ids`."""
+        return {
+            row.id: Key(row.id, row.owner, row.group_name, Acl.parse(row.acl))
+            for chunk in _chunks(ids)
+            for row in self._key.select().where(self._key.id.in_(chunk))
+        }
+
+    def shares(self, ids: Iterable[str]) -> dict[str, list[HeldShare]]:
+        """Return the shares of keys, the newest generation first."""
+        found: dict[str, list[HeldShare]] = {}
+        for chunk in _chunks(ids):
+            query = self._share.select().where(self._share.key_id.in_(chunk))
+            for row in query.order_by(self._share.generation.desc()):
+                found.setdefault(row.key_id, []).append(_held(row))
+        return found
+
+    def create(self, keys: Sequence[Key]) -> None:
+        """Add keys.
+
+        Raises:
+            AlreadyExists: an id is taken; none was added.
+        """
+        rows = (
+            {"id": key.id, "owner": key.owner, "group_name": key.group, "acl": str(key.acl)} for key in keys
+        )
+        with self._database.transaction():
+            for chunk in _chunks(rows):
+                try:
+                    self._key.insert_many(chunk).execute()
+                except peewee.IntegrityError as error:
+                    raise AlreadyExists("a key of this name exists") from error
+
+    def add(self, shares: Sequence[HeldShare]) -> None:
+        """Add shares of keys that exist; the caller has seen to it that the generations are new."""
+        with self._database.transaction():
+            for chunk in _chunks(_columns(share) for share in shares):
+                self._share.insert_many(chunk).execute()
+
+    def set_permission(self, key: Key) -> None:
+        """Replace owner, group and ACL of a key."""
+        columns = {"owner": key.owner, "group_name": key.group, "acl": str(key.acl)}
+        self._key.update(columns).where(self._key.id == key.id).execute()
+
+    def clear(self, ids: Iterable[str]) -> None:
+        """Remove every share of keys that stay."""
+        with self._database.transaction():
+            for chunk in _chunks(ids):
+                self._share.delete().where(self._share.key_id.in_(chunk)).execute()
+
+    def remove(self, ids: Sequence[str]) -> None:
+        """Remove keys with all their shares."""
+        with self._database.transaction():
+            self.clear(ids)
+            for chunk in _chunks(ids):
+                self._key.delete().where(self._key.id.in_(chunk)).execute()
+
+    def remove_generation(self, key_id: str, generation: int) -> None:
+        """Remove one generation of a key, and the key itself when no other is left."""
+        row = self._share
+        with self._database.transaction():
+            row.delete().where((row.key_id == key_id) & (row.generation == generation)).execute()
+            if not row.select().where(row.key_id == key_id).exists():
+                self.remove([key_id])
+
+
+def _chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
+    rest = iter(items)
+    while chunk := list(islice(rest, CHUNK)):
+        yield chunk
+
+
+def _held(row: Any) -> HeldShare:
+    return HeldShare(
+        key_id=row.key_id,
+        generation=row.generation,
+        k=row.k,
+        index=row.position,
+        share=bytes(row.share),
+        public_key=bytes(row.public_key),
+        valid_until=datetime.fromtimestamp(row.valid_until, UTC),
+        charter=row.charter,
+    )
+
+
+def _columns(share: HeldShare) -> dict[str, Any]:
+    return {
+        "key_id": share.key_id,
+        "generation": share.generation,
+        "k": share.k,
+        "position": share.index,
+        "share": share.share,
+        "public_key": share.public_key,
+        "valid_until": int(share.valid_until.timestamp()),
+        "charter": share.charter,
+    }

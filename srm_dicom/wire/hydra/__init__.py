@@ -1,0 +1,1 @@
+"""Hydra's wire contract: what the key servers and their clients speak."""
