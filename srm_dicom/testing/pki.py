@@ -435,7 +435,9 @@ class TestPki:
         key_path: Path,
     ) -> None:
         key = self.new_key()
-        issued = self.authority.issue(name_of(*_NAMESPACE, ("CN", common_name)), key.public_key(), extensions)
+        own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+        subject = name_of(*_NAMESPACE, ("CN", common_name))
+        issued = self.authority.issue(subject, key.public_key(), [*extensions, (own, False)])
         _write_private(key_path, pem_key(key))
         certificate.write_bytes(issued.public_bytes(serialization.Encoding.PEM))
 
