@@ -19,13 +19,11 @@ def complete(type_name: str, value: Any) -> None:
 
     Args:
         type_name: name of a complex type of the contract.
-        value: what spyne made of the element; None when there was none.
+        value: what spyne made of the element.
 
     Raises:
         InvalidRequest: a mandatory element is missing, or a value is none of its type.
     """
-    if value is None:
-        raise InvalidRequest(f"{type_name} is missing")
     for field in contract().types[type_name]:
         _check_field(field, value)
 

@@ -98,6 +98,9 @@ def answer(operation: Operation, request: Any, caller: Caller) -> Record:
     Raises:
         MdmError: what went wrong; it becomes the returnStatus of the response.
     """
+    if request is None:
+        # A wrapper without its part: what is mandatory in it will be missed.
+        request = T[operation.request]()
     try:
         if operation.since is not None:
             checks.complete(operation.request, request)

@@ -1,0 +1,279 @@
+"""An SRM v2.2 client for what `mdm` and the library need: look, fetch, give back.
+
+Envelopes are made and read by hand with lxml: no WSDL is loaded and spyne stays on the server. What a
+server answers other than success is raised as an error of the tree, with its status and its words.
+One object holds one connection and is used by one thread at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from lxml import etree
+
+from srm_dicom.client.http import HttpClient, Response
+from srm_dicom.client.srm_views import FileInfo, FileStatus, GetRequest, ServerInfo, Status
+from srm_dicom.clock import Clock, SystemClock
+from srm_dicom.errors import InternalError, InvalidRequest, RequestExpired, SourceUnavailable
+from srm_dicom.identity.credential import Credential
+from srm_dicom.soap.faults import error_of
+
+NAMESPACE = "http://srm.lbl.gov/StorageResourceManager"
+SOAP_ENVELOPE = "http://schemas.xmlsoap.org/soap/envelope/"
+DEFAULT_PORT = 8446
+DEFAULT_PATH = "/srm/managerv2"
+FIRST_POLL_S = 0.25
+LAST_POLL_S = 5.0
+
+Fields = Mapping[str, Any]
+"""Element name to text, number, truth value, nested fields, or a list of these; None is left out."""
+
+_HEADERS = (("Content-Type", "text/xml; charset=utf-8"), ("SOAPAction", '""'))
+_REPEATABLE = frozenset({"srmPing", "srmLs", "srmStatusOfGetRequest", "srmReleaseFiles", "srmAbortRequest"})
+"""Operations that may be sent twice: not srmPrepareToGet, which would leave a request behind."""
+
+Progress = Callable[[GetRequest], None]
+
+
+class Http(Protocol):
+    """One kept connection: what is used of `client.http.HttpClient`."""
+
+    def request(
+        self,
+        method: str,
+        target: str,
+        body: bytes = b"",
+        headers: Iterable[tuple[str, str]] = (),
+        *,
+        repeatable: bool | None = None,
+    ) -> Response:
+        """Send a request and read the whole answer."""
+        ...
+
+    def close(self) -> None:
+        """Close the connection."""
+        ...
+
+
+class SrmClient:
+    """Speaks to one SRM endpoint.
+
+    Args:
+        http: the connection.
+        path: of the endpoint.
+        clock: for the intervals and the deadline of `wait`.
+    """
+
+    def __init__(self, http: Http, path: str = DEFAULT_PATH, clock: Clock | None = None) -> None:
+        self._http = http
+        self._path = path
+        self._clock = clock or SystemClock()
+
+    @classmethod
+    def connect(cls, url: str, credential: Credential, *, timeout_s: float = 30.0) -> SrmClient:
+        """Return a client of the server that a SURL or an endpoint URL (``httpg://``) names.
+
+        Raises:
+            InvalidRequest: the URL names no server.
+        """
+        base, path = endpoint_of(url)
+        http = HttpClient(base, credential, timeout_s=timeout_s, unavailable=SourceUnavailable)
+        return cls(http, path)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._http.close()
+
+    def __enter__(self) -> SrmClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def ping(self) -> ServerInfo:
+        """Ask who is there."""
+        return ServerInfo.read(self._call("srmPing", {}))
+
+    def ls(self, surl: str, levels: int = 1, offset: int | None = None, count: int | None = None) -> FileInfo:
+        """Describe a name, and `levels` of what is below it.
+
+        Raises:
+            NotFound: there is no such name, or none that the caller may learn of.
+            TooLarge: the directory has more entries than one answer may have; ask for parts.
+        """
+        fields = {
+            "arrayOfSURLs": {"urlArray": [surl]},
+            "fullDetailedList": True,
+            "numOfLevels": levels,
+            "offset": offset,
+            "count": count,
+        }
+        answer = self._call("srmLs", fields)
+        details = answer.find("{*}details/{*}pathDetailArray")
+        if details is None:
+            raise Status.read(answer.find("{*}returnStatus")).error()
+        info = FileInfo.read(details)
+        if not info.status.is_success:
+            raise info.status.error()
+        return info
+
+    def entries(self, surl: str, page: int = 999) -> Iterator[FileInfo]:
+        """Yield the entries of a directory of any size, page by page."""
+        offset = 0
+        while True:
+            children = self.ls(surl, offset=offset, count=page).children
+            yield from children
+            if len(children) < page:
+                return
+            offset += len(children)
+
+    def prepare_to_get(
+        self,
+        surls: Sequence[str],
+        protocols: Sequence[str] = ("https", "gsiftp"),
+        *,
+        total_s: int | None = None,
+        pin_s: int | None = None,
+        description: str | None = None,
+    ) -> GetRequest:
+        """Ask for files to be staged and pinned.
+
+        Args:
+            surls: the files.
+            protocols: for the transfer, the preferred one first.
+            total_s: for how long the server may try.
+            pin_s: for how long a staged file is kept for us.
+            description: to find the request again.
+        """
+        fields = {
+            "arrayOfFileRequests": {"requestArray": [{"sourceSURL": surl} for surl in surls]},
+            "userRequestDescription": description,
+            "desiredTotalRequestTime": total_s,
+            "desiredPinLifeTime": pin_s,
+            "transferParameters": {"arrayOfTransferProtocols": {"stringArray": list(protocols)}},
+        }
+        return GetRequest.read(self._call("srmPrepareToGet", fields))
+
+    def status(self, token: str, surls: Sequence[str] | None = None) -> GetRequest:
+        """Ask how far a request is, or some of its files.
+
+        Raises:
+            InvalidRequest: no request has this token.
+            NotAuthorised: it is somebody else's.
+        """
+        asked = {"urlArray": list(surls)} if surls else None
+        answer = self._call("srmStatusOfGetRequest", {"requestToken": token, "arrayOfSourceSURLs": asked})
+        return GetRequest.read(answer, token)
+
+    def wait(self, request: GetRequest, deadline_s: float, progress: Progress | None = None) -> GetRequest:
+        """Poll until no file of the request waits any more; each file's status tells what became of it.
+
+        Args:
+            request: from `prepare_to_get` or `status`.
+            deadline_s: seconds from now after which to give up; the request goes on at the server.
+            progress: called with every answer.
+
+        Raises:
+            RequestExpired: the deadline has passed.
+        """
+        until = self._clock.monotonic_s() + deadline_s
+        pause_s = FIRST_POLL_S
+        while True:
+            if progress is not None:
+                progress(request)
+            if not request.waiting:
+                return request
+            left_s = until - self._clock.monotonic_s()
+            if left_s <= 0:
+                raise RequestExpired(f"{len(request.waiting)} files were not ready in {deadline_s:.0f} s")
+            self._clock.sleep(min(pause_s, left_s))
+            pause_s = min(2 * pause_s, LAST_POLL_S)
+            request = self.status(request.token)
+
+    def release(self, token: str | None = None, surls: Sequence[str] | None = None) -> tuple[FileStatus, ...]:
+        """Give pins back: all of a request, some of it, or these SURLs in all our requests."""
+        asked = {"urlArray": list(surls)} if surls else None
+        answer = self._call("srmReleaseFiles", {"requestToken": token, "arrayOfSURLs": asked})
+        statuses = answer.findall("{*}arrayOfFileStatuses/{*}statusArray")
+        if not statuses:
+            Status.read(answer.find("{*}returnStatus")).check()
+        return tuple(FileStatus.read(status) for status in statuses)
+
+    def abort(self, token: str) -> None:
+        """Withdraw a request.
+
+        Raises:
+            InvalidRequest: no request has this token.
+            NotAuthorised: it is somebody else's.
+        """
+        Status.read(self._call("srmAbortRequest", {"requestToken": token}).find("{*}returnStatus")).check()
+
+    def _call(self, operation: str, fields: Fields) -> etree._Element:
+        body = _envelope(operation, fields)
+        answer = self._http.request("POST", self._path, body, _HEADERS, repeatable=operation in _REPEATABLE)
+        return _response(operation, answer)
+
+
+def endpoint_of(url: str) -> tuple[str, str]:
+    """Return (base URL, path) of the endpoint that serves a SURL, or that an endpoint URL names.
+
+    ``srm://host[:port]/path`` is served at ``/srm/managerv2``, ``srm://host:port/path?SFN=/x`` at its
+    path; 8446 is the port where none is given.
+
+    Raises:
+        InvalidRequest: the URL names no server.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port or DEFAULT_PORT
+    except ValueError as error:
+        raise InvalidRequest("not the URL of a server") from error
+    if parts.scheme not in ("srm", "httpg", "https") or not parts.hostname:
+        raise InvalidRequest("srm://host/path or httpg://host:port was expected")
+    scheme = "httpg" if parts.scheme == "srm" else parts.scheme
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    names_endpoint = parts.scheme != "srm" or "SFN=" in parts.query.upper()
+    path = parts.path if names_endpoint and parts.path not in ("", "/") else DEFAULT_PATH
+    return f"{scheme}://{host}:{port}", path
+
+
+def _envelope(operation: str, fields: Fields) -> bytes:
+    root = etree.Element(f"{{{SOAP_ENVELOPE}}}Envelope", nsmap={"soapenv": SOAP_ENVELOPE, "srm": NAMESPACE})
+    body = etree.SubElement(root, f"{{{SOAP_ENVELOPE}}}Body")
+    wrapper = etree.SubElement(body, f"{{{NAMESPACE}}}{operation}")
+    _fill(etree.SubElement(wrapper, f"{operation}Request"), fields)
+    return etree.tostring(root, xml_declaration=True, encoding="UTF-8")
+
+
+def _fill(element: etree._Element, fields: Fields) -> None:
+    for name, value in fields.items():
+        for item in value if isinstance(value, list) else [value]:
+            if item is None:
+                continue
+            child = etree.SubElement(element, name)
+            if isinstance(item, Mapping):
+                _fill(child, item)
+            else:
+                child.text = str(item).lower() if isinstance(item, bool) else str(item)
+
+
+def _response(operation: str, answer: Response) -> etree._Element:
+    """Return the one part of the response message.
+
+    Raises:
+        MdmError: there is none, for the reason that the fault or the HTTP status tells.
+    """
+    try:
+        root = etree.fromstring(answer.body, etree.XMLParser(resolve_entities=False, no_network=True))
+    except etree.XMLSyntaxError as error:
+        answer.raise_for_problem()
+        raise InternalError(f"{operation} was answered by something that is not XML") from error
+    part = root.find(f"{{*}}Body/{{*}}{operation}Response/{{*}}{operation}Response")
+    if part is not None:
+        return part
+    fault = root.find("{*}Body/{*}Fault")
+    if fault is None:
+        raise InternalError(f"{operation} was answered by something that is no SOAP response")
+    raise error_of(fault) or InternalError(f"{operation}: {fault.findtext('{*}faultstring', '')}")

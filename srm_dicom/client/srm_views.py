@@ -1,0 +1,200 @@
+"""What an SRM server answered, as small values read from its XML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from lxml import etree
+
+from srm_dicom import errors
+from srm_dicom.errors import InternalError, MdmError
+
+STATUS_ERROR: Mapping[str, type[MdmError]] = {
+    "SRM_AUTHENTICATION_FAILURE": errors.NotAuthenticated,
+    "SRM_AUTHORIZATION_FAILURE": errors.NotAuthorised,
+    "SRM_INVALID_REQUEST": errors.InvalidRequest,
+    "SRM_INVALID_PATH": errors.NotFound,
+    "SRM_FILE_LIFETIME_EXPIRED": errors.RequestExpired,
+    "SRM_REQUEST_TIMED_OUT": errors.RequestExpired,
+    "SRM_EXCEED_ALLOCATION": errors.BudgetExhausted,
+    "SRM_NO_USER_SPACE": errors.NoSpace,
+    "SRM_NO_FREE_SPACE": errors.NoSpace,
+    "SRM_DUPLICATION_ERROR": errors.AlreadyExists,
+    "SRM_NON_EMPTY_DIRECTORY": errors.NotEmpty,
+    "SRM_TOO_MANY_RESULTS": errors.TooLarge,
+    "SRM_INTERNAL_ERROR": errors.Overloaded,
+    "SRM_FATAL_INTERNAL_ERROR": errors.InternalError,
+    "SRM_NOT_SUPPORTED": errors.NotSupported,
+    "SRM_ABORTED": errors.Aborted,
+    "SRM_FILE_LOST": errors.IntegrityError,
+    "SRM_FILE_BUSY": errors.NotDelivered,
+    "SRM_FILE_UNAVAILABLE": errors.NotDelivered,
+    "SRM_FAILURE": errors.NotDelivered,
+}
+"""TStatusCode to the error that a caller of the library catches."""
+
+SUCCESS = frozenset({"SRM_SUCCESS", "SRM_DONE", "SRM_FILE_PINNED", "SRM_RELEASED", "SRM_FILE_IN_CACHE"})
+WAITING = frozenset({"SRM_REQUEST_QUEUED", "SRM_REQUEST_INPROGRESS", "SRM_REQUEST_SUSPENDED"})
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A TReturnStatus."""
+
+    code: str
+    explanation: str = ""
+
+    @classmethod
+    def read(cls, element: etree._Element | None) -> Status:
+        """Read a TReturnStatus.
+
+        Raises:
+            InternalError: the server left it out.
+        """
+        if element is None:
+            raise InternalError("the server's answer has no status")
+        return cls(element.findtext("{*}statusCode", ""), element.findtext("{*}explanation", "") or "")
+
+    @property
+    def is_success(self) -> bool:
+        """Tell success from waiting and failure."""
+        return self.code in SUCCESS
+
+    @property
+    def is_waiting(self) -> bool:
+        """Tell whether asking again makes sense."""
+        return self.code in WAITING
+
+    def error(self) -> MdmError:
+        """Return the error that this status stands for."""
+        kind = STATUS_ERROR.get(self.code, errors.NotDelivered)
+        return kind(f"{self.explanation} ({self.code})" if self.explanation else self.code)
+
+    def check(self) -> None:
+        """Raise `error` unless this is success."""
+        if not self.is_success:
+            raise self.error()
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """What srmPing told."""
+
+    version: str
+    about: Mapping[str, str]
+
+    @classmethod
+    def read(cls, answer: etree._Element) -> ServerInfo:
+        """Read a srmPingResponse."""
+        extra = answer.findall("{*}otherInfo/{*}extraInfoArray")
+        about = {item.findtext("{*}key", ""): item.findtext("{*}value", "") or "" for item in extra}
+        return cls(answer.findtext("{*}versionInfo", ""), about)
+
+
+@dataclass(frozen=True, slots=True)
+class FileInfo:
+    """A TMetaDataPathDetail.
+
+    Attributes:
+        size_bytes: None while the server does not know it.
+        checksum: algorithm in lower case and hexadecimal value, as in ``("adler32", "0d370270")``.
+        online: the bytes are staged now.
+    """
+
+    path: str
+    status: Status
+    is_directory: bool
+    size_bytes: int | None
+    created_at: datetime | None
+    checksum: tuple[str, str] | None
+    online: bool
+    children: tuple[FileInfo, ...]
+
+    @property
+    def name(self) -> str:
+        """The last component of the path."""
+        return self.path.rstrip("/").rpartition("/")[2]
+
+    @classmethod
+    def read(cls, detail: etree._Element) -> FileInfo:
+        """Read a TMetaDataPathDetail and what is below it."""
+        created = detail.findtext("{*}createdAtTime")
+        algorithm, value = detail.findtext("{*}checkSumType"), detail.findtext("{*}checkSumValue")
+        below = detail.findall("{*}arrayOfSubPaths/{*}pathDetailArray")
+        return cls(
+            path=detail.findtext("{*}path", ""),
+            status=Status.read(detail.find("{*}status")),
+            is_directory=detail.findtext("{*}type") == "DIRECTORY",
+            size_bytes=_number(detail, "size"),
+            created_at=datetime.fromisoformat(created) if created else None,
+            checksum=(algorithm.lower(), value) if algorithm and value else None,
+            online=(detail.findtext("{*}fileLocality") or "").startswith("ONLINE"),
+            children=tuple(cls.read(child) for child in below),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FileStatus:
+    """One file of a request; `turl` is there while the file is pinned for us."""
+
+    surl: str
+    status: Status
+    size_bytes: int | None = None
+    turl: str | None = None
+    wait_s: int | None = None
+    pin_left_s: int | None = None
+
+    @classmethod
+    def read(cls, element: etree._Element) -> FileStatus:
+        """Read a TGetRequestFileStatus or a TSURLReturnStatus."""
+        return cls(
+            surl=element.findtext("{*}sourceSURL") or element.findtext("{*}surl") or "",
+            status=Status.read(element.find("{*}status")),
+            size_bytes=_number(element, "fileSize"),
+            turl=element.findtext("{*}transferURL"),
+            wait_s=_number(element, "estimatedWaitTime"),
+            pin_left_s=_number(element, "remainingPinTime"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class GetRequest:
+    """A prepareToGet as the server told of it last."""
+
+    token: str
+    status: Status
+    files: tuple[FileStatus, ...]
+    remaining_s: int | None = None
+
+    @property
+    def waiting(self) -> tuple[FileStatus, ...]:
+        """The files that are not decided yet."""
+        return tuple(file for file in self.files if file.status.is_waiting)
+
+    @classmethod
+    def read(cls, answer: etree._Element, token: str = "") -> GetRequest:
+        """Read a srmPrepareToGetResponse or srmStatusOfGetRequestResponse.
+
+        Raises:
+            MdmError: the request as a whole was refused.
+        """
+        status = Status.read(answer.find("{*}returnStatus"))
+        files = answer.findall("{*}arrayOfFileStatuses/{*}statusArray")
+        if not files:
+            raise status.error()
+        return cls(
+            token=answer.findtext("{*}requestToken") or token,
+            status=status,
+            files=tuple(FileStatus.read(file) for file in files),
+            remaining_s=_number(answer, "remainingTotalRequestTime"),
+        )
+
+
+def _number(element: etree._Element, name: str) -> int | None:
+    text = element.findtext(f"{{*}}{name}")
+    try:
+        return int(text) if text else None
+    except ValueError:
+        raise InternalError(f"the server's {name} is no number") from None
