@@ -53,7 +53,7 @@ def test_what_is_no_name(bad: str) -> None:
 
 
 VALUES = st.text(
-    st.characters(min_codepoint=32, max_codepoint=0x2FFF, exclude_categories=("Cs",)), min_size=1, max_size=40
+    st.characters(min_codepoint=32, max_codepoint=0x2FFF, exclude_categories=("Cs",)), min_size=1, max_size=20
 )
 
 
