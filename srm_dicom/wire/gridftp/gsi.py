@@ -219,16 +219,23 @@ def _complete_der(data: bytes | bytearray) -> bool:
 
 
 class GsiInitiator:
-    """The client's half of a login; never delegates.
+    """The client's half of a login, up to its delegation flag.
 
     Args:
         context: shows the user's credential and verifies the server (`Credential.client_context`).
         host: the name that the server's certificate must have.
+        flag: whether to delegate; whoever says `DELEGATE` answers the server's request itself.
     """
 
-    def __init__(self, context: ssl.SSLContext, host: str) -> None:
+    def __init__(self, context: ssl.SSLContext, host: str, flag: bytes = NO_DELEGATION) -> None:
         self.channel = SecureChannel(lambda into, out: context.wrap_bio(into, out, server_hostname=host))
+        self._flag = flag
         self._phase = _Phase.HANDSHAKE
+
+    @property
+    def complete(self) -> bool:
+        """Tell whether the flag has been sent."""
+        return self._phase is _Phase.COMPLETE
 
     def step(self, token: bytes) -> bytes:
         """Take the server's token (empty at first) and return ours; empty when it is the server's turn.
@@ -255,5 +262,5 @@ class GsiInitiator:
         turn = self.channel.read(1)
         if turn not in (b"", TURN):
             raise NotAuthenticated("the server's turn byte is not NUL")
-        self.channel.write(NO_DELEGATION)
+        self.channel.write(self._flag)
         self._phase = _Phase.COMPLETE

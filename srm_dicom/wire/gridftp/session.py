@@ -163,8 +163,11 @@ class ServerSession:
         try:
             token = base64.b64decode(command.argument, validate=True)
             plain = self.dialogue.acceptor.channel.unwrap(token)
-        except (binascii.Error, NotAuthenticated):
-            self._end(Reply.of(535, "The command's protection is not of this session."))
+        except binascii.Error:
+            self._end(Reply.of(501, "The token is not base64."))
+            return None
+        except NotAuthenticated:
+            self.dialogue.close()  # the TLS session is broken: nothing can be said any more
             return None
         if len(plain) > MAX_COMMAND_BYTES:
             return Command("", "", command.verb)
