@@ -26,7 +26,7 @@ CAN = "\x18"
 MAX_LINE_BYTES = 256 * 1024
 MAX_WORDS = 20_000
 MAX_REPLY_BYTES = 256 * 1024 * 1024
-_MAX_GREETING_BYTES = 4096
+_MAX_PREAMBLE_BYTES = 4096
 _END = (EOT * 2).encode()
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -162,7 +162,7 @@ class ServerConnection:
     """The server's half of a connection: bytes in, events out.
 
     Args:
-        max_line_bytes: bound of a command and of the lines before the first one.
+        max_line_bytes: bound of a command; what comes before the first one has a tighter one.
     """
 
     def __init__(self, *, max_line_bytes: int = MAX_LINE_BYTES) -> None:
@@ -189,7 +189,7 @@ class ServerConnection:
         """
         if self._phase is _Phase.COMMANDS:
             return self._command()
-        block = self._take(b"\n\n")
+        block = self._take(b"\n\n", _MAX_PREAMBLE_BYTES)
         if block is None:
             return None
         if self._phase is _Phase.CHOICE:
@@ -202,14 +202,14 @@ class ServerConnection:
         if self._buffer.startswith(CAN.encode()):
             del self._buffer[:1]
             return Cancel()
-        line = self._take(b"\n")
+        line = self._take(b"\n", self._max_line_bytes)
         return None if line is None else Command(tuple(split_words(line)))
 
-    def _take(self, end: bytes) -> str | None:
+    def _take(self, end: bytes, max_bytes: int) -> str | None:
         position = self._buffer.find(end, max(0, self._searched - len(end)))
         self._searched = len(self._buffer)
-        if (self._searched if position < 0 else position) > self._max_line_bytes:
-            raise TooLarge(f"a line has at most {self._max_line_bytes} bytes")
+        if (self._searched if position < 0 else position) > max_bytes:
+            raise TooLarge(f"a line has at most {max_bytes} bytes")
         if position < 0:
             return None
         block = bytes(self._buffer[:position])
@@ -234,6 +234,10 @@ def reply(code: Code, text: str = "", rows: Iterable[str] = ()) -> bytes:
     if not all(map(is_one_line, lines)):
         raise InternalError("a stored value is not one line of text")
     return "".join(f"{line}\n" for line in lines).encode() + _END
+
+
+CANCELLED = CAN.encode() + reply(Code.OK)
+"""What a server says to `Cancel`: there is nothing left to stop, commands end before the next one."""
 
 
 # --- the client's side ---------------------------------------------------------------------------
@@ -287,7 +291,7 @@ class ClientConnection:
         """
         lines = bytes(self._buffer).split(b"\n")
         if len(lines) < 4:
-            if len(self._buffer) > _MAX_GREETING_BYTES:
+            if len(self._buffer) > _MAX_PREAMBLE_BYTES:
                 raise CatalogueUnavailable("not a metadata server")
             return None
         server, protocol, ways = (_text(line) for line in lines[:3])

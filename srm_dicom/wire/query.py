@@ -184,6 +184,7 @@ _TOKEN = re.compile(
     )""",
     re.VERBOSE | re.ASCII,
 )
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _KEYWORDS = frozenset({"and", "or", "not", "like", "in", "between", "is", "null", "limit", "offset"})
 _COMPARISONS = {
     "=": "=",
@@ -240,6 +241,8 @@ class _Parser:
     def literal(self) -> Literal:
         token = self._next()
         if token.kind == "string":
+            if _CONTROL.search(token.text):
+                raise InvalidRequest("a text has no control characters")
             return Literal(re.sub(r"\\([\"\\])", r"\1", token.text[1:-1]))
         if token.kind == "number":
             return Literal(_number(token))

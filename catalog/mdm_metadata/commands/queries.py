@@ -1,0 +1,110 @@
+"""Commands that read values: one entry, one collection, or all that the caller may search."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, TypeVar
+
+from mdm_metadata.access import View, no_such_attribute
+from mdm_metadata.commands.scope import Scope, bounded
+from mdm_metadata.commands.table import OWN, Session, command
+from mdm_metadata.entries import Row
+from mdm_metadata.schema import show
+from srm_dicom.errors import InvalidRequest, NotFound
+from srm_dicom.rights.declare import Right
+from srm_dicom.wire import query
+
+T = TypeVar("T")
+_MIXED = "text"
+
+
+@command("getattr <pattern> <attribute> ...", Right.METADATA_SEARCH, least=1)
+def getattr_(session: Session, args: Sequence[str]) -> Iterable[str]:
+    """Show entries: the name of each and its values."""
+    pattern = session.pattern(args[0])
+    scope = Scope(session, session.access.view(pattern.collection))
+    columns = [scope.entry, *(scope.column(name) for name in args[1:])]
+    found = bounded(session, scope.rows(columns, scope.where(None, pattern)))
+    rows = [row for row in found if pattern.chooses(row[0])]
+    if not rows and not pattern.is_glob:
+        raise NotFound("no such entry")
+    return _flat(rows)
+
+
+@command("find <pattern> [<condition>]", Right.METADATA_SEARCH, least=1, most=2)
+def find(session: Session, args: Sequence[str]) -> Iterable[str]:
+    """Name the entries that the pattern chooses and for which the condition is true."""
+    wanted = query.parse(args[1]) if args[1:] else query.Query(None)
+    pattern = session.pattern(args[0])
+    scope = Scope(session, session.access.view(pattern.collection))
+    end = _end(session, wanted) if pattern.text == "*" else None
+    names = (row[0] for row in scope.rows([scope.entry], scope.where(wanted.condition, pattern), end))
+    return _window(session, (name for name in names if pattern.chooses(name)), wanted)
+
+
+@command("selectattr <attribute> ... <condition>", Right.METADATA_SEARCH, least=2)
+def selectattr(session: Session, args: Sequence[str]) -> Iterable[str]:
+    """Show values of the entries of one collection for which the condition is true."""
+    shown = [query.parse_reference(text) for text in args[:-1]]
+    wanted = query.parse(args[-1])
+    first = next((one.directory for one in shown if one.directory), ".")
+    scope = Scope(session, session.access.view(session.path(first)))
+    columns = [scope.resolve(reference).column for reference in shown]
+    rows = scope.rows(columns, scope.where(wanted.condition), _end(session, wanted))
+    return _flat(_window(session, rows, wanted))
+
+
+@command("findall <attribute> ... <condition>", Right.METADATA_SEARCH, since=OWN, least=1)
+def findall(session: Session, args: Sequence[str]) -> Iterable[str]:
+    """Search every collection that the caller may search.
+
+    A collection that lacks an attribute of the condition is passed over, one that lacks a shown
+    attribute has no value for it. The reply has the type of each shown attribute first, then of each
+    entry its collection, its name and its values.
+    """
+    wanted = query.parse(args[-1])
+    names = list(args[:-1])
+    needed = [*query.references(wanted.condition), *map(query.parse_reference, names)]
+    if any(reference.directory for reference in needed):
+        raise InvalidRequest("an attribute of this command stands alone")
+    views = session.access.searchable()
+    scopes = [Scope(session, view) for view in views if _has_all(view, wanted)]
+    types = [_type_in(views, name) for name in names]
+    if views and not scopes:
+        raise no_such_attribute()
+    return [*types, *_flat(_window(session, _everywhere(session, scopes, names, wanted), wanted))]
+
+
+def _everywhere(
+    session: Session, scopes: Sequence[Scope], names: Sequence[str], wanted: query.Query
+) -> Iterator[Row]:
+    for scope in scopes:
+        columns = [scope.entry, *map(scope.column_or_nothing, names)]
+        for row in scope.rows(columns, scope.where(wanted.condition), _end(session, wanted)):
+            yield (scope.path, *row)
+
+
+def _end(session: Session, wanted: query.Query) -> int:
+    """Return how many rows from the first one have to be looked at."""
+    most = session.settings.rows + 1
+    return wanted.offset + (most if wanted.limit is None else min(wanted.limit, most))
+
+
+def _window(session: Session, rows: Iterable[T], wanted: query.Query) -> Iterator[T]:
+    """Pass on the rows that limit and offset ask for."""
+    return bounded(session, islice(rows, wanted.offset, _end(session, wanted)))
+
+
+def _has_all(view: View, wanted: query.Query) -> bool:
+    names = {reference.attribute for reference in query.references(wanted.condition)}
+    return names <= {query.ENTRY_NAME, *view.attributes}
+
+
+def _type_in(views: Sequence[View], name: str) -> str:
+    types = {view.attributes[name].type for view in views if name in view.attributes}
+    return types.pop() if len(types) == 1 else _MIXED
+
+
+def _flat(rows: Iterable[Sequence[Any]]) -> list[str]:
+    return [show(value) for row in rows for value in row]

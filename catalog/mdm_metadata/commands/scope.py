@@ -1,0 +1,88 @@
+"""One collection as the subject of a command: resolves attributes, gives rows, keeps within bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from mdm_metadata.access import View
+from mdm_metadata.commands.table import Pattern, Session
+from mdm_metadata.conditions import Field, expression
+from mdm_metadata.entries import Row
+from mdm_metadata.schema import Kind
+from srm_dicom.errors import NotSupported, TooLarge
+from srm_dicom.wire import query
+
+T = TypeVar("T")
+
+
+class Scope:
+    """A view with its columns."""
+
+    def __init__(self, session: Session, view: View) -> None:
+        self._session = session
+        self._view = view
+        self._entries = session.collections.entries
+        self.path = view.collection.path
+        self.entry = self._entries.name_column(view.collection)
+
+    def resolve(self, reference: query.Reference) -> Field:
+        """Find the column that an attribute stands for.
+
+        Raises:
+            NotFound: it is of a collection that is not there for this caller.
+            NotSupported: it is of another collection.
+            amga.Refused: no such attribute.
+        """
+        if reference.directory and (path := self._session.path(reference.directory)) != self.path:
+            self._session.access.view(path)
+            raise NotSupported("a query is about one collection")
+        if reference.attribute == query.ENTRY_NAME:
+            return Field(self.entry, Kind.TEXT)
+        attribute = self._view.attribute(reference.attribute)
+        return Field(self._entries.column(self._view.collection, attribute), attribute.kind)
+
+    def column(self, name: str) -> Any:
+        """Return the column of an attribute that stands alone."""
+        return self.resolve(query.parse_reference(name)).column
+
+    def column_or_nothing(self, name: str) -> Any:
+        """Return the column of an attribute, or a column of nothing where the view has none."""
+        known = name == query.ENTRY_NAME or name in self._view.attributes
+        return self.column(name) if known else self._entries.nothing()
+
+    def where(self, condition: query.Condition | None, pattern: Pattern | None = None) -> Any:
+        """Return the expression of a condition and of a pattern of names; None is every entry."""
+        parts = [expression(condition, self.resolve), pattern.where(self.entry) if pattern else None]
+        given = [part for part in parts if part is not None]
+        return given[0] if len(given) == 1 else given[0] & given[1] if given else None
+
+    def rows(self, columns: Sequence[Any], where: Any, end: int | None = None) -> Iterator[Row]:
+        """Yield rows in the order of names, as many as `end` and as one more than a reply may have."""
+        limit = self._session.settings.rows + 1 if end is None else end
+        return self._entries.select(self._view.collection, columns, where, limit=limit)
+
+
+def bounded(session: Session, rows: Iterable[T]) -> Iterator[T]:
+    """Pass rows on.
+
+    Raises:
+        TooLarge: there are more than one reply may have.
+    """
+    for count, row in enumerate(rows):
+        if count == session.settings.rows:
+            raise TooLarge(f"more than {session.settings.rows} entries: use limit and offset")
+        yield row
+
+
+def matching(
+    session: Session, view: View, pattern: Pattern, condition: query.Condition | None = None
+) -> list[str]:
+    """Return the names of the entries that a pattern and a condition choose.
+
+    Raises:
+        TooLarge: more than one command may touch.
+    """
+    scope = Scope(session, view)
+    rows = bounded(session, scope.rows([scope.entry], scope.where(condition, pattern)))
+    return [entry for (entry,) in rows if pattern.chooses(entry)]

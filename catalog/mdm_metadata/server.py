@@ -1,0 +1,109 @@
+"""The metadata server: listens, gives every connection a thread, keeps their number bounded."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from contextlib import suppress
+
+from mdm_metadata.connection import Connection
+from mdm_metadata.dispatch import Dispatcher
+from mdm_metadata.settings import MetadataSettings
+from mdm_metadata.tree import Collections
+from srm_dicom.audit.log import AuditLog
+from srm_dicom.clock import Clock
+from srm_dicom.db.database import Database
+from srm_dicom.identity.gate import Gate
+from srm_dicom.telemetry import logger
+
+log = logger("metadata")
+
+_BACKLOG = 128
+
+
+class MetadataServer:
+    """AMGA on one port over one database.
+
+    The socket is bound when the object is made, so `port` is known before `start`.
+
+    Args:
+        settings: what the configuration says.
+        gate: verifies callers and holds the host credential.
+        audit: every decision is in it before it is answered.
+        clock: deadlines, ends of collections and credentials.
+
+    Raises:
+        ConfigError: the database URL is not one.
+        OSError: the address is not to be had.
+    """
+
+    def __init__(self, settings: MetadataSettings, gate: Gate, audit: AuditLog, clock: Clock) -> None:
+        self._settings = settings
+        self._gate = gate
+        self._clock = clock
+        self._database = Database(settings.database)
+        self.collections = Collections(self._database, settings.indexed)
+        self._dispatcher = Dispatcher(self.collections, settings, audit, clock)
+        self._listener = socket.create_server(
+            (settings.host, settings.port), family=_family(settings.host), backlog=_BACKLOG
+        )
+        self.port: int = self._listener.getsockname()[1]
+        self._lock = threading.Lock()
+        self._open: dict[threading.Thread, Connection] = {}
+        self._acceptor = threading.Thread(target=self._accept, name="metadata-accept", daemon=True)
+
+    def start(self) -> None:
+        """Begin to listen; returns at once."""
+        self._acceptor.start()
+        log.info("listening", port=self.port)
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """End every session and return when they have ended, or when the time is up."""
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        with self._lock:
+            sessions = dict(self._open)
+        for connection in sessions.values():
+            connection.close()
+        deadline_s = self._clock.monotonic_s() + timeout_s
+        for thread in sessions:
+            thread.join(max(0.0, deadline_s - self._clock.monotonic_s()))
+        self._database.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                sock, address = self._listener.accept()
+            except OSError:
+                if self._listener.fileno() < 0:
+                    return
+                self._clock.sleep(0.05)
+                continue
+            self._begin(sock, str(address[0]))
+
+    def _begin(self, sock: socket.socket, peer: str) -> None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = Connection(sock, peer, self._gate, self._dispatcher, self._settings, self._clock)
+        thread = threading.Thread(target=self._serve, args=(connection,), name="metadata", daemon=True)
+        with self._lock:
+            full = len(self._open) >= self._settings.sessions
+            if not full:
+                self._open[thread] = connection
+        if full:
+            log.warning("too_many_sessions", peer=peer, count=self._settings.sessions)
+            sock.close()
+        else:
+            thread.start()
+
+    def _serve(self, connection: Connection) -> None:
+        try:
+            connection.serve()
+        finally:
+            self._database.close()
+            with self._lock:
+                del self._open[threading.current_thread()]
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET

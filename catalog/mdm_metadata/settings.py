@@ -1,0 +1,37 @@
+"""Settings of a metadata server, as in ``etc/catalog.d/metadata.toml``."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class MetadataSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One metadata server.
+
+    Attributes:
+        database: URL of its own database; no other service may write there.
+        host: address to listen on.
+        port: 8822 is AMGA's; 0 takes any.
+        registrars: DNs that may create collections and write entries; it does not let them search.
+        allow_plain: let callers in without TLS; they are nobody and get what ``other`` may.
+        validity_days: life of a collection that was made without an end of its own.
+        indexed: attributes that get an index in every collection.
+        sessions: connections open at once.
+        handshake_s: from accept to the end of the TLS handshake.
+        idle_s: between two commands of a session.
+        send_s: that a client may take to accept a piece of a reply.
+        rows: of one reply, and entries of one upload.
+    """
+
+    database: str
+    host: str = "localhost"
+    port: int = 8822
+    registrars: tuple[str, ...] = ()
+    allow_plain: bool = False
+    validity_days: int = 365
+    indexed: tuple[str, ...] = ()
+    sessions: int = 200
+    handshake_s: float = 10.0
+    idle_s: float = 600.0
+    send_s: float = 30.0
+    rows: int = 100_000

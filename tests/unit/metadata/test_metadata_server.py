@@ -1,0 +1,114 @@
+"""A metadata server over real TLS: what is registered is found, by those who may."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from srm_dicom.errors import InvalidRequest, NotFound, TooLarge
+
+
+def test_a_physician_finds_over_all_collections(site: Any) -> None:
+    condition = 'Modality = "CT" and SliceThickness < 5'
+    found = site.client("physician").search(condition, ["Rows", "PatientName"])
+    assert [one["collection"] for one in found] == ["/mdm/here/heart-v1/image"] * 2 + [
+        "/mdm/here/lung-v1/image"
+    ]
+    assert found[0] == {
+        "guid": "00000000-0000-4000-8000-000000000000",
+        "lfn": "lfn:/grid/mdm/here/heart/0.dcm.c4gh",
+        "surl": "srm://here:8446/mdm/here/heart/0.dcm.c4gh",
+        "collection": "/mdm/here/heart-v1/image",
+        "Rows": None,
+        "PatientName": "Doe^John0",
+    }
+    assert found[1]["Rows"] == 512
+
+
+def test_a_proxy_is_its_user(site: Any) -> None:
+    proxy = site.pki.proxy(site.users["physician"])
+    assert site.client(proxy).whoami() == site.dns["physician"]
+    assert len(site.client(proxy).search("")) == 6
+
+
+@pytest.mark.parametrize(
+    ("condition", "count"),
+    [
+        ("", 6),
+        ('Modality = "CT"', 3),
+        ('Modality <> "CT"', 3),
+        ('"CT" = Modality', 3),
+        ("3 > SliceThickness", 3),
+        ("SliceThickness between 1 and 2.5", 2),
+        ("Rows is null", 1),
+        ("Rows is not null", 5),
+        ("not Rows = 512", 0),
+        ('Modality in ("MR", "PT")', 3),
+        ('Modality not in ("MR", "PT")', 3),
+        ('like(FILE, "%5")', 1),
+        ('FILE like "%-00000000000_" limit 4', 4),
+        ('LFN like "lfn:/grid/MDM/%" offset 4', 2),
+        ('(Modality = "CT" or Modality = "MR") and not (Rows = 512)', 0),
+        ('PatientName = "Doe^John3"', 1),
+        ('SURL like "%here%" limit 1 offset 5', 1),
+        ("Rows >= 512 and Rows <= SliceThickness", 0),
+        ("Rows < 99999999999999999999", 5),
+    ],
+)
+def test_conditions(site: Any, condition: str, count: int) -> None:
+    assert len(site.client("physician").search(condition)) == count
+
+
+@pytest.mark.parametrize("condition", ["Modality = 5", 'Rows = "5"', 'Rows like "5%"', "Modality =", "1 = 1"])
+def test_a_bad_condition_is_refused(site: Any, condition: str) -> None:
+    with pytest.raises(InvalidRequest):
+        site.client("physician").search(condition)
+
+
+def test_an_attribute_that_nobody_has(site: Any) -> None:
+    with pytest.raises(NotFound, match="no such attribute"):
+        site.client("physician").search("Colour = 1")
+
+
+def test_limit_is_over_all_collections(site: Any) -> None:
+    client = site.client("physician")
+    assert len(client.search("", limit=5)) == 5
+    assert len(client.search("limit 2", limit=5)) == 2
+
+
+def test_registering_again_changes_values_and_adds_nothing(site: Any) -> None:
+    registrar, physician = site.client("registrar"), site.client("physician")
+    before = physician.search("", ["Modality"])
+    site.fill()
+    assert physician.search("", ["Modality"]) == before
+    assert registrar.acl("/mdm/here/lung-v1/image").entries
+
+
+def test_rows_are_bounded(site: Any) -> None:
+    registrar = site.channel("registrar")
+    registrar.call("createdir", "/many")
+    for start in (0, 2000):
+        puts = [["put", f"e{number}"] for number in range(start, start + 2000)]
+        registrar.batch([["upload", "/many"], *puts, ["commit"]])
+    registrar.call("acl_add", "/many", f'user:"{site.dns["registrar"]}"', "r")
+    with pytest.raises(TooLarge):
+        registrar.call("find", "/many")
+    assert len(registrar.call("find", "/many", "limit 10")) == 10
+    assert len(registrar.call("find", "/many", 'like(FILE, "e%") limit 2000 offset 3990')) == 10
+    assert len(registrar.call("find", "/many/e399?")) == 10
+    with pytest.raises(TooLarge):
+        registrar.call("rm", "/many/*")
+    puts = [["put", f"e{number}"] for number in range(2001)]
+    with pytest.raises(TooLarge):
+        registrar.batch([["upload", "/many"], *puts, ["commit"]])
+
+
+def test_remove(site: Any) -> None:
+    registrar, physician = site.client("registrar"), site.client("physician")
+    guid = physician.search("SliceThickness = 4.5")[0]["guid"]
+    registrar.remove("/mdm/here/lung-v1/image", [guid, guid])
+    registrar.remove("/mdm/here/lung-v1/image", [guid])
+    assert len(physician.search("")) == 5
+    site.fill()
+    assert len(physician.search("")) == 6
