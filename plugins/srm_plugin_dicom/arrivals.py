@@ -16,20 +16,33 @@ Report = Callable[[ObjectInfo, dict[str, str]], None]
 
 
 class ArrivalDesk:
-    """The handler of the arrivals' AE; see the module."""
+    """The handler of the arrivals' AE: every arrival goes to every listener; see the module."""
 
-    def __init__(self, report: Report) -> None:
-        self._report = report
+    def __init__(self) -> None:
+        self._listeners: tuple[Report, ...] = ()
+
+    @property
+    def listeners(self) -> int:
+        """How many are listening."""
+        return len(self._listeners)
+
+    def add(self, report: Report) -> None:
+        """Report to one more from now on."""
+        self._listeners = (*self._listeners, report)
+
+    def remove(self, report: Report) -> None:
+        """Report to one less."""
+        self._listeners = tuple(each for each in self._listeners if each is not report)
 
     def begin(self, info: ObjectInfo) -> ObjectSink:
         """Open a sink for any object: the receiver has admitted the peer."""
-        return _Arrival(info, self._report)
+        return _Arrival(info, self._listeners)
 
 
 class _Arrival:
-    def __init__(self, info: ObjectInfo, report: Report) -> None:
+    def __init__(self, info: ObjectInfo, listeners: tuple[Report, ...]) -> None:
         self._info = info
-        self._report = report
+        self._listeners = listeners
         self._prefix = bytearray()
 
     def write(self, chunk: memoryview) -> None:
@@ -41,7 +54,8 @@ class _Arrival:
         header = read_header(bytes(self._prefix), self._info.transfer_syntax)
         header["SOPClassUID"] = self._info.sop_class
         header["SOPInstanceUID"] = self._info.sop_instance
-        self._report(self._info, header)
+        for report in self._listeners:
+            report(self._info, header)
 
     def abandon(self) -> None:
         self._prefix.clear()

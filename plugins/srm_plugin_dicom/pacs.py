@@ -68,13 +68,15 @@ class PacsSession:
         """Ask whether it is there (C-ECHO)."""
         self._expect_success(self._association.send_c_echo())
 
-    def find(self, level: Level, keys: Mapping[str, str]) -> Iterator[dict[str, str]]:
-        """Yield the answers of one C-FIND, each a mapping from keyword to text; not filtered."""
+    def find(self, level: Level, keys: Mapping[str, str]) -> list[dict[str, str]]:
+        """Return the answers of one C-FIND, each a mapping from keyword to text; not filtered."""
+        found = []
         for status, identifier in self._association.send_c_find(_identifier(level, keys), FIND):
             if identifier is None:
                 self._expect_success(status)
             else:
-                yield texts(identifier)
+                found.append(texts(identifier))
+        return found
 
     def move(
         self, study: str, series: str, instances: Sequence[str], destination: str, deadline_s: float

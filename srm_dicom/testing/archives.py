@@ -1,0 +1,192 @@
+"""Real PACS on loopback for tests: Orthanc and dcmtk's dcmqrscp, started in a throw-away directory.
+
+They have the face of `PacsSimulator`: `port`, `ae_title`, `add`, `remove`, `stop`. Destinations are
+given at the start, because both read them from a file. Both programs come from Debian (`orthanc`,
+`dcmtk`); pynetdicom's scripts of the same names must not be found, hence the fixed PATH.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+from pydicom.dataset import FileDataset
+
+from srm_dicom.testing.images import save
+
+SYSTEM_PATH = "/usr/bin:/usr/sbin:/bin:/sbin"
+START_S = 30.0
+
+
+def program(name: str) -> str:
+    """Return the path of a Debian program.
+
+    Raises:
+        FileNotFoundError: it is not installed.
+    """
+    found = shutil.which(name, path=SYSTEM_PATH)
+    if found is None:
+        raise FileNotFoundError(name)
+    return found
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def storescu(
+    paths: Sequence[Path],
+    port: int,
+    *,
+    called: str,
+    calling: str,
+    options: Sequence[str] = (),
+    no_delay: bool = False,
+) -> None:
+    """Send files with dcmtk's storescu, which has Nagle's algorithm on unless `no_delay`.
+
+    Raises:
+        subprocess.CalledProcessError: the association or an object was refused.
+    """
+    command = [program("storescu"), "-aet", calling, "-aec", called, *options, "127.0.0.1", str(port)]
+    environment = {"PATH": SYSTEM_PATH} | ({"TCP_NODELAY": "1"} if no_delay else {})
+    subprocess.run(
+        [*command, *map(str, paths)], check=True, timeout=120, capture_output=True, env=environment
+    )
+
+
+class _Archive:
+    """A PACS that is a process."""
+
+    ae_title = "PACS"
+
+    def __init__(self, directory: Path, destinations: Mapping[str, int]) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.port = free_port()
+        self._directory = directory
+        with (directory / "log").open("wb") as log:
+            self._process = subprocess.Popen(
+                self._command(destinations),
+                cwd=directory,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={"PATH": SYSTEM_PATH},
+            )
+        self._wait()
+
+    def _command(self, destinations: Mapping[str, int]) -> list[str]:
+        raise NotImplementedError
+
+    def _wait(self) -> None:
+        end_s = time.monotonic() + START_S
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+            except OSError:
+                if time.monotonic() > end_s or self._process.poll() is not None:
+                    self.stop()
+                    raise
+                time.sleep(0.05)
+            else:
+                return
+
+    def stop(self) -> None:
+        """End the process at once: from outside, the PACS is down, and its files are thrown away."""
+        self._process.kill()
+        self._process.wait(10)
+
+
+class Orthanc(_Archive):
+    """Orthanc, never transcoding; `destinations` are AE titles with their ports on this host."""
+
+    def _command(self, destinations: Mapping[str, int]) -> list[str]:
+        self._http = f"http://127.0.0.1:{(http_port := free_port())}"
+        permissions = ("AllowEcho", "AllowFind", "AllowMove", "AllowStore")
+        configuration = {
+            "Name": "PACS",
+            "StorageDirectory": "db",
+            "IndexDirectory": "db",
+            "HttpPort": http_port,
+            "RemoteAccessAllowed": False,
+            "AuthenticationEnabled": False,
+            "KeepAlive": True,
+            "DicomAet": self.ae_title,
+            "DicomPort": self.port,
+            "DicomCheckCalledAet": True,
+            "DicomCheckModalityHost": True,
+            "DicomAlwaysAllowEcho": False,
+            "DicomAlwaysAllowFind": False,
+            "DicomAlwaysAllowMove": False,
+            "DicomAlwaysAllowStore": True,
+            "UnknownSopClassAccepted": True,
+            "TranscodeDicomProtocol": False,
+            "DicomModalities": {
+                title: {"AET": title, "Host": "127.0.0.1", "Port": port, "AllowTranscoding": False}
+                | dict.fromkeys(permissions, True)
+                for title, port in destinations.items()
+            },
+        }
+        path = self._directory / "orthanc.json"
+        path.write_text(json.dumps(configuration), encoding="utf-8")
+        return [program("Orthanc"), str(path)]
+
+    def add(self, datasets: Iterable[FileDataset]) -> None:
+        """Give it objects, by its REST interface."""
+        for dataset in datasets:
+            whole = BytesIO()
+            dataset.save_as(whole, enforce_file_format=True)
+            self._call("POST", "/instances", whole.getvalue())
+
+    def remove(self, instance: str) -> None:
+        """Let it lose an object."""
+        for found in self._call("POST", "/tools/lookup", instance.encode()):
+            self._call("DELETE", f"/instances/{found['ID']}")
+
+    def _call(self, method: str, target: str, body: bytes | None = None) -> Any:
+        request = Request(self._http + target, data=body, method=method)
+        with urlopen(request, timeout=30) as response:
+            return json.load(response)
+
+
+class Dcmqrscp(_Archive):
+    """dcmtk's dcmqrscp. It wants host names, not addresses, in its table of peers."""
+
+    def _command(self, destinations: Mapping[str, int]) -> list[str]:
+        (self._directory / "db").mkdir()
+        hosts = [
+            f"host{number} = ({title}, localhost, {port})"
+            for number, (title, port) in enumerate(destinations.items())
+        ]
+        lines = [
+            f"NetworkTCPPort = {self.port}",
+            "MaxPDUSize = 131072",
+            "MaxAssociations = 16",
+            "HostTable BEGIN",
+            *hosts,
+            "HostTable END",
+            "VendorTable BEGIN",
+            "VendorTable END",
+            "AETable BEGIN",
+            f"{self.ae_title} db RW (5000, 1gb) ANY",
+            "AETable END",
+        ]
+        path = self._directory / "dcmqrscp.cfg"
+        path.write_text("\n".join(lines) + "\n", encoding="ascii")
+        return [program("dcmqrscp"), "-c", str(path), "--prefer-lossless", str(self.port)]
+
+    def add(self, datasets: Iterable[FileDataset]) -> None:
+        """Give it objects, by storescu."""
+        paths = save(datasets, self._directory / f"in{time.monotonic_ns()}")
+        storescu(paths, self.port, called=self.ae_title, calling="TEST", options=["-xe"], no_delay=True)
