@@ -12,6 +12,10 @@ from srm_dicom.errors import InvalidRequest, TooLarge
 from srm_dicom.web.limits import Limits
 from srm_dicom.web.stream import Budget, PeerGone, Stream
 
+_FEW_PIECES = 4096
+_SMALL_PIECE_BYTES = 64
+"""Pieces smaller than this on average, beyond the few, cost more time than they can be worth."""
+
 
 class RequestBody(io.RawIOBase):
     """The body of the current request.
@@ -33,6 +37,7 @@ class RequestBody(io.RawIOBase):
         self._budget = Budget(limits.transfer_s, bytes_per_s=limits.slowest_bytes_per_s)
         self._pending = memoryview(b"")
         self._received_bytes = 0
+        self._pieces = 0
         self._check(declared_bytes)
 
     def readable(self) -> bool:
@@ -69,6 +74,7 @@ class RequestBody(io.RawIOBase):
                 raise InvalidRequest("the request body is malformed") from error
             if isinstance(event, h11.Data):
                 self._received_bytes += len(event.data)
+                self._pieces += 1
                 self._check(self._received_bytes)
                 return bytes(event.data)
             if event is h11.NEED_DATA:
@@ -78,6 +84,8 @@ class RequestBody(io.RawIOBase):
     def _check(self, size_bytes: int) -> None:
         if size_bytes > self._limits.body_bytes:
             raise TooLarge(f"a request body has at most {self._limits.body_bytes} bytes")
+        if self._pieces > _FEW_PIECES + self._received_bytes // _SMALL_PIECE_BYTES:
+            raise TooLarge("the request body comes in too many small pieces")
 
     def _receive(self) -> None:
         if self._http.they_are_waiting_for_100_continue:

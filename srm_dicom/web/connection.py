@@ -103,7 +103,10 @@ class Connection:
         self._socket = tls
         if self._stopping:
             return
-        tls.do_handshake()
+        try:
+            tls.do_handshake()
+        except ssl.SSLCertVerificationError as error:
+            raise door.gate.refusal(tls.context, error) from error
         principal = door.gate.identify(tls)
         stream = Stream(tls, door.clock)
         try:
