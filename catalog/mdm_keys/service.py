@@ -97,7 +97,8 @@ class KeyService:
         held = records.record(
             item, {attribute.name: attribute.value for attribute in attributes}, self._sites
         )
-        for error in self._add([held]).values():
+        _, failed = self._add([held])
+        for error in failed.values():
             raise error
 
     @requires(Right.KEY_FETCH)
@@ -172,8 +173,9 @@ class KeyService:
         acl = _with_base(acl_of(permission), REGISTRAR_LETTERS)
         with self._store.transaction():
             self._store.create([Key(key_id, owner, permission.group_name, acl) for key_id in new])
-            failed |= self._add([held[key_id] for key_id in held if key_id not in failed])
-        return [_status(key_id, failed.get(key_id)) for key_id in ids]
+            added, conflicts = self._add([held[key_id] for key_id in held if key_id not in failed])
+        failed |= conflicts
+        return [_status(key_id, failed.get(key_id), is_new=key_id in added) for key_id in ids]
 
     @requires(Right.KEY_FETCH)
     def get_keys(self, principal: Principal, items: Sequence[str]) -> list[KeyStatus]:
@@ -252,12 +254,12 @@ class KeyService:
                 failed[key.item] = error
         return held, failed
 
-    def _add(self, shares: Sequence[HeldShare]) -> dict[str, MdmError]:
-        """Add what is not here already; returns an error for each share that contradicts what is."""
+    def _add(self, shares: Sequence[HeldShare]) -> tuple[set[str], dict[str, MdmError]]:
+        """Add what is not here already; returns the keys that got a share, and errors of others."""
         failed: dict[str, MdmError] = {}
+        fresh: list[HeldShare] = []
         with self._store.transaction():
             before = self._store.shares(share.key_id for share in shares)
-            fresh = []
             for share in shares:
                 try:
                     if _is_new(share, before.get(share.key_id, [])):
@@ -265,7 +267,7 @@ class KeyService:
                 except MdmError as error:
                     failed[share.key_id] = error
             self._store.add(fresh)
-        return failed
+        return {share.key_id for share in fresh}, failed
 
     def _released(self, shares: Sequence[HeldShare]) -> list[HeldShare]:
         """Return the shares that are still valid.
@@ -335,5 +337,7 @@ def _valid(share: HeldShare, now: datetime) -> bool:
     return now < share.valid_until
 
 
-def _status(key_id: str, error: MdmError | None) -> KeyStatus:
-    return KeyStatus(key_id, EXCEPTION_OF[type(error)], error.message) if error else KeyStatus(key_id)
+def _status(key_id: str, error: MdmError | None, *, is_new: bool = False) -> KeyStatus:
+    if error is not None:
+        return KeyStatus(key_id, EXCEPTION_OF[type(error)], error.message)
+    return KeyStatus(key_id, is_new=is_new)

@@ -125,11 +125,19 @@ class KeyReference:
 
 @dataclass(frozen=True, slots=True)
 class KeyStatus:
-    """What became of one key of a bulk call: empty, or the name and the words of an exception."""
+    """What became of one key of a bulk call.
+
+    Attributes:
+        exception: empty when it went well.
+        message: the words of the exception.
+        is_new: the call has added something that was not there.
+        keys: what `getKeys` releases, the newest generation first.
+    """
 
     item: str = ""
     exception: str = ""
     message: str = ""
+    is_new: bool = False
     keys: tuple[SharedKey, ...] = ()
 
 

@@ -1,0 +1,274 @@
+"""The key servers, seen from outside: register on all of them, fetch from any k.
+
+All servers are asked at the same time and the first k good shares win, so a dead, slow or lying server
+costs nothing while k others are well. Registration is all or nothing: what a failed one has written is
+removed again by id and generation, and never more than that. Keys and shares stay in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from srm_dicom.client.http import HttpClient
+from srm_dicom.client.keyserver import Connection, Server, ask_all
+from srm_dicom.client.keyshares import Assembly
+from srm_dicom.crypto.keyrecord import Charter, KeyRecord
+from srm_dicom.errors import (
+    AlreadyExists,
+    ConfigError,
+    KeyServerUnavailable,
+    MdmError,
+    NotFound,
+)
+from srm_dicom.identity.credential import Credential
+from srm_dicom.rights.acl import Acl
+from srm_dicom.telemetry import logger
+from srm_dicom.wire.hydra.contract import (
+    MAX_KEYS_PER_CALL,
+    KeyReference,
+    KeyStatus,
+    SharedKey,
+    error_of,
+)
+from srm_dicom.wire.hydra.permissions import acl_of, permission_of
+
+log = logger("keys")
+
+
+class KeyServers:
+    """The n key servers of a site, in the order of share index."""
+
+    def __init__(
+        self,
+        endpoints: Sequence[str],
+        credential: Credential,
+        *,
+        sites: Mapping[str, Ed25519PublicKey] | None = None,
+        timeout_s: float = 10.0,
+        connect: Callable[[str], Connection] | None = None,
+    ) -> None:
+        """Name the servers; nothing is sent yet.
+
+        Args:
+            endpoints: ``https://host:port[/path]`` of each.
+            credential: the caller's.
+            sites: keys of the registering sites by fingerprint; without them nothing can be fetched,
+                because no share could be told from a forged one.
+            timeout_s: for a call to all servers, whatever one of them does.
+            connect: makes a connection to an endpoint; None is `HttpClient`.
+        """
+        self.endpoints = tuple(endpoints)
+        self._timeout_s = timeout_s
+
+        def dial(url: str) -> Connection:
+            return HttpClient(url, credential, timeout_s=timeout_s, unavailable=KeyServerUnavailable)
+
+        self._servers = tuple(Server(url, connect or dial) for url in self.endpoints)
+        trusted = dict(sites or {})
+        self._read_charter = lru_cache(maxsize=4096)(lambda text: Charter.verify(text, trusted))
+
+    def close(self) -> None:
+        """Close all connections."""
+        for server in self._servers:
+            server.close()
+
+    # --- fetch -----------------------------------------------------------------------------------
+
+    def fetch(self, key_id: str, public_key: bytes) -> bytes:
+        """Return the X25519 private key whose public half is `public_key`.
+
+        Raises:
+            NotAuthorised: the servers refuse.
+            NotFound: no server has the key.
+            KeyQuorumMissing: too few servers gave a good share; the message has the reason of each.
+        """
+        found = self.fetch_many({key_id: public_key})[key_id]
+        if isinstance(found, MdmError):
+            raise found
+        return found
+
+    def fetch_many(self, wanted: Mapping[str, bytes]) -> dict[str, bytes | MdmError]:
+        """Return the private key, or why there is none, of each key id.
+
+        Args:
+            wanted: public half by key id.
+        """
+        found: dict[str, bytes | MdmError] = {}
+        ids = list(wanted)
+        for start in range(0, len(ids), MAX_KEYS_PER_CALL):
+            found |= self._fetch(
+                {key_id: wanted[key_id] for key_id in ids[start : start + MAX_KEYS_PER_CALL]}
+            )
+        return found
+
+    def _fetch(self, wanted: Mapping[str, bytes]) -> dict[str, bytes | MdmError]:
+        assemblies = {key_id: Assembly(key_id, half, self._read_charter) for key_id, half in wanted.items()}
+        ids = list(wanted)
+        for server, answer in ask_all(
+            self._servers, self._timeout_s, lambda server: server.call("getKeys", ids)
+        ):
+            for key_id, status in _statuses(ids, answer).items():
+                _add(assemblies[key_id], key_id, server.name, status)
+            if all(assembly.private_key for assembly in assemblies.values()):
+                break
+        return {key_id: one.private_key or one.error() for key_id, one in assemblies.items()}
+
+    # --- register --------------------------------------------------------------------------------
+
+    def register(self, records: Sequence[KeyRecord], acl: Acl) -> None:
+        """Register one key: a record for each server, on all servers or on none.
+
+        Raises:
+            MdmError: as `register_many`.
+        """
+        self.register_many([records], acl)
+
+    def register_many(self, keys: Sequence[Sequence[KeyRecord]], acl: Acl) -> None:
+        """Register keys, each with a record for each server in the order of endpoints.
+
+        Raises:
+            KeyServerUnavailable: a server did not answer; what was written elsewhere is removed again.
+            AlreadyExists: a key of this id is there already; it stays as it is.
+            NotAuthorised: the caller may not register keys.
+            ConfigError: there are not as many records as servers.
+        """
+        if any(len(records) != len(self._servers) for records in keys):
+            raise ConfigError(f"a key needs a record for each of the {len(self._servers)} key servers")
+        for start in range(0, len(keys), MAX_KEYS_PER_CALL):
+            self._register(keys[start : start + MAX_KEYS_PER_CALL], acl)
+
+    def _register(self, keys: Sequence[Sequence[KeyRecord]], acl: Acl) -> None:
+        permission = permission_of(acl)
+        ids = [records[0].charter.key_id for records in keys]
+        outcomes: dict[Server, dict[str, KeyStatus | MdmError]] = {}
+
+        def put(server: Server) -> Any:
+            position = self._servers.index(server)
+            shares = [_shared_key(records[position]) for records in keys]
+            return server.call("putKeys", shares, permission)
+
+        for server, answer in ask_all(self._servers, self._timeout_s, put):
+            outcomes[server] = _statuses(ids, answer)
+        errors = [error for outcome in outcomes.values() for error in _errors(outcome)]
+        if errors:
+            self._undo(keys, outcomes)
+            raise errors[0]
+
+    def _undo(
+        self,
+        keys: Sequence[Sequence[KeyRecord]],
+        outcomes: Mapping[Server, Mapping[str, KeyStatus | MdmError]],
+    ) -> None:
+        """Remove what was written, or may have been: a key that was there before is left alone."""
+        references = {
+            server: [
+                KeyReference(records[0].charter.key_id, records[0].charter.generation)
+                for records in keys
+                if _to_undo(records[0].charter.key_id, server, outcomes)
+            ]
+            for server in outcomes
+        }
+        for server, answer in ask_all(
+            self._servers, self._timeout_s, lambda server: server.call("removeKeys", references[server])
+        ):
+            error = answer if isinstance(answer, MdmError) else None
+            if error is not None and references[server]:
+                log.warning("key_undo_failed", server=server.name, reason=error.message)
+
+    # --- administer ------------------------------------------------------------------------------
+
+    def remove(self, key_id: str, generation: int = 0) -> None:
+        """Remove a key, or one generation of it, from every server; one that has none of it is content.
+
+        Raises:
+            KeyServerUnavailable: a server did not answer; the others have removed it.
+            NotAuthorised: a server refuses.
+        """
+        reference = [KeyReference(key_id, generation)]
+        for _, answer in list(
+            ask_all(self._servers, self._timeout_s, lambda server: server.call("removeKeys", reference))
+        ):
+            for error in _errors(_statuses([key_id], answer)):
+                if not isinstance(error, NotFound):
+                    raise error
+
+    def set_acl(self, key_ids: Sequence[str], acl: Acl) -> None:
+        """Replace the named entries of keys' ACLs on every server; base entries only if `acl` has some.
+
+        Raises:
+            KeyServerUnavailable: a server did not answer; the others have the new ACL.
+            NotAuthorised: a server refuses.
+        """
+        for _, answer in list(
+            ask_all(self._servers, self._timeout_s, lambda server: server.set_acl(key_ids, acl))
+        ):
+            if isinstance(answer, MdmError):
+                raise answer
+
+    def get_acl(self, key_id: str) -> dict[str, Acl | MdmError]:
+        """Return what each server says of a key's ACL, by server; they should all say the same."""
+        answers = ask_all(
+            self._servers, self._timeout_s, lambda server: server.permissions([key_id])[0].permission
+        )
+        return {
+            server.name: answer if isinstance(answer, MdmError) else acl_of(answer)
+            for server, answer in answers
+        }
+
+
+def _statuses(ids: Sequence[str], answer: Sequence[KeyStatus] | MdmError) -> dict[str, KeyStatus | MdmError]:
+    """Return an outcome for each key, also when a server speaks of others or of none."""
+    if isinstance(answer, MdmError):
+        return dict.fromkeys(ids, answer)
+    answered = {status.item: status for status in answer}
+    missing = KeyServerUnavailable("the key server did not answer for this key")
+    return {key_id: answered.get(key_id, missing) for key_id in ids}
+
+
+def _errors(outcome: Mapping[str, KeyStatus | MdmError]) -> Iterator[MdmError]:
+    for status in outcome.values():
+        if isinstance(status, MdmError):
+            yield status
+        elif status.exception:
+            yield error_of(status.exception, status.message)
+
+
+def _add(assembly: Assembly, key_id: str, server: str, status: KeyStatus | MdmError) -> None:
+    assembly.add(server, status)
+    failure = assembly.failures.get(server)
+    if failure is not None:
+        log.warning(
+            "key_share_missing",
+            server=server,
+            key_id=key_id,
+            error=type(failure).__name__,
+            reason=failure.message,
+        )
+
+
+def _shared_key(record: KeyRecord) -> SharedKey:
+    charter, share = record.charter, record.share
+    return SharedKey(charter.key_id, share.index, share.data.hex(), charter.text)
+
+
+def _to_undo(
+    key_id: str, server: Server, outcomes: Mapping[Server, Mapping[str, KeyStatus | MdmError]]
+) -> bool:
+    """Tell whether a failed registration may have left a key on a server.
+
+    When some server had the key before, what another one holds, and did not say, may be of before too.
+    """
+    status = outcomes[server][key_id]
+    if isinstance(status, KeyStatus):
+        return status.is_new
+    others = (outcome[key_id] for outcome in outcomes.values())
+    return not any(
+        isinstance(other, KeyStatus)
+        and not other.is_new
+        and (not other.exception or isinstance(error_of(other.exception, ""), AlreadyExists))
+        for other in others
+    )
