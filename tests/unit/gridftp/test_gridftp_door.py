@@ -1,0 +1,469 @@
+"""The door over sockets, with our own client and with clients that misbehave."""
+
+import io
+import socket
+import threading
+import time
+import zlib
+from datetime import timedelta
+
+import pytest
+
+from srm_dicom import errors
+from srm_dicom.client.gridftp import GridFtpClient, Timeouts, Turl, _Refused, _Session
+from srm_dicom.clock import SystemClock
+from srm_dicom.errors import NotAuthenticated
+from srm_dicom.identity.gate import Gate, TrustSettings
+from srm_dicom.transfer.control import ControlSettings
+from srm_dicom.transfer.dataport import DataSettings
+from srm_dicom.wire.gridftp.addresses import parse_passive_port
+
+
+def url(door, path):
+    return f"gsiftp://localhost:{door.port}{path}"
+
+
+@pytest.fixture
+def client(alice):
+    with GridFtpClient(alice, timeouts=Timeouts(5, 5, 5)) as client:
+        yield client
+
+
+@pytest.fixture
+def session(door, alice):
+    return new_session(door, alice)
+
+
+def new_session(door, credential):
+    return _Session(Turl("localhost", door.port, "/"), credential, Timeouts(5, 5, 5))
+
+
+def code_of(session, line):
+    session._send(line)
+    return session._next_reply().code
+
+
+def eventually(condition, within_s=5.0):
+    deadline_s = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.02)
+
+
+# --- what it is for
+
+
+def test_a_file_arrives_whole(door, client, files):
+    sink = io.BytesIO()
+    seen = []
+    fetched = client.fetch(url(door, "/file"), sink, progress=seen.append)
+    assert sink.getvalue() == (files.root / "file").read_bytes()
+    assert (fetched.size_bytes, fetched.adler32) == (1 << 20, files.stat(None, "/file").adler32)
+    assert seen[-1] == 1 << 20
+
+
+def test_a_fetch_goes_on_where_it_stopped(door, client, files):
+    whole = io.BytesIO()
+    first = client.fetch(url(door, "/file"), whole)
+    sink = io.BytesIO()
+    rest = client.fetch(url(door, "/file"), sink, offset=1000, adler32=_adler(whole.getvalue()[:1000]))
+    assert sink.getvalue() == whole.getvalue()[1000:]
+    assert rest.adler32 == first.adler32
+
+
+def _adler(data):
+    return zlib.adler32(data)
+
+
+def test_an_empty_file_arrives(door, client):
+    assert client.read(url(door, "/empty")) == b""
+
+
+def test_a_session_is_used_again_and_replaced_when_it_has_gone(door, client):
+    assert client.read(url(door, "/dir/a")) == b"a"
+    assert client.read(url(door, "/dir/a")) == b"a"
+    assert door.sessions == 1
+    next(iter(door._live)).cut()
+    eventually(lambda: door.sessions == 0)
+    assert client.read(url(door, "/dir/a")) == b"a"
+
+
+def test_facts(door, client):
+    assert client.stat(url(door, "/file")).size_bytes == 1 << 20
+    assert client.stat(url(door, "/dir")).is_directory
+
+
+def test_a_small_file_is_bounded(door, client):
+    with pytest.raises(errors.TooLarge):
+        client.read(url(door, "/file"), limit_bytes=1000)
+    assert client.read(url(door, "/dir/a")) == b"a"
+
+
+# --- what may not be known
+
+
+@pytest.mark.parametrize(
+    "command", ["RETR", "MLST", "SIZE", "MDTM", "CWD", "CKSM ADLER32 0 -1", "ERET P 0 1", "MLSD", "NLST"]
+)
+def test_absent_and_hidden_get_the_same_bytes(session, command):
+    replies = []
+    for path in ("/dir/absent", "/dir/b"):
+        session.command("EPSV")
+        with pytest.raises(_Refused) as refused:
+            session.command(f"{command} {path}")
+        replies.append(refused.value.meaning.message)
+    assert replies[0] == replies[1]
+    assert "No such file or directory" in replies[0]
+
+
+def test_hidden_names_are_not_listed(session):
+    port = parse_passive_port(session.command("EPSV"))
+    with socket.create_connection(("127.0.0.1", port)) as data:
+        session._send("MLSD /dir")
+        assert session._next_reply().code == 150
+        listing = data.makefile("rb").read().decode()
+    assert session._next_reply().code == 226
+    names = [line.rpartition(" ")[2] for line in listing.splitlines()]
+    assert names == [".", "a", "c", "d"]
+
+
+@pytest.mark.parametrize(
+    ("path", "leaf"),
+    [
+        ("/nothing", errors.NotFound),
+        ("/dir/b", errors.NotFound),
+        ("/dir/c", errors.NotAuthorised),
+        ("/dir/d", errors.RequestExpired),
+        ("/dir", errors.IsADirectory),
+    ],
+)
+def test_refusals_reach_the_user_as_what_they_are(door, client, path, leaf):
+    with pytest.raises(leaf):
+        client.read(url(door, path))
+    assert client.read(url(door, "/dir/a")) == b"a"
+
+
+def test_writing_is_refused(session):
+    for command in ("STOR /x", "DELE /file", "MKD /x", "RNFR /file", "APPE /file"):
+        with pytest.raises(_Refused) as refused:
+            session.command(command)
+        assert "read-only" in refused.value.meaning.message
+
+
+# --- who may come in
+
+
+def test_a_revoked_user_is_refused(open_door, pki):
+    revoked = pki.proxy(pki.user("Revoked"))
+    pki.revoke(revoked)
+    with (
+        open_door() as door,
+        GridFtpClient(revoked) as other,
+        pytest.raises(NotAuthenticated, match="revoked"),
+    ):
+        other.read(url(door, "/file"))
+
+
+def test_an_expired_proxy_is_refused(door, pki):
+    expired = pki.proxy(pki.user("Alice"), lifetime_s=-60)
+    with GridFtpClient(expired) as client, pytest.raises(NotAuthenticated, match="expired"):
+        client.read(url(door, "/file"))
+
+
+class MovingClock(SystemClock):
+    """The machine's clock, which a test may put forward."""
+
+    ahead = timedelta(0)
+
+    def now(self):
+        return super().now() + self.ahead
+
+
+def test_a_session_ends_with_its_credential(open_door, pki):
+    clock = MovingClock()
+    gate = Gate(TrustSettings(pki.trust_dir), pki.host(), clock)
+    with open_door(clock=clock, gate=gate) as door:
+        session = new_session(door, pki.proxy(pki.user("Alice"), lifetime_s=3600))
+        assert code_of(session, "NOOP") == 200
+        clock.ahead = timedelta(hours=2)
+        assert code_of(session, "NOOP") == 421
+        eventually(lambda: door.sessions == 0)
+
+
+def test_a_transfer_ends_with_its_credential(open_door, files, pki):
+    _grow(files)
+    clock = MovingClock()
+    gate = Gate(TrustSettings(pki.trust_dir), pki.host(), clock)
+    with open_door(clock=clock, gate=gate) as door:
+        session = new_session(door, pki.proxy(pki.user("Alice"), lifetime_s=3600))
+        with _stalled_transfer(session):
+            clock.ahead = timedelta(hours=2)
+            assert session._next_reply().code == 421
+
+
+# --- data connections
+
+
+def _grow(files):
+    with (files.root / "large").open("wb") as file:
+        file.truncate(1 << 30)
+
+
+class _stalled_transfer:
+    """A transfer whose client reads nothing."""
+
+    def __init__(self, session):
+        self.session = session
+
+    def __enter__(self):
+        self.data = socket.socket()
+        self.data.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self.data.connect(("127.0.0.1", parse_passive_port(self.session.command("EPSV"))))
+        assert code_of(self.session, "RETR /large") == 150
+        return self.data
+
+    def __exit__(self, *_):
+        self.data.close()
+
+
+def test_abor_ends_a_transfer(open_door, files, alice):
+    _grow(files)
+    with open_door() as door:
+        session = new_session(door, alice)
+        with _stalled_transfer(session):
+            begun = time.monotonic()
+            session._send("ABOR")
+            assert session._next_reply().code == 426
+            assert session._next_reply().code == 226
+            assert time.monotonic() - begun < 2
+        assert code_of(session, "NOOP") == 200
+
+
+def test_a_client_that_leaves_ends_its_transfer(open_door, files, alice):
+    _grow(files)
+    with open_door() as door:
+        session = new_session(door, alice)
+        with _stalled_transfer(session):
+            session._sock.close()
+            eventually(lambda: door.sessions == 0)
+
+
+def test_a_reader_that_stalls_is_dropped_and_the_session_lives(open_door, files, alice):
+    _grow(files)
+    with open_door(data=DataSettings(ports=(0, 0), connect_s=5, stall_s=0.5)) as door:
+        session = new_session(door, alice)
+        with _stalled_transfer(session):
+            assert session._next_reply().code == 426
+        assert code_of(session, "NOOP") == 200
+
+
+def test_a_connection_that_never_comes_is_told_and_its_port_is_closed(open_door, alice):
+    with open_door(data=DataSettings(ports=(0, 0), connect_s=0.3)) as door:
+        session = new_session(door, alice)
+        port = parse_passive_port(session.command("EPSV"))
+        assert code_of(session, "RETR /file") == 150
+        reply = session._next_reply()
+        assert reply.code == 425
+        assert f"port {port}" in reply.text
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
+
+
+def test_a_listening_port_takes_one_connection(session):
+    port = parse_passive_port(session.command("EPSV"))
+    with socket.create_connection(("127.0.0.1", port)) as data:
+        assert code_of(session, "RETR /dir/a") == 150
+        assert data.recv(10) == b"a"
+        assert session._next_reply().code == 226
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))
+    assert code_of(session, "RETR /dir/a") == 501
+
+
+def test_the_range_of_ports_is_a_bound(open_door, alice):
+    first = _free_pair()
+    with open_door(data=DataSettings(ports=(first, first + 1))) as door:
+        sessions = [new_session(door, alice) for _ in range(3)]
+        ports = {parse_passive_port(session.command("EPSV")) for session in sessions[:2]}
+        assert ports == {first, first + 1}
+        with pytest.raises(_Refused) as refused:
+            sessions[2].command("EPSV")
+        assert "no data port" in refused.value.meaning.message
+        sessions[0].leave()
+        eventually(lambda: door.sessions == 2)
+        assert parse_passive_port(sessions[2].command("PASV")) in ports
+
+
+def _free_pair():
+    while True:
+        with socket.socket() as one, socket.socket() as two:
+            one.bind(("127.0.0.1", 0))
+            port = one.getsockname()[1]
+            try:
+                two.bind(("127.0.0.1", port + 1))
+            except OSError:
+                continue
+            return port
+
+
+def test_a_foreign_target_is_refused(session):
+    for command in ("PORT 10,0,0,1,80,80", "EPRT |2|::1|5000|", "SPOR 127,0,0,1,80,80 192,168,1,1,80,80"):
+        assert code_of(session, command) == 504
+    assert code_of(session, "RETR /file") == 501
+
+
+def test_authenticated_data_need_a_delegated_credential(session):
+    session.command("DCAU A")
+    session.command("EPSV")
+    with pytest.raises(_Refused) as refused:
+        session.command("RETR /file")
+    assert "delegate" in refused.value.meaning.message
+
+
+def test_mode_e_over_several_connections(session, files):
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    for line in ("MODE E", "OPTS RETR Parallelism=3,3,3;", f"PORT 127,0,0,1,{port >> 8},{port & 255}"):
+        session.command(line)
+    ends = []
+    for _ in range(2):  # the second transfer uses the connections of the first
+        session._send("RETR /file")
+        reply = session._next_reply()
+        if not ends:
+            assert reply.code == 150
+            ends = [listener.accept()[0] for _ in range(3)]
+        else:
+            assert reply.code == 125
+        assert _read_blocks(ends) == (files.root / "file").read_bytes()
+        assert session._next_reply().code == 226
+    session.command("MODE S")
+    assert code_of(session, "RETR /file") == 150
+    for end in ends:
+        assert end.recv(1) == b""
+        end.close()
+    listener.close()
+
+
+def _read_blocks(ends):
+    whole = bytearray(1 << 20)
+    streams = []
+
+    def read(sock):
+        with sock.makefile("rb", buffering=0) as file:
+            while True:
+                head = _exactly(file, 17)
+                flags, count, offset = (
+                    head[0],
+                    int.from_bytes(head[1:9], "big"),
+                    int.from_bytes(head[9:], "big"),
+                )
+                if flags & 0x40:
+                    streams.append(offset)
+                whole[offset : offset + count] = _exactly(file, count) if count else b""
+                if flags & 0x08:
+                    return
+
+    threads = [threading.Thread(target=read, args=(end,)) for end in ends]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert streams == [len(ends)]
+    return bytes(whole)
+
+
+def _exactly(file, count):
+    data = b""
+    while len(data) < count:
+        part = file.read(count - len(data))
+        assert part
+        data += part
+    return data
+
+
+# --- clients that misbehave
+
+
+def test_200_idle_connections_delay_nobody(door, client):
+    idle = [socket.create_connection(("127.0.0.1", door.port)) for _ in range(200)]
+    for sock in idle[::2]:
+        sock.sendall(b"AUTH GSSAPI\r\nADAT AAAA")
+    eventually(lambda: door.sessions == 200)
+    begun = time.monotonic()
+    assert client.read(url(door, "/dir/a")) == b"a"
+    assert time.monotonic() - begun < 1
+    for sock in idle:
+        sock.close()
+    eventually(lambda: door.sessions == 1)
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        b"A" * 200_000,
+        b"\xff" * 1000 + b"\n",
+        b"\x16\x03\x01\x02\x00" + bytes(600),
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"AUTH GSSAPI\r\nADAT " + b"A" * 100_000 + b"\r\n",
+        b"AUTH GSSAPI\r\nADAT !!!\r\n",
+    ],
+    ids=["oversized", "bytes", "tls", "http", "garbage token", "no base64"],
+)
+def test_junk_harms_nobody(open_door, client, junk):
+    with open_door(control=ControlSettings(login_s=0.5)) as door:
+        with socket.create_connection(("127.0.0.1", door.port)) as sock:
+            sock.settimeout(5)
+            try:
+                sock.sendall(junk)
+                while sock.recv(65536):
+                    pass
+            except ConnectionError:
+                pass
+        assert client.read(url(door, "/dir/a")) == b"a"
+
+
+def test_a_login_has_a_deadline_however_slowly_it_drips(open_door):
+    with (
+        open_door(control=ControlSettings(login_s=0.5)) as door,
+        socket.create_connection(("127.0.0.1", door.port)) as sock,
+    ):
+        sock.settimeout(0.05)
+        assert sock.recv(100).startswith(b"220 ")
+        begun = time.monotonic()
+        while not _farewell(sock):
+            sock.sendall(b"N")
+            assert time.monotonic() - begun < 3
+
+
+def _farewell(sock):
+    try:
+        return sock.recv(100).startswith(b"421 ")
+    except TimeoutError:
+        return False
+
+
+def test_an_idle_session_ends(open_door, alice):
+    with open_door(control=ControlSettings(idle_s=0.3)) as door:
+        session = new_session(door, alice)
+        assert session._next_reply().code == 421
+        eventually(lambda: door.sessions == 0)
+
+
+def test_sessions_are_bounded(open_door, client):
+    with open_door(max_sessions_per_address=2) as door:
+        socks = [socket.create_connection(("127.0.0.1", door.port)) for _ in range(3)]
+        assert socks[2].recv(100).startswith(b"421 ")
+        socks[0].close()
+        eventually(lambda: door.sessions == 1)
+        assert client.read(url(door, "/dir/a")) == b"a"
+        for sock in socks:
+            sock.close()
+
+
+def test_a_door_that_is_closed_cuts_its_sessions(open_door, alice):
+    with open_door() as door:
+        session = new_session(door, alice)
+        door.stop()
+        with pytest.raises(OSError, match="closed"):
+            session.command("NOOP")
+        assert door.sessions == 0
