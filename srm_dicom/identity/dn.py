@@ -27,9 +27,12 @@ _SHORT = {
     "2.5.4.6": "C",
     "2.5.4.7": "L",
     "2.5.4.8": "ST",
+    "2.5.4.9": "street",
     "2.5.4.10": "O",
     "2.5.4.11": "OU",
     "2.5.4.12": "title",
+    "2.5.4.13": "description",
+    "2.5.4.17": "postalCode",
     "2.5.4.42": "GN",
 }
 _OLD_SPELLINGS = {"Email": "emailAddress", "E": "emailAddress", "USERID": "UID"}
@@ -61,6 +64,8 @@ def _relative(rdn: x509.RelativeDistinguishedName) -> str:
     oid, value = attributes[0].oid.dotted_string, attributes[0].value
     if not isinstance(value, str):
         raise NotAuthenticated(f"a certificate's name has a component {oid} that is not text")
+    if not value:
+        raise NotAuthenticated(f"a certificate's name has an empty component {oid}")
     if _FORBIDDEN.search(value):
         raise NotAuthenticated(f"a certificate's name has a forbidden character in {oid}: {value!a}")
     if _LOOKS_LIKE_A_TYPE.search(value):

@@ -110,7 +110,7 @@ class Gate:
         Raises:
             NotAuthenticated: naming the certificate and the reason.
         """
-        trust = self._directory.current()
+        trust = self._present_trust()
         standing = chain.decide(verified_chain(tls), trust.policies, max_proxies=self._settings.max_proxies)
         if self._settings.crl == "if-present":
             self._check_revocation(standing, trust)
@@ -128,6 +128,12 @@ class Gate:
         if self._clock.now() >= principal.expires:
             raise NotAuthenticated(f"{principal.dn}: the credential of this session has expired")
         self._bans.check(principal.dn, principal.fqans)
+
+    def _present_trust(self) -> Trust:
+        try:
+            return self._directory.current()
+        except ConfigError as error:
+            raise NotAuthenticated(f"nobody is let in: {error.message}") from error
 
     def _attributes(self, standing: chain.Standing, trust: Trust) -> Attributes:
         if self._settings.vomsdir is None:

@@ -39,6 +39,7 @@ _UNREADABLE = (
     RecursionError,
     UnsupportedAlgorithm,
     InvalidRequest,
+    OSError,
 )
 _HASHES: dict[str, hashes.HashAlgorithm] = {
     "sha256": hashes.SHA256(),

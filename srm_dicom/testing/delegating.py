@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from srm_dicom.identity.credential import Credential
 from srm_dicom.identity.proxyinfo import LIMITED
-from srm_dicom.testing.pki import proxy_certificate, read_credential
+from srm_dicom.testing.certificates import proxy_certificate, read_credential
 from srm_dicom.wire.gridftp.gsi import DELEGATE, GsiInitiator
 
 

@@ -24,7 +24,8 @@ from srm_dicom.identity.attributecert import (
     SIGNER_CERTIFICATES,
 )
 from srm_dicom.identity.credential import Credential, HostCredential
-from srm_dicom.testing.pki import Key, TestPki, read_credential
+from srm_dicom.testing.certificates import Key, read_credential
+from srm_dicom.testing.pki import TestPki
 
 _SERVER = "voms.mdm.test"
 

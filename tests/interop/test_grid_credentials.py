@@ -13,7 +13,8 @@ from srm_dicom.clock import SystemClock
 from srm_dicom.identity.credential import Credential
 from srm_dicom.identity.explain import Verdict, explain
 from srm_dicom.identity.gate import TrustSettings
-from srm_dicom.testing.pki import Authority, TestPki, name_of, new_ec_key, subject_hash
+from srm_dicom.testing.certificates import Authority, name_of, new_ec_key, subject_hash
+from srm_dicom.testing.pki import TestPki
 from srm_dicom.testing.voms import TestVo
 
 ALICE = "/DC=test/DC=mdm/CN=Alice Example"

@@ -31,10 +31,9 @@ from srm_dicom.identity.proxyinfo import (
     PROXY_CERT_INFO,
     ProxyInfo,
 )
-from srm_dicom.testing.pki import (
+from srm_dicom.testing.certificates import (
     Authority,
     Key,
-    TestPki,
     key_usage,
     name_of,
     new_ec_key,
@@ -45,6 +44,7 @@ from srm_dicom.testing.pki import (
     subject_hash,
     write_credential,
 )
+from srm_dicom.testing.pki import TestPki
 
 BASE = (("DC", "test"), ("DC", "mdm"))
 ALICE = "/DC=test/DC=mdm/CN=Alice"

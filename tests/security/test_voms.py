@@ -21,15 +21,15 @@ from srm_dicom.identity.credential import Credential
 from srm_dicom.identity.explain import Verdict, explain
 from srm_dicom.identity.gate import TrustSettings
 from srm_dicom.identity.voms import Verifier
-from srm_dicom.testing.pki import (
+from srm_dicom.testing.certificates import (
     Authority,
-    TestPki,
     key_usage,
     name_of,
     new_ec_key,
     read_credential,
     subject_hash,
 )
+from srm_dicom.testing.pki import TestPki
 from srm_dicom.testing.voms import TestVo, extension
 
 BASE = (("DC", "test"), ("DC", "mdm"))

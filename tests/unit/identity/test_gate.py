@@ -27,7 +27,8 @@ from srm_dicom.identity.gate import Gate, TrustSettings, verified_chain
 from srm_dicom.identity.principal import Principal
 from srm_dicom.identity.proxyinfo import INDEPENDENT, LIMITED, ProxyInfo
 from srm_dicom.identity.refusal import _entries
-from srm_dicom.testing.pki import Key, TestPki, new_ec_key, proxy_certificate, read_credential
+from srm_dicom.testing.certificates import Key, new_ec_key, proxy_certificate, read_credential
+from srm_dicom.testing.pki import TestPki
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from srm_dicom.errors import InvalidRequest, NotAuthenticated
 from srm_dicom.identity import dn
-from srm_dicom.testing.pki import name_of, subject_hash
+from srm_dicom.testing.certificates import name_of, subject_hash
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from srm_dicom.errors import ConfigError, InvalidRequest, NotAuthenticated
 from srm_dicom.identity import policy
 from srm_dicom.identity.policy import SigningPolicies
 from srm_dicom.identity.trust import TrustDirectory, load
-from srm_dicom.testing.pki import Authority, TestPki, name_of, new_ec_key
+from srm_dicom.testing.certificates import Authority, name_of, new_ec_key
+from srm_dicom.testing.pki import TestPki
 
 CA = "/DC=org/CN=CA"
 

@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from srm_dicom.errors import NotFound, TooLarge
-from srm_dicom.testing import pki as made
+from srm_dicom.testing import certificates as made
 from srm_dicom.web.limits import Limits
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
