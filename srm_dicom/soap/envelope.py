@@ -69,11 +69,13 @@ class _References:
         self._left = MAX_COPIED_ELEMENTS
 
     def resolve(self, element: etree._Element, chain: tuple[str, ...]) -> None:
-        """Replace every reference at and below `element`; `chain` is what is being copied already."""
+        """Replace every reference at and below `element`; `chain` names what it is inside of."""
         href = element.get("href")
         if href is not None:
             self._fill(element, href.removeprefix("#"), chain)
-            chain = (*chain, href.removeprefix("#"))
+        named = href or element.get("id")
+        if named is not None:
+            chain = (*chain, named.removeprefix("#"))
         for child in element:
             self.resolve(child, chain)
 
