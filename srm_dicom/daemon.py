@@ -39,6 +39,7 @@ from srm_dicom.client.keys import KeyServers
 from srm_dicom.client.metadata import MetadataClient
 from srm_dicom.clock import Clock, SystemClock
 from srm_dicom.config import CatalogueFile, Config, Inner, PluginFile, ProjectFile
+from srm_dicom.crypto.signing import trusting
 from srm_dicom.db.database import Database
 from srm_dicom.errors import ConfigError
 from srm_dicom.identity.credential import Credential, HostCredential
@@ -56,10 +57,14 @@ from srm_dicom.srm.service import application as srm_application
 from srm_dicom.store.stores import Stores
 from srm_dicom.transfer.gridftp import GridFtpDoor, GridFtpSettings
 from srm_dicom.transfer.served import StagedFilesOfNode
+from srm_dicom.web.limits import Limits
 from srm_dicom.web.server import WebServer
 
 STOP_S = 10.0
 """How long a child may take to end."""
+
+SOAP_BODY_BYTES = 8 * 2**20
+"""A request for 50,000 files; what is larger is refused before it is read."""
 
 TIDY_S = 30.0
 """How often the janitor lets time pass."""
@@ -187,6 +192,7 @@ def front(path: Path) -> list[Service]:
         host=config.srm.host,
         port=config.srm.port,
         maximum_tls=ssl.TLSVersion.TLSv1_2,
+        limits=Limits(body_bytes=SOAP_BODY_BYTES),
         name="srm",
     )
     return [server]
@@ -256,7 +262,7 @@ def make_registrar(path: Path, role: str = "registrar") -> Registrar:
     journal = Journal(Database(inner.database), secrets.journal_key)
     credential = host_credential(config.trust)
     catalogues = Catalogues(
-        keys=KeyServers(config.catalogues.keys, credential),
+        keys=KeyServers(config.catalogues.keys, credential, sites=trusting(secrets.signing_key.public_key())),
         files=FileCatalogueClient(config.catalogues.files, credential),
         metadata=[MetadataClient(endpoint, credential) for endpoint in config.catalogues.metadata],
         threshold=config.catalogues.threshold,

@@ -176,7 +176,7 @@ def explain_credential(
 @click.option("--group", "groups", multiple=True, help="An FQAN that the caller has.")
 @reported
 def explain_access(config: Path, principal: str, name: str, groups: tuple[str, ...]) -> None:
-    """Say which rules decide whether PRINCIPAL (a DN) may read NAME (a SURL or path), have its key, find it."""
+    """Say which rules decide what PRINCIPAL (a DN) may do with NAME (a SURL or path)."""
     common = daemon.Common.open(config, "admin")
     path = Surl.parse(name).path if name.startswith("srm:") else parse_path(name)
     who = Principal(principal, groups, limited=False, expires=common.clock.now())

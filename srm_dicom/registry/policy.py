@@ -42,9 +42,9 @@ class Places:
         """The path of the logical file name of a namespace path."""
         return join(SitePath("/grid"), path)
 
-    def collection(self, project: str) -> str:
+    def collection(self, project: str) -> SitePath:
         """The metadata collection of a project's images."""
-        return f"/mdm/{self.site}/{project}/image"
+        return parse_path(f"/mdm/{self.site}/{project}/image")
 
 
 def shared_acl(projects: Iterable[Project]) -> Acl:

@@ -16,17 +16,15 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from srm_dicom.client.files import FileCatalogueClient, FileRecord
 from srm_dicom.client.keys import KeyServers
-from srm_dicom.client.metadata import Attribute, MetadataClient, MetadataEntry
+from srm_dicom.client.metadata import AttributeSpec, MetadataClient, MetadataEntry
 from srm_dicom.clock import Clock, coarse
 from srm_dicom.crypto.keyrecord import issue, key_id_of
-from srm_dicom.errors import AlreadyExists, ConfigError
-from srm_dicom.ids import parent
+from srm_dicom.errors import AlreadyExists, ConfigError, InternalError
+from srm_dicom.ids import Guid, parent
 from srm_dicom.registry.journal import Arrival, Group, GroupKey, Journal
 from srm_dicom.registry.policy import Places, shared_acl
 from srm_dicom.rights.project import Project
 from srm_dicom.store.namespace import Entry, Kind, Namespace
-
-_NAMES = {"lfn": "search", "surl": "search"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,47 +154,40 @@ class Saga:
     # --- metadata --------------------------------------------------------------------------------
 
     def _describe(self, project: Project, entries: Sequence[Entry], arrivals: Sequence[Arrival]) -> None:
-        schema = _schema(arrivals)
-        rows = [
-            MetadataEntry(
-                name=_guid(entry),
-                values={
-                    **arrival.found.attributes,
-                    **arrival.found.nominative,
-                    "lfn": str(self._places.lfn(entry.path)),
-                    "surl": self._places.surl(entry.path),
-                },
-            )
-            for entry, arrival in zip(entries, arrivals, strict=True)
-        ]
+        collection = self._places.collection(project.id)
+        rows = [self._described(entry, arrival) for entry, arrival in zip(entries, arrivals, strict=True)]
         for server in self._catalogues.metadata:
-            server.register(
-                self._places.collection(project.id),
-                schema,
-                rows,
-                acl=project.metadata_acl(),
-                valid_until=project.valid_until,
-            )
+            server.set_acl(collection, project.metadata_acl())
+            server.set_valid_until(collection, project.valid_until)
+            server.register(collection, _schema(arrivals), rows)
+
+    def _described(self, entry: Entry, arrival: Arrival) -> MetadataEntry:
+        return MetadataEntry(
+            guid=_guid(entry),
+            lfn=f"lfn:{self._places.lfn(entry.path)}",
+            surl=self._places.surl(entry.path),
+            attributes={**arrival.found.attributes, **arrival.found.nominative},
+        )
 
 
-def _guid(entry: Entry) -> str:
+def _guid(entry: Entry) -> Guid:
     if entry.guid is None:
-        raise AssertionError("a file has a GUID")
+        raise InternalError("a registered file has no GUID")
     return entry.guid
 
 
-def _schema(arrivals: Sequence[Arrival]) -> list[Attribute]:
+def _schema(arrivals: Sequence[Arrival]) -> list[AttributeSpec]:
     """Return the attributes of all arrivals: what identifies is of the nominative group."""
-    types: dict[str, tuple[str, str]] = {name: ("varchar", group) for name, group in _NAMES.items()}
+    specs: dict[str, AttributeSpec] = {}
     for arrival in arrivals:
         for name, value in arrival.found.attributes.items():
-            types[name] = (_type(value), "search")
+            specs[name] = AttributeSpec(name, _type(value))
         for name in arrival.found.nominative:
-            types[name] = ("varchar", "nominative")
-    return [Attribute(name, kind, group) for name, (kind, group) in sorted(types.items())]
+            specs[name] = AttributeSpec(name, "text", "nominative")
+    return [specs[name] for name in sorted(specs)]
 
 
-def _type(value: str | int | float) -> str:
+def _type(value: str | float) -> str:
     if isinstance(value, int):
         return "int"
-    return "float" if isinstance(value, float) else "varchar"
+    return "float" if isinstance(value, float) else "text"

@@ -1,0 +1,108 @@
+"""One file on its way to a user's disk: fetched, verified against its manifest, opened.
+
+What arrives stays in ``<name>.part`` until it is proven to be the file that the site signed, so that an
+interrupted download goes on where it stopped, and a name without ``.part`` is always a whole file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from srm_dicom.client.gridftp import GridFtpClient
+from srm_dicom.crypto.crypt4gh import Header, Layout
+from srm_dicom.crypto.digest import Digest
+from srm_dicom.crypto.manifest import Manifest
+from srm_dicom.crypto.siv import verified_reader
+from srm_dicom.errors import IntegrityError
+from srm_dicom.ids import Guid
+
+MANIFEST_SUFFIX = ".manifest"
+MAX_MANIFEST_BYTES = 64 * 1024
+MAX_HEADER_BYTES = 64 * 1024
+_CHUNK_BYTES = 1024 * 1024
+
+Progress = Callable[[int], None]
+
+
+def read_manifest(
+    gridftp: GridFtpClient, turl: str, guid: Guid, signers: Mapping[str, Ed25519PublicKey]
+) -> Manifest:
+    """Return the manifest that stands beside a file, verified.
+
+    Raises:
+        IntegrityError: nobody whom we trust signed it, or it is another file's.
+    """
+    text = gridftp.read(turl + MANIFEST_SUFFIX, limit_bytes=MAX_MANIFEST_BYTES).decode("ascii", "replace")
+    manifest = Manifest.verify(text, signers)
+    if manifest.guid != guid:
+        raise IntegrityError("the manifest beside the file is another file's")
+    return manifest
+
+
+def download(
+    gridftp: GridFtpClient, turl: str, manifest: Manifest, target: Path, progress: Progress | None = None
+) -> None:
+    """Fetch the sealed file to `target`, going on where an earlier try stopped.
+
+    Args:
+        gridftp: the connection.
+        turl: where the file is.
+        manifest: what it has to be.
+        target: where it goes; ``<target>.part`` until it is proven.
+        progress: called with the bytes of the file that are here by now.
+
+    Raises:
+        IntegrityError: what came is not what the site signed; the partial file is dropped.
+    """
+    part = target.with_name(target.name + ".part")
+    with part.open("ab") as sink:
+        offset = sink.tell() if sink.tell() <= manifest.size_bytes else sink.truncate(0)
+        if offset < manifest.size_bytes:
+            told = (lambda received: progress(offset + received)) if progress else None
+            gridftp.fetch(turl, sink, offset=offset, progress=told)
+        sink.flush()
+        os.fsync(sink.fileno())
+    try:
+        manifest.check(_digest(part))
+    except IntegrityError:
+        part.unlink()
+        raise
+    part.replace(target)
+
+
+def open_sealed(source: Path, target: Path, private_key: bytes) -> None:
+    """Write the clear bytes of a sealed file that this site made; `target` appears whole or not at all.
+
+    Raises:
+        IntegrityError: the key is not the file's, or a segment is not where the site put it.
+    """
+    part = target.with_name(target.name + ".part")
+    try:
+        with source.open("rb") as sealed, part.open("wb") as clear:
+            copy_clear(sealed, source.stat().st_size, clear, private_key)
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def copy_clear(sealed: BinaryIO, size_bytes: int, clear: BinaryIO, private_key: bytes) -> None:
+    """Copy the clear bytes of an open sealed file of `size_bytes`."""
+    header = Header.parse(sealed.read(MAX_HEADER_BYTES))
+    sealed.seek(header.size_bytes)
+    reader = verified_reader(header.open(private_key), Layout(size_bytes, header.size_bytes))
+    while chunk := sealed.read(_CHUNK_BYTES):
+        clear.write(reader.update(chunk))
+    reader.finish()
+
+
+def _digest(path: Path) -> Digest:
+    digest = Digest()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest
