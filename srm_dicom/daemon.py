@@ -15,14 +15,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 from mdm_files.server import FileCatalogue, FileCatalogueSettings
-from mdm_keys.server import KeyServer, KeyServerSettings
 
+from mdm_keys.server import KeyServer, KeyServerSettings
 from mdm_metadata.server import MetadataServer, MetadataSettings
 from srm_dicom import config as configuration
 from srm_dicom import telemetry
@@ -38,7 +38,7 @@ from srm_dicom.client.files import FileCatalogueClient
 from srm_dicom.client.keys import KeyServers
 from srm_dicom.client.metadata import MetadataClient
 from srm_dicom.clock import Clock, SystemClock
-from srm_dicom.config import CatalogueFile, Config, Inner, PluginFile, ProjectFile
+from srm_dicom.config import CatalogueFile, Inner, PluginFile, ProjectFile
 from srm_dicom.crypto.signing import trusting
 from srm_dicom.db.database import Database
 from srm_dicom.errors import ConfigError
@@ -99,23 +99,29 @@ class Loop:
         self._thread.join(timeout_s)
 
 
-@dataclass(frozen=True, slots=True)
 class Common:
-    """What every role of a storage server is made with."""
+    """What the roles of a storage server are made with; each part is opened when it is first wanted."""
 
-    config: Config
-    clock: Clock
-    projects: Mapping[str, Project]
-    stores: Stores
-    audit: AuditLog
+    def __init__(self, path: Path, role: str) -> None:
+        """Read the configuration.
 
-    @classmethod
-    def open(cls, path: Path, role: str) -> Common:
-        """Read the configuration and open what all roles share."""
-        config = configuration.load(path)
-        clock = SystemClock()
-        audit = AuditLog(config.audit, role, socket.gethostname(), clock)
-        return cls(config, clock, load_projects(config.projects), Stores.open(config.database), audit)
+        Raises:
+            ConfigError: it is not usable.
+        """
+        self.config = configuration.load(path)
+        self.clock: Clock = SystemClock()
+        self.projects = load_projects(self.config.projects)
+        self._role = role
+
+    @cached_property
+    def stores(self) -> Stores:
+        """The outer zone's database."""
+        return Stores.open(self.config.database)
+
+    @cached_property
+    def audit(self) -> AuditLog:
+        """The role's audit log; one process of a role and host has it open."""
+        return AuditLog(self.config.audit, self._role, socket.gethostname(), self.clock)
 
     @property
     def node(self) -> str:
@@ -173,7 +179,7 @@ def host_credential(trust: configuration.Trust) -> Credential:
 
 def front(path: Path) -> list[Service]:
     """The SRM."""
-    common = Common.open(path, "front")
+    common = Common(path, "front")
     config = common.config
     bounds = config.requests
     settings = BrokerSettings(
@@ -200,7 +206,7 @@ def front(path: Path) -> list[Service]:
 
 def transfer(path: Path) -> list[Service]:
     """The GridFTP door over this machine's scratch."""
-    common = Common.open(path, "transfer")
+    common = Common(path, "transfer")
     config = common.config
     files = StagedFilesOfNode(
         common.node,
@@ -223,7 +229,7 @@ def transfer(path: Path) -> list[Service]:
 
 def stager(path: Path) -> list[Service]:
     """The stager, and the janitor of the scratch area that it feeds."""
-    common = Common.open(path, "stager")
+    common = Common(path, "stager")
     config, inner = common.config, common.inner()
     secrets = InnerSecrets.load(inner.secrets)
     area = ScratchArea(config.scratch.directory)
@@ -256,7 +262,7 @@ def registrar(path: Path) -> list[Service]:
 
 def make_registrar(path: Path, role: str = "registrar") -> Registrar:
     """Make the registrar with its journal, saga and feeds."""
-    common = Common.open(path, role)
+    common = Common(path, role)
     config, inner = common.config, common.inner()
     secrets = InnerSecrets.load(inner.secrets)
     journal = Journal(Database(inner.database), secrets.journal_key)

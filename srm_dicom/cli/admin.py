@@ -55,7 +55,7 @@ class WithPlugins(click.Group):
 def _plugin_commands(name: str) -> click.Group | None:
     path = Path(os.environ.get("SRM_DICOM_CONFIG", DEFAULT_CONFIG))
     try:
-        host = daemon.load_plugins(daemon.Common.open(path, "admin")).get(name)
+        host = daemon.load_plugins(daemon.Common(path, "admin")).get(name)
     except ConfigError:
         return None
     return host.commands() if host else None
@@ -135,7 +135,7 @@ def check(config: Path, as_json: bool) -> None:
 @reported
 def status(config: Path) -> None:
     """Show how many files of requests are in each state, and what scratch holds."""
-    common = daemon.Common.open(config, "admin")
+    common = daemon.Common(config, "admin")
     for state, count in sorted(common.stores.requests.counts().items(), key=lambda item: item[0].value):
         click.echo(f"{state.value:12} {count}")
     click.echo(f"{'scratch':12} {common.stores.staged.used_bytes(common.node)} bytes")
@@ -177,7 +177,7 @@ def explain_credential(
 @reported
 def explain_access(config: Path, principal: str, name: str, groups: tuple[str, ...]) -> None:
     """Say which rules decide what PRINCIPAL (a DN) may do with NAME (a SURL or path)."""
-    common = daemon.Common.open(config, "admin")
+    common = daemon.Common(config, "admin")
     path = Surl.parse(name).path if name.startswith("srm:") else parse_path(name)
     who = Principal(principal, groups, limited=False, expires=common.clock.now())
     for right, (allowed, rule) in _rights(common, who, path).items():

@@ -27,7 +27,7 @@ def run(config: Path) -> Iterator[Check]:
     Raises:
         ConfigError: the configuration itself is not usable.
     """
-    common = daemon.Common.open(config, "check")
+    common = daemon.Common(config, "check")
     yield Check("configuration", passed=True, detail=str(config))
     yield from _each(
         ("host certificate", lambda: _certificate(common)),
