@@ -1,0 +1,146 @@
+"""Three key servers in this process, called as WSGI applications, and records for them."""
+
+import io
+import secrets
+import threading
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from mdm_keys.access import Access
+from mdm_keys.application import application
+from mdm_keys.service import KeyService
+from mdm_keys.store import KeyStore
+from srm_dicom.audit.log import AuditLog
+from srm_dicom.client.http import Response
+from srm_dicom.client.keys import KeyServers
+from srm_dicom.crypto import keyrecord
+from srm_dicom.crypto.signing import trusting
+from srm_dicom.db.database import Database
+from srm_dicom.errors import KeyServerUnavailable
+from srm_dicom.identity.principal import Principal
+from srm_dicom.rights.acl import Acl
+from srm_dicom.testing.clock import FakeClock
+
+EXPIRES = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+def principal(name, *fqans, limited=False):
+    return Principal(f"/DC=test/DC=mdm/CN={name}", fqans, limited, EXPIRES)
+
+
+class Server:
+    """One key server, and what can be wrong with it."""
+
+    def __init__(self, directory, name, sites, clock):
+        self.database = Database(f"sqlite://{directory}/{name}.db")
+        self.store = KeyStore(self.database)
+        self.audit = AuditLog(directory, name, "localhost", clock)
+        creators = frozenset({principal("registrar").dn})
+        self.service = KeyService(self.store, Access(self.store, self.audit, creators), sites, clock)
+        self.app = application(self.service)
+        self.down = False
+        self.hung = threading.Event()
+        self.hung.set()
+        self.change = lambda statuses: statuses
+
+    def events(self):
+        return self.audit.path.read_text()
+
+    def post(self, body, caller):
+        status, out = [], b""
+        environ = {
+            "REQUEST_METHOD": "POST",
+            "QUERY_STRING": "",
+            "wsgi.input": io.BytesIO(body),
+            "srm_dicom.principal": caller,
+        }
+        out = b"".join(self.app(environ, lambda *head: status.append(head)))
+        return Response(int(status[0][0][:3]), (("content-type", "text/xml"),), out)
+
+
+class Connection:
+    def __init__(self, server, caller):
+        self.server, self.caller = server, caller
+
+    def request(self, method, target, body, headers, *, repeatable):
+        assert (method, target) == ("POST", "/glite-data-hydra-service/services/Hydra")
+        self.server.hung.wait(20)
+        if self.server.down:
+            raise KeyServerUnavailable("it is down")
+        return self.server.change(self.server.post(body, self.caller))
+
+    def close(self):
+        pass
+
+
+class KeySite:
+    """A registering site and its three key servers."""
+
+    def __init__(self, directory):
+        self.clock = FakeClock()
+        self.signing_key = Ed25519PrivateKey.generate()
+        self.sites = trusting(self.signing_key.public_key())
+        self.servers = {f"keys{i}": Server(directory, f"keys{i}", self.sites, self.clock) for i in (1, 2, 3)}
+
+    def client(self, caller, *, sites=None, timeout_s=10.0):
+        def connect(url):
+            return Connection(self.servers[url.removeprefix("https://")], caller)
+
+        urls = [f"https://{name}" for name in self.servers]
+        sites = self.sites if sites is None else sites
+        return KeyServers(urls, None, sites=sites, timeout_s=timeout_s, connect=connect)
+
+    def issue(self, private=None, **changed):
+        private = private or X25519PrivateKey.generate().private_bytes_raw()
+        settings = {"k": 2, "n": 3, "valid_until": EXPIRES, "signing_key": self.signing_key} | changed
+        return keyrecord.issue(private, random_bytes=secrets.token_bytes, **settings)
+
+    def registered(self, acl="", **changed):
+        private = X25519PrivateKey.generate()
+        records = self.issue(private.private_bytes_raw(), **changed)
+        self.client(principal("registrar")).register(records, Acl.parse(acl))
+        return Registered(records, private.private_bytes_raw())
+
+    def close(self):
+        for server in self.servers.values():
+            server.hung.set()
+            server.audit.close()
+            server.database.close()
+
+
+class Registered:
+    def __init__(self, records, private):
+        charter = records[0].charter
+        self.records, self.private = records, private
+        self.id, self.public, self.charter = charter.key_id, charter.public_key, charter
+
+
+@pytest.fixture
+def site(tmp_path):
+    site = KeySite(tmp_path)
+    yield site
+    site.close()
+
+
+@pytest.fixture
+def alice():
+    return principal("alice", "/biomed/radiology")
+
+
+@pytest.fixture
+def registrar():
+    return principal("registrar")
+
+
+@pytest.fixture
+def stranger():
+    return principal("stranger")
+
+
+@pytest.fixture
+def limited(alice):
+    return replace(alice, limited=True)

@@ -1,0 +1,241 @@
+"""Fetching and registering against servers that are down, hung, wrong or lying."""
+
+import re
+import time
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from srm_dicom.client.http import Response
+from srm_dicom.crypto.signing import trusting
+from srm_dicom.errors import (
+    AlreadyExists,
+    ConfigError,
+    KeyQuorumMissing,
+    KeyServerUnavailable,
+    NotAuthorised,
+    NotFound,
+)
+from srm_dicom.rights.acl import Acl
+
+ALICE = 'user:"/DC=test/DC=mdm/CN=alice":g'
+
+
+def lying(server, pattern, replacement):
+    """Let a server change its answers on the wire."""
+
+    def change(answer):
+        body = re.sub(pattern, replacement, answer.body)
+        return Response(answer.status, answer.headers, body)
+
+    server.change = change
+
+
+def test_two_of_three_give_the_key(site, alice):
+    key = site.registered(ALICE)
+    assert site.client(alice).fetch(key.id, key.public) == key.private
+
+
+@pytest.mark.parametrize("name", ["keys1", "keys2", "keys3"])
+def test_one_dead_server_does_not_matter(site, alice, name):
+    key = site.registered(ALICE)
+    site.servers[name].down = True
+    assert site.client(alice).fetch(key.id, key.public) == key.private
+
+
+def test_one_hung_server_does_not_matter_and_does_not_delay(site, alice):
+    key = site.registered(ALICE)
+    site.servers["keys2"].hung.clear()
+    client = site.client(alice)
+    start = time.monotonic()
+    for _ in range(20):  # more than may wait for one server
+        assert client.fetch(key.id, key.public) == key.private
+    assert time.monotonic() - start < 5
+
+
+def test_two_servers_missing_are_told_with_reasons(site, alice):
+    key = site.registered(ALICE)
+    site.servers["keys1"].down = True
+    site.servers["keys2"].hung.clear()
+    with pytest.raises(KeyQuorumMissing) as told:
+        site.client(alice, timeout_s=0.3).fetch(key.id, key.public)
+    assert "keys1: it is down" in told.value.message
+    assert "keys2 did not answer within 0.3 s" in told.value.message
+
+
+def test_a_wrong_share_is_named_and_another_server_is_asked(site, alice):
+    key = site.registered(ALICE)
+    wrong = bytes(byte ^ 255 for byte in key.records[0].share.data).hex().encode()
+    lying(site.servers["keys1"], b"<share>.*?</share>", b"<share>" + wrong + b"</share>")
+    assert site.client(alice).fetch(key.id, key.public) == key.private
+    site.servers["keys2"].down = True
+    with pytest.raises(KeyQuorumMissing, match="keys1: share 1 is wrong, stale or another key's"):
+        site.client(alice).fetch(key.id, key.public)
+
+
+def test_another_keys_share_is_named(site, alice):
+    key, other = site.registered(ALICE), site.registered(ALICE)
+    for name in ("keys1", "keys2"):
+        server = site.servers[name]
+        record = other.records[int(name[-1]) - 1]
+        lying(server, rb"<keys>.*?</keys>", lambda _m, r=record: keys_element(r))
+    with pytest.raises(KeyQuorumMissing, match="another key's"):
+        site.client(alice).fetch(key.id, key.public)
+
+
+def keys_element(record):
+    charter = record.charter.text.replace("<", "&lt;")
+    return (
+        f"<keys><item>{record.charter.key_id}</item><index>{record.share.index}</index>"
+        f"<share>{record.share.data.hex()}</share><charter>{charter}</charter></keys>"
+    ).encode()
+
+
+def test_a_forged_key_is_refused_though_it_fits_itself(site, alice):
+    """Two servers agree on another private key under a charter of their own."""
+    key = site.registered(ALICE)
+    forged = site.issue(signing_key=Ed25519PrivateKey.generate(), key_id=key.id)
+    for index, name in enumerate(("keys1", "keys2")):
+        lying(site.servers[name], rb"<keys>.*?</keys>", lambda _m, r=forged[index]: keys_element(r))
+    with pytest.raises(KeyQuorumMissing, match="not known here"):
+        site.client(alice).fetch(key.id, key.public)
+
+
+def test_shares_of_a_charter_that_is_not_the_files_are_refused(site, alice):
+    key, other = site.registered(ALICE), site.registered(ALICE)
+    with pytest.raises(KeyQuorumMissing, match="another key's"):
+        site.client(alice).fetch(key.id, other.public)
+
+
+def test_an_unknown_site_is_not_trusted(site, alice):
+    key = site.registered(ALICE)
+    others = trusting(Ed25519PrivateKey.generate().public_key())
+    for sites in ({}, others):
+        with pytest.raises(KeyQuorumMissing):
+            site.client(alice, sites=sites).fetch(key.id, key.public)
+
+
+def test_garbage_is_an_unavailable_server(site, alice):
+    key = site.registered(ALICE)
+    garbage = [b"", b"<html/>", b"\0" * 1000, b"<!DOCTYPE a [<!ENTITY b 'c'>]><a>&b;</a>"]
+    for answer in garbage:
+        site.servers["keys3"].change = lambda _answer, body=answer: Response(200, (), body)
+        assert site.client(alice).fetch(key.id, key.public) == key.private
+
+
+def test_refused_and_unknown_keys(site, stranger, registrar):
+    key = site.registered(ALICE)
+    with pytest.raises(NotAuthorised):
+        site.client(stranger).fetch(key.id, key.public)
+    with pytest.raises(NotAuthorised):
+        site.client(stranger).fetch("no-such-key", key.public)
+    with pytest.raises(NotFound):
+        site.client(registrar).fetch("no-such-key", key.public)
+    site.servers["keys1"].down = True
+    with pytest.raises(NotAuthorised):
+        site.client(stranger).fetch(key.id, key.public)
+
+
+def test_the_registrar_cannot_fetch_what_it_registered(site, registrar):
+    key = site.registered(ALICE)
+    with pytest.raises(NotAuthorised):
+        site.client(registrar).fetch(key.id, key.public)
+
+
+def test_many_keys_in_one_call(site, alice, registrar):
+    keys = [site.registered(ALICE) for _ in range(5)]
+    hidden = site.registered()
+    wanted = {key.id: key.public for key in (*keys, hidden)}
+    found = site.client(alice).fetch_many(wanted)
+    assert [found[key.id] for key in keys] == [key.private for key in keys]
+    assert isinstance(found[hidden.id], NotAuthorised)
+
+
+def test_registration_is_all_or_nothing(site, registrar):
+    records = site.issue()
+    client = site.client(registrar)
+    site.servers["keys3"].down = True
+    with pytest.raises(KeyServerUnavailable):
+        client.register(records, Acl())
+    site.servers["keys3"].down = False
+    key_id = records[0].charter.key_id
+    assert [server.store.find([key_id]) for server in site.servers.values()] == [{}, {}, {}]
+    client.register(records, Acl())
+    assert all(server.store.find([key_id]) for server in site.servers.values())
+
+
+def test_a_failed_repetition_leaves_the_first_registration(site, alice, registrar):
+    key = site.registered(ALICE)
+    client = site.client(registrar)
+    client.register(key.records, Acl.parse(ALICE))
+    site.servers["keys2"].down = True
+    with pytest.raises(KeyServerUnavailable):
+        client.register(key.records, Acl.parse(ALICE))
+    with pytest.raises((AlreadyExists, KeyServerUnavailable)):
+        client.register(site.issue(key.private), Acl.parse(ALICE))
+    site.servers["keys2"].down = False
+    assert site.client(alice).fetch(key.id, key.public) == key.private
+
+
+def test_records_have_to_be_one_a_server(site, registrar):
+    with pytest.raises(ConfigError):
+        site.client(registrar).register(site.issue(n=4), Acl())
+
+
+def test_two_generations_side_by_side(site, alice, registrar):
+    key = site.registered(ALICE)
+    client = site.client(registrar)
+    client.register(site.issue(key.private, generation=2, k=3), Acl())
+    assert site.client(alice).fetch(key.id, key.public) == key.private
+    client.remove(key.id, 1)
+    assert site.client(alice).fetch(key.id, key.public) == key.private
+    site.servers["keys1"].down = True
+    with pytest.raises(KeyQuorumMissing):
+        site.client(alice).fetch(key.id, key.public)
+    site.servers["keys1"].down = False
+    client.remove(key.id, 2)
+    with pytest.raises(NotFound):
+        site.client(registrar).fetch(key.id, key.public)
+
+
+def test_removal_is_everywhere_and_may_be_repeated(site, alice, registrar):
+    key = site.registered(ALICE)
+    client = site.client(registrar)
+    site.servers["keys2"].down = True
+    with pytest.raises(KeyServerUnavailable):
+        client.remove(key.id)
+    site.servers["keys2"].down = False
+    client.remove(key.id)
+    client.remove(key.id)
+    with pytest.raises(NotAuthorised):
+        site.client(alice).fetch(key.id, key.public)
+
+
+def test_rights_are_given_and_taken(site, stranger, registrar):
+    key = site.registered()
+    client = site.client(registrar)
+    client.set_acl([key.id], Acl.parse('user:"/DC=test/DC=mdm/CN=stranger":g'))
+    assert site.client(stranger).fetch(key.id, key.public) == key.private
+    acls = set(map(str, client.get_acl(key.id).values()))
+    assert acls == {'user::pdls\ngroup::-\nother::-\nuser:"/DC=test/DC=mdm/CN=stranger":g'}
+    client.set_acl([key.id], Acl())
+    with pytest.raises(NotAuthorised):
+        site.client(stranger).fetch(key.id, key.public)
+    with pytest.raises(NotAuthorised):
+        site.client(stranger).set_acl([key.id], Acl.parse("other::g"))
+
+
+def test_a_key_ends_with_its_validity(site, alice):
+    key = site.registered(ALICE, valid_until=site.clock.now())
+    with pytest.raises(NotAuthorised):
+        site.client(alice).fetch(key.id, key.public)
+
+
+def test_nothing_secret_in_what_is_shown(site, alice, capsys):
+    key = site.registered(ALICE)
+    site.client(alice).fetch(key.id, key.public)
+    shown = capsys.readouterr()
+    secrets_ = [record.share.data.hex() for record in key.records] + [key.private.hex()]
+    told = shown.out + shown.err + "".join(server.events() for server in site.servers.values())
+    assert not any(secret in told.lower() for secret in secrets_)
+    assert not any(secret in repr(key.records) for secret in secrets_)

@@ -1,0 +1,324 @@
+"""The server: rights, records, Hydra's operations and faults."""
+
+import json
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mdm_keys.application import method_name
+from mdm_keys.service import KeyService
+from srm_dicom import errors
+from srm_dicom.errors import (
+    AlreadyExists,
+    IntegrityError,
+    InvalidRequest,
+    KeyShareInvalid,
+    MdmError,
+    NotAuthorised,
+    NotFound,
+    NotSupported,
+    TooLarge,
+)
+from srm_dicom.identity.principal import Principal
+from srm_dicom.rights.acl import Acl
+from srm_dicom.rights.declare import declared
+from srm_dicom.soap.envelope import body_entry
+from srm_dicom.wire.hydra import contract, messages
+from srm_dicom.wire.hydra.contract import (
+    ACLEntry,
+    Attribute,
+    KeyReference,
+    Perm,
+    Permission,
+    PermissionEntry,
+    SharedKey,
+    StringPair,
+)
+from srm_dicom.wire.hydra.permissions import acl_of, permission_of
+
+ALICE = 'user:"/DC=test/DC=mdm/CN=alice":g'
+
+
+@pytest.fixture
+def server(site):
+    return site.servers["keys1"]
+
+
+@pytest.fixture
+def service(server):
+    return server.service
+
+
+def shared(record):
+    return SharedKey(record.charter.key_id, record.share.index, record.share.data.hex(), record.charter.text)
+
+
+def attributes(record):
+    return [
+        Attribute("edskey", record.share.data.hex().upper()),
+        Attribute("edskeyindex", str(record.share.index)),
+        Attribute("edskeycommitments", record.charter.text),
+    ]
+
+
+def status(statuses):
+    return [one.exception for one in statuses]
+
+
+def test_every_operation_declares_a_right():
+    for operation in contract.OPERATIONS:
+        assert declared(getattr(KeyService, method_name(operation))) is not None, operation
+
+
+def test_every_error_has_an_exception():
+    assert set(contract.EXCEPTION_OF) == set(errors.leaves())
+
+
+def test_hydras_own_way_of_registering(site, service, registrar, alice):
+    record = site.issue()[0]
+    key_id = record.charter.key_id
+    service.create_entry(registrar, [StringPair(key_id, "eds")])
+    assert service.get_attributes(registrar, key_id, ()) == []
+    service.set_attributes(registrar, key_id, attributes(record))
+    got = {one.name: one.value for one in service.get_attributes(registrar, key_id, ())}
+    assert got == {
+        "edscipher": "crypt4gh-x25519",
+        "edskey": record.share.data.hex().upper(),
+        "edsiv": "",
+        "edskeyinfo": "256",
+        "edskeyindex": "1",
+        "edskeysneeded": "2",
+        "edskeygeneration": "1",
+        "edskeycommitments": record.charter.text,
+    }
+    assert [one.name for one in service.get_attributes(registrar, key_id, ("edskeyindex",))] == [
+        "edskeyindex"
+    ]
+    assert [one.value for one in service.list_attributes(registrar, key_id)] == [""] * 8
+    with pytest.raises(NotAuthorised):
+        service.get_attributes(alice, key_id, ())
+    service.clear_attributes(registrar, key_id, ("edskey",))
+    assert service.get_attributes(registrar, key_id, ()) == []
+    service.remove_entry(registrar, [key_id])
+    with pytest.raises(NotFound):
+        service.remove_entry(registrar, [key_id])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("edskey", "00" * 32, KeyShareInvalid),
+        ("edskey", "no hex", InvalidRequest),
+        ("edskeyindex", "2", KeyShareInvalid),
+        ("edskeyindex", "-1", InvalidRequest),
+        ("edskeyindex", "\u0661", InvalidRequest),
+        ("edskeysneeded", "1", InvalidRequest),
+        ("edscipher", "bf-cbc", InvalidRequest),
+        ("edsother", "", InvalidRequest),
+        ("edskeycommitments", "{}", IntegrityError),
+    ],
+)
+def test_records_that_contradict_themselves_are_not_kept(site, service, registrar, name, value, error):
+    record = site.issue()[0]
+    key_id = record.charter.key_id
+    service.create_entry(registrar, [StringPair(key_id, "eds")])
+    given_ = [one for one in attributes(record) if one.name != name] + [Attribute(name, value)]
+    with pytest.raises(error):
+        service.set_attributes(registrar, key_id, given_)
+    assert service.get_attributes(registrar, key_id, ()) == []
+
+
+def test_each_record_of_a_bulk_call_has_its_own_fate(site, server, service, registrar):
+    good, tampered, foreign, swapped = (site.issue()[0] for _ in range(4))
+    other_site = site.issue(signing_key=Ed25519PrivateKey.generate())[0]
+    keys = [
+        shared(good),
+        SharedKey(tampered.charter.key_id, 1, "00" * 32, tampered.charter.text),
+        SharedKey("another-id", 1, foreign.share.data.hex(), foreign.charter.text),
+        SharedKey(swapped.charter.key_id, 2, swapped.share.data.hex(), swapped.charter.text),
+        shared(other_site),
+    ]
+    statuses = service.put_keys(registrar, keys, Permission())
+    assert status(statuses) == ["", *["InvalidArgumentException"] * 4]
+    assert [one.is_new for one in statuses] == [True, False, False, False, False]
+    assert set(server.store.find([key.item for key in keys])) == {good.charter.key_id}
+
+
+def test_a_record_is_kept_once(site, service, registrar):
+    private = b"p" * 32
+    one, other = site.issue(private)[0], site.issue(private)[0]
+    assert [s.is_new for s in service.put_keys(registrar, [shared(one)], Permission())] == [True]
+    [again] = service.put_keys(registrar, [shared(one)], Permission())
+    assert (again.exception, again.is_new) == ("", False)
+    assert status(service.put_keys(registrar, [shared(other)], Permission())) == ["ExistsException"]
+    elsewhere = site.issue(key_id=one.charter.key_id, generation=2)[0]
+    assert status(service.put_keys(registrar, [shared(elsewhere)], Permission())) == [
+        "InvalidArgumentException"
+    ]
+
+
+def test_only_creators_create_and_never_with_a_limited_proxy(site, service, registrar, alice):
+    record = site.issue()[0]
+    limited = Principal(registrar.dn, (), limited=True, expires=registrar.expires)
+    for caller in (alice, limited):
+        with pytest.raises(NotAuthorised):
+            service.put_keys(caller, [shared(record)], Permission())
+        with pytest.raises(NotAuthorised):
+            service.create_entry(caller, [StringPair("a", "eds")])
+
+
+def test_a_limited_proxy_fetches_and_does_not_administer(site, service, limited, registrar):
+    letters = 'user:"/DC=test/DC=mdm/CN=alice":pdrwlgs'
+    record = site.issue()[0]
+    key_id = record.charter.key_id
+    service.put_keys(registrar, [shared(record)], permission_of(Acl.parse(letters)))
+    assert status(service.get_keys(limited, [key_id])) == [""]
+    service.check_permission(limited, [key_id], Perm.of("g"))
+    for refused in (
+        lambda: service.get_permission(limited, [key_id]),
+        lambda: service.set_permission(limited, [PermissionEntry(key_id)]),
+        lambda: service.remove_entry(limited, [key_id]),
+        lambda: service.set_attributes(limited, key_id, attributes(record)),
+        lambda: service.check_permission(limited, [key_id], Perm.of("gd")),
+    ):
+        with pytest.raises(NotAuthorised):
+            refused()
+    assert status(service.remove_keys(limited, [KeyReference(key_id)])) == ["AuthorizationException"]
+
+
+def test_groups_and_base_permissions(site, service, registrar, alice, stranger):
+    record = site.issue()[0]
+    key_id = record.charter.key_id
+    service.put_keys(
+        registrar, [shared(record)], Permission(group_name="/biomed/radiology", group_perm=Perm.of("g"))
+    )
+    assert status(service.get_keys(alice, [key_id])) == [""]
+    assert status(service.get_keys(stranger, [key_id])) == ["AuthorizationException"]
+    [entry] = service.get_permission(registrar, [key_id])
+    assert (entry.permission.user_name, entry.permission.group_name) == (registrar.dn, "/biomed/radiology")
+    service.set_permission(registrar, [PermissionEntry(key_id, Permission(user_perm=Perm.of("pd")))])
+    assert status(service.get_keys(alice, [key_id])) == ["AuthorizationException"]
+    named = Permission(
+        user_perm=Perm.of("p"), acl=(ACLEntry(Perm.of("g"), "/biomed"), ACLEntry(Perm.of("g"), stranger.dn))
+    )
+    service.set_permission(registrar, [PermissionEntry(key_id, named)])
+    assert status(service.get_keys(stranger, [key_id])) == [""]
+
+
+def test_an_empty_principal_gets_nothing(site, service, registrar):
+    """Neither an owner without a name nor a group without one matches a caller without groups."""
+    record = site.issue()[0]
+    service.put_keys(registrar, [shared(record)], Permission(group_perm=Perm.of("g")))
+    nobody = Principal("", (), limited=False, expires=registrar.expires)
+    assert status(service.get_keys(nobody, [record.charter.key_id])) == ["AuthorizationException"]
+
+
+def test_an_unknown_key_looks_like_a_forbidden_one(site, service, registrar, stranger):
+    record = site.issue()[0]
+    service.put_keys(registrar, [shared(record)], Permission())
+    forbidden, unknown = service.get_keys(stranger, [record.charter.key_id, "unknown"])
+    assert (forbidden.exception, forbidden.message) == (unknown.exception, unknown.message)
+    with pytest.raises(NotAuthorised) as one:
+        service.check_permission(stranger, ["unknown"], Perm.of("g"))
+    with pytest.raises(NotAuthorised) as two:
+        service.check_permission(stranger, [record.charter.key_id], Perm.of("g"))
+    assert str(one.value) == str(two.value)
+
+
+def test_every_decision_is_audited_with_its_rule(site, server, service, registrar, alice, stranger):
+    record = site.issue()[0]
+    key_id = record.charter.key_id
+    service.put_keys(registrar, [shared(record)], permission_of(Acl.parse(ALICE)))
+    service.get_keys(alice, [key_id])
+    service.get_keys(stranger, [key_id, "unknown"])
+    service.set_permission(registrar, [PermissionEntry(key_id, Permission(user_perm=Perm.of("p")))])
+    events = [json.loads(line)["event"] for line in server.events().splitlines()]
+    told = [(e["operation"], e["action"], e["outcome"], tuple(e["objects"]), e["rule"]) for e in events]
+    assert told == [
+        ("putKeys", "administrative", "allowed", (key_id,), f"creator {registrar.dn}"),
+        ("getKeys", "key_released", "allowed", (key_id,), ALICE),
+        ("getKeys", "key_released", "denied", (key_id,), "other::-"),
+        ("getKeys", "key_released", "denied", ("unknown",), "no such key"),
+        ("setPermission", "rights_changed", "allowed", (key_id,), "user::pdls"),
+    ]
+
+
+def test_ids_and_numbers_are_bounded(service, registrar):
+    for bad in ("", "a" * 129, "a b", "1.2.840.10008.1.2", "a/b", "a\n"):
+        with pytest.raises(InvalidRequest):
+            service.create_entry(registrar, [StringPair(bad, "eds")])
+    with pytest.raises(InvalidRequest):
+        service.get_keys(registrar, ["a", "a"])
+    with pytest.raises(TooLarge):
+        service.get_keys(registrar, [str(n) for n in range(contract.MAX_KEYS_PER_CALL + 1)])
+    with pytest.raises(InvalidRequest):
+        service.create_entry(registrar, [StringPair("a", "other")])
+
+
+def test_creation_is_all_or_nothing(server, service, registrar):
+    service.create_entry(registrar, [StringPair("a", "eds")])
+    with pytest.raises(AlreadyExists):
+        service.create_entry(registrar, [StringPair("b", "eds"), StringPair("a", "eds")])
+    assert set(server.store.find(["a", "b"])) == {"a"}
+
+
+def test_what_the_service_says_of_itself(service, stranger):
+    assert service.list_schemas(stranger) == ["eds"]
+    assert [one.name for one in service.describe_schema(stranger, "eds")][:2] == ["edscipher", "edskey"]
+    with pytest.raises(NotFound):
+        service.describe_schema(stranger, "other")
+    for refused in (service.query, service.create_schema, service.drop_schema, service.add_schema_attributes):
+        with pytest.raises(NotSupported):
+            refused(stranger, "x")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<a/>",
+        b"\0",
+        b"<!DOCTYPE a><a/>",
+        messages.request("getVersion").replace(b"getVersion", b"other"),
+    ],
+)
+def test_bad_messages_get_a_fault(server, registrar, body):
+    answer = server.post(body, registrar)
+    assert answer.status == 500
+    with pytest.raises(MdmError):
+        messages.read_response("getVersion", body_entry(answer.body))
+
+
+def test_a_fault_is_hydras(server, stranger):
+    answer = server.post(messages.request("getAttributes", "unknown", ()), stranger)
+    detail = body_entry(answer.body).find("detail/fault")
+    assert detail.get("{http://www.w3.org/2001/XMLSchema-instance}type") == "t:AuthorizationException"
+    assert detail.findtext("message")
+
+
+@given(st.binary(max_size=60), st.integers(0, 3000))
+def test_messages_with_any_damage_are_answered(tmp_path_factory, damage, at):
+    whole = messages.request("putKeys", (SharedKey("a", 1, "00", "{}"),), Permission(acl=(ACLEntry(),)))
+    at %= len(whole)
+    try:
+        operation, arguments = messages.read_request(
+            body_entry(whole[:at] + damage + whole[at + len(damage) :])
+        )
+    except (InvalidRequest, TooLarge):
+        return
+    assert len(arguments) == len(operation.parameters)
+
+
+LETTERS = st.frozensets(st.sampled_from(contract.LETTERS))
+
+
+@given(LETTERS, LETTERS, LETTERS, st.dictionaries(st.sampled_from(["/a/b", "/CN=x", "/DC=a/CN=y"]), LETTERS))
+def test_permissions_come_back(user, group, other, named):
+    entries = tuple(ACLEntry(Perm.of(letters), principal) for principal, letters in named.items())
+    permission = Permission("o", "g", Perm.of(user), Perm.of(group), Perm.of(other), entries)
+    assert permission_of(acl_of(permission), "o", "g") == permission
+    wire = messages.request("setPermission", (PermissionEntry("k", permission),))
+    _, [[entry]] = messages.read_request(body_entry(wire))
+    assert entry == PermissionEntry("k", permission)
