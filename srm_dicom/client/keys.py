@@ -20,7 +20,9 @@ from srm_dicom.crypto.keyrecord import Charter, KeyRecord
 from srm_dicom.errors import (
     AlreadyExists,
     ConfigError,
+    InternalError,
     KeyServerUnavailable,
+    KeyShareInvalid,
     MdmError,
     NotFound,
 )
@@ -28,7 +30,6 @@ from srm_dicom.identity.credential import Credential
 from srm_dicom.rights.acl import Acl
 from srm_dicom.telemetry import logger
 from srm_dicom.wire.hydra.contract import (
-    MAX_KEYS_PER_CALL,
     KeyReference,
     KeyStatus,
     SharedKey,
@@ -37,6 +38,9 @@ from srm_dicom.wire.hydra.contract import (
 from srm_dicom.wire.hydra.permissions import acl_of, permission_of
 
 log = logger("keys")
+
+KEYS_PER_CALL = 1000
+"""Fewer than a server takes: so many are done well within the timeout of a call."""
 
 
 class KeyServers:
@@ -99,10 +103,8 @@ class KeyServers:
         """
         found: dict[str, bytes | MdmError] = {}
         ids = list(wanted)
-        for start in range(0, len(ids), MAX_KEYS_PER_CALL):
-            found |= self._fetch(
-                {key_id: wanted[key_id] for key_id in ids[start : start + MAX_KEYS_PER_CALL]}
-            )
+        for start in range(0, len(ids), KEYS_PER_CALL):
+            found |= self._fetch({key_id: wanted[key_id] for key_id in ids[start : start + KEYS_PER_CALL]})
         return found
 
     def _fetch(self, wanted: Mapping[str, bytes]) -> dict[str, bytes | MdmError]:
@@ -130,6 +132,9 @@ class KeyServers:
     def register_many(self, keys: Sequence[Sequence[KeyRecord]], acl: Acl) -> None:
         """Register keys, each with a record for each server in the order of endpoints.
 
+        They go in calls of `KEYS_PER_CALL`. When one fails, the keys of the calls before it stay; doing all
+        of it again does no harm.
+
         Raises:
             KeyServerUnavailable: a server did not answer; what was written elsewhere is removed again.
             AlreadyExists: a key of this id is there already; it stays as it is.
@@ -138,8 +143,8 @@ class KeyServers:
         """
         if any(len(records) != len(self._servers) for records in keys):
             raise ConfigError(f"a key needs a record for each of the {len(self._servers)} key servers")
-        for start in range(0, len(keys), MAX_KEYS_PER_CALL):
-            self._register(keys[start : start + MAX_KEYS_PER_CALL], acl)
+        for start in range(0, len(keys), KEYS_PER_CALL):
+            self._register(keys[start : start + KEYS_PER_CALL], acl)
 
     def _register(self, keys: Sequence[Sequence[KeyRecord]], acl: Acl) -> None:
         permission = permission_of(acl)
@@ -164,20 +169,20 @@ class KeyServers:
         outcomes: Mapping[Server, Mapping[str, KeyStatus | MdmError]],
     ) -> None:
         """Remove what was written, or may have been: a key that was there before is left alone."""
+        charters = [records[0].charter for records in keys]
         references = {
             server: [
-                KeyReference(records[0].charter.key_id, records[0].charter.generation)
-                for records in keys
-                if _to_undo(records[0].charter.key_id, server, outcomes)
+                KeyReference(charter.key_id, charter.generation)
+                for charter in charters
+                if _to_undo(charter.key_id, server, outcomes)
             ]
             for server in outcomes
         }
-        for server, answer in ask_all(
-            self._servers, self._timeout_s, lambda server: server.call("removeKeys", references[server])
-        ):
-            error = answer if isinstance(answer, MdmError) else None
-            if error is not None and references[server]:
-                log.warning("key_undo_failed", server=server.name, reason=error.message)
+        touched = [server for server in outcomes if references[server]]
+        undo = ask_all(touched, self._timeout_s, lambda server: server.call("removeKeys", references[server]))
+        for server, answer in undo:
+            if isinstance(answer, MdmError):
+                log.warning("key_undo_failed", server=server.name, reason=answer.message)
 
     # --- administer ------------------------------------------------------------------------------
 
@@ -240,14 +245,8 @@ def _errors(outcome: Mapping[str, KeyStatus | MdmError]) -> Iterator[MdmError]:
 def _add(assembly: Assembly, key_id: str, server: str, status: KeyStatus | MdmError) -> None:
     assembly.add(server, status)
     failure = assembly.failures.get(server)
-    if failure is not None:
-        log.warning(
-            "key_share_missing",
-            server=server,
-            key_id=key_id,
-            error=type(failure).__name__,
-            reason=failure.message,
-        )
+    if isinstance(failure, KeyShareInvalid):
+        log.warning("key_share_invalid", server=server, key_id=key_id, reason=failure.message)
 
 
 def _shared_key(record: KeyRecord) -> SharedKey:
@@ -265,6 +264,8 @@ def _to_undo(
     status = outcomes[server][key_id]
     if isinstance(status, KeyStatus):
         return status.is_new
+    if not isinstance(status, KeyServerUnavailable | InternalError):
+        return False
     others = (outcome[key_id] for outcome in outcomes.values())
     return not any(
         isinstance(other, KeyStatus)

@@ -63,7 +63,7 @@ def test_two_servers_missing_are_told_with_reasons(site, alice):
     assert "keys2 did not answer within 0.3 s" in told.value.message
 
 
-def test_a_wrong_share_is_named_and_another_server_is_asked(site, alice):
+def test_a_wrong_share_is_named_and_another_server_is_asked(site, alice, capsys):
     key = site.registered(ALICE)
     wrong = bytes(byte ^ 255 for byte in key.records[0].share.data).hex().encode()
     lying(site.servers["keys1"], b"<share>.*?</share>", b"<share>" + wrong + b"</share>")
@@ -71,6 +71,7 @@ def test_a_wrong_share_is_named_and_another_server_is_asked(site, alice):
     site.servers["keys2"].down = True
     with pytest.raises(KeyQuorumMissing, match="keys1: share 1 is wrong, stale or another key's"):
         site.client(alice).fetch(key.id, key.public)
+    assert "key_share_invalid" in capsys.readouterr().out
 
 
 def test_another_keys_share_is_named(site, alice):
