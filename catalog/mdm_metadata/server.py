@@ -16,6 +16,8 @@ from srm_dicom.db.database import Database
 from srm_dicom.identity.gate import Gate
 from srm_dicom.telemetry import logger
 
+__all__ = ["MetadataServer", "MetadataSettings"]
+
 log = logger("metadata")
 
 _BACKLOG = 128

@@ -24,7 +24,7 @@ class MetadataSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     database: str
-    host: str = "localhost"
+    host: str = "0.0.0.0"  # noqa: S104 - a server's default is to serve
     port: int = 8822
     registrars: tuple[str, ...] = ()
     allow_plain: bool = False
