@@ -33,7 +33,7 @@ _Hex32 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}\\Z")]
 
 
 class _Body(msgspec.Struct, forbid_unknown_fields=True):
-    key_id: Annotated[str, msgspec.Meta(pattern=f"^[A-Za-z0-9._:-]{{1,{MAX_KEY_ID_CHARS}}}\\Z")]
+    key_id: Annotated[str, msgspec.Meta(pattern=f"^[A-Za-z0-9_:-]{{1,{MAX_KEY_ID_CHARS}}}\\Z")]
     generation: Annotated[int, msgspec.Meta(ge=1)]
     k: Annotated[int, msgspec.Meta(ge=1, le=shamir.MAX_SHARES)]
     n: Annotated[int, msgspec.Meta(ge=1, le=shamir.MAX_SHARES)]
