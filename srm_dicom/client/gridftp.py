@@ -412,6 +412,7 @@ _CODES: dict[int, type[MdmError]] = {
     425: errors.NotDelivered,
     426: errors.NotDelivered,
     450: errors.RequestExpired,
+    451: errors.SourceUnavailable,
     452: errors.BudgetExhausted,
     501: errors.InvalidRequest,
     504: errors.NotSupported,

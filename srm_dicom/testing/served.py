@@ -41,6 +41,7 @@ class DirectoryFiles:
         unreadable: paths that may be seen and not read.
         nearline: paths that are not staged.
         members: DNs that may see anything at all; None lets everybody in.
+        checksums: whether adler32 is told, which costs a read of the file.
     """
 
     root: Path
@@ -48,6 +49,7 @@ class DirectoryFiles:
     unreadable: set[str] = field(default_factory=set)
     nearline: set[str] = field(default_factory=set)
     members: set[str] | None = None
+    checksums: bool = True
 
     def stat(self, principal: Principal, path: SitePath) -> FileInfo:
         """Look a name up."""
@@ -89,7 +91,7 @@ class DirectoryFiles:
             path,
             is_directory=directory,
             size_bytes=None if directory else local.stat().st_size,
-            adler32=None if directory else f"{zlib.adler32(local.read_bytes()):08x}",
+            adler32=f"{zlib.adler32(local.read_bytes()):08x}" if self.checksums and not directory else None,
             shown_at=SHOWN_AT,
             online=path not in self.nearline,
         )

@@ -24,12 +24,13 @@ from srm_dicom.wire.gridftp import actions
 from srm_dicom.wire.gridftp.addresses import plain
 from srm_dicom.wire.gridftp.dialogue import Dialogue, Limits, Stage
 from srm_dicom.wire.gridftp.gsi import GsiAcceptor
-from srm_dicom.wire.gridftp.lines import MAX_LINE_BYTES, LineReader
+from srm_dicom.wire.gridftp.lines import LineReader
 from srm_dicom.wire.gridftp.replies import Reply
 from srm_dicom.wire.gridftp.session import ServerSession
 
 log = logger("transfer")
 
+_GREETING = "srm-dicom GridFTP door ready."
 _RECEIVE_BYTES = 64 * 1024
 _GUARD_EVERY_S = 0.25
 
@@ -44,20 +45,10 @@ class SessionOver(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ControlSettings:
-    """Bounds of control connections.
+    """Bounds of control connections: seconds until a login is complete, seconds of silence after it."""
 
-    Attributes:
-        greeting: what clients read first.
-        login_s: deadline of a login, from the first byte on.
-        idle_s: a session without a command for this long ends.
-        max_line_bytes: bound of one line.
-        limits: bounds of the protocol core.
-    """
-
-    greeting: str = "srm-dicom GridFTP door ready."
     login_s: float = 30.0
     idle_s: float = 600.0
-    max_line_bytes: int = MAX_LINE_BYTES
     limits: Limits = field(default_factory=Limits)
 
 
@@ -90,8 +81,8 @@ class ControlConnection:
         self._session = ServerSession(
             self._dialogue,
             reply_for,
-            greeting=services.control.greeting,
-            lines=LineReader(services.control.max_line_bytes),
+            greeting=_GREETING,
+            lines=LineReader(),
         )
         self._performer = Performer(
             self._session, services.files, self._port, self._clock, self._tell, self._guard
@@ -136,17 +127,26 @@ class ControlConnection:
 
     def _receive(self) -> bool:
         """Wait for the client; tell whether there is anything left to do."""
-        try:
-            self._sock.settimeout(max(0.001, self._patience_s()))
-            data = self._sock.recv(_RECEIVE_BYTES)
-        except TimeoutError:
-            self._session.close(Reply.of(421, "The session has been idle for too long, or has expired."))
-            self._flush()
-            return False
+        deadline_s = self._clock.monotonic_s() + self._patience_s()
+        data = None
+        while data is None:
+            left_s = deadline_s - self._clock.monotonic_s()
+            if left_s <= 0:
+                self._session.close(Reply.of(421, "The session has been idle for too long, or has expired."))
+                self._flush()
+                return False
+            data = self._receive_within(min(left_s, self._port.forget_stale()))
         if data:
             self._session.receive_data(data)
             self._recheck()
         return bool(data)
+
+    def _receive_within(self, seconds: float) -> bytes | None:
+        self._sock.settimeout(max(0.001, seconds))
+        try:
+            return self._sock.recv(_RECEIVE_BYTES)
+        except TimeoutError:
+            return None
 
     def _patience_s(self) -> float:
         if self._dialogue.stage is not Stage.OPEN:

@@ -6,6 +6,7 @@ a leaked listener would use up the range that the firewall has open.
 
 from __future__ import annotations
 
+import math
 import secrets
 import select
 import socket
@@ -14,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from srm_dicom.clock import Clock
-from srm_dicom.errors import InvalidRequest, NotAuthenticated, NotSupported, Overloaded
+from srm_dicom.errors import NotAuthenticated, NotSupported
 from srm_dicom.transfer.channel import DataChannel, Guard
 from srm_dicom.transfer.peers import PeerPolicy
 from srm_dicom.transfer.security import DataSecurity
@@ -64,6 +65,7 @@ class DataPort:
         self._peer = plain(control.getpeername()[0])
         self._clock = clock
         self._listener: socket.socket | None = None
+        self._listening_until_s = 0.0
         self._targets: tuple[Address, ...] = ()
         self._kept: list[DataChannel] = []
         self._kept_under: tuple[str, str, str] | None = None
@@ -73,7 +75,7 @@ class DataPort:
 
         Raises:
             NotSupported: the client insists on the other family.
-            Overloaded: no port of the range is free.
+            CannotConnect: no port of the range is free.
         """
         ours = "2" if ":" in self._local else "1"
         if family not in ("", ours):
@@ -87,7 +89,19 @@ class DataPort:
             listener.close()
             raise
         self._listener = listener
+        self._listening_until_s = self._clock.monotonic_s() + self._settings.connect_s
         return Address(self._settings.host or self._local, listener.getsockname()[1])
+
+    def forget_stale(self) -> float:
+        """Close a listening port that nobody has used in time; return the seconds until the next look."""
+        if self._listener is None:
+            return math.inf
+        left_s = self._listening_until_s - self._clock.monotonic_s()
+        if left_s <= 0:
+            self._listener.close()
+            self._listener = None
+            return math.inf
+        return left_s
 
     def aim(self, addresses: tuple[Address, ...]) -> None:
         """Remember where to connect to.
@@ -110,8 +124,8 @@ class DataPort:
         """Return connections for a transfer: the kept ones of MODE E, or fresh ones.
 
         Raises:
-            CannotConnect: none came to be in time, or one is not with the user.
-            InvalidRequest: neither PASV nor PORT came before.
+            CannotConnect: none came to be in time, one is not with the user, or neither PASV nor PORT
+                came before.
         """
         if self._kept and self._kept_under == parameters.connection:
             tell(Reply.of(125, "Beginning transfer; reusing existing data connection."))
@@ -119,7 +133,9 @@ class DataPort:
             return kept
         self.drop()
         if self._listener is None and not self._targets:
-            raise InvalidRequest("PASV or PORT comes first")
+            raise CannotConnect(
+                f"PASV or PORT comes first, and PASV is good for {self._settings.connect_s:g} s"
+            )
         if parameters.dcau != "N" and not security.possible:
             raise CannotConnect("no credential was delegated: delegate at login, or send DCAU N")
         tell(Reply.of(150, "Beginning transfer."))
@@ -155,7 +171,7 @@ class DataPort:
             except OSError:
                 continue
             return
-        raise Overloaded(f"no data port of {first}-{last} is free", advice="Try again in a minute.")
+        raise CannotConnect(f"no data port of {first}-{last} is free: try again in a minute")
 
     def _accept(
         self, listener: socket.socket, parameters: Parameters, security: DataSecurity, guard: Guard

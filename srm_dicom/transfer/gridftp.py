@@ -11,7 +11,7 @@ import contextlib
 import socket
 import threading
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from srm_dicom.clock import Clock
 from srm_dicom.identity.gate import Gate
@@ -21,6 +21,7 @@ from srm_dicom.transfer.dataport import DataSettings
 from srm_dicom.transfer.files import ServedFiles
 from srm_dicom.transfer.peers import PeerPolicy
 from srm_dicom.wire.gridftp.addresses import plain
+from srm_dicom.wire.gridftp.dialogue import Limits
 
 log = logger("transfer")
 
@@ -35,8 +36,15 @@ class GridFtpSettings:
     Attributes:
         host: address to listen on; ``::`` takes IPv4 as well.
         port: 2811 by custom, 0 takes any.
+        data_ports: first and last port of passive data connections; (0, 0) takes any.
+        data_host: address told to clients instead of the control connection's local one (behind NAT).
+        login_s: deadline of a login, from the connection on.
+        idle_s: a session without a command for this long ends.
+        data_connect_s: deadline of a data connection with its handshake.
+        data_stall_s: a peer that takes no byte for this long has gone.
         max_sessions: control connections at once.
         max_sessions_per_address: of them from one address.
+        max_streams: data connections of one transfer.
         active: connect out to clients (PORT): MODE E downloads need it.
         third_party: networks besides the control peer that data may go to and come from.
         third_party_public: let PORT name any public address, as third-party copies do.
@@ -44,13 +52,35 @@ class GridFtpSettings:
 
     host: str = "127.0.0.1"
     port: int = 2811
+    data_ports: tuple[int, int] = (20000, 20199)
+    data_host: str | None = None
+    login_s: float = 30.0
+    idle_s: float = 600.0
+    data_connect_s: float = 30.0
+    data_stall_s: float = 120.0
     max_sessions: int = 1000
     max_sessions_per_address: int = 500
+    max_streams: int = 16
     active: bool = True
     third_party: tuple[str, ...] = ()
     third_party_public: bool = True
-    control: ControlSettings = field(default_factory=ControlSettings)
-    data: DataSettings = field(default_factory=DataSettings)
+
+    def services(self, files: ServedFiles, gate: Gate, clock: Clock) -> Services:
+        """Put together what every session of a door shares.
+
+        Raises:
+            ConfigError: `third_party` holds something that is no network.
+        """
+        return Services(
+            files,
+            gate,
+            clock,
+            ControlSettings(self.login_s, self.idle_s, Limits(self.max_streams)),
+            DataSettings(self.data_ports, self.data_host, self.data_connect_s, self.data_stall_s),
+            PeerPolicy.parse(
+                active=self.active, third_party=self.third_party, public=self.third_party_public
+            ),
+        )
 
 
 class GridFtpDoor:
@@ -64,13 +94,8 @@ class GridFtpDoor:
     """
 
     def __init__(self, files: ServedFiles, gate: Gate, settings: GridFtpSettings, clock: Clock) -> None:
-        policy = PeerPolicy.parse(
-            active=settings.active,
-            third_party=settings.third_party,
-            public=settings.third_party_public,
-        )
         self._settings = settings
-        self._services = Services(files, gate, clock, settings.control, settings.data, policy)
+        self._services = settings.services(files, gate, clock)
         self._lock = threading.Lock()
         self._live: dict[ControlConnection, threading.Thread] = {}
         self._from: Counter[str] = Counter()

@@ -27,7 +27,6 @@ from srm_dicom.testing.pki import (
     write_credential,
 )
 from srm_dicom.testing.served import DirectoryFiles
-from srm_dicom.transfer.dataport import DataSettings
 from srm_dicom.transfer.gridftp import GridFtpDoor, GridFtpSettings
 
 PATH = "/usr/bin:/bin:/usr/sbin:/sbin"
@@ -68,7 +67,7 @@ class Site:
             nearline={"/secret/nearline"},
         )
         gate = Gate(TrustSettings(self.pki.trust_dir), self.pki.host(), SystemClock())
-        settings = GridFtpSettings(port=0, data=DataSettings(ports=(0, 0), connect_s=10.0))
+        settings = GridFtpSettings(port=0, data_ports=(0, 0), data_connect_s=10.0)
         self.door = GridFtpDoor(self.files, gate, settings, SystemClock())
         self.alice = self.pki.proxy(self.pki.user("Alice"))
         (base / "home").mkdir()

@@ -17,7 +17,7 @@ from srm_dicom.errors import InvalidRequest
 
 _HEADER = struct.Struct(">BQQ")
 HEADER_BYTES = _HEADER.size
-BLOCK_BYTES = 4 * 1024 * 1024
+BLOCK_BYTES = 16 * 1024 * 1024
 
 
 class Flag(IntFlag):

@@ -9,7 +9,6 @@ from srm_dicom.clock import SystemClock
 from srm_dicom.identity.gate import Gate, TrustSettings
 from srm_dicom.testing.pki import TestPki
 from srm_dicom.testing.served import DirectoryFiles
-from srm_dicom.transfer.dataport import DataSettings
 from srm_dicom.transfer.gridftp import GridFtpDoor, GridFtpSettings
 
 
@@ -44,10 +43,10 @@ def open_door(files, gate):
     """Return a context manager that opens a door with the given settings."""
 
     @contextmanager
-    def opened(*, clock=None, gate=gate, data=None, **settings):
-        data = data or DataSettings(ports=(0, 0), connect_s=5.0, stall_s=5.0)
+    def opened(*, clock=None, gate=gate, **settings):
+        defaults = {"port": 0, "data_ports": (0, 0), "data_connect_s": 5.0, "data_stall_s": 5.0}
         clock = clock or SystemClock()
-        door = GridFtpDoor(files, gate, GridFtpSettings(port=0, data=data, **settings), clock)
+        door = GridFtpDoor(files, gate, GridFtpSettings(**(defaults | settings)), clock)
         door.start()
         try:
             yield door

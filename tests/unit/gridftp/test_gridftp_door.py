@@ -14,8 +14,6 @@ from srm_dicom.client.gridftp import GridFtpClient, Timeouts, Turl, _Refused, _S
 from srm_dicom.clock import SystemClock
 from srm_dicom.errors import NotAuthenticated
 from srm_dicom.identity.gate import Gate, TrustSettings
-from srm_dicom.transfer.control import ControlSettings
-from srm_dicom.transfer.dataport import DataSettings
 from srm_dicom.wire.gridftp.addresses import parse_passive_port
 
 
@@ -250,7 +248,7 @@ def test_a_client_that_leaves_ends_its_transfer(open_door, files, alice):
 
 def test_a_reader_that_stalls_is_dropped_and_the_session_lives(open_door, files, alice):
     _grow(files)
-    with open_door(data=DataSettings(ports=(0, 0), connect_s=5, stall_s=0.5)) as door:
+    with open_door(data_stall_s=0.5) as door:
         session = new_session(door, alice)
         with _stalled_transfer(session):
             assert session._next_reply().code == 426
@@ -258,7 +256,7 @@ def test_a_reader_that_stalls_is_dropped_and_the_session_lives(open_door, files,
 
 
 def test_a_connection_that_never_comes_is_told_and_its_port_is_closed(open_door, alice):
-    with open_door(data=DataSettings(ports=(0, 0), connect_s=0.3)) as door:
+    with open_door(data_connect_s=0.3) as door:
         session = new_session(door, alice)
         port = parse_passive_port(session.command("EPSV"))
         assert code_of(session, "RETR /file") == 150
@@ -269,6 +267,31 @@ def test_a_connection_that_never_comes_is_told_and_its_port_is_closed(open_door,
             socket.create_connection(("127.0.0.1", port))
 
 
+def test_a_listening_port_that_nobody_uses_is_given_back(open_door, alice):
+    with open_door(data_connect_s=0.2) as door:
+        session = new_session(door, alice)
+        port = parse_passive_port(session.command("EPSV"))
+        time.sleep(0.5)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
+        assert code_of(session, "RETR /dir/a") == 425
+        assert code_of(session, "NOOP") == 200
+
+
+def test_ipv6(open_door, alice):
+    with open_door(host="::1") as door, GridFtpClient(alice) as client:
+        assert client.read(f"gsiftp://[::1]:{door.port}/dir/a") == b"a"
+        session = _Session(Turl("::1", door.port, "/"), alice, Timeouts(5, 5, 5))
+        assert code_of(session, "PASV") == 501
+        assert code_of(session, "EPSV 1") == 504
+        assert code_of(session, "EPSV 2") == 229
+
+
+def test_an_ipv6_door_takes_ipv4_too(open_door, client):
+    with open_door(host="::") as door:
+        assert client.read(f"gsiftp://127.0.0.1:{door.port}/dir/a") == b"a"
+
+
 def test_a_listening_port_takes_one_connection(session):
     port = parse_passive_port(session.command("EPSV"))
     with socket.create_connection(("127.0.0.1", port)) as data:
@@ -277,12 +300,12 @@ def test_a_listening_port_takes_one_connection(session):
         assert session._next_reply().code == 226
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port))
-    assert code_of(session, "RETR /dir/a") == 501
+    assert code_of(session, "RETR /dir/a") == 425
 
 
 def test_the_range_of_ports_is_a_bound(open_door, alice):
     first = _free_pair()
-    with open_door(data=DataSettings(ports=(first, first + 1))) as door:
+    with open_door(data_ports=(first, first + 1)) as door:
         sessions = [new_session(door, alice) for _ in range(3)]
         ports = {parse_passive_port(session.command("EPSV")) for session in sessions[:2]}
         assert ports == {first, first + 1}
@@ -309,7 +332,7 @@ def _free_pair():
 def test_a_foreign_target_is_refused(session):
     for command in ("PORT 10,0,0,1,80,80", "EPRT |2|::1|5000|", "SPOR 127,0,0,1,80,80 192,168,1,1,80,80"):
         assert code_of(session, command) == 504
-    assert code_of(session, "RETR /file") == 501
+    assert code_of(session, "RETR /file") == 425
 
 
 def test_authenticated_data_need_a_delegated_credential(session):
@@ -410,7 +433,7 @@ def test_200_idle_connections_delay_nobody(door, client):
     ids=["oversized", "bytes", "tls", "http", "garbage token", "no base64"],
 )
 def test_junk_harms_nobody(open_door, client, junk):
-    with open_door(control=ControlSettings(login_s=0.5)) as door:
+    with open_door(login_s=0.5) as door:
         with socket.create_connection(("127.0.0.1", door.port)) as sock:
             sock.settimeout(5)
             try:
@@ -424,7 +447,7 @@ def test_junk_harms_nobody(open_door, client, junk):
 
 def test_a_login_has_a_deadline_however_slowly_it_drips(open_door):
     with (
-        open_door(control=ControlSettings(login_s=0.5)) as door,
+        open_door(login_s=0.5) as door,
         socket.create_connection(("127.0.0.1", door.port)) as sock,
     ):
         sock.settimeout(0.05)
@@ -443,7 +466,7 @@ def _farewell(sock):
 
 
 def test_an_idle_session_ends(open_door, alice):
-    with open_door(control=ControlSettings(idle_s=0.3)) as door:
+    with open_door(idle_s=0.3) as door:
         session = new_session(door, alice)
         assert session._next_reply().code == 421
         eventually(lambda: door.sessions == 0)

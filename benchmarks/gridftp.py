@@ -1,0 +1,169 @@
+"""The GridFTP door beside a globus-gridftp-server: same files, same client, interleaved runs, medians.
+
+    python -m benchmarks.gridftp [--megabytes 1024] [--files 1000] [--repeats 5] [--only TEXT]
+
+Files lie in /dev/shm, so that no disk is measured. Prints wall seconds of the client, the ratio to
+Globus of the same run (below 1 is faster), and CPU seconds of the server.
+"""
+
+import argparse
+import logging
+import multiprocessing
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from srm_dicom import telemetry
+from srm_dicom.clock import SystemClock
+from srm_dicom.identity.gate import Gate, TrustSettings
+from srm_dicom.testing.pki import TestPki
+from srm_dicom.testing.served import DirectoryFiles
+from srm_dicom.transfer.gridftp import GridFtpDoor, GridFtpSettings
+
+PATH = "/usr/bin:/bin:/usr/sbin:/sbin"
+WORKLOADS = {
+    "large -nodcau": "-nodcau {url}/large file://{out}/large",
+    "large": "{url}/large file://{out}/large",
+    "large -p 4": "-p 4 {url}/large file://{out}/large",
+    "large -dcpriv": "-dcpriv {url}/large file://{out}/large",
+    "large -p 4 -dcpriv": "-p 4 -dcpriv {url}/large file://{out}/large",
+    "one small file": "{url}/small/f0 file://{out}/f0",
+    "many -nodcau": "-nodcau -cd -r {url}/small/ file://{out}/",
+    "many": "-cd -r {url}/small/ file://{out}/",
+    "many -pp": "-pp -cd -r {url}/small/ file://{out}/",
+}
+
+
+class AnyPath(DirectoryFiles):
+    """The directory under its own absolute name, so that both servers have the same paths."""
+
+    def _local(self, path):
+        return Path(path)
+
+
+def serve(base, ready):
+    telemetry.configure("transfer", level=logging.WARNING)
+    pki = TestPki(base / "pki")
+    gate = Gate(TrustSettings(pki.trust_dir), pki.host(), SystemClock())
+    settings = GridFtpSettings(port=0, data_ports=(0, 0))
+    door = GridFtpDoor(AnyPath(base / "files", checksums=False), gate, settings, SystemClock())
+    door.start()
+    ready.put(door.port)
+    time.sleep(86400)
+
+
+def start_ours(base):
+    context = multiprocessing.get_context("spawn")
+    ready = context.Queue()
+    process = context.Process(target=serve, args=(base, ready), daemon=True)
+    process.start()
+    return process.pid, ready.get(timeout=30), process.terminate
+
+
+def start_globus(base, pki, user):
+    host = pki.host()
+    (base / "gridmap").write_text(f'"{pki.dn(user)}" {os.environ.get("USER", "root")}\n')
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    environment = {
+        "PATH": PATH,
+        "X509_CERT_DIR": str(pki.trust_dir),
+        "X509_USER_CERT": str(host.certificate),
+        "X509_USER_KEY": str(host.key),
+        "GRIDMAP": str(base / "gridmap"),
+    }
+    program = shutil.which("globus-gridftp-server", path=PATH)
+    process = subprocess.Popen(
+        [
+            *(program, "-allow-root", "-p", str(port), "-control-interface", "127.0.0.1"),
+            *("-data-interface", "127.0.0.1", "-log-level", "ERROR", "-logfile", str(base / "log")),
+        ],
+        env=environment,
+    )
+    time.sleep(1)
+    return process.pid, port, process.terminate
+
+
+def cpu_s(pid):
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
+def measure(command, environment, pid, out):
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir()
+    cpu, begun = cpu_s(pid), time.perf_counter()
+    subprocess.run(
+        [shutil.which("globus-url-copy", path=PATH), *command.split()],
+        env=environment,
+        check=True,
+        stdout=subprocess.DEVNULL,
+        timeout=300,
+    )
+    wall = time.perf_counter() - begun
+    time.sleep(0.3)  # until a forked server has been waited for
+    return wall, cpu_s(pid) - cpu
+
+
+def make_files(base, megabytes, count):
+    (base / "files" / "small").mkdir(parents=True)
+    block = os.urandom(1 << 20)
+    with (base / "files" / "large").open("wb") as file:
+        for _ in range(megabytes):
+            file.write(block)
+    for number in range(count):
+        (base / "files" / "small" / f"f{number}").write_bytes(block[: 512 * 1024])
+
+
+def run(base, options):
+    pki = TestPki(base / "pki")
+    pki.host()
+    user = pki.user("Alice")
+    environment = {"PATH": PATH, "HOME": str(base), **pki.environment(pki.proxy(user))}
+    make_files(base, options.megabytes, options.files)
+    servers = {"globus": start_globus(base, pki, user), "srm-dicom": start_ours(base)}
+    try:
+        print(f"{'workload':<20} {'globus s':>9} {'ours s':>9} {'ratio':>6} {'cpu s':>7} {'cpu s':>7}")
+        for name, template in WORKLOADS.items():
+            if options.only in name:
+                report(name, template, servers, environment, base, options.repeats)
+    finally:
+        for _, _, stop in servers.values():
+            stop()
+
+
+def report(name, template, servers, environment, base, repeats):
+    runs = {server: [] for server in servers}
+    for _ in range(repeats):
+        for server, (pid, port, _) in servers.items():
+            url = f"gsiftp://localhost:{port}{base}/files"
+            command = template.format(url=url, out=base / "out")
+            runs[server].append(measure(command, environment, pid, base / "out"))
+    walls = {server: statistics.median(wall for wall, _ in pairs) for server, pairs in runs.items()}
+    cpus = {server: statistics.median(cpu for _, cpu in pairs) for server, pairs in runs.items()}
+    ratio = walls["srm-dicom"] / walls["globus"]
+    print(
+        f"{name:<20} {walls['globus']:9.3f} {walls['srm-dicom']:9.3f} {ratio:6.2f} "
+        f"{cpus['globus']:7.2f} {cpus['srm-dicom']:7.2f}",
+        flush=True,
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--megabytes", type=int, default=1024)
+    parser.add_argument("--files", type=int, default=1000)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--only", default="")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
+        run(Path(directory), parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()
