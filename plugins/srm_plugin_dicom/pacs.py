@@ -109,7 +109,7 @@ class PacsSession:
             int(status.get("NumberOfCompletedSuboperations") or 0),
             int(status.get("NumberOfFailedSuboperations") or 0),
         )
-        if code in {0, _PARTLY} or claim.completed or claim.failed:
+        if code in {0, _PARTLY} or claim.completed:
             return claim
         raise self._refusal(code)
 

@@ -185,7 +185,14 @@ class PacsSimulator:
         for element in wanted:
             if element.keyword in dataset and (element.keyword in mandatory or not self.faults.tells_little):
                 answer.add(dataset[element.keyword])
+        if "ModalitiesInStudy" in wanted and not self.faults.tells_little:
+            answer.ModalitiesInStudy = self._modalities(str(dataset.get("StudyInstanceUID")))
         return answer
+
+    def _modalities(self, study: str) -> list[str]:
+        with self._lock:
+            members = [each for each in self._objects.values() if each.get("StudyInstanceUID") == study]
+        return sorted({str(each.get("Modality")) for each in members})
 
     def _on_move(self, event: evt.Event) -> Iterator[Any]:
         self.moves += 1

@@ -1,0 +1,55 @@
+"""What this plugin does of DICOM, as a table: the conformance statement's services (PS3.2, annex A).
+
+The documentation prints it and a test holds it against the code, so neither can drift.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from srm_plugin_dicom import negotiation, pacs
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One service: `sop_class` is a UID, or a prefix when it ends with a dot."""
+
+    name: str
+    role: Literal["SCU", "SCP"]
+    sop_class: str
+    supported: bool
+    notes: str
+
+
+SERVICES = (
+    Service("Verification", "SCU", pacs.ECHO, True, "srm-dicom check; a probe of a source"),
+    Service("Verification", "SCP", negotiation.VERIFICATION, True, "both AEs"),
+    Service(
+        "Storage",
+        "SCP",
+        "1.2.840.10008.5.1.4.",
+        True,
+        "every storage class, private ones too, in every standard transfer syntax, as the PACS holds it; "
+        "moves' AE: only what an open C-MOVE of ours announced; arrivals' AE: configured peers",
+    ),
+    Service("Storage", "SCU", "1.2.840.10008.5.1.4.", False, "nothing is ever written to a PACS"),
+    Service("Query, study root", "SCU", pacs.FIND, True, "STUDY, SERIES, IMAGE; answers are filtered again"),
+    Service("Retrieve by C-MOVE, study root", "SCU", pacs.MOVE, True, "IMAGE, one list of UIDs a batch"),
+    Service("Retrieve by C-GET, study root", "SCU", "1.2.840.10008.5.1.4.1.2.2.3", False, "C-MOVE is used"),
+    Service("Query and retrieve", "SCP", "1.2.840.10008.5.1.4.1.2.", False, "a PACS is not asked through us"),
+    Service("Storage commitment", "SCU", "1.2.840.10008.1.20.1", False, "nothing is ever written to a PACS"),
+    Service("Storage commitment", "SCP", "1.2.840.10008.1.20.1", False, "an arrival is news, not custody"),
+)
+"""Every service that an administrator of a PACS might ask for."""
+
+
+def as_markdown() -> str:
+    """Return the table for the documentation."""
+    head = ("| service | role | SOP class | supported | notes |", "|---|---|---|---|---|")
+    return "\n".join((*head, *map(_row, SERVICES), ""))
+
+
+def _row(service: Service) -> str:
+    supported = "yes" if service.supported else "no"
+    return f"| {service.name} | {service.role} | `{service.sop_class}` | {supported} | {service.notes} |"

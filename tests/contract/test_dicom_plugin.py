@@ -1,0 +1,279 @@
+"""The DICOM plugin keeps the contract, against the simulated PACS; and how it takes a PACS's faults."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pynetdicom import AE
+
+from srm_dicom.clock import SystemClock
+from srm_dicom.errors import (
+    ConfigError,
+    InternalError,
+    InvalidRequest,
+    NotDelivered,
+    SourceRefused,
+    SourceUnavailable,
+)
+from srm_dicom.ids import Guid
+from srm_dicom.plugin.api import Discovered, FileRef, PluginContext
+from srm_dicom.plugin.host import PluginHost
+from srm_dicom.testing.archives import free_port
+from srm_dicom.testing.contract import OTHER_RELEASE, RELEASE, PluginContract, PluginSite
+from srm_dicom.testing.images import SeriesSpec, identities, make_series
+from srm_dicom.testing.pacs import PacsSimulator
+from srm_dicom.testing.sink import MemorySink
+from srm_plugin_dicom.plugin import DicomPlugin
+from srm_plugin_dicom.reference import open_ref
+
+CT = make_series(SeriesSpec("CT", 3))
+MR = make_series(SeriesSpec("MR", 2, study="2", date="20240301"))
+
+
+def make_plugin(pacs: PacsSimulator, secrets: Path, **more: object) -> DicomPlugin:
+    settings: dict[str, object] = {
+        "sources": [{"name": "main", "ae_title": "PACS", "host": "127.0.0.1", "port": pacs.port}],
+        "moves": {"ae_title": "MDM1", "port": free_port()},
+        "arrivals": {"ae_title": "MDMIN", "port": free_port()},
+        "connect_s": 2.0,
+        "answer_s": 5.0,
+        "settle_s": 0.3,
+    }
+    plugin = DicomPlugin(PluginContext("dicom", settings | more, secrets, SystemClock()))
+    pacs.destinations["MDM1"] = ("127.0.0.1", settings["moves"]["port"])  # type: ignore[index]
+    pacs.forward_to = ("MDMIN", "127.0.0.1", settings["arrivals"]["port"])  # type: ignore[index]
+    return plugin
+
+
+@pytest.fixture
+def pacs() -> Iterator[PacsSimulator]:
+    with PacsSimulator() as pacs:
+        pacs.add(CT + MR)
+        yield pacs
+
+
+@pytest.fixture
+def plugin(pacs: PacsSimulator, tmp_path: Path) -> Iterator[DicomPlugin]:
+    plugin = make_plugin(pacs, tmp_path)
+    yield plugin
+    plugin.close()
+
+
+@pytest.fixture
+def host(plugin: DicomPlugin) -> PluginHost:
+    return PluginHost(plugin, name="dicom")
+
+
+class TestDicomPlugin(PluginContract):
+    @pytest.fixture
+    def site(self, pacs: PacsSimulator, plugin: DicomPlugin, tmp_path: Path) -> PluginSite:
+        key = (tmp_path / "ref").read_bytes()
+        return PluginSite(
+            plugin=plugin,
+            restart=lambda: make_plugin(pacs, tmp_path),
+            selector="source=main",
+            identities=identities(CT + MR),
+            lose=lambda item: pacs.remove(open_ref(key, item.guid, item.plugin_ref).instance),
+            halt=pacs.stop,
+        )
+
+
+def refs(host: PluginHost, selector: str = "Modality=CT") -> list[FileRef]:
+    return [FileRef(each.guid, each.plugin_ref, RELEASE) for each in host.discover(selector, RELEASE)]
+
+
+def stage(host: PluginHost, files: list[FileRef], deadline_s: float = 10) -> dict[Guid, object]:
+    sink = MemorySink()
+    outcomes: dict[Guid, object] = {}
+    for batch in host.plan(files):
+        outcomes |= host.stage(batch, sink, deadline_s)
+    assert sink.files.keys() == {guid for guid, outcome in outcomes.items() if outcome is None}
+    return outcomes
+
+
+@pytest.mark.parametrize(
+    ("selector", "count"),
+    [
+        ("", 5),
+        ("source=main Modality=CT", 3),
+        ("Modality=CT\\MR", 5),
+        ("StudyDate=20240201-", 2),
+        ("PatientName=CANARY*", 5),
+        (f"SeriesInstanceUID={MR[0].SeriesInstanceUID}", 2),
+        (f"SOPInstanceUID={MR[0].SOPInstanceUID}", 1),
+        ("PatientID=nobody", 0),
+        ("ModalitiesInStudy=MR InstanceNumber=2", 1),
+    ],
+)
+def test_selectors(host: PluginHost, selector: str, count: int) -> None:
+    assert len(refs(host, selector)) == count
+
+
+def test_answers_are_filtered_again(host: PluginHost, pacs: PacsSimulator) -> None:
+    pacs.faults.ignores_keys = frozenset({"Modality", "ModalitiesInStudy", "StudyDate", "BodyPartExamined"})
+    assert len(refs(host, "Modality=CT")) == 3
+    assert len(refs(host, "StudyDate=20240301")) == 2
+    pacs.faults.tells_little = True
+    assert len(refs(host, "Modality=CT")) == 3
+    assert not refs(host, "BodyPartExamined=CHEST")
+
+
+def test_a_batch_is_one_move(host: PluginHost, pacs: PacsSimulator) -> None:
+    assert set(stage(host, refs(host, "")).values()) == {None}
+    assert pacs.moves == 2
+
+
+def test_a_batch_is_bounded(pacs: PacsSimulator, tmp_path: Path) -> None:
+    plugin = make_plugin(pacs, tmp_path, batch_files=2)
+    host = PluginHost(plugin, name="dicom")
+    assert sorted(len(batch.files) for batch in host.plan(refs(host))) == [1, 2]
+    plugin.close()
+
+
+def test_success_that_moved_nothing(host: PluginHost, pacs: PacsSimulator) -> None:
+    files = refs(host)
+    pacs.faults.moves_nothing = True
+    assert {type(each) for each in stage(host, files).values()} == {NotDelivered}
+
+
+def test_another_object_than_was_asked_for(host: PluginHost, pacs: PacsSimulator) -> None:
+    files = refs(host)[:1]
+    pacs.faults.wrong_instance = True
+    # Refused here, it is a failed sub-operation there, and the PACS says so (0xA702).
+    assert {type(each) for each in stage(host, files).values()} == {SourceUnavailable}
+
+
+def test_a_move_that_breaks_off(host: PluginHost, pacs: PacsSimulator) -> None:
+    files = refs(host)
+    pacs.faults.drops_after = 1
+    outcomes = list(stage(host, files).values())
+    assert outcomes.count(None) == 1
+    assert [type(each) for each in outcomes if each].count(SourceUnavailable) == 2
+
+
+def test_a_slow_archive_is_cut_at_the_deadline(host: PluginHost, pacs: PacsSimulator) -> None:
+    files = refs(host)
+    pacs.faults.slow_s = 1.0
+    started_s = time.monotonic()
+    outcomes = list(stage(host, files, deadline_s=1.5).values())
+    assert time.monotonic() - started_s < 3
+    assert outcomes.count(None) == 1
+    assert {type(each) for each in outcomes if each} == {NotDelivered}
+
+
+@pytest.mark.parametrize(("status", "error"), [(0xA702, SourceUnavailable), (0xA900, SourceRefused)])
+def test_a_refusal(host: PluginHost, pacs: PacsSimulator, status: int, error: type[Exception]) -> None:
+    files = refs(host)
+    pacs.faults.refuses_move = pacs.faults.refuses_find = status
+    assert {type(each) for each in stage(host, files).values()} == {error}
+    with pytest.raises(error) as caught:
+        refs(host)
+    assert "CANARY" not in str(caught.value)
+
+
+def test_a_destination_that_the_archive_does_not_know(host: PluginHost, pacs: PacsSimulator) -> None:
+    files = refs(host)
+    pacs.destinations.clear()
+    assert {type(each) for each in stage(host, files).values()} == {SourceRefused}
+
+
+def test_an_object_that_nobody_asked_for_is_refused(
+    plugin: DicomPlugin, host: PluginHost, pacs: PacsSimulator
+) -> None:
+    stage(host, refs(host))
+    _, port = pacs.destinations["MDM1"]
+    entity = AE(ae_title="PACS")
+    entity.add_requested_context(CT[0].SOPClassUID, CT[0].file_meta.TransferSyntaxUID)
+    association = entity.associate("127.0.0.1", port, ae_title="MDM1")
+    assert association.send_c_store(CT[0]).Status == 0x0124
+    association.release()
+
+
+def test_arrivals_are_what_discovery_finds(host: PluginHost, pacs: PacsSimulator) -> None:
+    arrived: list[Discovered] = []
+    other: list[Discovered] = []
+    fresh = make_series(SeriesSpec("CT", 4, number=7))
+    with host.listen(arrived.append, RELEASE), host.listen(other.append, OTHER_RELEASE):
+        pacs.add(fresh, forward=True)
+        wait_for(lambda: len(pacs.forwarded) == 4)
+    assert len(arrived) == len(other) == 4
+    found = {
+        each.guid: each for each in host.discover(f"SeriesInstanceUID={fresh[0].SeriesInstanceUID}", RELEASE)
+    }
+    assert {each.guid for each in arrived} == found.keys()
+    assert not {each.guid for each in other} & found.keys()
+    for each in arrived:
+        assert (each.path, each.group, each.plugin_ref) == (
+            found[each.guid].path,
+            found[each.guid].group,
+            found[each.guid].plugin_ref,
+        )
+
+
+def test_an_arrival_that_did_not_become_durable_is_not_acknowledged(
+    host: PluginHost, pacs: PacsSimulator
+) -> None:
+    seen: list[Discovered] = []
+
+    def arrived(item: Discovered) -> None:
+        seen.append(item)
+        if len(seen) == 1:
+            raise InternalError("the journal is full")
+
+    with host.listen(arrived, RELEASE):
+        pacs.add(CT, forward=True)
+        wait_for(lambda: len(seen) == 3)
+        wait_for(lambda: len(pacs.forwarded) == 2)
+
+
+def wait_for(true: object, timeout_s: float = 10.0) -> None:
+    end_s = time.monotonic() + timeout_s
+    while not true():  # type: ignore[operator]
+        assert time.monotonic() < end_s
+        time.sleep(0.02)
+
+
+def test_checks(host: PluginHost, pacs: PacsSimulator) -> None:
+    assert [check.passed for check in host.checks()] == [True, True]
+    pacs.faults.moves_nothing = True
+    assert [check.passed for check in host.checks()] == [True, False]
+    pacs.stop()
+    checks = list(host.checks())
+    assert [check.passed for check in checks] == [False, False]
+    assert not [check for check in checks if "CANARY" in check.detail]
+
+
+def test_a_source_that_is_not_configured(host: PluginHost) -> None:
+    with pytest.raises(InvalidRequest):
+        refs(host, "source=elsewhere")
+
+
+def test_secrets_stay_secret(plugin: DicomPlugin, pacs: PacsSimulator, tmp_path: Path) -> None:
+    for name in ("master", "ref"):
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
+    (tmp_path / "ref").chmod(0o644)
+    with pytest.raises(ConfigError):
+        make_plugin(pacs, tmp_path)
+
+
+SOURCE = {"name": "main", "ae_title": "PACS", "host": "127.0.0.1", "port": 104}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"sources": []},
+        {"sources": [SOURCE, SOURCE]},
+        {"sources": [SOURCE | {"ae_title": "longer than sixteen"}]},
+        {"sources": [SOURCE | {"port": 0x10000}]},
+        {"sources": [SOURCE | {"naem": "x"}]},
+        {"sources": [SOURCE | {"name": "a b"}]},
+        {"sources": [SOURCE], "batch_files": 0},
+        {"sources": [SOURCE], "peers": [{"ae_title": "CT1", "addresses": ["127.0.0.1"], "source": "other"}]},
+    ],
+)
+def test_settings_are_checked(settings: dict[str, object], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError):
+        DicomPlugin(PluginContext("dicom", settings, tmp_path, SystemClock()))

@@ -1,0 +1,124 @@
+"""What our moves announced: who may bring what, how often, how much, and until when."""
+
+import threading
+
+import pytest
+
+from srm_dicom.clock import SystemClock
+from srm_dicom.errors import NoSpace, NotAuthorised, Overloaded, TooLarge
+from srm_plugin_dicom.association import ObjectInfo
+from srm_plugin_dicom.moves import MemoryBudget, MoveDesk, Visit
+
+CLOCK = SystemClock()
+Got = list[tuple[str, bytes]]
+
+
+def info(instance: str, calling: str = "PACS") -> ObjectInfo:
+    return ObjectInfo("1.2", instance, "1.2.840.10008.1.2", calling, "127.0.0.1")
+
+
+def visit(got: Got, *instances: str) -> Visit:
+    return Visit(
+        frozenset({"PACS"}), instances, lambda info, data: got.append((info.sop_instance, bytes(data))), CLOCK
+    )
+
+
+def desk(*, object_bytes: int = 100, budget: MemoryBudget | None = None) -> MoveDesk:
+    return MoveDesk(max_object_bytes=object_bytes, budget=budget or MemoryBudget(1000))
+
+
+def send(to: MoveDesk, what: ObjectInfo, data: bytes = b"data") -> None:
+    sink = to.begin(what)
+    for at in range(0, len(data), 3):
+        sink.write(memoryview(data)[at : at + 3])
+    sink.finish()
+
+
+def test_an_announced_object_is_delivered_once() -> None:
+    got: Got = []
+    ours = desk()
+    waiting = visit(got, "1", "2")
+    with ours.expecting(waiting):
+        send(ours, info("1"))
+        with pytest.raises(NotAuthorised):
+            send(ours, info("1"))
+        with pytest.raises(NotAuthorised):
+            send(ours, info("3"))
+        with pytest.raises(NotAuthorised):
+            send(ours, info("2", calling="OTHER"))
+        send(ours, info("2"))
+        assert waiting.wait(CLOCK.monotonic_s(), 0) == 0
+    with pytest.raises(NotAuthorised):
+        send(ours, info("2"))
+    assert got == [("1", b"data"), ("2", b"data")]
+
+
+def test_two_visits_for_one_object_get_one_each() -> None:
+    first: Got = []
+    second: Got = []
+    ours = desk()
+    with ours.expecting(visit(first, "1")), ours.expecting(visit(second, "1")):
+        send(ours, info("1"))
+        send(ours, info("1"))
+    assert first == second == [("1", b"data")]
+
+
+def test_bounds_and_that_memory_comes_back() -> None:
+    budget = MemoryBudget(15)
+    ours = desk(object_bytes=10, budget=budget)
+    with ours.expecting(visit([], "1", "2", "3")):
+        large = ours.begin(info("1"))
+        with pytest.raises(TooLarge):
+            large.write(memoryview(bytes(11)))
+        large.abandon()
+        held = ours.begin(info("2"))
+        held.write(memoryview(bytes(10)))
+        other = ours.begin(info("3"))
+        with pytest.raises(Overloaded):
+            other.write(memoryview(bytes(10)))
+        other.abandon()
+        held.finish()
+        assert budget.held_bytes == 0
+        send(ours, info("1"))
+
+
+def test_an_object_that_broke_off_may_come_again() -> None:
+    got: Got = []
+    ours = desk()
+    with ours.expecting(visit(got, "1")):
+        ours.begin(info("1")).abandon()
+        send(ours, info("1"))
+    assert got
+
+
+def test_a_delivery_that_fails_is_told_and_not_waited_for() -> None:
+    def deliver(_info: ObjectInfo, _data: bytearray) -> None:
+        raise NoSpace("scratch is full")
+
+    ours = desk()
+    waiting = Visit(frozenset({"PACS"}), ["1"], deliver, CLOCK)
+    with ours.expecting(waiting), pytest.raises(NoSpace):
+        send(ours, info("1"))
+    assert waiting.wait(CLOCK.monotonic_s() + 5, 5) == 0
+
+
+def test_waiting_ends_when_nothing_comes_any_more() -> None:
+    waiting = visit([], "1")
+    started_s = CLOCK.monotonic_s()
+    assert waiting.wait(started_s + 5, 0.1) == 1
+    assert CLOCK.monotonic_s() - started_s < 1
+
+
+def test_an_object_under_way_is_waited_for() -> None:
+    got: Got = []
+    ours = desk()
+    waiting = visit(got, "1")
+    with ours.expecting(waiting):
+        sink = ours.begin(info("1"))
+        threading.Timer(0.3, sink.finish).start()
+        assert waiting.wait(CLOCK.monotonic_s() + 5, 0.05) == 0
+        late = visit(got, "2")
+        with ours.expecting(late):
+            ours.begin(info("2"))
+            assert late.wait(CLOCK.monotonic_s() + 0.2, 0.05) == 1
+    assert got == [("1", b"")]

@@ -1,0 +1,26 @@
+"""The conformance table is what the receiver negotiates."""
+
+import pytest
+
+from srm_plugin_dicom import negotiation
+from srm_plugin_dicom.pdu import ContextAnswer, ProposedContext
+from srm_plugin_dicom.services import SERVICES, Service, as_markdown
+
+
+@pytest.mark.parametrize(
+    "service", [each for each in SERVICES if each.role == "SCP"], ids=lambda each: each.name
+)
+def test_the_receiver_takes_what_the_table_says(service: Service) -> None:
+    abstract = (
+        service.sop_class + "1.1.2" if service.sop_class.endswith(".4.") else service.sop_class.rstrip(".")
+    )
+    if service.sop_class.endswith(".2."):
+        abstract += ".2.1"
+    proposed = ProposedContext(1, abstract, ("1.2.840.10008.1.2.1",))
+    assert (negotiation.answer(proposed).answer == ContextAnswer.ACCEPTED) is service.supported
+
+
+def test_every_service_is_told() -> None:
+    text = as_markdown()
+    assert text.count("\n") == len(SERVICES) + 2
+    assert all(each.name in text for each in SERVICES)
