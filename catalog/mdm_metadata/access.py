@@ -126,6 +126,15 @@ class Access:
             raise NotAuthorised("permission r on the collection is missing")
         return View(collection, self._attributes(collection, registrar_opens=True))
 
+    def letters(self, path: SitePath) -> list[str]:
+        """Return the letters that the caller has on a collection.
+
+        Raises:
+            NotFound: there is none, or none that the caller may learn of.
+        """
+        collection = self._existing(path)
+        return [letter for letter in "rnwp" if self._has(collection, letter)]
+
     def searchable(self) -> list[View]:
         """Return every collection that the caller may search."""
         return [

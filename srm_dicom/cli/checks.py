@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,6 +17,7 @@ from srm_dicom.broker.secrets import InnerSecrets
 from srm_dicom.client.http import HttpClient
 from srm_dicom.errors import MdmError
 from srm_dicom.plugin.api import Check
+from srm_dicom.scratch.area import ScratchArea
 
 SOON = timedelta(days=14)
 """A certificate or a project that ends within this time fails the check."""
@@ -38,7 +40,7 @@ def run(config: Path) -> Iterator[Check]:
     if common.config.inner is not None:
         yield from _each(("secrets", lambda: _secrets(common)))
         for endpoint in (*common.config.catalogues.keys, common.config.catalogues.files):
-            yield from _each((f"reach {endpoint}", lambda url=endpoint: _reach(common, url)))
+            yield from _each((f"reach {endpoint}", partial(_reach, common, endpoint)))
         yield from _plugins(common)
 
 
@@ -78,7 +80,7 @@ def _projects(common: daemon.Common) -> str:
 
 
 def _scratch(common: daemon.Common) -> str:
-    space = daemon.ScratchArea(common.config.scratch.directory).free_bytes()
+    space = ScratchArea(common.config.scratch.directory).free_bytes()
     if space < common.config.scratch.low_bytes // 10:
         raise ValueError(f"only {space // 2**20} MiB free")
     return f"{space // 2**30} GiB free"

@@ -32,6 +32,7 @@ from srm_dicom.telemetry import logger
 from srm_dicom.wire.hydra.contract import (
     KeyReference,
     KeyStatus,
+    Perm,
     SharedKey,
     error_of,
 )
@@ -118,6 +119,23 @@ class KeyServers:
             if all(assembly.private_key for assembly in assemblies.values()):
                 break
         return {key_id: one.private_key or one.error() for key_id, one in assemblies.items()}
+
+    def may(self, key_id: str, letter: str) -> bool:
+        """Tell whether the servers that answer would let the caller do something with a key.
+
+        Raises:
+            KeyServerUnavailable: none of them answers.
+        """
+        wanted = Perm.of(letter)
+        answers = ask_all(
+            self._servers,
+            self._timeout_s,
+            lambda server: server.call("checkPermission", [key_id], wanted),
+        )
+        refusals = [answer for _, answer in answers]
+        if refusals and all(isinstance(answer, KeyServerUnavailable) for answer in refusals):
+            raise refusals[0]
+        return any(not isinstance(answer, MdmError) for answer in refusals)
 
     # --- register --------------------------------------------------------------------------------
 

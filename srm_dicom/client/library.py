@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -23,14 +23,14 @@ from srm_dicom.client.download import download, open_sealed, read_manifest
 from srm_dicom.client.files import FileCatalogueClient, FileRecord
 from srm_dicom.client.gridftp import GridFtpClient
 from srm_dicom.client.keys import KeyServers
-from srm_dicom.client.metadata import Found, MetadataServers
+from srm_dicom.client.metadata import Found, MetadataClient, MetadataServers
 from srm_dicom.client.site import SiteDescription
 from srm_dicom.client.srm import SrmClient
 from srm_dicom.client.srm_views import FileStatus, GetRequest
 from srm_dicom.crypto.manifest import Manifest
-from srm_dicom.errors import CatalogueUnavailable, IntegrityError, MdmError, NotFound
+from srm_dicom.errors import CatalogueUnavailable, IntegrityError, MdmError, NotAuthorised, NotFound
 from srm_dicom.identity.credential import Credential
-from srm_dicom.ids import Guid, name
+from srm_dicom.ids import Guid, SitePath, name
 
 SEALED_SUFFIX = ".c4gh"
 WAIT_S = 1800.0
@@ -153,12 +153,47 @@ class Client:
             self._keys[record.key_id] = self.key_servers.fetch(record.key_id, public_key)
         return self._keys[record.key_id]
 
+    def whoami(self) -> str:
+        """Return the name that the services see, as a metadata server tells it."""
+        with closing(MetadataClient(self._site.metadata[0], self._credential)) as server:
+            return server.whoami()
+
+    def rights(self, record: FileRecord) -> dict[str, bool]:
+        """Return which of the rights the caller has on a file; each service is asked for its own."""
+        letters = self._letters(record)
+        return {
+            "file": self._may_read(record),
+            "key": bool(record.key_id) and self.key_servers.may(record.key_id, "g"),
+            "search": "r" in letters,
+            "nominative": "n" in letters,
+        }
+
     def manifest(self, record: FileRecord, turl: str) -> Manifest:
         """Return the verified manifest of a staged file."""
         manifest = read_manifest(self._gridftp, turl, Guid(record.guid), self._signers)
         if manifest.public_key.hex() != record.public_key:
             raise IntegrityError("the catalogue and the manifest name different keys")
         return manifest
+
+    def _may_read(self, record: FileRecord) -> bool:
+        try:
+            self.srm.ls(_surl(record), levels=0)
+        except (NotFound, NotAuthorised):
+            return False
+        return True
+
+    def _letters(self, record: FileRecord) -> frozenset[str]:
+        """Return the caller's letters on the collection where a file is described."""
+        try:
+            found = self.find(f'FILE = "{record.guid}"', limit=1)
+        except NotFound:
+            return frozenset()
+        if not found:
+            return frozenset()
+        for endpoint in self._site.metadata:
+            with closing(MetadataClient(endpoint, self._credential)) as server, suppress(NotFound):
+                return server.letters(SitePath(str(found[0]["collection"])))
+        return frozenset()
 
     def _resolve(self, reference: str) -> list[FileRecord]:
         if _REFERENCE.match(reference):

@@ -118,6 +118,10 @@ class MetadataClient:
             with suppress(NotFound):
                 self._channel.call("rm", *(f"{collection}/{guid}" for guid in batch))
 
+    def letters(self, collection: SitePath) -> frozenset[str]:
+        """Return the letters that the caller has on a collection: ``r`` search, ``n`` nominative."""
+        return frozenset(self._channel.call("myrights", collection)[0])
+
     def acl(self, collection: SitePath) -> Acl:
         """Return the ACL of a collection."""
         return Acl.parse("\n".join(self._channel.call("acl_show", collection)))

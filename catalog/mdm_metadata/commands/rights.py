@@ -18,6 +18,12 @@ def acl_show(session: Session, args: Sequence[str]) -> Iterable[str]:
     return [str(entry) for entry in session.access.require(session.path(args[0]), "p").acl.entries]
 
 
+@command("myrights <collection>", Right.METADATA_SEARCH, since=OWN, least=1, most=1)
+def myrights(session: Session, args: Sequence[str]) -> Iterable[str]:
+    """Show the letters that the caller has on a collection."""
+    return ["".join(session.access.letters(session.path(args[0])))]
+
+
 @command("acl_add <collection> <principal> <letters>", Right.METADATA_ADMIN, least=3, most=3)
 def acl_add(session: Session, args: Sequence[str]) -> Iterable[str]:
     """Set what a principal may; it is written ``user:"<DN>"`` or ``group:"<FQAN>"``."""
