@@ -53,7 +53,8 @@ ENTRY_POINTS = "srm_dicom.plugins"
 log = logger("plugin")
 
 _COMPONENT = re.compile(r"[A-Za-z0-9._-]{1,255}\Z")
-_REASON = re.compile(r"[A-Za-z][A-Za-z _,/-]{0,119}\Z")
+_REASON = re.compile(r"(?!.*\d{5})[A-Za-z][A-Za-z0-9 _,/()-]{0,119}\Z")
+"""Words, and places such as (0028,0301); no dots and no long numbers, so no UID, date or identifier."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,14 +128,23 @@ def test_an_unknown_exception_in_stage() -> None:
     assert SECRET not in repr(logs) + repr(outcomes)
 
 
-def test_a_reason_that_could_be_a_value_is_not_passed_on() -> None:
+@pytest.mark.parametrize(
+    "value", ["1.2.840.99.4711", "PATIENT 4711123", "19450508", "CANARY^PATIENT", "", "x" * 200]
+)
+def test_a_reason_that_could_be_a_value_is_not_passed_on(value: str) -> None:
     def stage(sink: Sink) -> None:
-        sink.open(FILES[0]).refuse("1.2.840.99.4711")
+        sink.open(FILES[0]).refuse(value)
 
     sink = MemorySink()
     outcome = host_of(stage=stage).stage(BATCH, sink, 5)[guid(0)]
     assert isinstance(outcome, ObjectRefused)
     assert outcome.message == sink.slots[guid(0)].reason == "unspecified"
+
+
+def test_a_reason_may_name_a_place() -> None:
+    reason = "the independent check found something (0028,0301)"
+    outcome = host_of(stage=lambda sink: sink.open(FILES[0]).refuse(reason)).stage(BATCH, MemorySink(), 5)
+    assert str(outcome[guid(0)]) == reason
 
 
 def test_a_late_slot_is_shut() -> None:
