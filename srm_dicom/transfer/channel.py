@@ -12,6 +12,7 @@ import select
 import socket
 import ssl
 from collections.abc import Callable
+from functools import partial
 
 from srm_dicom.clock import Clock
 
@@ -49,7 +50,7 @@ class DataChannel:
         view = memoryview(data)
         while view:
             chunk = view[:CHUNK_BYTES]
-            view = view[self._push(lambda chunk=chunk: self._sock.send(chunk), guard) :]  # type: ignore[misc]
+            view = view[self._push(partial(self._sock.send, chunk), guard) :]
 
     def send_file(self, fd: int, start: int, end: int, guard: Guard) -> None:
         """Send the bytes of an open file from `start` to `end`.
@@ -76,7 +77,7 @@ class DataChannel:
 
     def _send_file_once(self, fd: int, start: int, end: int, guard: Guard) -> int:
         count = min(SENDFILE_BYTES, end - start)
-        return self._push(lambda: os.sendfile(self._sock.fileno(), fd, start, count), guard)
+        return self._push(partial(os.sendfile, self._sock.fileno(), fd, start, count), guard)
 
     def _push(self, attempt: Callable[[], int], guard: Guard) -> int:
         deadline_s = self._clock.monotonic_s() + self._stall_s
