@@ -184,3 +184,7 @@ def _result(got: Got) -> dict[str, Any]:
 
 def _plain(record: FileRecord) -> dict[str, Any]:
     return {"lfn": str(record.lfn), "guid": record.guid, "surls": list(record.surls)}
+
+
+if __name__ == "__main__":
+    main()
