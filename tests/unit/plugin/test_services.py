@@ -1,5 +1,7 @@
 """The conformance table is what the receiver negotiates."""
 
+from pathlib import Path
+
 import pytest
 
 from srm_plugin_dicom import negotiation
@@ -24,3 +26,8 @@ def test_every_service_is_told() -> None:
     text = as_markdown()
     assert text.count("\n") == len(SERVICES) + 2
     assert all(each.name in text for each in SERVICES)
+
+
+def test_the_page_has_the_table() -> None:
+    page = Path(__file__).parents[3] / "docs" / "compliance" / "dicom.md"
+    assert page.read_text(encoding="utf-8").endswith(as_markdown())
