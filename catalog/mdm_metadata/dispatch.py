@@ -6,12 +6,12 @@ and never a word of the command but its name.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from mdm_metadata.access import Access
 from mdm_metadata.codes import CODES
-from mdm_metadata.commands import COMMANDS, Command, Session
+from mdm_metadata.commands import COMMANDS, Command, Session, Upload
 from mdm_metadata.settings import MetadataSettings
 from mdm_metadata.tree import Collections
 from srm_dicom.audit.event import Action, Event, Outcome
@@ -72,11 +72,9 @@ class Dispatcher:
         command = COMMANDS.get(words[0].lower()) if words else None
         if command is None:
             return _refusal("", amga.Refused(amga.Code.ILLEGAL_COMMAND, "no such command"))
-        if not command.accepts(len(words) - 1):
-            return _refusal(command.name, amga.Refused(amga.Code.ILLEGAL_COMMAND, command.usage))
         session.access = self._access(principal)
         try:
-            rows = list(command.run(session, words[1:]))
+            rows = list(_run(command, session, words[1:]))
         except (amga.Refused, MdmError) as error:
             self._record(command, session, principal, _outcome(error))
             answer = _refusal(command.name, error)
@@ -97,6 +95,15 @@ class Dispatcher:
         ascii_rule = rule.encode("ascii", "backslashreplace").decode()[:_MAX_RULE_CHARS]
         objects = tuple(dict.fromkeys(seen.paths))[:_MAX_OBJECTS]
         self._audit.record(Event.by(principal, Action.DECISION, outcome, objects=objects, rule=ascii_rule))
+
+
+def _run(command: Command, session: Session, args: Sequence[str]) -> Iterable[str]:
+    if command.accepts(len(args)):
+        return command.run(session, args)
+    misused = amga.Refused(amga.Code.ILLEGAL_COMMAND, command.usage)
+    if command.silent:
+        session.upload = Upload(None, (), failure=misused)
+    raise misused
 
 
 def refusal(error: amga.Refused | MdmError) -> bytes:

@@ -92,10 +92,10 @@ class AmgaChannel:
         except (ConnectionError, ssl.SSLError, EOFError) as error:
             self.close()
             if not reused:
-                raise CatalogueUnavailable(f"{self._endpoint}: {_reason(error)}") from error
+                raise _failure(self._endpoint, error) from error
         except OSError as error:
             self.close()
-            raise CatalogueUnavailable(f"{self._endpoint}: {_reason(error)}") from error
+            raise _failure(self._endpoint, error) from error
         except MdmError:
             self.close()
             raise
@@ -142,12 +142,15 @@ class AmgaChannel:
         return value
 
 
-def _reason(error: Exception) -> str:
+def _failure(endpoint: str, error: Exception) -> MdmError:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return error.verify_message
+        return CatalogueUnavailable(f"{endpoint} is not who it should be: {error.verify_message}")
+    if isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or ""):
+        reason = str(error.reason).lower().replace("_", " ")
+        return errors.NotAuthenticated(f"{endpoint} refused the credential: {reason}")
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error) or "the connection broke"
+        return CatalogueUnavailable(f"{endpoint}: {error.strerror}")
+    return CatalogueUnavailable(f"{endpoint}: {error}")
 
 
 def _address(endpoint: str) -> tuple[str, int]:

@@ -46,6 +46,7 @@ CALLS: dict[str, list[list[str]]] = {
         ["selectattr", f"{LUNG}:FILE", f"{HEART}:{NAME}"],
     ],
     "findall": [],
+    "myrights": [["myrights", HEART]],
     "acl_show": [["acl_show", HEART]],
     "acl_add": [["acl_add", HEART, 'user:"/CN=x"', "r"]],
     "acl_remove": [["acl_remove", HEART, 'user:"/CN=x"']],
