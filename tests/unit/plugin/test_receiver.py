@@ -3,6 +3,7 @@
 import socket
 import struct
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from io import BytesIO
 
@@ -308,6 +309,33 @@ def test_an_operation_that_is_not_ours(open_receiver: Callable[..., Receiver]) -
         sender.recv(1000)
         sender.sendall(data_pdu(3, find) + data_pdu(2, b"identifier"))
         assert element(0x900, b"\x11\x02") in sender.recv(1000)
+
+
+def test_a_large_object_is_not_held(open_receiver: Callable[..., Receiver], keeper: Keeper) -> None:
+    received = 0
+
+    class Counting(Keeper.Sink):
+        def write(self, chunk: memoryview) -> None:
+            nonlocal received
+            received += len(chunk)
+
+    keeper.begin = lambda info: Counting(keeper, info)  # type: ignore[method-assign]
+    receiver = open_receiver()
+    part = data_pdu(0, bytes(250_000))
+    tracemalloc.start()
+    with socket.create_connection(("127.0.0.1", receiver.port), timeout=5) as sender:
+        sender.sendall(ASSOCIATE)
+        sender.recv(1000)
+        sender.sendall(data_pdu(3, STORE))
+        tracemalloc.reset_peak()
+        for _ in range(200):
+            sender.sendall(part)
+        sender.sendall(data_pdu(2, b"end"))
+        assert element(0x900, b"\0\0") in sender.recv(1000)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert received == 200 * 250_000 + 3
+    assert peak_bytes < 4_000_000
 
 
 def test_stopping_closes_everything(open_receiver: Callable[..., Receiver]) -> None:
