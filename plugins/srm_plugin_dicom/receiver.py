@@ -70,7 +70,8 @@ class Receiver:
         self._thread.start()
 
     def stop(self, timeout_s: float = 5.0) -> None:
-        """Close the port and every association; wait for their threads."""
+        """Close the port and every association; wait for their threads, together at most `timeout_s`."""
+        end_s = self._clock.monotonic_s() + timeout_s
         with self._lock:
             self._stopped = True
             threads = list(self._open.values())
@@ -80,7 +81,7 @@ class Receiver:
         self._listener.close()
         for thread in (self._thread, *threads):
             if thread.is_alive():
-                thread.join(timeout_s)
+                thread.join(max(0.0, end_s - self._clock.monotonic_s()))
 
     @property
     def associations(self) -> int:
