@@ -76,13 +76,32 @@ class GridFtp(Struct, frozen=True, kw_only=True):
     data_ports: tuple[int, int] = (20000, 20199)
 
 
+class Intake(Struct, frozen=True, kw_only=True):
+    """Where a node takes files from stagers of another machine or user; see `transfer.intake`.
+
+    Attributes:
+        stagers: names of the host certificates that may push.
+        max_file_bytes: of one sealed file.
+    """
+
+    listen: Listen = Listen(port=8445)
+    stagers: tuple[str, ...]
+    max_file_bytes: int = 9 * 1024**3
+
+
 class Inner(Struct, frozen=True, kw_only=True):
-    """The inner zone: its secrets, its database and its spool; unreadable for the outer zone."""
+    """The inner zone: its secrets, its database and its spool; unreadable for the outer zone.
+
+    Attributes:
+        node: ``https://host:port`` of the node's intake; empty when the stager writes into
+            ``scratch.directory`` itself.
+    """
 
     secrets: Path
     database: str
     spool: Path
     plugins: Path
+    node: str = ""
     visits: int = 4
     visit_s: float = 600.0
     spool_above_bytes: int = 16 * 1024 * 1024
@@ -123,6 +142,7 @@ class Config(Struct, frozen=True, kw_only=True):
     requests: Requests = Requests()
     srm: Listen = Listen(port=8446)
     gridftp: GridFtp = GridFtp()
+    intake: Intake | None = None
     inner: Inner | None = None
     registrar: Registrar = Registrar()
     catalogues: Catalogues

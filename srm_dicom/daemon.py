@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
-from mdm_files.server import FileCatalogue, FileCatalogueSettings
 
+from mdm_files.server import FileCatalogue, FileCatalogueSettings
 from mdm_keys.server import KeyServer, KeyServerSettings
 from mdm_metadata.server import MetadataServer, MetadataSettings
 from srm_dicom import config as configuration
@@ -37,6 +37,7 @@ from srm_dicom.broker.stager import Stager, StagerSettings
 from srm_dicom.client.files import FileCatalogueClient
 from srm_dicom.client.keys import KeyServers
 from srm_dicom.client.metadata import MetadataClient
+from srm_dicom.client.scratch import RemoteScratch
 from srm_dicom.clock import Clock, SystemClock
 from srm_dicom.config import CatalogueFile, Inner, PluginFile, ProjectFile
 from srm_dicom.crypto.signing import trusting
@@ -52,10 +53,13 @@ from srm_dicom.registry.saga import Catalogues, Saga
 from srm_dicom.rights.acl import Tag
 from srm_dicom.rights.project import Member, Project
 from srm_dicom.scratch.area import ScratchArea
+from srm_dicom.scratch.node import ScratchNode
 from srm_dicom.scratch.slot import SlotSettings
 from srm_dicom.srm.service import application as srm_application
 from srm_dicom.store.stores import Stores
 from srm_dicom.transfer.gridftp import GridFtpDoor, GridFtpSettings
+from srm_dicom.transfer.intake import Intake
+from srm_dicom.transfer.intake import application as intake_application
 from srm_dicom.transfer.served import StagedFilesOfNode
 from srm_dicom.web.limits import Limits
 from srm_dicom.web.server import WebServer
@@ -65,9 +69,6 @@ STOP_S = 10.0
 
 SOAP_BODY_BYTES = 8 * 2**20
 """A request for 50,000 files; what is larger is refused before it is read."""
-
-TIDY_S = 30.0
-"""How often the janitor lets time pass."""
 
 
 class Service(Protocol):
@@ -205,12 +206,15 @@ def front(path: Path) -> list[Service]:
 
 
 def transfer(path: Path) -> list[Service]:
-    """The GridFTP door over this machine's scratch."""
+    """The doors over this machine's scratch, its janitor, and the intake if stagers push into it."""
     common = Common(path, "transfer")
     config = common.config
+    area = ScratchArea(config.scratch.directory)
+    space = SpaceSettings(config.scratch.high_bytes, config.scratch.low_bytes)
+    janitor = Janitor(common.node, area, common.stores, space, common.clock)
     files = StagedFilesOfNode(
         common.node,
-        ScratchArea(config.scratch.directory),
+        area,
         common.stores,
         common.access(),
         common.audit,
@@ -221,38 +225,52 @@ def transfer(path: Path) -> list[Service]:
         port=config.gridftp.listen.port,
         data_ports=config.gridftp.data_ports,
     )
-    return [GridFtpDoor(files, common.gate(), settings, common.clock)]
+    services: list[Service] = [Loop("janitor", janitor.run)]
+    if config.intake is not None:
+        services.append(make_intake(common, area, config.intake))
+    return [*services, GridFtpDoor(files, common.gate(), settings, common.clock)]
+
+
+def make_intake(common: Common, area: ScratchArea, settings: configuration.Intake) -> WebServer:
+    """Make the port that stagers push to."""
+    return WebServer(
+        intake_application(Intake(area, settings.stagers, common.audit)),
+        common.gate(),
+        host=settings.listen.host,
+        port=settings.listen.port,
+        limits=Limits(body_bytes=settings.max_file_bytes),
+        name="intake",
+    )
 
 
 # --- inner zone ----------------------------------------------------------------------------------
 
 
 def stager(path: Path) -> list[Service]:
-    """The stager, and the janitor of the scratch area that it feeds."""
+    """The stager."""
     common = Common(path, "stager")
-    config, inner = common.config, common.inner()
+    inner = common.inner()
     secrets = InnerSecrets.load(inner.secrets)
-    area = ScratchArea(config.scratch.directory)
     inner.spool.mkdir(parents=True, exist_ok=True, mode=0o700)
-    space = SpaceSettings(config.scratch.high_bytes, config.scratch.low_bytes)
-    janitor = Janitor(common.node, area, common.stores, space, common.clock)
     slots = SlotSettings(inner.spool, inner.spool_above_bytes, inner.max_object_bytes)
     worker = Stager(
         StagerSettings(f"{common.node}/stager", visits=inner.visits, visit_s=inner.visit_s),
         load_plugins(common),
         common.stores,
-        Publisher(common.node, area, common.stores, secrets.signing_key, common.clock),
+        Publisher(common.node, scratch_node(common), common.stores, secrets.signing_key, common.clock),
         Sealing(secrets.seal_key, slots),
         common.audit,
         common.clock,
     )
-    janitor.sweep()
+    return [Loop("stager", worker.run)]
 
-    def tidy(stop: threading.Event) -> None:
-        while not stop.wait(TIDY_S):
-            janitor.tidy()
 
-    return [Loop("janitor", tidy), Loop("stager", worker.run)]
+def scratch_node(common: Common) -> ScratchNode:
+    """Return where the stager puts what it has sealed: a node that it calls, or this machine."""
+    node = common.inner().node
+    if node:
+        return RemoteScratch(node, host_credential(common.config.trust))
+    return ScratchArea(common.config.scratch.directory)
 
 
 def registrar(path: Path) -> list[Service]:

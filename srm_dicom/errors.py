@@ -119,7 +119,7 @@ class NoSpace(SiteError):
 
 
 class Overloaded(SiteError):
-    """A bound on connections, requests or queues is reached; the same call may succeed later."""
+    """A bound is reached, or a part of this site does not answer; the same call may succeed later."""
 
 
 class IntegrityError(SiteError):

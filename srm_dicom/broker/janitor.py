@@ -1,12 +1,17 @@
-"""Keeps scratch and the rows in agreement: sweep at start, time and space while running.
+"""Keeps scratch and the rows in agreement: sweeps now and then, lets time and space pass always.
 
-The database is believed. A file that it calls staged and that is not there in full length is
-forgotten, and whoever held it waits for it again; a file that it does not know is dropped.
+It belongs to the outer zone: the node that owns the directory looks after it, whoever fills it. The
+database is believed. A file that it calls staged and that is not there in full length is forgotten, and
+whoever held it waits for it again; a file that it does not know is dropped once it is `grace_s` old.
+Stagers go on meanwhile: they make a file ready first and announce it then, so nothing that a sweep may
+drop is going to be announced unless its stager slept for longer than that.
 """
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
+from datetime import timedelta
 
 from srm_dicom.broker.states import Event, after, before
 from srm_dicom.broker.views import FileState
@@ -21,10 +26,21 @@ log = logger("janitor")
 
 @dataclass(frozen=True, slots=True)
 class SpaceSettings:
-    """Water marks of a scratch area: above `high_bytes` unpinned files go until `low_bytes`."""
+    """How a scratch area is kept.
+
+    Attributes:
+        high_bytes: above it unpinned files go until ...
+        low_bytes: ... this is reached.
+        grace_s: age of a file that nobody knows before it is dropped; far longer than publishing takes.
+        sweep_s: time between two sweeps.
+        tidy_s: time between two looks at deadlines, pins and space.
+    """
 
     high_bytes: int = 200 * 1024**3
     low_bytes: int = 160 * 1024**3
+    grace_s: float = 3600.0
+    sweep_s: float = 3600.0
+    tidy_s: float = 30.0
 
 
 class Janitor:
@@ -46,13 +62,27 @@ class Janitor:
         self._space = space
         self._clock = clock
 
+    def run(self, stop: threading.Event) -> None:
+        """Look after the area until `stop` is set, beginning with a sweep."""
+        sweep_at_s = self._clock.monotonic_s()
+        while not stop.is_set():
+            try:
+                if self._clock.monotonic_s() >= sweep_at_s:
+                    self.sweep()
+                    sweep_at_s = self._clock.monotonic_s() + self._space.sweep_s
+                self.tidy()
+            except Exception as error:
+                log.exception("janitor_broke", error=type(error).__name__)
+            stop.wait(self._space.tidy_s)
+
     def sweep(self) -> None:
-        """Make disk and database agree; only at start, before anything is staged."""
+        """Make disk and database agree; may run at any time, beside everybody else."""
+        before_at = self._clock.now() - timedelta(seconds=self._space.grace_s)
         known = list(self._staged.on_node(self._node))
-        lost = [item for item in known if not self._area.has(_name(item), item.size_bytes)]
+        lost = [item for item in known if not self._has(item)]
         for item in lost:
             self._forget(item)
-        dropped = self._area.sweep(_name(item) for item in known)
+        dropped = self._area.sweep((_name(item) for item in known), before_at)
         log.info("swept", count=dropped)
 
     def tidy(self) -> None:
@@ -82,8 +112,13 @@ class Janitor:
         self._area.remove(_name(item))
         return True
 
+    def _has(self, item: Staged) -> bool:
+        return self._area.has(_name(item), item.size_bytes)
+
     def _forget(self, item: Staged) -> None:
         with self._database.transaction():
+            if self._staged.find_on(item.guid, self._node) != item or self._has(item):
+                return
             self._staged.remove(item.guid, self._node)
             self._requests.move_guid(
                 item.guid, before(Event.LOSE), after(FileState.PINNED, Event.LOSE), pin_until=None

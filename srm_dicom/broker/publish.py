@@ -2,7 +2,8 @@
 
 Sync and rename first, then one transaction that says so: the namespace learns size, checksum and
 signed manifest, the doors learn where the file is, and everybody who waits is pinned. Bytes other than
-those registered are a new generation, never served as the old file.
+those registered are a new generation, never served as the old file. Whatever happens between the two
+steps leaves files that nobody was told of; the node's janitor drops them.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from srm_dicom.clock import Clock
 from srm_dicom.crypto.manifest import Manifest
 from srm_dicom.errors import InternalError
 from srm_dicom.ids import Guid
-from srm_dicom.scratch.area import Incoming, ScratchArea, StagedName
+from srm_dicom.scratch.area import StagedName
+from srm_dicom.scratch.node import Incoming, ScratchNode
 from srm_dicom.scratch.slot import Filled
 from srm_dicom.store.namespace import Entry, Facts
 from srm_dicom.store.staged import Staged
@@ -42,34 +44,29 @@ class Publisher:
     def __init__(
         self,
         node: str,
-        area: ScratchArea,
+        scratch: ScratchNode,
         stores: Stores,
         signing_key: Ed25519PrivateKey,
         clock: Clock,
     ) -> None:
         self._node = node
-        self._area = area
+        self._scratch = scratch
         self._stores = stores
         self._signing_key = signing_key
         self._clock = clock
 
     def begin(self) -> Incoming:
         """Open a new file in the node's scratch area."""
-        return self._area.begin()
+        return self._scratch.begin()
 
     def publish(self, files: Sequence[Filled], entries: Mapping[Guid, Entry]) -> None:
         """Make a group of complete files ready.
 
         Raises:
-            NoSpace: the disk is full; none of the group is ready and all of it is dropped.
+            NoSpace, Overloaded: the node is full or does not answer; none of the group is announced.
         """
         ready = [self._ready(filled, entries[filled.guid]) for filled in files]
-        try:
-            self._area.publish([(item.name, item.filled.incoming) for item in ready])
-        except BaseException:
-            for item in ready:
-                item.filled.incoming.discard()
-            raise
+        self._scratch.publish([(item.name, item.filled.incoming.id) for item in ready])
         with self._stores.database.transaction():
             for item in ready:
                 self._announce(item, entries[item.filled.guid])

@@ -12,7 +12,7 @@ from srm_dicom.crypto.siv import Sealer
 from srm_dicom.errors import InternalError, MdmError
 from srm_dicom.ids import Guid
 from srm_dicom.plugin.api import FileRef
-from srm_dicom.scratch.area import Incoming
+from srm_dicom.scratch.node import Incoming
 from srm_dicom.scratch.slot import FileSlot, Filled, SlotSettings
 from srm_dicom.store.namespace import Entry
 

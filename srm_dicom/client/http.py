@@ -10,8 +10,8 @@ from __future__ import annotations
 import select
 import socket
 import ssl
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -126,6 +126,22 @@ class HttpClient:
         except PeerGone as error:
             raise self._gone(error) from error
 
+    def upload(self, target: str, headers: Iterable[tuple[str, str]] = ()) -> Upload:
+        """Begin a POST whose body is written piece by piece; nothing else may be asked before it ends.
+
+        Raises:
+            InvalidRequest, NotAuthenticated, MdmError: as `request`.
+        """
+        chunked = [("Host", self._name), *headers, ("Transfer-Encoding", "chunked")]
+        try:
+            request = h11.Request(method="POST", target=target, headers=chunked)
+        except h11.LocalProtocolError as error:
+            raise InvalidRequest("the target or a header cannot be sent by HTTP") from error
+        if self._connection is None or self._connection.dead():
+            self.close()
+            self._connection = self._connect()
+        return Upload(self, self._connection, request)
+
     def close(self) -> None:
         """Close the connection; another request opens a new one."""
         if self._connection is not None:
@@ -146,20 +162,27 @@ class HttpClient:
         self, request: h11.Request, body: bytes, into: Callable[[bytes], object] | None
     ) -> Response:
         connection = self._connection = self._connection or self._connect()
-        complete = False
-        try:
+        with self._guarded():
             with suppress(PeerGone):  # it may have answered before it had read everything
                 connection.send(request, body)
             response = connection.receive(into)
-            complete = connection.reusable
-        except Stalled as error:
-            raise self._unavailable(f"{self._name} did not answer within {self._timeout_s:g} s") from error
-        except (h11.ProtocolError, _BrokenOff) as error:
-            raise self._unavailable(f"{self._name} broke off in the middle of its answer") from error
-        finally:
-            if not complete:
-                self.close()
+        if not connection.reusable:
+            self.close()
         return response
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Close the connection if an exchange fails, and tell why in the terms of the error tree."""
+        try:
+            yield
+        except BaseException as error:
+            self.close()
+            if isinstance(error, Stalled):
+                late = f"{self._name} did not answer within {self._timeout_s:g} s"
+                raise self._unavailable(late) from error
+            if isinstance(error, h11.ProtocolError | _BrokenOff):
+                raise self._unavailable(f"{self._name} broke off in the middle of its answer") from error
+            raise
 
     def _connect(self) -> _Connection:
         maximum = ssl.TLSVersion.TLSv1_2 if self._httpg else ssl.TLSVersion.TLSv1_3
@@ -200,6 +223,62 @@ class HttpClient:
             f"{self._name} closed the connection without an answer",
             advice="If this is always so, the server's log tells why it refuses the credential.",
         )
+
+
+class Upload:
+    """A request under way, of which the body is still being written; see `HttpClient.upload`."""
+
+    def __init__(self, client: HttpClient, connection: _Connection, request: h11.Request) -> None:
+        self._client = client
+        self._connection = connection
+        self._answer: Response | None = None
+        with self._guarded():
+            connection.send_piece(request)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send a piece of the body; does nothing when the server has answered already.
+
+        Raises:
+            MdmError: as `HttpClient.request`.
+        """
+        if self._answer is not None or not data:
+            return
+        with self._guarded():
+            with suppress(PeerGone):  # then why has been said before
+                if not self._connection.dead():
+                    self._connection.send_piece(h11.Data(bytes(data)))
+                    return
+            self._answer = self._connection.receive(None)
+        self._client.close()
+
+    def finish(self) -> Response:
+        """End the body and return the answer.
+
+        Raises:
+            MdmError: as `HttpClient.request`.
+        """
+        if self._answer is not None:
+            return self._answer
+        with self._guarded():
+            with suppress(PeerGone):
+                self._connection.send_piece(h11.EndOfMessage())
+            self._answer = self._connection.receive(None)
+        if not self._connection.reusable:
+            self._client.close()
+        return self._answer
+
+    def abort(self) -> None:
+        """Break off in the middle: the server sees that the body has no end."""
+        if self._answer is None:
+            self._client.close()
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            with self._client._guarded():  # noqa: SLF001 - the other half of the same module
+                yield
+        except PeerGone as error:
+            raise self._client._gone(error) from error  # noqa: SLF001
 
 
 class _BrokenOff(Exception):
@@ -245,6 +324,10 @@ class _Connection:
             data += self._http.send(h11.Data(body)) or b""
         data += self._http.send(h11.EndOfMessage()) or b""
         self._stream.send(data, self._budget())
+
+    def send_piece(self, event: h11.Request | h11.Data | h11.EndOfMessage) -> None:
+        """Send a part of a request that is told piece by piece."""
+        self._stream.send(self._http.send(event) or b"", self._budget())
 
     def receive(self, into: Callable[[bytes], object] | None) -> Response:
         """Read a whole answer.

@@ -28,6 +28,7 @@ class Right(Enum):
     KEY_CREATE = "keys:create"
     NAME_READ = "name:r"
     NAME_WRITE = "name:w"
+    SCRATCH_WRITE = "scratch:w"
     METADATA_SEARCH = "metadata:r"
     METADATA_NOMINATIVE = "metadata:n"
     METADATA_WRITE = "metadata:w"

@@ -1,22 +1,28 @@
 """The scratch area of one node: complete files under ``ready/``, everything else under ``incoming/``.
 
 A file is written in ``incoming/`` and becomes ready together with its batch: all are synced, renamed,
-and the directories synced, before anybody says so in the database. What the database does not call
-ready is dropped by `sweep`; a name in ``ready/`` is the GUID and the generation, nothing else.
+and the directories synced, before anybody says so in the database. A name in ``ready/`` is the GUID and
+the generation, nothing else. What the database does not call ready is dropped by `sweep`, but only when
+nobody has touched it for a while: another process may be writing it, or be about to announce it.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
-from srm_dicom.errors import NoSpace
+from srm_dicom.errors import NoSpace, Overloaded
 from srm_dicom.ids import Guid
+
+_NAME = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.([1-9][0-9]{0,8})")
+_ID = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -32,16 +38,24 @@ class StagedName:
     @classmethod
     def parse(cls, text: str) -> StagedName:
         """Read the name of a ready file; ValueError when it is none."""
-        guid, _, generation = text.partition(".")
-        return cls(Guid(guid), int(generation))
+        match = _NAME.fullmatch(text)
+        if match is None:
+            raise ValueError("not the name of a staged file")
+        return cls(Guid(match[1]), int(match[2]))
 
 
 class Incoming:
-    """A file being written; it has no name that anybody is told."""
+    """A file being written; see `node.Incoming`."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file = path.open("xb", buffering=256 * 1024)
+        with _no_space():
+            self._file = path.open("xb", buffering=256 * 1024)
+
+    @property
+    def id(self) -> str:
+        """The random name under which `ScratchArea.publish` finds the file."""
+        return self._path.name
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append bytes.
@@ -53,19 +67,13 @@ class Incoming:
             self._file.write(data)
 
     def finish(self) -> None:
-        """Say that every byte is written; `ScratchArea.publish` makes it durable."""
-        with _no_space():
-            self._file.flush()
+        """Say that every byte is written; `ScratchArea.publish` makes it durable.
 
-    def sync(self) -> None:
-        """Make the bytes durable and close the file."""
+        Raises:
+            NoSpace: the file system is full.
+        """
         with _no_space():
-            os.fsync(self._file.fileno())
-        self._file.close()
-
-    def rename(self, target: Path) -> None:
-        """Give the file its name."""
-        self._path.rename(target)
+            self._file.close()
 
     def discard(self) -> None:
         """Drop the file."""
@@ -75,7 +83,7 @@ class Incoming:
 
 
 class ScratchArea:
-    """A directory of ciphertext that the doors of one node serve."""
+    """A directory of ciphertext that the doors of one node serve; it is its own `node.ScratchNode`."""
 
     def __init__(self, directory: Path) -> None:
         self._ready = directory / "ready"
@@ -87,21 +95,17 @@ class ScratchArea:
         """Open a new file."""
         return Incoming(self._incoming / secrets.token_hex(16))
 
-    def publish(self, files: Sequence[tuple[StagedName, Incoming]]) -> None:
-        """Make files durable together, under their names; a file of the same name is replaced.
-
-        Raises:
-            NoSpace: the file system is full; nothing of the batch is ready.
-        """
-        for _, incoming in files:
-            incoming.sync()
-        directories = {self._directory(name.guid) for name, _ in files}
-        for directory in directories:
-            directory.mkdir(exist_ok=True, mode=0o750)
-        for name, incoming in files:
-            incoming.rename(self.path(name))
-        for directory in (*directories, self._ready):
-            _sync_directory(directory)
+    def publish(self, files: Sequence[tuple[StagedName, str]]) -> None:
+        """Make files durable together; see `node.ScratchNode.publish`."""
+        moves = [(self._written(file_id), self.path(name)) for name, file_id in files]
+        try:
+            with _no_space():
+                _make_durable(moves)
+                _sync(self._ready)
+        except BaseException:
+            for source, _ in moves:
+                source.unlink(missing_ok=True)
+            raise
 
     def path(self, name: StagedName) -> Path:
         """Return where a ready file is."""
@@ -124,17 +128,15 @@ class ScratchArea:
             with suppress(ValueError):
                 yield StagedName.parse(path.name)
 
-    def sweep(self, known: Iterable[StagedName]) -> int:
-        """Drop everything that is not `known`; returns how many files went. Only at start."""
+    def sweep(self, known: Iterable[StagedName], before: datetime) -> int:
+        """Drop what is not `known` and was last written earlier than `before`.
+
+        Returns:
+            How many files went.
+        """
         keep = set(known)
-        dropped = 0
-        for path in self._incoming.iterdir():
-            path.unlink(missing_ok=True)
-            dropped += 1
-        for name in [name for name in self.names() if name not in keep]:
-            self.remove(name)
-            dropped += 1
-        return dropped
+        strays = [self.path(name) for name in self.names() if name not in keep]
+        return sum(_drop_older(path, before) for path in (*self._incoming.iterdir(), *strays))
 
     def free_bytes(self) -> int:
         """Return what the file system still takes."""
@@ -143,6 +145,12 @@ class ScratchArea:
 
     def _directory(self, guid: Guid) -> Path:
         return self._ready / guid[:2]
+
+    def _written(self, file_id: str) -> Path:
+        path = self._incoming / file_id
+        if not _ID.fullmatch(file_id) or not path.exists():
+            raise Overloaded("a file waited too long for becoming ready and is gone")
+        return path
 
 
 @contextmanager
@@ -155,8 +163,34 @@ def _no_space() -> Iterator[None]:
         raise
 
 
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+def _drop_older(path: Path, before: datetime) -> bool:
+    """Unlink a file last written earlier than `before`; tells whether it went."""
+    try:
+        written_at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+        if written_at >= before:
+            return False
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _make_durable(moves: Sequence[tuple[Path, Path]]) -> None:
+    """Sync every source, then give each its name, then sync the directories of the names."""
+    for source, _ in moves:
+        _sync(source)
+    directories = {target.parent for _, target in moves}
+    for directory in directories:
+        directory.mkdir(exist_ok=True, mode=0o750)
+    for source, target in moves:
+        source.rename(target)
+    for directory in directories:
+        _sync(directory)
+
+
+def _sync(path: Path) -> None:
+    """Make a file, or the entries of a directory, durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:

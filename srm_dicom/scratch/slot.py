@@ -15,7 +15,7 @@ from srm_dicom.crypto.digest import Digest
 from srm_dicom.crypto.siv import Sealer
 from srm_dicom.errors import InternalError, MdmError, ObjectRefused
 from srm_dicom.ids import Guid
-from srm_dicom.scratch.area import Incoming
+from srm_dicom.scratch.node import Incoming
 from srm_dicom.scratch.spool import SealedSpool
 
 

@@ -56,6 +56,11 @@ class StagedFiles:
             found.update((Guid(row.guid), _staged(row)) for row in query)
         return found
 
+    def find_on(self, guid: Guid, node: str) -> Staged | None:
+        """Return what a node has of a file."""
+        row = self._row.get_or_none(self._row.guid == guid, self._row.node == node)
+        return _staged(row) if row else None
+
     def on_node(self, node: str) -> Iterator[Staged]:
         """Yield what a node has, the least recently used first."""
         query = self._row.select().where(self._row.node == node).order_by(self._row.used_at)

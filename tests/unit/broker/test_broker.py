@@ -1,5 +1,6 @@
 """The life of a request, from submit to scratch and back, with a plugin that lives in memory."""
 
+import os
 import threading
 import uuid
 from dataclasses import dataclass, field
@@ -298,7 +299,11 @@ def test_after_a_crash_disk_and_rows_agree(house):
     house.area.path(StagedName(lost, 1)).unlink()
     house.area.begin().write(b"half")
     stray = StagedName(Guid("00000000-0000-4000-8000-ffffffffffff"), 1)
-    house.area.publish([(stray, house.area.begin())])
+    incoming = house.area.begin()
+    incoming.finish()
+    house.area.publish([(stray, incoming.id)])
+    for path in (house.path / "scratch").rglob("*"):
+        os.utime(path, (0, 0))
     house.janitor.sweep()
     assert set(house.area.names()) == {StagedName(kept, 1)}
     assert house.broker.status(who(), request.token, None).states == (FileState.QUEUED, FileState.PINNED)
