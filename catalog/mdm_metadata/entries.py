@@ -17,6 +17,7 @@ from srm_dicom.errors import AlreadyExists
 
 Row = tuple[Any, ...]
 _CHUNK = 400
+_MAX_VARIABLES = 30_000  # SQLite takes 32,766 in a statement
 ENTRY = "entry"
 
 
@@ -68,9 +69,9 @@ class Entries:
             rows: shape (n, 1 + len(attributes)).
         """
         with self._database.atomic():
-            for start in range(0, len(rows), _CHUNK):
-                insert = self._insert(collection, attributes, rows[start : start + _CHUNK])
-                columns = [self.column(collection, attribute) for attribute in attributes]
+            columns = [self.column(collection, attribute) for attribute in attributes]
+            for chunk in _statements(rows, len(attributes)):
+                insert = self._insert(collection, attributes, chunk)
                 if columns:
                     insert = insert.on_conflict(conflict_target=[ENTRY], preserve=columns)
                 else:
@@ -140,8 +141,14 @@ def _chunks(
     for name, values in rows:
         groups.setdefault(tuple(values), []).append((name, *values.values()))
     for attributes, group in groups.items():
-        for start in range(0, len(group), _CHUNK):
-            yield list(attributes), group[start : start + _CHUNK]
+        for chunk in _statements(group, len(attributes)):
+            yield list(attributes), list(chunk)
+
+
+def _statements(rows: Sequence[Row], attributes: int) -> Iterator[Sequence[Row]]:
+    """Cut rows into pieces whose values fit into one statement."""
+    size = max(1, min(_CHUNK, _MAX_VARIABLES // (1 + attributes)))
+    return (rows[start : start + size] for start in range(0, len(rows), size))
 
 
 def _table_name(collection: Collection) -> str:

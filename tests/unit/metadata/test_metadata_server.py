@@ -112,3 +112,17 @@ def test_remove(site: Any) -> None:
     assert len(physician.search("")) == 5
     site.fill()
     assert len(physician.search("")) == 6
+
+
+def test_a_wide_collection(site: Any) -> None:
+    registrar = site.channel("registrar")
+    names = [f"a{number}" for number in range(400)]
+    registrar.call("createdir", "/wide")
+    registrar.call("addattr", "/wide", *(word for name in names for word in (name, "int")))
+    puts = [["put", f"e{number}", *(str(number) for _ in names)] for number in range(500)]
+    registrar.batch([["upload", "/wide", *names], *puts, ["commit"]])
+    registrar.call("acl_add", "/wide", f'user:"{site.dns["registrar"]}"', "r")
+    assert registrar.call("find", "/wide", "a399 = 499") == ("e499",)
+    with pytest.raises(TooLarge):
+        registrar.call("addattr", "/wide", *(f"b{n} int".split()[i] for n in range(101) for i in (0, 1)))
+    registrar.call("acl_remove", "/wide", f'user:"{site.dns["registrar"]}"')
