@@ -58,13 +58,13 @@ class DemoSite:
         Args:
             directory: where everything goes.
             archive: the PACS; by default one that the demo runs on a port of its own.
-            plugins: ``plugins.d`` files beside ``dicom``, by name.
+            plugins: ``plugins.d`` files by name; by default ``dicom`` over the archive.
         """
         self.directory = directory
         self.ports = _free_ports(_PORTS)
         self.archive = archive or Archive("PACS", HOST, self.ports["pacs"])
         self.processes = Processes(directory / "log")
-        self._plugins = plugins or {}
+        self._plugins = plugins
 
     @cached_property
     def pki(self) -> TestPki:
@@ -109,8 +109,7 @@ class DemoSite:
         secrets = InnerSecrets.create(self.directory / "inner" / "secrets")
         self._write("srm-dicom.toml", self._site())
         self._write(f"projects.d/{PROJECT}.toml", self._project())
-        self._write("plugins.d/dicom.toml", self._dicom())
-        for name, table in self._plugins.items():
+        for name, table in (self._plugins or {"dicom": self._dicom()}).items():
             self._write(f"plugins.d/{name}.toml", table)
         signing_key = secrets.signing_key.public_key().public_bytes_raw().hex()
         for name in self.key_servers:
