@@ -71,7 +71,7 @@ class Connection:
         except (NotAuthenticated, ssl.SSLError) as error:
             self._refused(error.message if isinstance(error, MdmError) else _reason(error))
         except (PeerGone, Stalled, OSError) as error:
-            log.info("connection_broken", peer=self._peer, port=self._door.address[1], reason=_reason(error))
+            log.debug("connection_broken", peer=self._peer, port=self._door.address[1], reason=_reason(error))
         except MdmError as error:
             log.warning(
                 "connection_failed", peer=self._peer, error=type(error).__name__, reason=error.message
@@ -95,18 +95,19 @@ class Connection:
 
     def _serve(self) -> None:
         door = self._door
+        until_s = door.clock.monotonic_s() + door.limits.handshake_s
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.settimeout(door.limits.handshake_s)
+        if not self._socket.recv(1, socket.MSG_PEEK):  # who says nothing is not worth a context
+            raise PeerGone
         tls = door.gate.server_context(maximum=door.maximum_tls).wrap_socket(
             self._socket, server_side=True, do_handshake_on_connect=False
         )
         self._socket = tls
         if self._stopping:
             return
-        try:
-            tls.do_handshake()
-        except ssl.SSLCertVerificationError as error:
-            raise door.gate.refusal(tls.context, error) from error
+        tls.settimeout(max(0.001, until_s - door.clock.monotonic_s()))
+        tls.do_handshake()
         principal = door.gate.identify(tls)
         stream = Stream(tls, door.clock)
         try:
