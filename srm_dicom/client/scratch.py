@@ -15,6 +15,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Annotated
 from urllib.parse import urlsplit
 
 import msgspec
@@ -28,6 +29,9 @@ from srm_dicom.telemetry import logger
 INCOMING = "/scratch/incoming"
 PUBLISH = "/scratch/publish"
 
+FileId = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")]
+"""The random name that a node gives a file until it is published."""
+
 _TOLD_AS_IT_IS = (NoSpace, Overloaded, TooLarge)
 
 log = logger("scratch")
@@ -36,13 +40,13 @@ log = logger("scratch")
 class Written(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A file that the node has taken in: the answer to `INCOMING`."""
 
-    id: str
+    id: FileId
 
 
 class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a file that was taken in shall be called."""
 
-    id: str
+    id: FileId
     name: str
 
 

@@ -1,0 +1,131 @@
+import os
+import uuid
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from srm_dicom.audit.log import AuditLog
+from srm_dicom.client.scratch import RemoteScratch
+from srm_dicom.clock import SystemClock
+from srm_dicom.identity.credential import Credential
+from srm_dicom.identity.gate import Gate, TrustSettings
+from srm_dicom.ids import Guid
+from srm_dicom.scratch.area import ScratchArea, StagedName
+from srm_dicom.testing.pki import TestPki
+from srm_dicom.transfer.intake import Intake, application
+from srm_dicom.web.limits import Limits
+from srm_dicom.web.server import WebServer
+
+MAX_FILE_BYTES = 128 * 1024 * 1024
+
+
+class Outer:
+    """A node: its scratch area and the port that stagers push to."""
+
+    def __init__(self, path, pki):
+        self.path = path
+        self.pki = pki
+        self.area = ScratchArea(path / "scratch")
+        self.audit = AuditLog(path / "audit", "transfer", "node", SystemClock())
+        host = pki.host("stager")
+        self.stager = Credential(host.certificate, host.key, pki.trust_dir)
+        self.gate = Gate(TrustSettings(pki.trust_dir), pki.host(), SystemClock())
+        self.server = None
+        self.port = 0
+
+    def start(self, limits=None):
+        intake = Intake(self.area, [self.pki.dn(self.stager)], self.audit)
+        self.server = WebServer(
+            application(intake), self.gate, host="localhost", port=self.port, name="intake",
+            limits=limits or Limits(body_bytes=MAX_FILE_BYTES),
+        )  # fmt: skip
+        self.port = self.server.port
+        self.server.start()
+
+    def stop(self):
+        self.server.stop(0.5)
+
+    @property
+    def url(self):
+        return f"https://localhost:{self.port}"
+
+    def remote(self, credential=None, **options):
+        return RemoteScratch(self.url, credential or self.stager, **options)
+
+    def incoming(self):
+        return list((self.path / "scratch" / "incoming").iterdir())
+
+    def ready(self):
+        return set(self.area.names())
+
+    def audited(self):
+        return "".join(path.read_text() for path in (self.path / "audit").iterdir())
+
+    def age(self, seconds=10 * 3600):
+        """Let every file be as old as that."""
+        for path in (self.path / "scratch").rglob("*"):
+            if path.is_file():
+                then = path.stat().st_mtime - seconds
+                os.utime(path, (then, then))
+
+
+@pytest.fixture(scope="session")
+def pki(tmp_path_factory):
+    return TestPki(tmp_path_factory.mktemp("pki"), fast=True)
+
+
+@pytest.fixture
+def outer(tmp_path, pki):
+    node = Outer(tmp_path, pki)
+    node.start()
+    yield node
+    node.stop()
+
+
+@pytest.fixture(params=["local", "remote"])
+def node(request, outer):
+    """The same node, as its own machine and as a stager elsewhere see it."""
+    with ExitStack() as stack:
+        if request.param == "local":
+            yield outer.area
+        else:
+            remote = outer.remote(timeout_s=10.0)
+            stack.callback(remote.close)
+            yield remote
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """Writing into ``incoming/`` goes to a device that is full."""
+    true_open = Path.open
+
+    def opened(path, mode="r", *args, **options):
+        target = Path("/dev/full") if path.parent.name == "incoming" else path
+        return true_open(target, mode.replace("x", "w") if target != path else mode, *args, **options)
+
+    monkeypatch.setattr(Path, "open", opened)
+
+
+@pytest.fixture
+def name():
+    """Make names of files."""
+
+    def make(text="a", generation=1):
+        return StagedName(Guid(str(uuid.uuid5(uuid.NAMESPACE_URL, text))), generation)
+
+    return make
+
+
+@pytest.fixture
+def put():
+    """Write a whole file into a node; returns its id."""
+
+    def write(node, content, piece_bytes=100_000):
+        incoming = node.begin()
+        for start in range(0, len(content), piece_bytes):
+            incoming.write(content[start : start + piece_bytes])
+        incoming.finish()
+        return incoming.id
+
+    return write

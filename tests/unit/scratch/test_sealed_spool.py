@@ -1,0 +1,136 @@
+"""An object waits for its second pass, and no clear byte of it touches a disk."""
+
+import os
+
+import pytest
+from cryptography.exceptions import InvalidTag
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from srm_dicom.errors import InternalError, NoSpace, ObjectRefused, TooLarge
+from srm_dicom.scratch import spool as module
+from srm_dicom.scratch.area import ScratchArea
+from srm_dicom.scratch.slot import FileSlot, SlotSettings
+from srm_dicom.scratch.spool import SealedSpool
+
+MARK = b"DOE^JANE 1970-01-01 "
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """Everything that the spool hands to the operating system."""
+    pieces = []
+    true_write = os.write
+
+    def write(descriptor, data):
+        pieces.append(bytes(data))
+        return true_write(descriptor, data)
+
+    monkeypatch.setattr(module.os, "write", write)
+    return pieces
+
+
+@settings(max_examples=40, deadline=None)
+@given(sizes=st.lists(st.integers(0, 700_000), max_size=8), memory_bytes=st.integers(0, 1_500_000))
+def test_what_was_written_is_replayed(tmp_path_factory, sizes, memory_bytes):
+    directory = tmp_path_factory.getbasetemp()
+    spool = SealedSpool(directory, memory_bytes=memory_bytes, max_bytes=10**8)
+    pieces = [bytes([number + 1]) * size for number, size in enumerate(sizes)]
+    for piece in pieces:
+        spool.write(piece)
+    assert b"".join(map(bytes, spool.replay())) == b"".join(pieces)
+    assert spool.size_bytes == sum(sizes)
+    spool.close()
+
+
+def test_a_large_object_reaches_the_disk_sealed_and_without_a_name(tmp_path, written):
+    content = MARK * 200_000
+    spool = SealedSpool(tmp_path, memory_bytes=1_000_000, max_bytes=10**8)
+    for start in range(0, len(content), 50_000):
+        spool.write(content[start : start + 50_000])
+    on_disk = b"".join(written)
+    assert len(on_disk) > 3_000_000
+    assert MARK not in on_disk
+    assert MARK[:8] not in on_disk
+    assert list(tmp_path.iterdir()) == []
+    assert b"".join(map(bytes, spool.replay())) == content
+    spool.close()
+
+
+def test_a_small_object_stays_in_memory(tmp_path, written):
+    spool = SealedSpool(tmp_path / "absent", memory_bytes=1_000_000, max_bytes=10**8)
+    spool.write(MARK * 1000)
+    assert b"".join(map(bytes, spool.replay())) == MARK * 1000
+    assert written == []
+
+
+def test_two_spools_of_the_same_object_have_nothing_in_common(tmp_path, written):
+    for _ in range(2):
+        spool = SealedSpool(tmp_path, memory_bytes=0, max_bytes=10**8)
+        spool.write(bytes(module.CHUNK_BYTES))
+        spool.close()
+    first, second = written
+    assert first != second
+    assert first[:16] != second[:16]
+
+
+def test_a_spool_that_was_touched_is_refused(tmp_path):
+    spool = SealedSpool(tmp_path, memory_bytes=0, max_bytes=10**8)
+    spool.write(bytes(2 * module.CHUNK_BYTES))
+    descriptor = spool._file._descriptor
+    os.pwrite(descriptor, b"x", module.CHUNK_BYTES + 100)
+    with pytest.raises(InvalidTag):
+        list(spool.replay())
+    spool.close()
+
+
+def test_an_object_has_a_bound(tmp_path):
+    spool = SealedSpool(tmp_path, memory_bytes=0, max_bytes=1000)
+    spool.write(bytes(1000))
+    with pytest.raises(TooLarge):
+        spool.write(b"x")
+
+
+class Ended:
+    """A slot with what it told its owner."""
+
+    def __init__(self, tmp_path, area, name, **bounds):
+        self.outcomes = []
+        settings = SlotSettings(tmp_path, **bounds)
+        self.slot = FileSlot(
+            name().guid, None, area.begin, settings, lambda _, outcome: self.outcomes.append(outcome)
+        )
+
+
+def test_a_slot_ends_once(tmp_path, outer, name):
+    case = Ended(tmp_path, outer.area, name)
+    case.slot.write(b"x")
+    case.slot.commit()
+    for call in (case.slot.commit, lambda: case.slot.write(b"y")):
+        with pytest.raises(InternalError):
+            call()
+    case.slot.refuse("too late")
+    assert [outcome.size_bytes for outcome in case.outcomes] == [1]
+
+
+def test_a_refused_slot_never_reaches_scratch(tmp_path, outer, name):
+    case = Ended(tmp_path, outer.area, name)
+    case.slot.write(b"x")
+    case.slot.refuse("burned in text")
+    assert [type(outcome) for outcome in case.outcomes] == [ObjectRefused]
+    assert outer.incoming() == []
+
+
+def test_a_slot_in_a_full_area_fails_and_leaves_nothing(tmp_path, outer, name, full_disk):
+    case = Ended(tmp_path, outer.area, name)
+    case.slot.write(b"x" * 1_000_000)
+    with pytest.raises(NoSpace):
+        case.slot.commit()
+    assert [type(outcome) for outcome in case.outcomes] == [NoSpace]
+
+
+def test_nothing_is_begun_in_a_closed_area(tmp_path):
+    """The area makes its directories unreadable for others."""
+    ScratchArea(tmp_path / "area")
+    for path in ("ready", "incoming"):
+        assert (tmp_path / "area" / path).stat().st_mode & 0o007 == 0
