@@ -30,7 +30,7 @@ class Delivery:
             InternalError: de-identification broke; the slot is refused.
         """
         try:
-            clean = deidentify(bytes(data), info.transfer_syntax, info.sop_class, self._context)
+            clean = deidentify(data, info.transfer_syntax, info.sop_class, self._context)
         except ObjectRefused as error:
             slot.refuse(error.message)
             raise
@@ -39,7 +39,8 @@ class Delivery:
         except Exception as error:  # noqa: BLE001 - one object may not end the visit of the others
             slot.refuse("de-identification failed")
             raise _report(error) from None
-        slot.write(clean)
+        for part in clean:
+            slot.write(part)
         slot.commit()
 
 

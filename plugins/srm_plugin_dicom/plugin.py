@@ -152,7 +152,7 @@ class DicomPlugin(StoragePlugin):
 
     def commands(self) -> click.Group:
         """Return ``srm-dicom dicom ...``."""
-        return group
+        return group(self)
 
     def close(self) -> None:
         """Close the moves' AE."""

@@ -1,1 +1,20 @@
-"""Removes every identity: PS3.15 table E.1-1 as an allow-list, checked by an independent walk."""
+"""Removes every identity: PS3.15 table E.1-1 and an allow-list, checked by an independent walk.
+
+`deidentify` turns the bytes of one object into the bytes that may leave, or refuses. Nothing here does
+I/O but `files`; nothing depends on pydicom.
+"""
+
+from srm_plugin_dicom.deidentify.engine import Context, Deidentifier, Output, deidentify
+from srm_plugin_dicom.deidentify.pixels import PixelPolicy, Trust
+from srm_plugin_dicom.deidentify.profile import PROFILES, current_version
+
+__all__ = [
+    "PROFILES",
+    "Context",
+    "Deidentifier",
+    "Output",
+    "PixelPolicy",
+    "Trust",
+    "current_version",
+    "deidentify",
+]

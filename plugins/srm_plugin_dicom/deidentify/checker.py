@@ -1,0 +1,300 @@
+"""Walks what is about to leave once more, with a parser of its own, and refuses on any finding.
+
+It trusts nothing of the walk: it reads the output's bytes and the input's bytes, and shares with the
+walk only the tables and the profile. Every element must stand on the keep list or carry the result of
+its action, in canonical form; no identifying value of the input may stand in the output.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator, Sequence
+from struct import Struct
+from typing import NamedTuple
+
+from srm_plugin_dicom.deidentify import tables
+from srm_plugin_dicom.deidentify.profile import Action, Profile, Rule
+from srm_plugin_dicom.deidentify.reasons import Reason, refused
+
+_BIG_ENDIAN, _IMPLICIT = "1.2.840.10008.1.2.2", "1.2.840.10008.1.2"
+_LONG = re.compile(rb"O[BDFLVW]|S[QV]|U[CNRTV]")
+_SHORT = re.compile(rb"A[EST]|CS|D[AST]|F[DL]|IS|L[OT]|PN|S[HLST]|TM|U[ILS]")
+_STATED = frozenset((0x00120062, 0x00120063, 0x00120064, 0x00280303))
+_CODE = frozenset((0x00080100, 0x00080102, 0x00080104))
+_PIXELS = range(0x7FE00008, 0x7FE00011)
+_ITEM, _PAD = 0xFFFEE000, b" \0"
+_PSEUDONYM = re.compile(rb"[a-z2-7]{16}")
+_DUMMIES = frozenset(
+    (b"19110803", b"031459", b"19110803031459", b"111Y", b"SRMD-REMOVED", bytes(2), bytes(4), bytes(8))
+)
+_PLAIN = re.compile(rb"[ -~]*\0?")
+_KEYED = b"2.25."
+_IDENTIFYING = (
+    *(0x00080018, 0x0020000D, 0x0020000E, 0x00200052, 0x00080050, 0x00080080, 0x00080081, 0x00080090),
+    *(0x00080092, 0x00080094, 0x00081010, 0x00081040, 0x00081048, 0x00081050, 0x00081060, 0x00081070),
+    *(0x00100010, 0x00100020, 0x00100021, 0x00100030, 0x00101000, 0x00101001, 0x00101005, 0x00101040),
+    *(0x00101060, 0x00101090, 0x00102154, 0x00104000, 0x00200010, 0x00321032, 0x00380010, 0x0040A123),
+)
+_NAMES = frozenset((0x00080090, 0x00081048, 0x00081050, 0x00081060, 0x00081070, 0x00100010, 0x00101001))
+_SHORTEST_VALUE, _SHORTEST_PART, _SURE = 6, 5, 8
+_LONGEST_VALUE, _MOST_VALUES = 512, 256
+
+
+class _Codec(NamedTuple):
+    explicit: Struct | None
+    implicit: Struct
+    tag: Struct
+    u16: Struct
+    u32: Struct
+
+
+def _codec(order: str, *, explicit: bool) -> _Codec:
+    return _Codec(
+        Struct(order + "HH2sH") if explicit else None,
+        Struct(order + "HHL"),
+        Struct(order + "HH"),
+        Struct(order + "H"),
+        Struct(order + "L"),
+    )
+
+
+_LITTLE_EXPLICIT = _codec("<", explicit=True)
+_CODECS = {_BIG_ENDIAN: _codec(">", explicit=True), _IMPLICIT: _codec("<", explicit=False)}
+
+
+class Checker:
+    """Checks outputs of one profile; elements that passed are remembered by their bytes, within a bound."""
+
+    def __init__(self, profile: Profile, *, remembered: int = 50_000) -> None:
+        self._rules = profile.rules
+        self._remembered = remembered
+        self._passed: dict[_Codec, set[bytes]] = {}
+
+    def check(self, head: bytes, bulk: Sequence[bytes | memoryview], syntax: str, original: bytes) -> None:
+        """Refuse a data set that should not leave.
+
+        Args:
+            head: the data set up to its pixel data, as it is about to leave.
+            bulk: pixel data in parts, each frame's or the element's header a part of its own.
+            syntax: transfer syntax of both.
+            original: the input's data set up to its pixel data.
+
+        Raises:
+            ObjectRefused: a finding; the message names its kind, never a value.
+        """
+        codec = _CODECS.get(syntax, _LITTLE_EXPLICIT)
+        passed = self._passed.setdefault(codec, set())
+        if len(passed) > self._remembered:
+            passed.clear()
+        try:
+            self._level(head, 0, len(head), codec, passed)
+            _check_bulk(bulk, codec)
+        except struct.error:
+            raise refused(Reason.CHECK, "cut") from None
+        self._check_originals(head, original, codec)
+
+    def _level(self, data: bytes, at: int, end: int, codec: _Codec, passed: set[bytes]) -> None:
+        before = -1
+        while at < end:
+            tag, vr, value, stop = _next(data, at, codec)
+            if tag <= before or stop > end:
+                raise refused(Reason.CHECK, "order")
+            encoded = data[at:stop]
+            if encoded not in passed:
+                self._element(tag, vr, data, value, stop, codec, passed)
+                if stop - at <= _LONGEST_VALUE:
+                    passed.add(encoded)
+            before, at = tag, stop
+
+    def _element(
+        self, tag: int, vr: bytes, data: bytes, value: int, stop: int, codec: _Codec, passed: set[bytes]
+    ) -> None:
+        rule = self._rules.get(tag)
+        if tag in _STATED:
+            if not _plain_or_items(data[value:stop], vr):
+                raise refused(Reason.CHECK, "statement")
+            return
+        if rule is None or (vr and vr not in rule.vrs):
+            raise refused(Reason.CHECK, f"not allowed {tag:08X}")
+        if rule.vrs[0] == b"SQ":
+            self._sequence(rule, data, value, stop, codec, passed)
+        elif not self._is_result(rule, vr or rule.vrs[0], data[value:stop]):
+            raise refused(Reason.CHECK, f"not a result {tag:08X}")
+
+    def _sequence(
+        self, rule: Rule, data: bytes, at: int, stop: int, codec: _Codec, passed: set[bytes]
+    ) -> None:
+        if rule.action is Action.EMPTY and at == stop:
+            return
+        if rule.action is not Action.ITEMS:
+            raise refused(Reason.CHECK, f"not a result {rule.tag:08X}")
+        while at < stop:
+            group, element, length = codec.implicit.unpack_from(data, at)
+            at += 8
+            if group << 16 | element != _ITEM or at + length > stop:
+                raise refused(Reason.CHECK, "item")
+            self._level(data, at, at + length, codec, passed)
+            at += length
+
+    def _is_result(self, rule: Rule, vr: bytes, value: bytes) -> bool:
+        """Tell whether a value can be what the rule's action, or its fall-back, makes."""
+        if len(value) & 1:
+            return False
+        return any(_made_by(action, rule, vr, value) for action in (rule.action, rule.otherwise))
+
+    def _check_originals(self, head: bytes, original: bytes, codec: _Codec) -> None:
+        found = [value for value in originals(original, codec) if value in head]
+        if found and any(self._leaks(value, head, codec) for value in found):
+            raise refused(Reason.CHECK, "an identifying value")
+
+    def _leaks(self, original: bytes, head: bytes, codec: _Codec) -> bool:
+        """Tell whether an original stands where its rule leaves room for one.
+
+        Public words, binary numbers, keyed names and dates that the profile keeps may coincide with it.
+        """
+        for tag, value in self._leaves(head, 0, len(head), codec):
+            rule = self._rules.get(tag)
+            if original not in value or rule is None or tag in _CODE:
+                continue
+            if rule.action is Action.UID:
+                if rule.check != "kept" and original in value.rstrip(_PAD).split(b"\\"):
+                    return original not in tables.registered_uids()
+            elif rule.check == "number":
+                parts = [part.strip() for part in value.rstrip(_PAD).split(b"\\")]
+                if len(original) >= _SURE and original in parts:
+                    return True
+            elif rule.check == "name":
+                return True
+        return False
+
+    def _leaves(self, data: bytes, at: int, end: int, codec: _Codec) -> Iterator[tuple[int, bytes]]:
+        while at < end:
+            tag, _, value, stop = _next(data, at, codec)
+            rule = self._rules.get(tag)
+            if rule is None or rule.vrs[0] != b"SQ":
+                yield tag, data[value:stop]
+            else:
+                inside = value
+                while inside < stop:
+                    _, _, length = codec.implicit.unpack_from(data, inside)
+                    yield from self._leaves(data, inside + 8, inside + 8 + length, codec)
+                    inside += 8 + length
+            at = stop
+
+
+def _next(data: bytes, at: int, codec: _Codec) -> tuple[int, bytes, int, int]:
+    """Return tag, representation and the bounds of a value, of an element in canonical form."""
+    if codec.explicit is None:
+        group, element, length = codec.implicit.unpack_from(data, at)
+        vr, value = b"", at + 8
+    else:
+        group, element, vr, length = codec.explicit.unpack_from(data, at)
+        value = at + 8
+        if not _SHORT.fullmatch(vr):
+            if length or not _LONG.fullmatch(vr):
+                raise refused(Reason.CHECK, "representation")
+            (length,) = codec.u32.unpack_from(data, value)
+            value += 4
+    if group & 1 or not element:
+        raise refused(Reason.CHECK, "private or group length")
+    return group << 16 | element, vr, value, value + length
+
+
+def _made_by(action: Action, rule: Rule, vr: bytes, value: bytes) -> bool:
+    """Tell whether a value can be what an action made."""
+    if action in (Action.EMPTY, Action.CONCEPT, Action.DROP) and not value:
+        return True
+    if action in (Action.CLEAN, Action.SHIFT):
+        return _may_stay(rule, vr, value)
+    if action is Action.UID:
+        return rule.check == "kept" or all(map(_is_clean_uid, value.rstrip(_PAD).split(b"\\")))
+    if action is Action.DUMMY:
+        return value in _DUMMIES or value.rstrip(_PAD) in _DUMMIES
+    pattern = {Action.PSEUDONYM: _PSEUDONYM, Action.CONCEPT: _PLAIN}.get(action)
+    return pattern is not None and pattern.fullmatch(value) is not None
+
+
+def _is_clean_uid(uid: bytes) -> bool:
+    return not uid or uid.startswith(_KEYED) or uid in tables.registered_uids()
+
+
+def _may_stay(rule: Rule, vr: bytes, value: bytes) -> bool:
+    if rule.check in ("binary", "bulk", "tag"):
+        return vr not in (b"LO", b"SH", b"UT", b"LT", b"ST", b"PN", b"UC")
+    if not _PLAIN.fullmatch(value):
+        return False
+    if rule.check == "words:code":
+        public = tables.words("code")
+        return all(not part or part in public for part in value.rstrip(_PAD).split(b"\\"))
+    return True
+
+
+def _plain_or_items(value: bytes, vr: bytes) -> bool:
+    return vr in (b"SQ", b"") or _PLAIN.fullmatch(value) is not None
+
+
+def _check_bulk(bulk: Sequence[bytes | memoryview], codec: _Codec) -> None:
+    """Check that the parts are exactly one or more pixel data elements or one in items, and nothing else."""
+    left = 0
+    in_items = False
+    for part in bulk:
+        if left:
+            if len(part) > left:
+                raise refused(Reason.CHECK, "pixel data")
+            left -= len(part)
+        elif len(part):
+            left, in_items = _bulk_header(bytes(part[:16]), codec, in_items)
+    if left or in_items:
+        raise refused(Reason.CHECK, "pixel data")
+
+
+def _bulk_header(header: bytes, codec: _Codec, in_items: bool) -> tuple[int, bool]:
+    """Return the length that a header announces, and whether items follow or go on."""
+    group, element, length = codec.implicit.unpack_from(header, 0)
+    tag = group << 16 | element
+    if in_items:
+        if tag == 0xFFFEE0DD:
+            return 0, False
+        if tag != _ITEM:
+            raise refused(Reason.CHECK, "pixel data")
+        return length, True
+    if tag not in _PIXELS:
+        raise refused(Reason.CHECK, "pixel data")
+    if codec.explicit is not None:
+        (length,) = codec.u32.unpack_from(header, 8)
+    return (0, True) if length == 0xFFFFFFFF else (length, False)
+
+
+def originals(data: bytes, codec: _Codec) -> set[bytes]:
+    """Return identifying values of an input: found by their tags wherever these occur, nested or not.
+
+    No structure is trusted: the bytes are searched, so that values in broken, private or wrapped
+    content are found as well.
+    """
+    found: set[bytes] = set()
+    for tag in _IDENTIFYING:
+        encoded = codec.tag.pack(tag >> 16, tag & 0xFFFF)
+        at = data.find(encoded)
+        while at >= 0 and len(found) < _MOST_VALUES:
+            value = _value_at(data, at, codec)
+            if len(value) >= _SHORTEST_VALUE:
+                found.add(value)
+            if tag in _NAMES:
+                found.update(part for part in re.split(rb"[\^= ]", value) if len(part) >= _SHORTEST_PART)
+            at = data.find(encoded, at + 4)
+    return found
+
+
+def _value_at(data: bytes, at: int, codec: _Codec) -> bytes:
+    header = data[at : at + 12]
+    if len(header) < 12:
+        return b""
+    start = at + 8
+    if codec.explicit is None:
+        (length,) = codec.u32.unpack_from(header, 4)
+    elif _LONG.fullmatch(header[4:6]):
+        (length,), start = codec.u32.unpack_from(header, 8), at + 12
+    else:
+        (length,) = codec.u16.unpack_from(header, 6)
+    return data[start : start + length].strip(_PAD) if length <= _LONGEST_VALUE else b""

@@ -1,0 +1,69 @@
+"""What the header says that decisions need: a few top-level values, read without trust."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from srm_plugin_dicom.deidentify.elements import Element
+from srm_plugin_dicom.deidentify.syntax import Syntax
+
+SOP_CLASS, SOP_INSTANCE, MODALITY = 0x00080016, 0x00080018, 0x00080060
+CONVERSION_TYPE, IMAGE_TYPE, BURNED_IN = 0x00080064, 0x00080008, 0x00280301
+MANUFACTURER, MODEL, BODY_PART = 0x00080070, 0x00081090, 0x00180015
+PATIENT_ID, ISSUER = 0x00100020, 0x00100021
+SLICE_THICKNESS, SLICE_SPACING = 0x00180050, 0x00180088
+SAMPLES, PHOTOMETRIC, FRAMES = 0x00280002, 0x00280004, 0x00280008
+ROWS, COLUMNS, BITS_ALLOCATED, BITS_STORED = 0x00280010, 0x00280011, 0x00280100, 0x00280101
+HIGH_BIT, SIGNED, PADDING = 0x00280102, 0x00280103, 0x00280120
+_LONGEST = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """The top-level elements of one object, looked up when they are asked for."""
+
+    data: bytes
+    elements: Mapping[int, Element]
+    syntax: Syntax
+
+    @classmethod
+    def of(cls, data: bytes, elements: Sequence[Element], syntax: Syntax) -> Facts:
+        """Index the elements of the top level."""
+        return cls(data, {element[0]: element for element in elements}, syntax)
+
+    def raw(self, tag: int) -> bytes:
+        """Return a value as it is, without padding; empty when it is missing or too long to be one."""
+        element = self.elements.get(tag)
+        if element is None or element.items is not None or element.stop - element.value > _LONGEST:
+            return b""
+        return self.data[element.value : element.stop].rstrip(b" \0")
+
+    def word(self, tag: int) -> str:
+        """Return a value as upper-case text."""
+        return self.raw(tag).decode("ascii", "replace").strip().upper()
+
+    def words(self, tag: int) -> list[str]:
+        """Return the values of an attribute as upper-case text."""
+        return [word.strip() for word in self.word(tag).split("\\")]
+
+    def u16(self, tag: int, default: int = 0) -> int:
+        """Return an unsigned 16-bit value."""
+        element = self.elements.get(tag)
+        if element is None or element.stop - element.value != 2:
+            return default
+        return int(self.syntax.codec.u16.unpack_from(self.data, element.value)[0])
+
+    def number(self, tag: int) -> float | None:
+        """Return a decimal string's first value."""
+        try:
+            return float(self.raw(tag).split(b"\\")[0])
+        except ValueError:
+            return None
+
+    def frames(self) -> int:
+        """Return the number of frames; 1 when it is not said, 0 when it makes no sense."""
+        text = self.raw(FRAMES).strip()
+        if not text:
+            return 1
+        return int(text) if text.isdigit() else 0

@@ -1,0 +1,65 @@
+"""De-identifies files and trees on disk, through exactly the code that stages."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from srm_dicom.errors import ObjectRefused
+from srm_plugin_dicom.deidentify.engine import Context, Output, deidentify
+from srm_plugin_dicom.deidentify.report import Report
+
+_NO_FILE = "not a DICOM file"
+_MAGIC_AT, _MAGIC = 128, b"DICM"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one file; exactly one of `report` and `refusal` is set."""
+
+    name: Path
+    report: Report | None = None
+    refusal: str = ""
+
+
+def pairs(source: Path, target: Path) -> Iterator[tuple[Path, Path, Path]]:
+    """Yield (relative name, file to read, file to write), in the order of names."""
+    if source.is_file():
+        yield Path(source.name), source, target / source.name if target.is_dir() else target
+        return
+    for directory, subdirectories, names in os.walk(source):
+        subdirectories.sort()
+        for name in sorted(names):
+            path = Path(directory, name)
+            relative = path.relative_to(source)
+            yield relative, path, target / relative
+
+
+def deidentify_file(name: Path, source: Path, target: Path, context: Context) -> Outcome:
+    """De-identify one file; a refused one leaves nothing behind.
+
+    Raises:
+        OSError: the file cannot be read or written.
+    """
+    data = source.read_bytes()
+    if data[_MAGIC_AT : _MAGIC_AT + 4] != _MAGIC:
+        return Outcome(name, refusal=_NO_FILE)
+    try:
+        output = deidentify(data, "", "", context)
+    except ObjectRefused as error:
+        return Outcome(name, refusal=error.message)
+    _write(target, output)
+    return Outcome(name, report=output.report)
+
+
+def _write(target: Path, output: Output) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        with draft.open("wb") as file:
+            file.writelines(output)
+        draft.replace(target)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,126 @@
+"""Pixel data as they leave: exactly the pixels that the header describes, and nothing else.
+
+Native pixels are cut to their length. Encapsulated ones are written as one fragment a frame with an
+empty offset table (PS3.5 A.4), each stream walked and cut to what decoding needs. Nothing is decoded
+and entropy-coded data are never copied.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+
+from srm_plugin_dicom.deidentify import facts as f
+from srm_plugin_dicom.deidentify import jpeg, jpeg2000, rle
+from srm_plugin_dicom.deidentify.elements import Element
+from srm_plugin_dicom.deidentify.facts import Facts
+from srm_plugin_dicom.deidentify.reasons import Reason, refused
+from srm_plugin_dicom.deidentify.syntax import ITEM, LITTLE, PIXEL_DATA, SEQUENCE_END, UNDEFINED, Syntax
+
+Part = bytes | memoryview
+_FLOAT_BITS = {0x7FE00008: 32, 0x7FE00009: 64}
+_SUBSAMPLED = {"YBR_FULL_422": 2, "YBR_PARTIAL_422": 2, "YBR_PARTIAL_420": 1.5}
+
+
+def native_bytes(facts: Facts, bits: int) -> int:
+    """Return how many bytes the pixels that a header describes have (PS3.5 8.1)."""
+    pixels = facts.u16(f.ROWS) * facts.u16(f.COLUMNS) * facts.frames()
+    samples = facts.u16(f.SAMPLES, 1)
+    factor = _SUBSAMPLED.get(facts.word(f.PHOTOMETRIC), samples) if samples == 3 else samples
+    return (int(pixels * factor * bits) + 7) // 8
+
+
+def native(element: Element, view: memoryview, facts: Facts, syntax: Syntax) -> list[Part]:
+    """Return native pixel data, cut to what the header describes.
+
+    Raises:
+        ObjectRefused: fewer bytes than described.
+    """
+    length = native_bytes(facts, _FLOAT_BITS.get(element.tag) or facts.u16(f.BITS_ALLOCATED))
+    if not length or element.items is not None or element.stop - element.value < length:
+        raise refused(Reason.PIXELS)
+    vr = element.vr if element.vr in (b"OB", b"OW", b"OF", b"OD") else b"OW"
+    filler = b"\0" * (length & 1)
+    header = syntax.header(element.tag, vr, length + len(filler))
+    return [header, view[element.value : element.value + length], filler]
+
+
+def encapsulated(element: Element, view: memoryview, facts: Facts, syntax: Syntax) -> list[Part]:
+    """Return encapsulated pixel data, one walked fragment a frame.
+
+    Raises:
+        ObjectRefused: fragments that cannot be told apart into frames, or a stream that cannot be walked.
+    """
+    if element.items is None:
+        raise refused(Reason.PIXELS)
+    table, fragments = _fragments(view, element.value)
+    parts: list[Part] = [syntax.header(PIXEL_DATA, b"OB", UNDEFINED), syntax.item(ITEM, 0)]
+    for frame in _frames(table, fragments, facts.frames(), syntax.pixels):
+        cleaned = _clean(frame, facts, syntax)
+        length = sum(map(len, cleaned))
+        parts += [syntax.item(ITEM, length + (length & 1)), *cleaned, b"\0" * (length & 1)]
+    parts.append(syntax.item(SEQUENCE_END, 0))
+    return parts
+
+
+def _fragments(view: memoryview, at: int) -> tuple[bytes, list[memoryview]]:
+    """Return the basic offset table and the fragments (PS3.5 A.4)."""
+    found: list[memoryview] = []
+    try:
+        while True:
+            group, element, length = LITTLE.implicit.unpack_from(view, at)
+            at += 8
+            tag = group << 16 | element
+            if tag == SEQUENCE_END:
+                break
+            if tag != ITEM or length == UNDEFINED:
+                raise refused(Reason.MALFORMED)
+            if at + length > len(view):
+                raise refused(Reason.TRUNCATED)
+            found.append(view[at : at + length])
+            at += length
+    except struct.error:
+        raise refused(Reason.TRUNCATED) from None
+    if not found:
+        raise refused(Reason.MALFORMED)
+    return bytes(found[0]), found[1:]
+
+
+def _frames(table: bytes, fragments: Sequence[memoryview], count: int, kind: str) -> Iterator[memoryview]:
+    """Yield each frame's stream, joined only where it has several fragments."""
+    if not count or len(fragments) < count:
+        raise refused(Reason.PIXELS)
+    if len(fragments) == count:
+        yield from fragments
+        return
+    starts = _starts(table, fragments, count, kind)
+    for first, beyond in zip(starts, (*starts[1:], len(fragments)), strict=True):
+        group = fragments[first:beyond]
+        yield group[0] if len(group) == 1 else memoryview(b"".join(group))
+
+
+def _starts(table: bytes, fragments: Sequence[memoryview], count: int, kind: str) -> list[int]:
+    """Return the index of the first fragment of each frame."""
+    if count == 1:
+        return [0]
+    if kind in ("jpeg", "jpeg-ls") and not table:
+        starts = [i for i, fragment in enumerate(fragments) if bytes(fragment[:2]) == b"\xff\xd8"]
+    else:
+        offsets = {int.from_bytes(table[i : i + 4], "little") for i in range(0, len(table), 4)}
+        starts, at = [], 0
+        for index, fragment in enumerate(fragments):
+            if at in offsets:
+                starts.append(index)
+            at += 8 + len(fragment)
+    if len(starts) != count or starts[0] != 0:
+        raise refused(Reason.PIXELS)
+    return starts
+
+
+def _clean(frame: memoryview, facts: Facts, syntax: Syntax) -> list[Part]:
+    if syntax.pixels == "jpeg2000":
+        return jpeg2000.clean(frame)
+    if syntax.pixels == "rle":
+        segments = facts.u16(f.SAMPLES, 1) * ((facts.u16(f.BITS_ALLOCATED) + 7) // 8)
+        return rle.clean(frame, segments, facts.u16(f.ROWS) * facts.u16(f.COLUMNS))
+    return jpeg.clean(frame, lossless_ls=syntax.pixels == "jpeg-ls")

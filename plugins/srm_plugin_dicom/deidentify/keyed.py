@@ -1,0 +1,58 @@
+"""Names that only the holder of a project's key can compute: UIDs, pseudonyms, date shifts, GUIDs.
+
+Nothing is stored: the same key and the same original give the same name over files, series, nodes
+and restarts, and over profile versions; two projects share nothing. A patient is (issuer, id).
+"""
+
+from __future__ import annotations
+
+import hmac
+from base64 import b32encode
+from hashlib import sha256
+
+from srm_dicom.crypto.derive import derive
+
+LONGEST_SHIFT_DAYS = 3652
+
+
+class ProjectKey:
+    """Everything that derives from the key of one project."""
+
+    def __init__(self, project_key: bytes) -> None:
+        """Take the project's key, at least 32 uniformly random bytes."""
+        self._keys = {
+            purpose: derive(project_key, "deidentify", purpose)
+            for purpose in ("uid", "patient", "shift", "guid", "study", "series", "instance")
+        }
+
+    def uid(self, original: bytes) -> bytes:
+        """Return the UID that stands for another: ``2.25.`` and a UUID (PS3.5 B.2)."""
+        return b"2.25.%d" % _uuid(self._digest("uid", original))
+
+    def pseudonym(self, patient_id: bytes, issuer: bytes) -> str:
+        """Return the patient's name in this project: 16 characters of base32."""
+        return self.short("patient", issuer, patient_id)
+
+    def shift_days(self, patient_id: bytes, issuer: bytes) -> int:
+        """Return how many days a patient's dates go back, from 1 to ten years."""
+        digest = self._digest("shift", issuer, patient_id)
+        return 1 + int.from_bytes(digest[:8], "big") % LONGEST_SHIFT_DAYS
+
+    def guid(self, *parts: bytes) -> int:
+        """Return the 128 bits of an RFC 9562 version 8 UUID."""
+        return _uuid(self._digest("guid", *parts))
+
+    def short(self, purpose: str, *parts: bytes) -> str:
+        """Return 80 bits of a keyed name as lower-case base32."""
+        return b32encode(self._digest(purpose, *parts)[:10]).decode().lower()
+
+    def _digest(self, purpose: str, *parts: bytes) -> bytes:
+        message = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+        return hmac.digest(self._keys[purpose], message, sha256)
+
+
+def _uuid(digest: bytes) -> int:
+    """Return 128 bits of a digest with the version (8) and variant of RFC 9562 in them."""
+    number = int.from_bytes(digest[:16], "big")
+    number = number & ~(0xF << 76) | 0x8 << 76
+    return number & ~(0x3 << 62) | 0x2 << 62

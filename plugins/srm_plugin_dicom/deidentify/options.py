@@ -1,0 +1,162 @@
+"""The confidentiality options of PS3.15 annex E: which are done, how, and since which version.
+
+This table is what the compliance page is made from, and what (0012,0064) says of an object.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Option(Enum):
+    """An option; the value is its column of ``table_e1_1.tsv``."""
+
+    BASIC = "basic"
+    PIXELS = "pixels"
+    FEATURES = "features"
+    GRAPHICS = "graphics"
+    STRUCTURED = "structured"
+    DESCRIPTORS = "descriptors"
+    FULL_DATES = "full_dates"
+    MODIFIED_DATES = "modified_dates"
+    PATIENT = "patient"
+    DEVICE = "device"
+    UIDS = "uids"
+    SAFE_PRIVATE = "safe_private"
+    INSTITUTION = "institution"
+
+
+@dataclass(frozen=True, slots=True)
+class Compliance:
+    """What is done about an option.
+
+    Attributes:
+        code: its code in coding scheme DCM (PS3.16, CID 7050), and `meaning` what it stands for.
+        done: a profile may name it.
+        how: in a sentence.
+        since: the version of this software that first did it; empty while it is not done.
+    """
+
+    option: Option
+    code: str
+    meaning: str
+    done: bool
+    how: str
+    since: str = ""
+
+
+COMPLIANCE: tuple[Compliance, ...] = (
+    Compliance(
+        Option.BASIC,
+        "113100",
+        "Basic Application Confidentiality Profile",
+        True,
+        "Every row of table E.1-1 at any depth; of a combination the action that is valid at every Type: "
+        "D before Z before X. On top an allow-list: an attribute that is neither in the table nor on "
+        "keep.tsv does not leave, and one that is leaves only with a value that its rule proves.",
+        "0.1",
+    ),
+    Compliance(
+        Option.PIXELS,
+        "113101",
+        "Clean Pixel Data Option",
+        False,
+        "Pixels are not altered; images that may show text are refused unless a site rule trusts them.",
+    ),
+    Compliance(
+        Option.FEATURES,
+        "113102",
+        "Clean Recognizable Visual Features Option",
+        False,
+        "Thin slices of heads are refused unless the project may have recognisable images.",
+    ),
+    Compliance(
+        Option.GRAPHICS,
+        "113103",
+        "Clean Graphics Option",
+        False,
+        "Overlays, curves and graphic annotation are removed; presentation states are refused.",
+    ),
+    Compliance(
+        Option.STRUCTURED,
+        "113104",
+        "Clean Structured Content Option",
+        False,
+        "Structured reports are refused.",
+    ),
+    Compliance(
+        Option.DESCRIPTORS,
+        "113105",
+        "Clean Descriptors Option",
+        False,
+        "Descriptors are treated as the basic profile says.",
+    ),
+    Compliance(
+        Option.FULL_DATES,
+        "113106",
+        "Retain Longitudinal Temporal Information Full Dates Option",
+        True,
+        "Dates and times of the table that are well-formed are kept; others as the basic profile says.",
+        "0.1",
+    ),
+    Compliance(
+        Option.MODIFIED_DATES,
+        "113107",
+        "Retain Longitudinal Temporal Information Modified Dates Option",
+        True,
+        "Dates of one patient all go back by the same number of days, from 1 to ten years, derived from "
+        "the project's key; times of day stay.",
+        "0.1",
+    ),
+    Compliance(
+        Option.PATIENT,
+        "113108",
+        "Retain Patient Characteristics Option",
+        True,
+        "Rows with K that are numbers, ages (above 89 years: 090Y) or defined terms; free text stays out.",
+        "0.1",
+    ),
+    Compliance(
+        Option.DEVICE,
+        "113109",
+        "Retain Device Identity Option",
+        True,
+        "Rows with K that are device UIDs or short plain ASCII words; dates only with a date option.",
+        "0.1",
+    ),
+    Compliance(
+        Option.UIDS,
+        "113110",
+        "Retain UIDs Option",
+        True,
+        "UIDs stay as they are.",
+        "0.1",
+    ),
+    Compliance(
+        Option.SAFE_PRIVATE,
+        "113111",
+        "Retain Safe Private Option",
+        False,
+        "Private attributes are removed.",
+    ),
+    Compliance(
+        Option.INSTITUTION,
+        "113112",
+        "Retain Institution Identity Option",
+        True,
+        "Rows with K that are plain ASCII words.",
+        "0.1",
+    ),
+)
+
+BY_OPTION = {row.option: row for row in COMPLIANCE}
+
+
+def markdown() -> str:
+    """Return the compliance page's table."""
+    lines = ["| Option | Code | Done | How |", "|---|---|---|---|"]
+    for row in COMPLIANCE:
+        done = f"since {row.since}" if row.done else "no"
+        lines.append(f"| {row.meaning} | {row.code} | {done} | {row.how} |")
+    return "\n".join(lines) + "\n"

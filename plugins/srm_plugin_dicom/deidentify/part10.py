@@ -1,0 +1,130 @@
+"""The file format around a data set (PS3.10 7.1): read with suspicion, written from scratch."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+
+from srm_plugin_dicom.deidentify.elements import Buffer, Limits
+from srm_plugin_dicom.deidentify.profile import IMPLEMENTATION_UID, Profile
+from srm_plugin_dicom.deidentify.reasons import Reason, refused
+from srm_plugin_dicom.deidentify.syntax import EXPLICIT_LITTLE, LITTLE, LONG_VRS, SYNTAXES, Syntax
+from srm_plugin_dicom.deidentify.values import pad
+
+PREAMBLE_BYTES = 128
+_MAGIC = b"DICM"
+_META_GROUP = 0x0002
+_TRANSFER_SYNTAX = 0x00020010
+_STORED_BYTES = 0xFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A data set in a buffer: where it starts and how it is encoded."""
+
+    data: Buffer
+    start: int
+    syntax: Syntax
+
+
+def open_object(data: Buffer, transfer_syntax: str, limits: Limits) -> Opened:
+    """Find the data set in a file, or take the bytes as one; inflate it if it is deflated.
+
+    Args:
+        data: a Part 10 file, or a bare data set as it came over the network.
+        transfer_syntax: of a bare data set; a file says it itself.
+        limits: bounds what a deflated data set may become.
+
+    Raises:
+        ObjectRefused: a transfer syntax that cannot be walked, a broken file meta or deflate stream.
+    """
+    start = 0
+    if bytes(data[PREAMBLE_BYTES : PREAMBLE_BYTES + 4]) == _MAGIC:
+        start, transfer_syntax = _read_meta(data)
+    syntax = SYNTAXES.get(transfer_syntax)
+    if syntax is None:
+        raise refused(Reason.TRANSFER_SYNTAX)
+    if syntax.deflated:
+        return Opened(_inflate(data, start, limits.inflated_bytes), 0, syntax)
+    return Opened(data, start, syntax)
+
+
+def _read_meta(data: Buffer) -> tuple[int, str]:
+    """Return where the data set starts, and its transfer syntax."""
+    at, transfer_syntax = PREAMBLE_BYTES + 4, ""
+    try:
+        while at < len(data):
+            group, element, vr, length = LITTLE.explicit.unpack_from(data, at)
+            if group != _META_GROUP:
+                break
+            value = at + 8
+            if vr in LONG_VRS:
+                (length,) = LITTLE.u32.unpack_from(data, value)
+                value += 4
+            at = value + length
+            if group << 16 | element == _TRANSFER_SYNTAX:
+                transfer_syntax = bytes(data[value:at]).rstrip(b" \0").decode("ascii", "replace")
+    except struct.error:
+        raise refused(Reason.TRUNCATED) from None
+    return at, transfer_syntax
+
+
+def _inflate(data: Buffer, start: int, most: int) -> bytes:
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        inflated = inflater.decompress(memoryview(data)[start:], most)
+    except zlib.error:
+        raise refused(Reason.MALFORMED) from None
+    if inflater.unconsumed_tail:
+        raise refused(Reason.TOO_LARGE)
+    if not inflater.eof:
+        raise refused(Reason.TRUNCATED)
+    return inflated
+
+
+def file_meta(sop_class: bytes, instance: bytes, syntax: Syntax, profile: Profile) -> bytes:
+    """Return preamble, prefix and file meta information of an object that leaves.
+
+    The implementation version name is the profile's, so that the bytes never depend on the program's.
+    """
+    name = str(profile).encode("ascii")[:16]
+    body = b"".join(
+        (
+            _meta(0x0001, b"OB", b"\0\1"),
+            _meta(0x0002, b"UI", pad(sop_class, b"\0")),
+            _meta(0x0003, b"UI", pad(instance, b"\0")),
+            _meta(0x0010, b"UI", pad(syntax.uid.encode("ascii"), b"\0")),
+            _meta(0x0012, b"UI", pad(IMPLEMENTATION_UID, b"\0")),
+            _meta(0x0013, b"SH", pad(name)),
+        )
+    )
+    length = _meta(0x0000, b"UL", LITTLE.u32.pack(len(body)))
+    return b"".join((bytes(PREAMBLE_BYTES), _MAGIC, length, body))
+
+
+def _meta(element: int, vr: bytes, value: bytes) -> bytes:
+    return EXPLICIT_LITTLE.header(_META_GROUP << 16 | element, vr, len(value)) + value
+
+
+def stored(parts: list[bytes | memoryview]) -> list[bytes | memoryview]:
+    """Return a deflate stream of stored blocks (RFC 1951 3.2.4): its bytes depend on no compressor."""
+    size = sum(map(len, parts))
+    out: list[bytes | memoryview] = []
+    room = 0
+    for part in parts:
+        view, at = memoryview(part), 0
+        while at < len(view):
+            if not room:
+                room = min(size, _STORED_BYTES)
+                size -= room
+                out.append(_block_header(room, last=not size))
+            taken = min(room, len(view) - at)
+            out.append(view[at : at + taken])
+            at += taken
+            room -= taken
+    return out
+
+
+def _block_header(length: int, *, last: bool) -> bytes:
+    return bytes((int(last),)) + LITTLE.tag.pack(length, length ^ _STORED_BYTES)

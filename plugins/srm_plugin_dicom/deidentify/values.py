@@ -1,0 +1,166 @@
+"""What a value must be to leave: one small function a rule, from bytes to the bytes that leave.
+
+A rule returns None when it cannot prove the value; what happens then is the profile's decision.
+Everything is decided on the raw bytes as a whole, padding included, so that nothing hides behind a
+NUL, an escape sequence of a character set, or a value that merely begins well.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import date, timedelta
+from functools import partial
+
+from srm_plugin_dicom.deidentify import tables
+
+Clean = Callable[[bytes], bytes | None]
+
+SIZES = {
+    b"US": 2, b"SS": 2, b"OW": 2, b"AT": 4, b"UL": 4, b"SL": 4, b"FL": 4, b"OF": 4, b"OL": 4,
+    b"FD": 8, b"OD": 8, b"OV": 8, b"UV": 8, b"SV": 8, b"OB": 1,
+}  # fmt: skip
+_BLANK = b" \0"
+_NUMBER = re.compile(rb" *(?:[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?)? *")
+_LONGEST_NUMBER = 32
+_DATE = re.compile(rb"(?:\d{8})?")
+_TIME = re.compile(rb"(?:\d\d(?:\d\d(?:\d\d(?:\.\d{1,6})?)?)?)?")
+_DATETIME = re.compile(rb"(?:\d{8}(?:\d\d(?:\d\d(?:\d\d(?:\.\d{1,6})?)?)?)?(?:[+-]\d{4})?)?")
+_OFFSET = re.compile(rb"(?:[+-]\d{4})?")
+_AGE = re.compile(rb"(?:\d{3}[DWMY])?")
+_NAME = re.compile(rb"[A-Za-z0-9 ._/+-]{0,64}")
+_UID = re.compile(rb"[0-9][0-9.]{0,63}")
+_OLDEST_YEARS = 90
+# Names that follow a maker's grammar need no list: it has no room for a person.
+_GRAMMARS = {
+    "kernel": re.compile(rb"[A-Z][a-z]?\d{1,2}[a-z]{0,2}|FC\d\d(?:-H)?"),
+    "sequence": re.compile(rb"\*[a-z]{2,6}[23]d\d{1,2}[a-z]{0,2}(?:_\d{1,4}[a-z]{0,2})?"),
+}
+_NOTHING = re.compile(rb"(?!)")
+
+
+def pad(value: bytes, filler: bytes = b" ") -> bytes:
+    """Return the value with even length (PS3.5 6.2)."""
+    return value + filler if len(value) & 1 else value
+
+
+def number(value: bytes, most: int | None) -> bytes | None:
+    """Accept decimal and integer strings, PS3.5 DS and IS, up to the multiplicity."""
+    text = value.rstrip(_BLANK)
+    parts = text.split(b"\\")
+    if most is not None and len(parts) > most:
+        return None
+    for part in parts:
+        if len(part) > _LONGEST_NUMBER or not _NUMBER.fullmatch(part):
+            return None
+    return pad(text)
+
+
+def binary(value: bytes, most: int | None, size: int) -> bytes | None:
+    """Accept whole binary numbers up to the multiplicity."""
+    if len(value) % size or (most is not None and len(value) > most * size):
+        return None
+    return value
+
+
+def of_words(value: bytes, most: int | None, kind: str) -> bytes | None:
+    """Accept public words; of several values an unknown one is emptied; the others keep their place."""
+    public, grammar = tables.words(kind), _GRAMMARS.get(kind, _NOTHING)
+    parts = [part.strip(b" ") for part in value.rstrip(_BLANK).split(b"\\")]
+    if most is not None and len(parts) > most:
+        return None
+    kept = [part if part in public or grammar.fullmatch(part) else b"" for part in parts]
+    if not any(kept) and any(parts):
+        return None
+    return pad(b"\\".join(kept))
+
+
+def label(_value: bytes, text: bytes) -> bytes:
+    """Replace a label that its module requires by a constant."""
+    return pad(text)
+
+
+def matching(value: bytes, pattern: re.Pattern[bytes]) -> bytes | None:
+    """Accept text of which every value has a form that leaves no room for anything else."""
+    text = value.rstrip(_BLANK)
+    if all(pattern.fullmatch(part.strip(b" ")) for part in text.split(b"\\")):
+        return pad(text)
+    return None
+
+
+def age(value: bytes) -> bytes | None:
+    """Accept an age; those above 89 years become 090Y."""
+    text = matching(value, _AGE)
+    if text and text[3:4] == b"Y" and int(text[:3]) >= _OLDEST_YEARS:
+        return b"090Y"
+    return text
+
+
+def shifted_date(value: bytes, days: int) -> bytes | None:
+    """Move dates back."""
+    return _shifted(value, days, _DATE)
+
+
+def shifted_datetime(value: bytes, days: int) -> bytes | None:
+    """Move date-times back; the time of day stays."""
+    return _shifted(value, days, _DATETIME)
+
+
+def _shifted(value: bytes, days: int, pattern: re.Pattern[bytes]) -> bytes | None:
+    moved = []
+    for part in value.rstrip(_BLANK).split(b"\\"):
+        text = part.strip(b" ")
+        if not pattern.fullmatch(text):
+            return None
+        earlier = _earlier(text[:8], days) if text else b""
+        if earlier is None:
+            return None
+        moved.append(earlier + text[8:])
+    return pad(b"\\".join(moved))
+
+
+def _earlier(text: bytes, days: int) -> bytes | None:
+    try:
+        day = date(int(text[:4]), int(text[4:6]), int(text[6:8])) - timedelta(days)
+    except (ValueError, OverflowError):
+        return None
+    return b"%04d%02d%02d" % (day.year, day.month, day.day)
+
+
+def uids(value: bytes, replace: Callable[[bytes], bytes], *, keep: bool = False) -> bytes:
+    """Replace UIDs, except registered ones (PS3.6 annex A), or keep those that are well-formed."""
+    registered = tables.registered_uids()
+    out = []
+    for part in value.rstrip(_BLANK).split(b"\\"):
+        text = part.strip(_BLANK)
+        if not text or text in registered or (keep and _UID.fullmatch(text)):
+            out.append(text)
+        else:
+            out.append(replace(text))
+    return pad(b"\\".join(out), b"\0")
+
+
+def temporal(vr: bytes) -> Clean | None:
+    """Return the rule that keeps a date or time of this representation."""
+    pattern = {b"DA": _DATE, b"TM": _TIME, b"DT": _DATETIME, b"SH": _OFFSET}.get(vr)
+    return partial(matching, pattern=pattern) if pattern else None
+
+
+def plain_name(value: bytes) -> bytes | None:
+    """Accept short plain ASCII without the delimiters of person names."""
+    return matching(value, _NAME)
+
+
+def clean_for(rule: str, vr: bytes, most: int | None) -> Clean | None:
+    """Return the function of a keep list's rule; None for rules that need more than the value."""
+    name, _, argument = rule.partition(":")
+    size = SIZES.get(vr, 1)
+    rules: dict[str, Clean] = {
+        "number": partial(number, most=most),
+        "binary": partial(binary, most=most, size=size),
+        "tag": partial(binary, most=most, size=4),
+        "bulk": partial(binary, most=None, size=size),
+        "words": partial(of_words, most=most, kind=argument),
+        "label": partial(label, text=argument.encode()),
+    }
+    return rules.get(name)

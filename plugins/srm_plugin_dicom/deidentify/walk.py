@@ -1,0 +1,261 @@
+"""Walks the elements of an object and writes those that may leave, each by its profile's rule.
+
+The output is canonical: ascending tags, defined lengths, no group lengths, nothing private. The walk
+depends on the object, the project's key and the profile alone. Small elements repeat from slice to
+slice, so what became of them is remembered by their encoded bytes, within a bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from srm_plugin_dicom.deidentify import tables, values
+from srm_plugin_dicom.deidentify.elements import Element, Reader
+from srm_plugin_dicom.deidentify.keyed import ProjectKey
+from srm_plugin_dicom.deidentify.profile import Action, Profile, Rule
+from srm_plugin_dicom.deidentify.reasons import Reason, refused
+from srm_plugin_dicom.deidentify.syntax import (
+    EXPLICIT_LITTLE,
+    IMPLICIT_LITTLE,
+    ITEM,
+    LONGEST_SHORT,
+    SHORT_VRS,
+    Syntax,
+)
+
+Make = Callable[[bytes, "Patient"], bytes | None]
+
+CODE_VALUE, CODING_SCHEME, CODE_MEANING = 0x00080100, 0x00080102, 0x00080104
+_CONCEPT = frozenset((CODE_VALUE, CODING_SCHEME, CODE_MEANING))
+_REMEMBERED_BYTES = 160
+# Values that no object has by itself, so that one in an output is never an original.
+DUMMIES = {b"DA": b"19110803", b"TM": b"031459", b"DT": b"19110803031459", b"AS": b"111Y"}
+DUMMY_TEXT = b"SRMD-REMOVED"
+DUMMY_BYTES = b"\0\0"
+_TEXT = SHORT_VRS | {b"UC", b"UR", b"UT"}
+_NUMBERS = frozenset((b"US", b"SS", b"UL", b"SL", b"FL", b"FD", b"AT"))
+
+
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """What an object's patient is called and how far their dates go back, in one project."""
+
+    pseudonym: bytes
+    shift_days: int
+
+
+class Rules:
+    """A profile made ready for one project: a function for each attribute. Shared by all objects."""
+
+    def __init__(self, profile: Profile, key: ProjectKey, *, remembered: int = 50_000) -> None:
+        self.profile = profile
+        self._key = key
+        self._remembered = remembered
+        self._make: dict[tuple[int, bytes], Make | None] = {}
+        self._memory: dict[str, dict[bytes, bytes]] = {}
+
+    def get(self, tag: int) -> Rule | None:
+        """Return the rule of an attribute."""
+        return self.profile.rules.get(tag)
+
+    def make(self, rule: Rule, vr: bytes) -> Make | None:
+        """Return what makes the value that leaves; None where nothing leaves."""
+        try:
+            return self._make[rule.tag, vr]
+        except KeyError:
+            made = self._make[rule.tag, vr] = self._build(rule, rule.action, vr)
+            return made
+
+    def memory_of(self, encoding: str) -> dict[bytes, bytes]:
+        """Return what is remembered of elements in an encoding; it never outgrows its bound."""
+        memory = self._memory.setdefault(encoding, {})
+        if len(memory) > self._remembered:
+            memory.clear()
+        return memory
+
+    def _build(self, rule: Rule, action: Action, vr: bytes) -> Make | None:
+        if action is Action.EMPTY:
+            return lambda _value, _patient: b""
+        if action is Action.DUMMY:
+            dummy = dummy_of(vr)
+            return lambda _value, _patient: dummy
+        if action is Action.PSEUDONYM:
+            return lambda _value, patient: patient.pseudonym
+        if action is Action.UID:
+            keep = rule.check == "kept"
+            return lambda value, _patient: values.uids(value, self._key.uid, keep=keep)
+        if action in (Action.CLEAN, Action.SHIFT):
+            return self._proven(rule, action, vr)
+        return None
+
+    def _proven(self, rule: Rule, action: Action, vr: bytes) -> Make | None:
+        instead = self._build(rule, rule.otherwise, vr)
+        if action is Action.SHIFT:
+            shift = values.shifted_date if vr == b"DA" else values.shifted_datetime
+
+            def shifted(value: bytes, patient: Patient) -> bytes | None:
+                moved = shift(value, patient.shift_days)
+                return moved if moved is not None or instead is None else instead(value, patient)
+
+            return shifted
+        clean = _clean_of(rule, vr)
+        if clean is None:
+            return instead
+
+        def proven(value: bytes, patient: Patient) -> bytes | None:
+            kept = clean(value)
+            return kept if kept is not None or instead is None else instead(value, patient)
+
+        return proven
+
+
+def dummy_of(vr: bytes) -> bytes:
+    """Return the dummy value of a representation."""
+    if vr in _NUMBERS or vr not in _TEXT:
+        return DUMMY_BYTES * (values.SIZES.get(vr, 2) // 2 or 1)
+    return values.pad(DUMMIES.get(vr, DUMMY_TEXT))
+
+
+def _clean_of(rule: Rule, vr: bytes) -> values.Clean | None:
+    special: dict[str, values.Clean | None] = {
+        "temporal": values.temporal(vr),
+        "age": values.age,
+        "name": values.plain_name,
+    }
+    if rule.check in special:
+        return special[rule.check]
+    return values.clean_for(rule.check, vr, rule.most)
+
+
+class Walk:
+    """One object's walk.
+
+    Attributes:
+        seen: tags that were met, at any depth; `removed` those of them of which nothing left.
+    """
+
+    def __init__(self, data: bytes, reader: Reader, syntax: Syntax, rules: Rules, patient: Patient) -> None:
+        self._data = data
+        self._reader = reader
+        self._out = syntax
+        self._rules = rules
+        self._patient = patient
+        self._memory = rules.memory_of(syntax.encoding)
+        self.seen: set[int] = set()
+        self.removed: set[int] = set()
+
+    def elements(self, elements: Sequence[Element], source: Syntax, depth: int = 0) -> list[bytes]:
+        """Return what leaves of some elements of one level, in ascending order.
+
+        Raises:
+            ObjectRefused: an attribute twice, or nested content that is not well-formed.
+        """
+        data, memory = self._data, self._memory
+        remember = source is self._out
+        out: list[bytes] = []
+        for tag, vr, start, value, stop, items in elements:
+            if items is None and stop - start <= _REMEMBERED_BYTES and remember:
+                encoded = data[start:stop]
+                chunk = memory.get(encoded)
+                if chunk is None:
+                    chunk, lasting = self._element(Element(tag, vr, start, value, stop, items), source, depth)
+                    if lasting:
+                        memory[encoded] = chunk
+            else:
+                chunk, _ = self._element(Element(tag, vr, start, value, stop, items), source, depth)
+            if chunk:
+                out.append(chunk)
+            else:
+                self.removed.add(tag)
+        return out
+
+    def ordered(self, elements: Sequence[Element]) -> Sequence[Element]:
+        """Return elements by ascending tag.
+
+        Raises:
+            ObjectRefused: an attribute occurs twice.
+        """
+        tags = [element[0] for element in elements]
+        unique = set(tags)
+        if len(unique) != len(tags):
+            raise refused(Reason.DUPLICATE)
+        self.seen |= unique
+        return elements if tags == sorted(tags) else sorted(elements, key=_by_tag)
+
+    def _element(self, element: Element, source: Syntax, depth: int) -> tuple[bytes, bool]:
+        """Return what leaves, and whether it will always be the same for the same encoded bytes."""
+        rule = self._rules.get(element.tag)
+        if rule is None or rule.action in (Action.DROP, Action.CONCEPT, Action.PIXELS):
+            return b"", rule is None or rule.action is not Action.CONCEPT
+        if rule.vrs[0] == b"SQ":
+            return self._sequence(element, rule, source, depth), False
+        if element.items is not None:
+            return b"", False
+        vr = self._representation(element.vr, rule)
+        make = self._rules.make(rule, vr) if vr else None
+        if make is None:
+            return b"", True
+        made = make(bytes(self._data[element.value : element.stop]), self._patient)
+        lasting = rule.action not in (Action.SHIFT, Action.PSEUDONYM)
+        return (b"" if made is None else self._encoded(element.tag, vr, made)), lasting
+
+    def _representation(self, vr: bytes, rule: Rule) -> bytes:
+        """Return the representation to write; empty if the one received cannot be right."""
+        if not vr or vr == b"UN":
+            return rule.vrs[0]
+        if vr in rule.vrs:
+            return vr
+        return b"" if rule.action is Action.CLEAN else rule.vrs[0]
+
+    def _encoded(self, tag: int, vr: bytes, value: bytes) -> bytes:
+        if vr in SHORT_VRS and len(value) > LONGEST_SHORT:
+            return b""
+        return self._out.header(tag, vr, len(value)) + value
+
+    def _sequence(self, element: Element, rule: Rule, source: Syntax, depth: int) -> bytes:
+        if rule.action is not Action.ITEMS:
+            return self._out.header(element.tag, b"SQ", 0)
+        wrapped = element.vr == b"UN"
+        if wrapped and source.codec is not EXPLICIT_LITTLE.codec:
+            return b""
+        inner = IMPLICIT_LITTLE if wrapped else source
+        if not wrapped and element.vr not in (b"", b"SQ"):
+            return b""
+        items = element.items
+        if items is None:
+            items = self._reader.items(element.value, element.stop, inner, depth + 1)
+        body = b"".join(map(partial(self._item, source=inner, depth=depth + 1), items))
+        return self._out.header(element.tag, b"SQ", len(body)) + body
+
+    def _item(self, elements: Sequence[Element], source: Syntax, depth: int) -> bytes:
+        elements = self.ordered(elements)
+        concept = self._concept(elements) if any(element[0] in _CONCEPT for element in elements) else b""
+        before = [element for element in elements if element[0] < CODE_VALUE] if concept else []
+        rest = elements[len(before) :]
+        chunks = [*self.elements(before, source, depth), concept, *self.elements(rest, source, depth)]
+        body = b"".join(chunks)
+        return self._out.item(ITEM, len(body)) + body
+
+    def _concept(self, elements: Sequence[Element]) -> bytes:
+        """Return code, scheme and meaning of a public concept (PS3.3 8.8), or nothing."""
+        found = {element[0]: element for element in elements if element[0] in _CONCEPT}
+        if not {CODE_VALUE, CODING_SCHEME} <= found.keys():
+            return b""
+        code, scheme = (self._text(found[tag]) for tag in (CODE_VALUE, CODING_SCHEME))
+        meaning = tables.codes().get((scheme, code))
+        if meaning is None:
+            return b""
+        return (
+            self._encoded(CODE_VALUE, b"SH", values.pad(code))
+            + self._encoded(CODING_SCHEME, b"SH", values.pad(scheme))
+            + self._encoded(CODE_MEANING, b"LO", values.pad(meaning))
+        )
+
+    def _text(self, element: Element) -> bytes:
+        return self._data[element.value : element.stop].strip(b" \0")
+
+
+def _by_tag(element: Element) -> int:
+    return element[0]
