@@ -98,7 +98,7 @@ def register(config: Path, plugin: str, selector: str) -> None:
     telemetry.configure("register", level=40)
     registrar = daemon.make_registrar(config, "register")
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("looking", total=None)
         total = 0
         for total in registrar.discover(plugin, selector):

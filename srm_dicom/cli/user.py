@@ -156,7 +156,9 @@ def acl(reference: tuple[str, ...], as_json: bool) -> None:
 def _bars(*, quiet: bool) -> Iterator[Watcher]:
     """Show how many files are staged and how many bytes have come."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=console, disable=quiet, transient=True) as progress:
+    with Progress(
+        *columns, console=console, disable=quiet or not console.is_terminal, transient=True
+    ) as progress:
         yield watcher_of(progress)
 
 
