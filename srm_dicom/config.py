@@ -130,6 +130,20 @@ class Catalogues(Struct, frozen=True, kw_only=True):
     metadata: tuple[str, ...]
 
 
+class Budget(Struct, frozen=True, kw_only=True):
+    """What may leave in a day (UTC); 0 sets no bound. See `rights.budget`."""
+
+    bytes: int = 0
+    objects: int = 0
+
+
+class Budgets(Struct, frozen=True, kw_only=True):
+    """Daily budget of every single caller, and the share of a budget at which an alarm goes off."""
+
+    caller: Budget = Budget()
+    alarm_at: float = 0.8
+
+
 class Config(Struct, frozen=True, kw_only=True):
     """``srm-dicom.toml``."""
 
@@ -145,6 +159,7 @@ class Config(Struct, frozen=True, kw_only=True):
     intake: Intake | None = None
     inner: Inner | None = None
     registrar: Registrar = Registrar()
+    budgets: Budgets = Budgets()
     catalogues: Catalogues
 
 
@@ -166,6 +181,8 @@ class ProjectFile(Struct, frozen=True, kw_only=True):
     basis: str
     valid_until: datetime
     members: tuple[Member, ...] = ()
+    jobs: bool = False
+    daily: Budget = Budget()
 
 
 class CatalogueFile(Struct, frozen=True, kw_only=True):

@@ -33,6 +33,7 @@ from srm_dicom.broker.janitor import Janitor, SpaceSettings
 from srm_dicom.broker.publish import Publisher
 from srm_dicom.broker.secrets import InnerSecrets
 from srm_dicom.broker.sink import Sealing
+from srm_dicom.broker.spending import Spending
 from srm_dicom.broker.stager import Stager, StagerSettings
 from srm_dicom.client.files import FileCatalogueClient
 from srm_dicom.client.keys import KeyServers
@@ -42,6 +43,7 @@ from srm_dicom.clock import Clock, SystemClock
 from srm_dicom.config import CatalogueFile, Inner, PluginFile, ProjectFile
 from srm_dicom.crypto.signing import trusting
 from srm_dicom.db.database import Database
+from srm_dicom.db.usage import Ledger
 from srm_dicom.errors import ConfigError
 from srm_dicom.identity.credential import Credential, HostCredential
 from srm_dicom.identity.gate import Gate, TrustSettings
@@ -51,6 +53,7 @@ from srm_dicom.registry.policy import Places
 from srm_dicom.registry.registrar import Feed, Registrar, RegistrarSettings
 from srm_dicom.registry.saga import Catalogues, Saga
 from srm_dicom.rights.acl import Tag
+from srm_dicom.rights.budget import Budget
 from srm_dicom.rights.project import Member, Project
 from srm_dicom.scratch.area import ScratchArea
 from srm_dicom.scratch.node import ScratchNode
@@ -137,6 +140,12 @@ class Common:
         """Make the decider about files."""
         return FileAccess(self.stores.namespace, self.projects, self.audit, self.clock)
 
+    def spending(self) -> Spending:
+        """Make what charges the daily budgets."""
+        budgets = self.config.budgets
+        ledger = Ledger(self.stores.database, self.audit, self.clock, alarm_at=budgets.alarm_at)
+        return Spending(ledger, Budget(budgets.caller.bytes, budgets.caller.objects), self.projects)
+
     def inner(self) -> Inner:
         """Return the inner zone's table.
 
@@ -159,7 +168,17 @@ def _project(file: ProjectFile) -> Project:
         Member(Tag.USER if member.user else Tag.GROUP, member.user or member.group, frozenset(member.rights))
         for member in file.members
     )
-    return Project(file.id, file.permit, file.purpose, file.profile, file.basis, file.valid_until, members)
+    return Project(
+        file.id,
+        file.permit,
+        file.purpose,
+        file.profile,
+        file.basis,
+        file.valid_until,
+        members,
+        file.jobs,
+        Budget(file.daily.bytes, file.daily.objects),
+    )
 
 
 def make_gate(trust: configuration.Trust, clock: Clock) -> Gate:
@@ -219,6 +238,7 @@ def transfer(path: Path) -> list[Service]:
         common.access(),
         common.audit,
         common.clock,
+        common.spending(),
     )
     settings = GridFtpSettings(
         host=config.gridftp.listen.host,

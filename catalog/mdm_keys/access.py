@@ -1,21 +1,29 @@
 """May they: the key right, decided on this server's own ACLs and audited before anything happens.
 
 Default deny. An id that does not exist and a key that the caller has no right to give the same answer,
-unless the caller may create keys. A limited proxy may fetch and nothing else.
+unless the caller may create keys. A limited proxy, as batch jobs carry it, may fetch and nothing else,
+and only keys that let jobs in: Hydra's ``x`` beside ``g``. Who guesses ids is told to come back later.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from mdm_keys.store import Key, KeyStore
-from srm_dicom.audit.event import Action, Event, Outcome
+from srm_dicom.audit.event import Action, Event, Outcome, printable
 from srm_dicom.audit.log import AuditLog
+from srm_dicom.clock import SystemClock
 from srm_dicom.errors import MdmError, NotAuthorised, NotFound
 from srm_dicom.identity.principal import Principal
 from srm_dicom.rights.declare import Right
+from srm_dicom.rights.enumeration import Guesses, Patience
 from srm_dicom.rights.evaluate import Decision, decide
 from srm_dicom.wire.hydra.contract import LETTERS
+
+Spend = Callable[[Principal, int, str], None]
+"""Charges a number of keys to a caller for an operation; raises `BudgetExhausted`."""
+
+_JOBS = "x"
 
 _ACTIONS: Mapping[Right, Action] = {
     Right.KEY_FETCH: Action.KEY_RELEASED,
@@ -26,11 +34,28 @@ _ACTIONS: Mapping[Right, Action] = {
 class Access:
     """Sorts the keys of one call into those that the caller may have and those that it may not."""
 
-    def __init__(self, store: KeyStore, audit: AuditLog, creators: frozenset[str]) -> None:
-        """Decide with the ACLs of `store`; `creators` are the DNs and FQANs that may make keys."""
+    def __init__(
+        self,
+        store: KeyStore,
+        audit: AuditLog,
+        creators: frozenset[str],
+        guesses: Guesses | None = None,
+        spend: Spend | None = None,
+    ) -> None:
+        """Decide with the ACLs of `store`.
+
+        Args:
+            store: the keys.
+            audit: every decision is in it before anything happens.
+            creators: DNs and FQANs that may make keys.
+            guesses: counts the ids that callers try in vain.
+            spend: charges keys that are about to be released to the caller's daily budget.
+        """
         self._store = store
         self._audit = audit
         self._creators = creators
+        self._guesses = guesses or Guesses(Patience(), SystemClock())
+        self._spend = spend
 
     def creator(self, principal: Principal) -> Decision:
         """Tell whether a caller may make keys."""
@@ -54,10 +79,18 @@ class Access:
     def sort(
         self, operation: str, principal: Principal, ids: Sequence[str], right: Right
     ) -> tuple[dict[str, Key], dict[str, MdmError]]:
-        """Return the keys that the caller has a right to, and an error for each of the others."""
+        """Return the keys that the caller has a right to, and an error for each of the others.
+
+        Raises:
+            Overloaded: the caller has guessed too many ids.
+            BudgetExhausted: the caller may fetch no more keys today.
+        """
+        self._guesses.admit(principal.dn)
         keys = self._store.find(ids)
         decisions = {key.id: self.decide(key, principal, right) for key in keys.values()}
         allowed = {key_id: keys[key_id] for key_id, decision in decisions.items() if decision.allowed}
+        if right is Right.KEY_FETCH and allowed and self._spend is not None:
+            self._spend(principal, len(allowed), operation)
         action = _ACTIONS.get(right, Action.ADMINISTRATIVE)
         for decision in sorted(set(decisions.values()), key=lambda one: one.rule):
             ruled = [key_id for key_id, its_decision in decisions.items() if its_decision == decision]
@@ -65,7 +98,9 @@ class Access:
         unknown = [key_id for key_id in ids if key_id not in keys]
         if unknown:
             self._record(operation, principal, action, Decision(allowed=False, rule="no such key"), unknown)
-        refused = (key_id for key_id in ids if key_id not in allowed)
+        refused = [key_id for key_id in ids if key_id not in allowed]
+        if not self.creator(principal).allowed:
+            self._guesses.missed(principal.dn, len(refused))
         return allowed, {key_id: self._refusal(key_id, keys, principal) for key_id in refused}
 
     def require(
@@ -76,6 +111,7 @@ class Access:
         Raises:
             NotAuthorised: no right to one of them, or no such key.
             NotFound: no such key; told to creators only.
+            Overloaded, BudgetExhausted: as for `sort`.
         """
         allowed, refused = self.sort(operation, principal, ids, right)
         for error in refused.values():
@@ -85,16 +121,20 @@ class Access:
     @staticmethod
     def decide(key: Key, principal: Principal, right: Right) -> Decision:
         """Decide about one key."""
+        acl = key.effective_acl()
         if principal.limited and right is not Right.KEY_FETCH:
             return Decision(allowed=False, rule="a limited proxy may only fetch")
-        return decide(key.effective_acl(), key.owner, principal, right.value.partition(":")[2])
+        if principal.limited and not decide(acl, key.owner, principal, _JOBS).allowed:
+            return Decision(allowed=False, rule="the key is not for jobs: a limited proxy may not fetch it")
+        return decide(acl, key.owner, principal, right.value.partition(":")[2])
 
-    @staticmethod
-    def letters(key: Key, principal: Principal) -> frozenset[str]:
+    @classmethod
+    def letters(cls, key: Key, principal: Principal) -> frozenset[str]:
         """Return every permission that a caller has on a key."""
-        asked = "g" if principal.limited else LETTERS
+        if principal.limited:
+            return frozenset("g" if cls.decide(key, principal, Right.KEY_FETCH).allowed else "")
         acl = key.effective_acl()
-        return frozenset(letter for letter in asked if decide(acl, key.owner, principal, letter).allowed)
+        return frozenset(letter for letter in LETTERS if decide(acl, key.owner, principal, letter).allowed)
 
     def _refusal(self, key_id: str, keys: Mapping[str, Key], principal: Principal) -> MdmError:
         if key_id not in keys and self.creator(principal).allowed:
@@ -105,7 +145,7 @@ class Access:
         self, operation: str, principal: Principal, action: Action, decision: Decision, ids: Sequence[str]
     ) -> None:
         outcome = Outcome.ALLOWED if decision.allowed else Outcome.DENIED
-        rule = decision.rule.encode("ascii", "backslashreplace").decode()[:400]
+        rule = printable(decision.rule)
         self._audit.record(
             Event.by(principal, action, outcome, operation=operation, objects=tuple(ids), rule=rule)
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from mdm_keys.access import Access
+from mdm_keys.access import Access, Spend
 from mdm_keys.application import MAX_MESSAGE_BYTES, application
 from mdm_keys.service import KeyService
 from mdm_keys.store import KeyStore
@@ -13,8 +13,12 @@ from srm_dicom.audit.log import AuditLog
 from srm_dicom.clock import Clock
 from srm_dicom.crypto.signing import trusting
 from srm_dicom.db.database import Database
+from srm_dicom.db.usage import Ledger
 from srm_dicom.errors import ConfigError
 from srm_dicom.identity.gate import Gate
+from srm_dicom.identity.principal import Principal
+from srm_dicom.rights.budget import Account, Amount, Budget
+from srm_dicom.rights.enumeration import Guesses, Patience
 from srm_dicom.web.limits import Limits
 from srm_dicom.web.server import WebServer
 
@@ -29,6 +33,8 @@ class KeyServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
         creators: DNs and FQANs that may register keys; it does not let them fetch.
         host: address to listen on.
         port: 0 takes any.
+        keys_per_day: that one caller may fetch in a day (UTC); 0 sets no bound.
+        misses_per_minute: ids tried in vain before a caller is told to come back later; 0 sets no bound.
     """
 
     database: str
@@ -36,6 +42,8 @@ class KeyServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     creators: tuple[str, ...] = ()
     host: str = "0.0.0.0"  # noqa: S104 - a server's default is to serve
     port: int = 8450
+    keys_per_day: int = 0
+    misses_per_minute: int = 2000
 
 
 class KeyServer:
@@ -49,7 +57,13 @@ class KeyServer:
         """
         self._database = Database(settings.database)
         store = KeyStore(self._database)
-        access = Access(store, audit, frozenset(settings.creators))
+        access = Access(
+            store,
+            audit,
+            frozenset(settings.creators),
+            Guesses(Patience(settings.misses_per_minute), clock),
+            self._spending(settings.keys_per_day, audit, clock),
+        )
         sites = trusting(*(_site(text) for text in settings.sites))
         self._web = WebServer(
             application(KeyService(store, access, sites, clock)),
@@ -61,6 +75,15 @@ class KeyServer:
             clock=clock,
         )
         self.port = self._web.port
+
+    def _spending(self, keys_per_day: int, audit: AuditLog, clock: Clock) -> Spend:
+        ledger, budget = Ledger(self._database, audit, clock), Budget(objects=keys_per_day)
+
+        def spend(principal: Principal, count: int, operation: str) -> None:
+            account = Account.of_caller(principal.dn, budget)
+            ledger.charge(principal, [account], Amount(objects=count), operation)
+
+        return spend
 
     def start(self) -> None:
         """Begin to serve."""

@@ -17,7 +17,14 @@ from srm_dicom.identity.principal import Principal
 
 _OBJECT = re.compile(r"[A-Za-z0-9._:/@?=+-]{1,1200}\Z")
 _UID = re.compile(r"(?<![A-Za-z0-9])[0-2](?:\.(?:0|[1-9][0-9]*)){5,}")
-_RULE = re.compile(r"[ -~]{0,400}\Z")
+MAX_RULE_CHARS = 400
+_RULE = re.compile(rf"[ -~]{{0,{MAX_RULE_CHARS}}}\Z")
+
+
+def printable(text: str) -> str:
+    """Return a text as a rule can hold it: on one line, in ASCII, not too long."""
+    ascii_text = text.encode("ascii", "backslashreplace").decode()
+    return "".join(one if " " <= one <= "~" else "?" for one in ascii_text)[:MAX_RULE_CHARS]
 
 
 class Action(StrEnum):
@@ -25,12 +32,14 @@ class Action(StrEnum):
 
     LOGIN = "login"
     REFUSAL = "refusal"
+    QUERY = "query"
     DECISION = "decision"
     STAGING = "staging"
     BYTES_RELEASED = "bytes_released"
     KEY_RELEASED = "key_released"
     RIGHTS_CHANGED = "rights_changed"
     ADMINISTRATIVE = "administrative"
+    ALARM = "alarm"
 
 
 class Outcome(StrEnum):

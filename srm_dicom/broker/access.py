@@ -3,7 +3,8 @@
 Existence is secret. A name that the caller may not read is answered as if it were not there, unless
 the caller may list the directory that holds it. On a directory `r` shows every name, and `x` lets
 through to what is the caller's own: of such a directory a listing shows only what the caller may read
-or pass. What belongs to a project that has ended is granted to nobody.
+or pass. What belongs to a project that has ended is granted to nobody. Who guesses names is told to come
+back later (`rights.enumeration`).
 """
 
 from __future__ import annotations
@@ -11,18 +12,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from srm_dicom.audit.event import Action, Event, Outcome
+from srm_dicom.audit.event import Action, Event, Outcome, printable
 from srm_dicom.audit.log import AuditLog
 from srm_dicom.clock import Clock
 from srm_dicom.errors import IsADirectory, MdmError, NotAuthorised, NotFound
 from srm_dicom.identity.principal import Principal
 from srm_dicom.ids import SitePath, parent
+from srm_dicom.rights.enumeration import Guesses, Patience
 from srm_dicom.rights.evaluate import Decision, decide
 from srm_dicom.rights.project import Project
 from srm_dicom.store.namespace import Entry, Namespace
 
 _ABSENT = "no such file or directory"
-MAX_RULE_CHARS = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,45 +40,59 @@ class FileAccess:
     """Decides about names of the namespace."""
 
     def __init__(
-        self, namespace: Namespace, projects: Mapping[str, Project], audit: AuditLog, clock: Clock
+        self,
+        namespace: Namespace,
+        projects: Mapping[str, Project],
+        audit: AuditLog,
+        clock: Clock,
+        guesses: Guesses | None = None,
     ) -> None:
         self._namespace = namespace
         self._projects = projects
         self._audit = audit
         self._clock = clock
+        self._guesses = guesses or Guesses(Patience(), clock)
 
     def files(self, principal: Principal, paths: Sequence[SitePath], operation: str) -> list[Verdict]:
-        """Decide about reading files, in their order; one audit event for all of them."""
+        """Decide about reading files, in their order; one audit event for all of them.
+
+        Raises:
+            Overloaded: the caller has asked for too many names that are not there.
+        """
+        self._guesses.admit(principal.dn)
         wanted = [*paths, *(parent(path) for path in paths)]
         entries = self._namespace.find_many(list(dict.fromkeys(wanted)))
         verdicts = [self._file(principal, path, entries) for path in paths]
-        self._record(principal, verdicts, operation)
+        self._record(principal, verdicts, operation, Action.DECISION)
         return verdicts
 
-    def file(self, principal: Principal, path: SitePath, operation: str) -> Entry:
-        """Return a file that the caller may read.
+    def file(self, principal: Principal, path: SitePath, operation: str) -> tuple[Entry, str]:
+        """Return a file that the caller may read, and the rule that says so.
 
         Raises:
             NotFound: it is not there, or the caller may not learn that it is.
             NotAuthorised: the caller may list the directory and not read this.
             IsADirectory: the name is a directory that the caller may see.
+            Overloaded: as for `files`.
         """
         verdict = self.files(principal, [path], operation)[0]
         if verdict.entry is None:
             raise verdict.error or NotFound(_ABSENT)
-        return verdict.entry
+        return verdict.entry, verdict.rule
 
-    def visible(self, principal: Principal, path: SitePath) -> Entry:
+    def visible(self, principal: Principal, path: SitePath, operation: str) -> Entry:
         """Return an entry whose name, size and kind the caller may see.
 
         Raises:
-            NotFound, NotAuthorised: as for `file`.
+            NotFound, NotAuthorised, Overloaded: as for `file`.
         """
+        self._guesses.admit(principal.dn)
         entries = self._namespace.find_many([path, parent(path)])
-        entry = entries.get(path)
-        if entry is not None and self._may_see(principal, entry):
-            return entry
-        raise self._refusal(principal, path, entries)
+        verdict = self._seen(principal, path, entries)
+        self._record(principal, [verdict], operation, Action.QUERY)
+        if verdict.entry is None:
+            raise verdict.error or NotFound(_ABSENT)
+        return verdict.entry
 
     def children(self, principal: Principal, directory: Entry) -> list[Entry]:
         """Return what the caller may know of a directory's entries, in order of name.
@@ -102,12 +117,19 @@ class FileAccess:
         return self._allows(principal, entry, "r")
 
     def _file(self, principal: Principal, path: SitePath, entries: Mapping[SitePath, Entry]) -> Verdict:
+        verdict = self._seen(principal, path, entries)
+        if verdict.entry is not None and verdict.entry.is_directory:
+            return Verdict(path, None, IsADirectory("this is a directory"), verdict.rule)
+        return verdict
+
+    def _seen(self, principal: Principal, path: SitePath, entries: Mapping[SitePath, Entry]) -> Verdict:
         entry = entries.get(path)
-        if entry is None or not self._may_see(principal, entry):
-            return Verdict(path, None, self._refusal(principal, path, entries))
-        if entry.is_directory:
-            return Verdict(path, None, IsADirectory("this is a directory"))
-        return Verdict(path, entry, None, self._allows(principal, entry, "r").rule)
+        if entry is None:
+            return Verdict(path, None, self._refusal(principal, path, entries), _ABSENT)
+        decision = self._sight(principal, entry)
+        if not decision.allowed:
+            return Verdict(path, None, self._refusal(principal, path, entries), decision.rule)
+        return Verdict(path, entry, None, decision.rule)
 
     def _refusal(self, principal: Principal, path: SitePath, entries: Mapping[SitePath, Entry]) -> MdmError:
         above = entries.get(parent(path))
@@ -116,9 +138,13 @@ class FileAccess:
         return NotFound(_ABSENT)
 
     def _may_see(self, principal: Principal, entry: Entry) -> bool:
-        if self._allows(principal, entry, "r").allowed:
-            return True
-        return entry.is_directory and self._allows(principal, entry, "x").allowed
+        return self._sight(principal, entry).allowed
+
+    def _sight(self, principal: Principal, entry: Entry) -> Decision:
+        decision = self._allows(principal, entry, "r")
+        if decision.allowed or not entry.is_directory:
+            return decision
+        return self._allows(principal, entry, "x")
 
     def _allows(self, principal: Principal, entry: Entry, permission: str) -> Decision:
         if entry.release is not None:
@@ -127,24 +153,29 @@ class FileAccess:
                 return Decision(allowed=False, rule="the project has ended")
         return decide(entry.acl, entry.owner, principal, permission)
 
-    def _record(self, principal: Principal, verdicts: Sequence[Verdict], operation: str) -> None:
+    def _record(
+        self, principal: Principal, verdicts: Sequence[Verdict], operation: str, action: Action
+    ) -> None:
         granted = [verdict for verdict in verdicts if verdict.entry is not None]
         for outcome, chosen in (
             (Outcome.ALLOWED, granted),
             (Outcome.DENIED, [verdict for verdict in verdicts if verdict.entry is None]),
         ):
             if chosen:
-                self._audit.record(_event(principal, operation, outcome, chosen))
+                self._audit.record(_event(principal, operation, action, outcome, chosen))
+        self._guesses.missed(principal.dn, sum(isinstance(one.error, NotFound) for one in verdicts))
 
 
-def _event(principal: Principal, operation: str, outcome: Outcome, verdicts: Sequence[Verdict]) -> Event:
+def _event(  # a name that is not there is a string that a user typed: it is not kept
+    principal: Principal, operation: str, action: Action, outcome: Outcome, verdicts: Sequence[Verdict]
+) -> Event:
     projects = {v.entry.release.project for v in verdicts if v.entry is not None and v.entry.release}
     return Event.by(
         principal,
-        Action.DECISION,
+        action,
         outcome,
         operation=operation,
         project=",".join(sorted(projects)),
-        objects=tuple(verdict.path for verdict in verdicts),
-        rule="; ".join(dict.fromkeys(verdict.rule for verdict in verdicts))[:MAX_RULE_CHARS],
+        objects=tuple(verdict.path for verdict in verdicts if verdict.rule != _ABSENT),
+        rule=printable("; ".join(dict.fromkeys(verdict.rule for verdict in verdicts))),
     )

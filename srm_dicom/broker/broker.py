@@ -101,8 +101,7 @@ class Broker:
         """Return a request as it is now, and of its files those asked for, in that order.
 
         Raises:
-            RequestUnknown: no request has this token.
-            NotAuthorised: it is somebody else's.
+            RequestUnknown: no request of this caller has this token.
         """
         request = self._own(principal, token)
         self.apply_time()
@@ -116,7 +115,7 @@ class Broker:
 
         Raises:
             InvalidRequest: neither a token nor a SURL.
-            RequestUnknown, NotAuthorised: as for `status`.
+            RequestUnknown: as for `status`.
         """
         if token is not None:
             request = self._own(principal, token)
@@ -131,7 +130,7 @@ class Broker:
         """Withdraw a request; its files that have not ended are aborted.
 
         Raises:
-            RequestUnknown, NotAuthorised: as for `status`.
+            RequestUnknown: as for `status`.
         """
         request = self._own(principal, token)
         files = self._requests.files(request.token)
@@ -146,7 +145,7 @@ class Broker:
         if isinstance(parsed, RequestFile):
             return Listing(surl, None, None, parsed.failure)
         try:
-            entry = self._access.visible(principal, parsed.path)
+            entry = self._access.visible(principal, parsed.path, "srmLs")
         except MdmError as error:
             return Listing(parsed, parsed.path, None, error)
         top = self._listed(parsed, entry)
@@ -211,10 +210,8 @@ class Broker:
 
     def _own(self, principal: Principal, token: str) -> Request:
         request = self._requests.find(token)
-        if request is None:
-            raise RequestUnknown("no request has this token")
-        if request.owner != principal.dn:
-            raise NotAuthorised("this request is somebody else's")
+        if request is None or request.owner != principal.dn:
+            raise RequestUnknown("you have no request with this token")
         return request
 
     def _view(

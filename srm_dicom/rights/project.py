@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Literal
 
 from srm_dicom.rights.acl import Acl, Entry, Tag
+from srm_dicom.rights.budget import UNLIMITED, Budget
 
 ProjectRight = Literal["file", "key", "search", "nominative"]
 
@@ -49,6 +50,8 @@ class Project:
         permit: reference of the ethics or data-access decision.
         basis: basis of consent.
         valid_until: no grant without an end; after it nothing is granted.
+        jobs: whether limited proxies, as batch jobs carry them, may fetch keys.
+        daily: what all members together may be given in a day.
     """
 
     id: str
@@ -58,6 +61,8 @@ class Project:
     basis: str
     valid_until: datetime
     members: tuple[Member, ...]
+    jobs: bool = False
+    daily: Budget = UNLIMITED
 
     def valid(self, now: datetime) -> bool:
         """Tell whether the project still grants anything."""
@@ -72,8 +77,8 @@ class Project:
         return self._acl({"file": "rx"})
 
     def key_acl(self) -> Acl:
-        """Return the ACL of the project's keys."""
-        return self._acl({"key": "g"})
+        """Return the ACL of the project's keys: Hydra's ``x`` lets jobs fetch what ``g`` lets a user."""
+        return self._acl({"key": "gx" if self.jobs else "g"})
 
     def metadata_acl(self) -> Acl:
         """Return the ACL of the project's metadata collections."""

@@ -11,9 +11,10 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from srm_dicom.audit.event import Action, Event, Outcome
+from srm_dicom.audit.event import Action, Event, Outcome, printable
 from srm_dicom.audit.log import AuditLog
 from srm_dicom.broker.access import FileAccess
+from srm_dicom.broker.spending import Spending
 from srm_dicom.clock import Clock
 from srm_dicom.errors import IntegrityError, NotADirectory, RequestExpired
 from srm_dicom.identity.principal import Principal
@@ -53,6 +54,7 @@ class StagedFilesOfNode:
         access: FileAccess,
         audit: AuditLog,
         clock: Clock,
+        spending: Spending | None = None,
     ) -> None:
         self._node = node
         self._area = area
@@ -60,11 +62,12 @@ class StagedFilesOfNode:
         self._access = access
         self._audit = audit
         self._clock = clock
+        self._spending = spending
 
     def stat(self, principal: Principal, path: SitePath) -> FileInfo:
         """Look a name up; see `files.ServedFiles.stat`."""
         if path.endswith(MANIFEST_SUFFIX):
-            entry = self._access.visible(principal, _without_suffix(path))
+            entry = self._access.visible(principal, _without_suffix(path), "stat")
             size_bytes = len(_manifest(entry))
             return FileInfo(
                 path,
@@ -74,12 +77,12 @@ class StagedFilesOfNode:
                 shown_at=entry.shown_at,
                 online=True,
             )
-        entry = self._access.visible(principal, path)
+        entry = self._access.visible(principal, path, "stat")
         return _info(entry, online=self._find(entry) is not None)
 
     def listdir(self, principal: Principal, path: SitePath) -> Iterable[FileInfo]:
         """Return what the caller may see in a directory; see `files.ServedFiles.listdir`."""
-        directory = self._access.visible(principal, path)
+        directory = self._access.visible(principal, path, "list")
         if not directory.is_directory:
             raise NotADirectory("this is a file")
         entries = [
@@ -93,20 +96,26 @@ class StagedFilesOfNode:
     def open(self, principal: Principal, path: SitePath) -> OpenFile:
         """Open a file that is staged here; see `files.ServedFiles.open`."""
         if path.endswith(MANIFEST_SUFFIX):
-            entry = self._access.file(principal, _without_suffix(path), "manifest")
+            entry, _ = self._access.file(principal, _without_suffix(path), "manifest")
             return _in_memory(_manifest(entry))
-        entry = self._access.file(principal, path, "open")
+        entry, rule = self._access.file(principal, path, "open")
         staged = self._find(entry)
         if staged is None:
             raise _not_staged()
         opened = self._open(staged, entry)
         try:
             self._staged.touch(staged.guid, self._node, self._clock.now())
-            self._audit.record(_released(principal, entry))
+            self._charge(principal, entry, opened.size_bytes)
+            self._audit.record(_released(principal, entry, rule))
         except BaseException:
             os.close(opened.fd)
             raise
         return opened
+
+    def _charge(self, principal: Principal, entry: Entry, size_bytes: int) -> None:
+        """Charge the whole file to the caller's and the project's budget, whatever part is wanted."""
+        if self._spending is not None:
+            self._spending.charge(principal, entry.release, size_bytes)
 
     def _find(self, entry: Entry) -> Staged | None:
         """Return what is staged of an entry's own generation on this node."""
@@ -148,14 +157,15 @@ def _info(entry: Entry, *, online: bool) -> FileInfo:
     )
 
 
-def _released(principal: Principal, entry: Entry) -> Event:
+def _released(principal: Principal, entry: Entry, rule: str) -> Event:
     return Event.by(
         principal,
         Action.BYTES_RELEASED,
         Outcome.ALLOWED,
         operation="open",
         project=entry.release.project if entry.release else "",
-        objects=(entry.path,),
+        objects=(entry.path, *((entry.guid,) if entry.guid else ())),
+        rule=printable(rule),
     )
 
 

@@ -170,7 +170,7 @@ def test_only_creators_create_and_never_with_a_limited_proxy(site, service, regi
 
 
 def test_a_limited_proxy_fetches_and_does_not_administer(site, service, limited, registrar):
-    letters = 'user:"/DC=test/DC=mdm/CN=alice":pdrwlgs'
+    letters = 'user:"/DC=test/DC=mdm/CN=alice":pdrwlxgs'
     record = site.issue()[0]
     key_id = record.charter.key_id
     service.put_keys(registrar, [shared(record)], permission_of(Acl.parse(letters)))
@@ -186,6 +186,17 @@ def test_a_limited_proxy_fetches_and_does_not_administer(site, service, limited,
         with pytest.raises(NotAuthorised):
             refused()
     assert status(service.remove_keys(limited, [KeyReference(key_id)])) == ["AuthorizationException"]
+
+
+def test_a_limited_proxy_fetches_only_keys_that_let_jobs_in(site, service, limited, alice, registrar):
+    record = site.issue()[0]
+    key_id = record.charter.key_id
+    acl = Acl.parse('user:"/DC=test/DC=mdm/CN=alice":g')
+    service.put_keys(registrar, [shared(record)], permission_of(acl))
+    assert status(service.get_keys(alice, [key_id])) == [""]
+    assert status(service.get_keys(limited, [key_id])) == ["AuthorizationException"]
+    with pytest.raises(NotAuthorised):
+        service.check_permission(limited, [key_id], Perm.of("g"))
 
 
 def test_groups_and_base_permissions(site, service, registrar, alice, stranger):

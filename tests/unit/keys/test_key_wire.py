@@ -61,7 +61,7 @@ class Site:
             )
             for key in private
         ]
-        acl = Acl.parse(f'user:"{self.pki.dn(getattr(self, who))}":g')
+        acl = Acl.parse(f'user:"{self.pki.dn(getattr(self, who))}":gx')
         self.client(self.registrar).register_many(keys, acl)
         charters = [records[0].charter for records in keys]
         return {charter.key_id: charter.public_key for charter in charters}, private
