@@ -39,7 +39,8 @@ def run(config: Path) -> Iterator[Check]:
     )
     if common.config.inner is not None:
         yield from _each(("secrets", lambda: _secrets(common)))
-        for endpoint in (*common.config.catalogues.keys, common.config.catalogues.files):
+        node = [common.inner().node] if common.inner().node else []
+        for endpoint in (*common.config.catalogues.keys, common.config.catalogues.files, *node):
             yield from _each((f"reach {endpoint}", partial(_reach, common, endpoint)))
         yield from _plugins(common)
 

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from srm_dicom.broker.stager import PASSING
 from srm_dicom.crypto.siv import Sealer
 from srm_dicom.errors import ConfigError, NoSpace, Overloaded, TooLarge
 from srm_dicom.scratch.area import ScratchArea
@@ -221,6 +222,10 @@ def test_connections_are_bounded(outer):
     third = node.begin()
     third.write(CONTENT)
     third.finish()
+
+
+def test_what_a_node_answers_is_tried_again():
+    assert {NoSpace, Overloaded} <= set(PASSING)
 
 
 def test_another_kind_of_url_is_refused(outer):
