@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -74,12 +75,14 @@ class Limits:
         max_associations: one more is rejected as "local limit exceeded".
         negotiate_s: how long a connection may take to ask for its association.
         idle_s: how long an association may be silent, and how long one PDU may take.
+        close_s: how long a peer may take to close after our last word (the ARTIM timer).
         max_pdu_bytes: what we ask senders for; a longer PDU ends the association.
     """
 
     max_associations: int = 64
     negotiate_s: float = 10.0
     idle_s: float = 60.0
+    close_s: float = 2.0
     max_pdu_bytes: int = 262_144
 
 
@@ -212,7 +215,7 @@ class Association:
             rejection = pdu.Rejection.PROTOCOL_VERSION
         if rejection is not None:
             log.warning("association_rejected", peer=self._address, reason=rejection.name.lower())
-            self._send(pdu.encode_associate_reject(rejection))
+            self._send_last(pdu.encode_associate_reject(rejection))
             return False
         answers = [negotiation.answer(context) for context in request.contexts]
         self._contexts = {each.id: each for each in answers if each.answer == pdu.ContextAnswer.ACCEPTED}
@@ -227,7 +230,7 @@ class Association:
                 self._receive(context_id, control, fragment)
             return True
         if kind == PduType.RELEASE_RQ:
-            self._send(pdu.encode_release_reply())
+            self._send_last(pdu.encode_release_reply())
             return False
         if kind == PduType.ABORT:
             return False
@@ -298,6 +301,12 @@ class Association:
     def _answer(self, command: Command, status: int) -> None:
         response = dimse.encode_response(command, status)
         self._connection.sendall(pdu.encode_command(self._context_id, response))
+
+    def _send_last(self, data: bytes) -> None:
+        """Answer and wait for the peer to close, which reads the answer before (PS3.8, 9.2, Sta13)."""
+        self._connection.sendall(data)
+        with suppress(ConnectionClosed, TimeoutError, PduError):
+            self._reader.read(self._limits.close_s)
 
     def _send(self, data: bytes) -> None:
         """Say a last word; whether it is heard does not matter any more."""

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from srm_dicom.errors import InternalError, MdmError, ObjectRefused
 from srm_dicom.plugin.api import Slot
-from srm_dicom.rights.project import Release
 from srm_dicom.telemetry import logger
 from srm_plugin_dicom.association import ObjectInfo
-from srm_plugin_dicom.deidentify import Context, deidentify
+from srm_plugin_dicom.deidentify import Context, Output
+from srm_plugin_dicom.deidentify.engine import deidentifier
 
 log = logger("dicom")
 
@@ -19,8 +19,13 @@ log = logger("dicom")
 class Delivery:
     """De-identifies for one release."""
 
-    def __init__(self, project_key: bytes, release: Release) -> None:
-        self._context = Context(project_key, release)
+    def __init__(self, context: Context) -> None:
+        """Take what to de-identify for.
+
+        Raises:
+            NotSupported: the release names a profile or version that this program does not have.
+        """
+        self._deidentifier = deidentifier(context)
 
     def deliver(self, info: ObjectInfo, data: bytearray, slot: Slot) -> None:
         """Fill the slot with the clean object; returns when it is complete there.
@@ -30,21 +35,27 @@ class Delivery:
             InternalError: de-identification broke; the slot is refused.
         """
         try:
-            clean = deidentify(data, info.transfer_syntax, info.sop_class, self._context)
+            clean = self._clean(info, data)
         except ObjectRefused as error:
             slot.refuse(error.message)
             raise
-        except MdmError:
-            raise
-        except Exception as error:  # noqa: BLE001 - one object may not end the visit of the others
+        except InternalError:
             slot.refuse("de-identification failed")
-            raise _report(error) from None
+            raise
         for part in clean:
             slot.write(part)
         slot.commit()
 
+    def _clean(self, info: ObjectInfo, data: bytearray) -> Output:
+        try:
+            return self._deidentifier.deidentify(data, info.transfer_syntax, info.sop_class)
+        except MdmError:
+            raise
+        except Exception as error:  # noqa: BLE001 - one object may not end the visit of the others
+            raise _reported(error) from None
 
-def _report(error: Exception) -> InternalError:
+
+def _reported(error: Exception) -> InternalError:
     """Log a defect by its class and place, since its text may hold a value of the object."""
     error_id = str(uuid.uuid4())
     frame = traceback.extract_tb(error.__traceback__)[-1]

@@ -29,7 +29,7 @@ from srm_dicom.rights.project import Release
 from srm_plugin_dicom.arrivals import ArrivalDesk
 from srm_plugin_dicom.association import Handler, Limits, ObjectInfo
 from srm_plugin_dicom.commands import group
-from srm_plugin_dicom.deidentify import current_version
+from srm_plugin_dicom.deidentify import Context, current_version
 from srm_plugin_dicom.delivery import Delivery
 from srm_plugin_dicom.discovery import any_image, walk
 from srm_plugin_dicom.header import keep_values_out_of_logs
@@ -105,7 +105,7 @@ class DicomPlugin(StoragePlugin):
         if source is None:
             raise IntegrityError("the files are of a source that is not configured any more")
         release = batch.files[0].release
-        delivery = Delivery(project_key(self._master, release.project), release)
+        delivery = Delivery(self._context(release))
 
         def deliver(info: ObjectInfo, data: bytearray) -> None:
             delivery.deliver(info, data, sink.open(refs[info.sop_instance][1]))
@@ -207,6 +207,10 @@ class DicomPlugin(StoragePlugin):
         except IntegrityError:
             return "none", "unreadable"
         return ref.source, self._names(file.release).group(ref.series)
+
+    def _context(self, release: Release) -> Context:
+        policy = self._settings.pixels.policy(release.project)
+        return Context(project_key(self._master, release.project), release, policy)
 
     def _names(self, release: Release) -> Names:
         return Names(project_key(self._master, release.project), release)

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from srm_dicom.errors import ConfigError
+from srm_plugin_dicom.deidentify import PixelPolicy, Trust
 from srm_plugin_dicom.receiver import Peer
 
 AeTitle = Annotated[str, Meta(pattern=r"^[!-\[\]-~](?:[ -\[\]-~]{0,14}[!-\[\]-~])?$")]
@@ -58,6 +59,35 @@ class PeerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     source: str
 
 
+class TrustSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Machines of a maker; an empty model means all of them."""
+
+    manufacturer: str
+    model: str = ""
+
+
+class PixelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the site states about pixels; see `deidentify.pixels.PixelPolicy`.
+
+    Attributes:
+        trusted: machines whose images show no text when they say so (BurnedInAnnotation NO).
+        clean: machines whose images never show text.
+        recognizable_projects: projects that may have images which show a face.
+    """
+
+    trusted: tuple[TrustSettings, ...] = ()
+    clean: tuple[TrustSettings, ...] = ()
+    recognizable_projects: tuple[str, ...] = ()
+
+    def policy(self, project: str) -> PixelPolicy:
+        """Return what holds for a project."""
+        return PixelPolicy(
+            tuple(Trust(each.manufacturer, each.model) for each in self.trusted),
+            tuple(Trust(each.manufacturer, each.model) for each in self.clean),
+            project in self.recognizable_projects,
+        )
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole table.
 
@@ -65,6 +95,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         moves: where C-MOVEs are sent to (a stager is an AE).
         arrivals: where new images are forwarded to.
         peers: who may send arrivals; without any, the sources themselves.
+        pixels: what the site states about pixels.
         batch_files: most objects of one C-MOVE.
         connect_s: how long a PACS may take to accept an association.
         answer_s: how long it may take to answer a C-ECHO or C-FIND.
@@ -77,6 +108,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     moves: NodeSettings = NodeSettings("MDM1", 11112)
     arrivals: NodeSettings = NodeSettings("MDMIN", 11110)
     peers: tuple[PeerSettings, ...] = ()
+    pixels: PixelSettings = PixelSettings()
     batch_files: Annotated[int, Meta(ge=1, le=900)] = 500
     connect_s: Seconds = 10.0
     answer_s: Seconds = 60.0

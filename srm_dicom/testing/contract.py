@@ -116,7 +116,9 @@ class PluginContract:
     def test_the_same_bytes_every_time(self, site: PluginSite, host: PluginHost) -> None:
         """A file that is staged again has the bytes that it had."""
         refs = _refs(host, site.selector)
-        assert _stage_all(host, refs)[0].files == _stage_all(host, refs)[0].files
+        files = _stage_all(host, refs)[0].files
+        assert len(files) == len(refs)
+        assert files == _stage_all(host, refs)[0].files
 
     def test_a_part_of_a_batch_can_be_staged(self, site: PluginSite, host: PluginHost) -> None:
         """What nobody asked for is not brought."""

@@ -2,9 +2,11 @@
 
 import time
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
 from pynetdicom import AE
 
 from srm_dicom.clock import SystemClock
@@ -13,12 +15,14 @@ from srm_dicom.errors import (
     InternalError,
     InvalidRequest,
     NotDelivered,
+    NotSupported,
     SourceRefused,
     SourceUnavailable,
 )
 from srm_dicom.ids import Guid
 from srm_dicom.plugin.api import Discovered, FileRef, PluginContext
 from srm_dicom.plugin.host import PluginHost
+from srm_dicom.rights.project import Release
 from srm_dicom.testing.archives import free_port
 from srm_dicom.testing.contract import OTHER_RELEASE, RELEASE, PluginContract, PluginSite
 from srm_dicom.testing.images import SeriesSpec, identities, make_series
@@ -122,6 +126,38 @@ def test_answers_are_filtered_again(host: PluginHost, pacs: PacsSimulator) -> No
 def test_a_batch_is_one_move(host: PluginHost, pacs: PacsSimulator) -> None:
     assert set(stage(host, refs(host, "")).values()) == {None}
     assert pacs.moves == 2
+
+
+def test_what_is_staged_has_the_pixels_and_no_identity(host: PluginHost) -> None:
+    files = refs(host)
+    sink = MemorySink()
+    host.stage(host.plan(files)[0], sink, 10)
+    staged = [dcmread(BytesIO(data)) for data in sink.files.values()]
+    assert sorted(each.PixelData for each in staged) == sorted(each.PixelData for each in CT)
+    assert {each.file_meta.TransferSyntaxUID for each in staged} == {CT[0].file_meta.TransferSyntaxUID}
+    for data in sink.files.values():
+        assert not [identity for identity in identities(CT) if identity in data]
+
+
+def test_an_object_that_may_not_leave_is_refused_here_and_taken_there(
+    host: PluginHost, pacs: PacsSimulator
+) -> None:
+    mixed = make_series(SeriesSpec("CT", 3, number=9))
+    mixed[1].BurnedInAnnotation = "YES"
+    pacs.add(mixed)
+    outcomes = stage(host, refs(host, f"SeriesInstanceUID={mixed[0].SeriesInstanceUID}"))
+    assert sorted(type(each).__name__ for each in outcomes.values()) == [
+        "NoneType",
+        "NoneType",
+        "ObjectRefused",
+    ]
+    assert pacs.moves == 1
+
+
+def test_a_profile_that_this_program_does_not_have(host: PluginHost) -> None:
+    release = Release("trial", "basic", "v999")
+    files = [FileRef(each.guid, each.plugin_ref, release) for each in host.discover("Modality=CT", release)]
+    assert {type(each) for each in stage(host, files).values()} == {NotSupported}
 
 
 def test_a_batch_is_bounded(pacs: PacsSimulator, tmp_path: Path) -> None:

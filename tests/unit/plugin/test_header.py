@@ -58,6 +58,7 @@ def test_no_bytes_break_the_reader(data: bytes) -> None:
             continue
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
 @given(st.data())
 def test_no_damage_breaks_the_reader(draw: st.DataObject) -> None:
     data = bytearray(data_of(SLICE)[:2000])
