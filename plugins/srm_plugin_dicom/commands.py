@@ -7,7 +7,6 @@ import secrets
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -18,15 +17,11 @@ from srm_dicom.rights.project import Release
 from srm_plugin_dicom.deidentify import PROFILES, Context, PixelPolicy, current_version
 from srm_plugin_dicom.deidentify.files import Outcome, deidentify_file, pairs
 
-if TYPE_CHECKING:
-    from srm_plugin_dicom.plugin import DicomPlugin
-
 _KEY_BYTES = 32
 
 
-def group(plugin: DicomPlugin | None = None) -> click.Group:
+def group() -> click.Group:
     """Return the commands; none of them needs a plugin that is configured."""
-    del plugin
     commands = click.Group("dicom", help="De-identification without a PACS.")
     commands.add_command(deidentify_command)
     return commands

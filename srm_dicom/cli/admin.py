@@ -1,13 +1,12 @@
 """``srm-dicom``: what an administrator does.
 
 Every command reads ``srm-dicom.toml``, from ``--config``, ``SRM_DICOM_CONFIG`` or ``/etc/srm-dicom``.
-The commands of a storage plugin appear under the name of its file in ``plugins.d``.
+The commands of a storage plugin appear under its kind: ``srm-dicom dicom deidentify``.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -24,11 +23,11 @@ from srm_dicom.cli import checks
 from srm_dicom.cli.exits import reported
 from srm_dicom.clock import SystemClock
 from srm_dicom.demo.story import play
-from srm_dicom.errors import ConfigError
 from srm_dicom.identity.explain import explain
 from srm_dicom.identity.gate import TrustSettings
 from srm_dicom.identity.principal import Principal
 from srm_dicom.ids import Surl, parse_path
+from srm_dicom.plugin.host import commands as plugin_commands
 from srm_dicom.rights.evaluate import decide
 
 DEFAULT_CONFIG = Path("/etc/srm-dicom/srm-dicom.toml")
@@ -48,17 +47,8 @@ class WithPlugins(click.Group):
     """The group of all commands; a name that it does not know may be a storage plugin's."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return a command, or the commands of a plugin instance."""
-        return super().get_command(ctx, cmd_name) or _plugin_commands(cmd_name)
-
-
-def _plugin_commands(name: str) -> click.Group | None:
-    path = Path(os.environ.get("SRM_DICOM_CONFIG", DEFAULT_CONFIG))
-    try:
-        host = daemon.load_plugins(daemon.Common(path, "admin")).get(name)
-    except ConfigError:
-        return None
-    return host.commands() if host else None
+        """Return a command, or the commands of a kind of plugin."""
+        return super().get_command(ctx, cmd_name) or plugin_commands(cmd_name)
 
 
 @click.group(cls=WithPlugins, context_settings={"help_option_names": ["-h", "--help"]})

@@ -196,8 +196,9 @@ class StoragePlugin(ABC):
         """Yield what an administrator must know before the doors open."""
         yield from ()
 
-    def commands(self) -> click.Group | None:
-        """Return commands that appear under ``srm-dicom <plugin name>``."""
+    @classmethod
+    def commands(cls) -> click.Group | None:
+        """Return commands that appear under ``srm-dicom <kind of plugin>``; they need no instance."""
         return None
 
     def close(self) -> None:  # noqa: B027 - a plugin may hold nothing

@@ -74,6 +74,15 @@ class HostLimits:
     max_abandoned: int = 8
 
 
+def commands(kind: str) -> click.Group | None:
+    """Return the commands of a kind of plugin, if it is installed and has some."""
+    for point in entry_points(group=ENTRY_POINTS, name=kind):
+        with _contained(kind, "commands"):
+            found: click.Group | None = point.load().commands()
+            return found
+    return None
+
+
 Outcomes = Mapping[Guid, MdmError | None]
 """For each file of a batch: None when its slot was committed in time, else why not."""
 
@@ -223,11 +232,6 @@ class PluginHost:
                 yield from self._plugin.checks()
         except MdmError as error:
             yield Check(f"plugin {self.name}", passed=False, detail=error.message)
-
-    def commands(self) -> click.Group | None:
-        """Return the plugin's own commands."""
-        with _contained(self.name, "commands"):
-            return self._plugin.commands()
 
     def close(self) -> None:
         """Let the plugin give back what it holds."""
