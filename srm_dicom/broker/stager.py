@@ -41,8 +41,12 @@ from srm_dicom.store.requests import RequestFile
 from srm_dicom.store.stores import Stores
 from srm_dicom.telemetry import logger
 
-PASSING = (SourceUnavailable, NotDelivered, NoSpace, Overloaded)
-"""Failures after which the same visit may succeed."""
+PASSING = (SourceUnavailable, NoSpace, Overloaded)
+"""Failures after which the same visit may succeed: tried again until the request's deadline.
+
+`NotDelivered` is tried again too, but a source that keeps saying that it is done without sending a file
+has lost it: `StagerSettings.deliveries` tries are enough.
+"""
 
 log = logger("stager")
 
@@ -60,6 +64,7 @@ class StagerSettings:
     visits: int = 4
     claim: int = 500
     visit_s: float = 600.0
+    deliveries: int = 3
     idle_s: float = 0.2
     first_pause_s: float = 2.0
     longest_pause_s: float = 120.0
@@ -191,10 +196,11 @@ class Stager:
 
     def _disappoint(self, rows: Sequence[RequestFile], error: MdmError) -> None:
         """Let rows wait for another visit where one may help, else fail them."""
-        if not isinstance(error, PASSING):
-            self._fail(rows, error)
-            return
-        for row in rows:
+        lost = isinstance(error, NotDelivered)
+        patient = [row for row in rows if lost and row.attempts + 1 < self._settings.deliveries]
+        waiting = list(rows) if isinstance(error, PASSING) else patient
+        self._fail([row for row in rows if row not in waiting], error)
+        for row in waiting:
             pause_s = min(
                 self._settings.first_pause_s * 2 ** min(row.attempts, 10), self._settings.longest_pause_s
             )

@@ -23,6 +23,7 @@ from srm_dicom.crypto.manifest import Manifest
 from srm_dicom.errors import (
     InternalError,
     NotAuthorised,
+    NotDelivered,
     NotFound,
     NotSupported,
     ObjectRefused,
@@ -241,6 +242,18 @@ def test_a_source_that_is_down_is_asked_again_and_fails_at_the_deadline(house):
     file = house.broker.status(who(), request.token, None).files[0]
     assert file.state is FileState.FAILED
     assert isinstance(file.failure, SourceUnavailable)
+
+
+def test_a_file_that_the_source_has_lost_is_asked_for_three_times(house):
+    guid = house.file("a")
+    del house.plugin.bytes[guid]
+    request = house.broker.submit(who(), get("a"))
+    for visits in (1, 2, 3):
+        assert house.broker.status(who(), request.token, None).files[0].state is not FileState.FAILED
+        house.stage()
+        assert len(house.plugin.visits) == visits
+        house.clock.advance(60)
+    assert isinstance(house.broker.status(who(), request.token, None).files[0].failure, NotDelivered)
 
 
 def test_a_refused_object_fails_with_its_class_of_reason(house):
