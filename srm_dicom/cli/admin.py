@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 from rich.console import Console
@@ -132,18 +132,25 @@ def status(config: Path) -> None:
 
 
 @main.command("explain-credential")
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.argument("file", type=click.Path(path_type=Path))
 @click.option("--trust-dir", type=click.Path(path_type=Path), default=Path("/etc/grid-security/certificates"))
 @click.option("--vomsdir", type=click.Path(path_type=Path), default=None)
+@click.option("--crl", type=click.Choice(["require", "if-present"]), default="require", show_default=True)
 @click.option("--host", default="localhost", help="The server's name, for VOMS targets.")
 @click.option("--key", type=click.Path(path_type=Path, dir_okay=False), default=None)
 @click.option("--json", "as_json", is_flag=True)
 @reported
 def explain_credential(
-    file: Path, trust_dir: Path, vomsdir: Path | None, host: str, key: Path | None, as_json: bool
+    file: Path,
+    trust_dir: Path,
+    vomsdir: Path | None,
+    crl: Literal["require", "if-present"],
+    host: str,
+    key: Path | None,
+    as_json: bool,
 ) -> None:
     """Say what the doors would say to a credential; exit code 1 if they would refuse it."""
-    trust = TrustSettings(certificates=trust_dir, vomsdir=vomsdir)
+    trust = TrustSettings(certificates=trust_dir, crl=crl, vomsdir=vomsdir)
     verdict = explain(file, trust, clock=SystemClock(), host=host, key=key)
     if as_json:
         click.echo(json.dumps(asdict(verdict)))

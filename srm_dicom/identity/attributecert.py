@@ -26,7 +26,7 @@ AUTHORITY_KEY_IDENTIFIER = "2.5.29.35"
 
 MAX_BYTES = 64 * 1024
 MAX_CERTIFICATES = 8
-MAX_FQANS = 500
+MAX_FQANS = 1000
 _MAX_NESTING = 12
 _KNOWN = frozenset(
     {SIGNER_CERTIFICATES, GENERIC_ATTRIBUTES, TARGETS, NO_REVOCATION, AUTHORITY_KEY_IDENTIFIER}
@@ -168,7 +168,8 @@ def _attributes(attributes: Any) -> tuple[str, tuple[str, ...]]:
             continue
         for value in attribute["values"]:
             syntax: Any = cms.IetfAttrSyntax.load(value.dump())
-            organisations.update(_organisation(name) for name in syntax["policy_authority"])
+            (name,) = syntax["policy_authority"]
+            organisations.add(_organisation(name))
             fqans.extend(_text(one) for one in syntax["values"])
     if len(organisations) != 1:
         raise ValueError("not exactly one virtual organisation")

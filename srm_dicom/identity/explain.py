@@ -1,7 +1,8 @@
 """What would the doors say to this credential? Asks the code that listens, through a real handshake.
 
 A client and a server side of TLS are connected in memory; the server side is a `Gate`. The client side
-shows whatever the file has, good or bad: it does not judge keys or the server.
+shows whatever the file has, good or bad: it does not judge keys or the server. A file that cannot be
+shown at all is refused like any other; nothing that a file holds makes this fail.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from srm_dicom.clock import Clock
-from srm_dicom.errors import NotAuthenticated
+from srm_dicom.errors import InvalidRequest, MdmError, NotAuthenticated
 from srm_dicom.identity.credential import HostCredential
 from srm_dicom.identity.gate import Gate, TrustSettings
 from srm_dicom.identity.principal import Principal
 
 _MAX_FLIGHTS = 10
+MAX_FILE_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,27 +52,61 @@ def explain(
         key: the private key, if it is not in `file`.
     """
     try:
-        client = _client(file, key or file)
         with tempfile.TemporaryDirectory() as directory:
+            client = _client(file, key, Path(directory))
             gate = Gate(trust, _throw_away_host(Path(directory), host, clock), clock)
             principal, notes = _meet(client, gate)
-    except NotAuthenticated as error:
+    except MdmError as error:
         return Verdict(accepted=False, reason=error.message)
+    except Exception as error:  # noqa: BLE001 - the file and the trust directory may hold anything
+        return Verdict(accepted=False, reason=f"cannot be judged: {type(error).__name__}")
     return Verdict(True, principal.dn, principal.fqans, principal.limited, "; ".join(notes))
 
 
-def _client(file: Path, key: Path) -> ssl.SSLContext:
+def _client(file: Path, key: Path | None, directory: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     context.set_ciphers("DEFAULT@SECLEVEL=0")
+    chain = _as_pem(file, directory / "chain.pem")
     try:
-        context.load_cert_chain(file, key, password=lambda: "")
+        context.load_cert_chain(chain, key or chain, password=_no_password)
     except (OSError, ssl.SSLError) as error:
-        reason = error.reason if isinstance(error, ssl.SSLError) else error.strerror
-        text = (reason or "no certificate with its private key").lower().replace("_", " ")
+        text = _why_not_shown(chain, key or chain, error)
         raise NotAuthenticated(f"{file.name}: cannot be shown at all: {text}") from error
     return context
+
+
+def _as_pem(file: Path, copy: Path) -> Path:
+    """Return the file, or a PEM copy of one that is a single certificate in DER."""
+    try:
+        with file.open("rb") as opened:
+            data = opened.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise NotAuthenticated(f"{file.name}: cannot be read: {error.strerror}") from error
+    if len(data) > MAX_FILE_BYTES:
+        raise NotAuthenticated(f"{file.name}: has more than {MAX_FILE_BYTES} bytes")
+    if b"-----BEGIN" in data or not data.startswith(b"\x30"):
+        return file
+    try:
+        certificate = x509.load_der_x509_certificate(data)
+    except ValueError:
+        return file
+    copy.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    return copy
+
+
+def _no_password() -> str:
+    raise NotAuthenticated("the private key is encrypted")
+
+
+def _why_not_shown(chain: Path, key: Path, error: OSError) -> str:
+    if b"-----BEGIN CERTIFICATE" not in chain.read_bytes():
+        return "no certificate in it"
+    if b"PRIVATE KEY-----" not in key.read_bytes():
+        return "no private key in it"
+    reason = error.reason if isinstance(error, ssl.SSLError) else error.strerror
+    return (reason or "its certificate or private key cannot be read").lower().replace("_", " ")
 
 
 def _throw_away_host(directory: Path, host: str, clock: Clock) -> HostCredential:
@@ -81,7 +117,7 @@ def _throw_away_host(directory: Path, host: str, clock: Clock) -> HostCredential
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
         .not_valid_before(now - timedelta(hours=1))
         .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(_ascii(host))]), critical=False)
         .sign(key, hashes.SHA256())
     )
     pem = serialization.Encoding.PEM
@@ -89,6 +125,13 @@ def _throw_away_host(directory: Path, host: str, clock: Clock) -> HostCredential
     path = directory / "host.pem"
     path.write_bytes(certificate.public_bytes(pem) + private)
     return HostCredential(path, path)
+
+
+def _ascii(host: str) -> str:
+    try:
+        return host.encode("idna").decode("ascii")
+    except UnicodeError as error:
+        raise InvalidRequest("the host is no DNS name") from error
 
 
 def _meet(client: ssl.SSLContext, gate: Gate) -> tuple[Principal, tuple[str, ...]]:
@@ -99,7 +142,11 @@ def _meet(client: ssl.SSLContext, gate: Gate) -> tuple[Principal, tuple[str, ...
     theirs = client.wrap_bio(to_client, to_server)
     done = False
     for _ in range(_MAX_FLIGHTS):
-        _step(theirs)
+        try:
+            _step(theirs)
+        except ssl.SSLError as error:
+            reason = (error.reason or "TLS failed").lower().replace("_", " ")
+            raise NotAuthenticated(f"the credential cannot be shown at all: {reason}") from error
         try:
             done = _step(ours)
         except ssl.SSLError as error:

@@ -1,7 +1,8 @@
 """The gate: one per process, decides for every door who is on the line.
 
 OpenSSL verifies the path (signatures, dates, CRLs of the whole chain, the proxy rules of RFC 3820 that
-it knows); `chain` decides what OpenSSL does not know; `voms` reads the groups; `bans` has the last word.
+it knows); `chain` decides what OpenSSL does not know; `voms` reads the groups; then `bans` and `admission`
+have a word, in this order. What the caller may do is said by the ACLs of the objects, later.
 A session without a verified chain is refused: that is what a resumed session looks like, and resumption
 skips verification and CRLs. Hence no tickets and one context per connection, which also makes every
 handshake see the CRLs of that moment.
@@ -21,7 +22,8 @@ from cryptography import x509
 
 from srm_dicom.clock import Clock
 from srm_dicom.errors import ConfigError, NotAuthenticated
-from srm_dicom.identity import chain, refusal
+from srm_dicom.identity import chain, dn, refusal
+from srm_dicom.identity.admission import AdmissionList
 from srm_dicom.identity.bans import BanList
 from srm_dicom.identity.credential import HostCredential
 from srm_dicom.identity.principal import Principal
@@ -29,9 +31,12 @@ from srm_dicom.identity.trust import Trust, TrustDirectory
 from srm_dicom.identity.voms import Attributes, Verifier
 from srm_dicom.telemetry import logger
 
-__all__ = ["Gate", "HostCredential", "TrustSettings", "verified_chain"]
+__all__ = ["Gate", "HostCredential", "TrustSettings", "is_nameless", "verified_chain"]
 
 log = logger("identity")
+
+_SECURITY_LEVEL = 2  # no SHA-1, no RSA below 2048 bits, whatever this Python was built with
+_CRLS_AGAIN_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +48,30 @@ class TrustSettings:
         crl: ``require`` refuses users of an authority without a current CRL; ``if-present`` lets an
             authority without any CRL pass, and still refuses a stale or forged one.
         ban_file: names, groups and authorities that may not enter; None bans nobody.
+        admission_file: a grid-mapfile of those who may enter; None admits everybody.
         vomsdir: directory of ``<vo>/<host>.lsc``; None accepts no VOMS attributes.
+        voms_on_bad_ac: ``drop`` lets a caller in without the groups of an attribute certificate that is
+            not good; ``refuse`` does not let such a caller in.
         max_proxies: the longest row of proxies that is taken.
     """
 
     certificates: Path
     crl: Literal["require", "if-present"] = "require"
     ban_file: Path | None = None
+    admission_file: Path | None = None
     vomsdir: Path | None = None
+    voms_on_bad_ac: Literal["drop", "refuse"] = "drop"
     max_proxies: int = 10
+
+
+@dataclass(slots=True, eq=False)
+class _Evidence:
+    """What a session was let in for, and when that was last weighed against which trust directory."""
+
+    standing: chain.Standing
+    authority_dns: tuple[str, ...]
+    trust: Trust
+    weighed_s: float
 
 
 class Gate:
@@ -63,9 +83,17 @@ class Gate:
         self._clock = clock
         self._directory = TrustDirectory(trust.certificates, clock)
         self._bans = BanList(trust.ban_file)
+        self._admission = AdmissionList(trust.admission_file)
 
-    def server_context(self, *, maximum: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLContext:
+    def server_context(
+        self, *, maximum: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3, nameless: bool = False
+    ) -> ssl.SSLContext:
         """Build the server's side of one connection; call it again for the next one.
+
+        Args:
+            maximum: TLS 1.2 where Globus clients call.
+            nameless: let a client pass that shows no certificate at all, where tokens are taken; see
+                `is_nameless`.
 
         Raises:
             ConfigError: the host credential or the trust directory cannot be read.
@@ -75,11 +103,13 @@ class Gate:
         context.maximum_version = maximum
         context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
         context.num_tickets = 0
-        context.verify_mode = ssl.CERT_REQUIRED
+        context.verify_mode = ssl.CERT_OPTIONAL if nameless else ssl.CERT_REQUIRED
         context.verify_flags |= ssl.VerifyFlags.VERIFY_ALLOW_PROXY_CERTS
         context.verify_flags &= ~ssl.VerifyFlags.VERIFY_X509_STRICT
-        if self._settings.crl == "require":
+        if self._crl_required:
             context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_CHAIN
+        if context.security_level < _SECURITY_LEVEL:
+            context.set_ciphers(f"DEFAULT@SECLEVEL={_SECURITY_LEVEL}")
         try:
             context.load_verify_locations(capath=str(self._settings.certificates))
             context.load_cert_chain(self._host.certificate, self._host.key)
@@ -112,22 +142,52 @@ class Gate:
         """
         trust = self._present_trust()
         standing = chain.decide(verified_chain(tls), trust.policies, max_proxies=self._settings.max_proxies)
-        if self._settings.crl == "if-present":
+        if not self._crl_required:
             self._check_revocation(standing, trust)
         voms = self._attributes(standing, trust)
-        self._bans.check(standing.dn, voms.fqans, standing.authority_dns)
+        if voms.notes and self._settings.voms_on_bad_ac == "refuse":
+            raise NotAuthenticated(f"{standing.dn}: {'; '.join(voms.notes)}")
         expires = min(standing.expires, voms.expires or standing.expires)
-        return Principal(standing.dn, voms.fqans, standing.limited, expires), voms.notes
+        evidence = _Evidence(standing, standing.authority_dns, trust, self._clock.monotonic_s())
+        principal = Principal(standing.dn, voms.fqans, standing.limited, expires, evidence=evidence)
+        self._check_lists(principal)
+        return principal, voms.notes
 
     def recheck(self, principal: Principal) -> None:
-        """Ask again during a long session: has the credential ended, has the caller been banned?
+        """Ask again during a long session; cheap enough to be asked often.
+
+        A session ends with its credential, with a ban, when the admission list does not admit its caller any
+        more, and when the trust directory changes such that the caller would not be let in today: revoked,
+        authority gone, groups of a VOMS server that is no longer believed.
 
         Raises:
             NotAuthenticated: naming the reason.
         """
         if self._clock.now() >= principal.expires:
             raise NotAuthenticated(f"{principal.dn}: the credential of this session has expired")
-        self._bans.check(principal.dn, principal.fqans)
+        self._check_lists(principal)
+        if isinstance(principal.evidence, _Evidence):
+            self._weigh_again(principal.evidence, principal.fqans)
+
+    def _check_lists(self, principal: Principal) -> None:
+        evidence = principal.evidence
+        authorities = evidence.authority_dns if isinstance(evidence, _Evidence) else ()
+        self._bans.check(principal.dn, principal.fqans, authorities)
+        self._admission.check(principal.dn, principal.fqans)
+
+    def _weigh_again(self, evidence: _Evidence, fqans: tuple[str, ...]) -> None:
+        trust, now_s = self._present_trust(), self._clock.monotonic_s()
+        if trust is evidence.trust and now_s - evidence.weighed_s < _CRLS_AGAIN_S:
+            return
+        standing = evidence.standing
+        if not trust.is_anchor(standing.authorities[-1]):
+            raise NotAuthenticated(f"{standing.dn}: its authority is not trusted any more")
+        for lower, upper in pairwise((standing.end_entity, *standing.authorities)):
+            trust.policies.check(dn.canonical(upper.subject), dn.canonical(lower.subject))
+        self._check_revocation(standing, trust)
+        if not set(fqans) <= set(self._attributes(standing, trust).fqans):
+            raise NotAuthenticated(f"{standing.dn}: groups of this session do not hold any more")
+        evidence.trust, evidence.weighed_s = trust, now_s
 
     def _present_trust(self) -> Trust:
         try:
@@ -138,13 +198,19 @@ class Gate:
     def _attributes(self, standing: chain.Standing, trust: Trust) -> Attributes:
         if self._settings.vomsdir is None:
             return Attributes()
-        verifier = Verifier(self._settings.vomsdir, trust, self.host_names, self._clock.now())
+        verifier = Verifier(
+            self._settings.vomsdir, trust, self.host_names, self._clock.now(), self._crl_required
+        )
         return verifier.attributes(standing)
+
+    @property
+    def _crl_required(self) -> bool:
+        return self._settings.crl == "require"
 
     def _check_revocation(self, standing: chain.Standing, trust: Trust) -> None:
         now = self._clock.now()
         for certificate, issuer in pairwise((standing.end_entity, *standing.authorities)):
-            trust.check_revocation(certificate, issuer, now, required=False)
+            trust.check_revocation(certificate, issuer, now, required=self._crl_required)
 
     @cached_property
     def host_names(self) -> frozenset[str]:
@@ -155,6 +221,11 @@ class Gate:
         except x509.ExtensionNotFound:
             return frozenset()
         return frozenset(name.lower() for name in names.get_values_for_type(x509.DNSName))
+
+
+def is_nameless(tls: ssl.SSLSocket | ssl.SSLObject) -> bool:
+    """Say whether the client of a finished handshake has shown no certificate, nor resumed a session."""
+    return tls.getpeercert(binary_form=True) is None and not tls.session_reused
 
 
 def verified_chain(tls: ssl.SSLSocket | ssl.SSLObject) -> list[bytes]:

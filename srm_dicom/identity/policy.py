@@ -9,7 +9,8 @@ control lists::
     cond_subjects  globus  '"/DC=org/DC=some/*" "/DC=org/DC=other/*"'
 
 An authority without an entry may sign nothing, and a file that does not read like this grants
-nothing. In a pattern ``*`` stands for any characters, slashes included, ``?`` for one.
+nothing. In a pattern ``*`` stands for any characters, slashes included, ``?`` for one. Where an authority
+has a namespaces file too, both have to agree.
 """
 
 from __future__ import annotations
@@ -19,18 +20,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from srm_dicom.errors import InvalidRequest, NotAuthenticated
-from srm_dicom.identity import dn
+from srm_dicom.identity import dn, namespaces
 
-_LINE = re.compile(r"""(?P<keyword>\w+)\s+(?P<kind>\S+)\s+(?P<value>'[^']*'|"[^"]*"|\S+)\s*\Z""")
+_LINE = re.compile(r"""(?P<keyword>\w+)\s+(?P<kind>\S+)\s+(?P<value>'[^']*'|"[^"]*"|\S+)\s*(?:\#.*)?\Z""")
 _PATTERN = re.compile(r"""'([^']*)'|"([^"]*)\"""")
 _RIGHT = ("globus", "CA:sign")
 
 
 @dataclass(frozen=True, slots=True)
 class SigningPolicies:
-    """The rules of one trust directory: canonical name of an authority -> patterns of subjects."""
+    """The rules of one trust directory, by the canonical name of an authority.
+
+    Attributes:
+        rules: patterns of the subjects that its signing policy allows.
+        narrowed: rules of the namespaces files, for the authorities that have one.
+    """
 
     rules: Mapping[str, tuple[re.Pattern[str], ...]] = field(default_factory=dict)
+    narrowed: Mapping[str, tuple[namespaces.Rule, ...]] = field(default_factory=dict)
 
     def check(self, authority: str, subject: str) -> None:
         """Refuse a subject that its authority has no business to certify.
@@ -43,6 +50,9 @@ class SigningPolicies:
             raise NotAuthenticated(f"{subject}: its authority {authority} has no signing policy here")
         if not any(pattern.fullmatch(subject) for pattern in patterns):
             raise NotAuthenticated(f"{subject}: the signing policy of {authority} does not cover this name")
+        narrowed = self.narrowed.get(authority)
+        if narrowed is not None and not namespaces.permits(narrowed, subject):
+            raise NotAuthenticated(f"{subject}: the namespaces of {authority} do not cover this name")
 
 
 def parse(text: str) -> dict[str, tuple[re.Pattern[str], ...]]:

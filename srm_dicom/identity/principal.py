@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+
+from srm_dicom.identity.scopes import Scope, within
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,14 +14,25 @@ class Principal:
 
     Attributes:
         dn: subject of the end-entity certificate in the canonical slash form
-            (``/DC=org/CN=Alice``); never the name of a proxy.
+            (``/DC=org/CN=Alice``), never the name of a proxy; of a token's user the DN that the site maps
+            it to, else ``token:<issuer>#<subject>``.
         fqans: VOMS attributes in the order of the credential, the primary one first, without
-            ``/Role=NULL`` and ``/Capability=NULL``.
-        limited: the chain has a limited proxy; such a caller may read and never administer.
+            ``/Role=NULL`` and ``/Capability=NULL``; of a token its groups.
+        limited: the chain has a limited proxy, or this is a token; such a caller may read and never
+            administer.
         expires: the earliest end of validity in the chain; sessions end with it.
+        scopes: what a token narrows its user's rights to; None narrows nothing. `rights.evaluate.decide`
+            is the one place that holds it.
+        evidence: what the gate keeps to ask again during the session; opaque to everybody else.
     """
 
     dn: str
     fqans: tuple[str, ...]
     limited: bool
     expires: datetime
+    scopes: tuple[Scope, ...] | None = None
+    evidence: object = field(default=None, repr=False, compare=False)
+
+    def in_scope(self, permission: str, path: str | None) -> bool:
+        """Say whether the caller's token, if it came with one, leaves a permission on a path."""
+        return self.scopes is None or within(self.scopes, permission, path)

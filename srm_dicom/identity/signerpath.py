@@ -1,8 +1,8 @@
 """The path of a certificate that no handshake has seen: that of a VOMS server.
 
 OpenSSL's verification is behind `ssl` only, so this is done here, for the plain case: end entity,
-authorities, root in the trust directory; signatures, dates, CA flags, path lengths, revocation (always
-required) and signing policy at each step.
+authorities, root in the trust directory; signatures, dates, CA flags, path lengths, revocation and signing
+policy at each step. Names compare by value: two authorities may encode the same string differently.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from datetime import datetime
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.padding import AsymmetricPadding
 
 from srm_dicom.errors import NotAuthenticated
 from srm_dicom.identity import dn
@@ -24,7 +25,12 @@ _MIN_RSA_BITS = 2048
 
 
 def validate(
-    signer: x509.Certificate, others: Sequence[x509.Certificate], trust: Trust, now: datetime
+    signer: x509.Certificate,
+    others: Sequence[x509.Certificate],
+    trust: Trust,
+    now: datetime,
+    *,
+    crl_required: bool = True,
 ) -> None:
     """Follow a certificate up to the trust directory.
 
@@ -33,6 +39,7 @@ def validate(
         others: subordinate authorities that came with it.
         trust: roots, CRLs and signing policies.
         now: the present time.
+        crl_required: refuse where an authority has no revocation list at all.
 
     Raises:
         NotAuthenticated: naming the certificate and the reason.
@@ -46,7 +53,7 @@ def validate(
             return
         issuer = _issuer(current, others, trust, depth)
         trust.policies.check(dn.canonical(issuer.subject), dn.canonical(current.subject))
-        trust.check_revocation(current, issuer, now, required=True)
+        trust.check_revocation(current, issuer, now, required=crl_required)
         current = issuer
     raise _refused(signer, "too many authorities above it")
 
@@ -67,15 +74,26 @@ def _check_itself(certificate: x509.Certificate, now: datetime) -> None:
 def _issuer(
     certificate: x509.Certificate, others: Sequence[x509.Certificate], trust: Trust, depth: int
 ) -> x509.Certificate:
-    known = trust.authorities.get(certificate.issuer.public_bytes(), [])
+    known = trust.authorities.get(certificate.issuer, [])
     for candidate in (*known, *(other for other in others if other.subject == certificate.issuer)):
-        try:
-            certificate.verify_directly_issued_by(candidate)
-        except (InvalidSignature, ValueError, TypeError):
-            continue
-        if _may_certify(candidate, depth):
+        if _has_signed(candidate, certificate) and _may_certify(candidate, depth):
             return candidate
     raise _refused(certificate, "its issuer is not known here")
+
+
+def _has_signed(authority: x509.Certificate, certificate: x509.Certificate) -> bool:
+    key, parameters = authority.public_key(), certificate.signature_algorithm_parameters
+    signed, hash_algorithm = certificate.tbs_certificate_bytes, certificate.signature_hash_algorithm
+    try:
+        if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(parameters, ec.ECDSA):
+            key.verify(certificate.signature, signed, parameters)
+        elif isinstance(key, rsa.RSAPublicKey) and isinstance(parameters, AsymmetricPadding):
+            key.verify(certificate.signature, signed, parameters, hash_algorithm)  # type: ignore[arg-type]
+        else:
+            return False
+    except (InvalidSignature, ValueError, TypeError):
+        return False
+    return True
 
 
 def _may_certify(authority: x509.Certificate, authorities_below: int) -> bool:

@@ -1,4 +1,4 @@
-"""The trust directory: authorities, their signing policies and revocation lists, as of now.
+"""The trust directory: authorities, their policies, namespaces and revocation lists, as of now.
 
 `TrustDirectory.current` hands out an immutable `Trust` and reads the directory again when any file of
 it has changed; it looks at most once every `look_every_s`. OpenSSL reads the same directory by itself
@@ -10,21 +10,24 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 
 from cryptography import x509
 
 from srm_dicom.clock import Clock
-from srm_dicom.errors import ConfigError, InvalidRequest, NotAuthenticated
-from srm_dicom.identity import dn, policy
+from srm_dicom.errors import ConfigError, MdmError, NotAuthenticated
+from srm_dicom.identity import dn, namespaces, policy
 from srm_dicom.telemetry import logger
+
+T = TypeVar("T")
 
 log = logger("identity")
 
-_STEM = re.compile(r"(?P<stem>[0-9a-f]{8})\.(?P<kind>[0-9]|r[0-9]|signing_policy)\Z")
+_STEM = re.compile(r"(?P<stem>[0-9a-f]{8})\.(?P<kind>[0-9]|r[0-9]|signing_policy|namespaces)\Z")
 MAX_FILE_BYTES = 64 * 1024 * 1024
 
 Stamp = tuple[str, int, int, int]
@@ -36,18 +39,19 @@ class Trust:
 
     Attributes:
         policies: who may sign whom.
-        authorities: certificates by the DER of their subject.
-        crl_files: where the revocation lists of an authority are, by the DER of its subject.
+        authorities: certificates by their subject, however its strings are encoded.
+        crl_files: where the revocation lists of an authority are, by its subject.
     """
 
     policies: policy.SigningPolicies
-    authorities: dict[bytes, list[x509.Certificate]]
-    crl_files: dict[bytes, list[Path]]
+    authorities: dict[x509.Name, list[x509.Certificate]]
+    crl_files: dict[x509.Name, list[Path]]
     _crls: dict[Path, x509.CertificateRevocationList] = field(default_factory=dict)
+    _sound: dict[tuple[Path, x509.Certificate], bool] = field(default_factory=dict)
 
     def is_anchor(self, certificate: x509.Certificate) -> bool:
         """Say whether exactly this certificate is in the directory."""
-        return certificate in self.authorities.get(certificate.subject.public_bytes(), ())
+        return certificate in self.authorities.get(certificate.subject, ())
 
     def check_revocation(
         self, certificate: x509.Certificate, issuer: x509.Certificate, now: datetime, *, required: bool
@@ -62,14 +66,26 @@ class Trust:
             NotAuthenticated: revoked, or no list that counts.
         """
         name = dn.printable(certificate.subject)
-        files = self.crl_files.get(issuer.subject.public_bytes(), [])
+        files = self.crl_files.get(issuer.subject, [])
         if not files and not required:
             return
-        good = [crl for crl in map(self._crl, files) if crl is not None and _counts(crl, issuer, now)]
+        good = [crl for path in files if (crl := self._crl_that_counts(path, issuer, now)) is not None]
         if not good:
             raise NotAuthenticated(f"{name}: no current revocation list of its authority")
         if any(crl.get_revoked_certificate_by_serial_number(certificate.serial_number) for crl in good):
             raise NotAuthenticated(f"{name}: certificate revoked")
+
+    def _crl_that_counts(
+        self, path: Path, issuer: x509.Certificate, now: datetime
+    ) -> x509.CertificateRevocationList | None:
+        crl, key = self._crl(path), (path, issuer)
+        if crl is None:
+            return None
+        if key not in self._sound:
+            self._sound[key] = _is_sound(crl, issuer)
+        until = crl.next_update_utc
+        current = until is not None and crl.last_update_utc <= now < until
+        return crl if current and self._sound[key] else None
 
     def _crl(self, path: Path) -> x509.CertificateRevocationList | None:
         if path not in self._crls:
@@ -80,15 +96,10 @@ class Trust:
         return self._crls[path]
 
 
-def _counts(crl: x509.CertificateRevocationList, issuer: x509.Certificate, now: datetime) -> bool:
-    until = crl.next_update_utc
+def _is_sound(crl: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:
     try:
-        return (
-            crl.is_signature_valid(issuer.public_key())  # type: ignore[arg-type]
-            and crl.last_update_utc <= now
-            and (until is not None and now < until)
-            and not any(extension.critical for extension in crl.extensions)
-        )
+        signed = crl.is_signature_valid(issuer.public_key())  # type: ignore[arg-type]
+        return signed and not any(extension.critical for extension in crl.extensions)
     except (TypeError, ValueError):
         return False
 
@@ -131,7 +142,7 @@ def _stamps(directory: Path) -> list[Stamp]:
             if _STEM.match(entry.name):
                 try:
                     status = entry.stat()
-                except FileNotFoundError:
+                except OSError:  # gone meanwhile, or a link to nowhere
                     continue
                 stamps.append((entry.name, status.st_ino, status.st_mtime_ns, status.st_size))
     return sorted(stamps)
@@ -143,29 +154,53 @@ def load(directory: Path) -> Trust:
     Raises:
         OSError: the directory itself cannot be listed.
     """
-    rules: dict[str, tuple[re.Pattern[str], ...]] = {}
-    authorities: dict[bytes, list[x509.Certificate]] = {}
-    crl_files: dict[bytes, list[Path]] = {}
-    stems: dict[str, set[bytes]] = {}
+    loader = _Loader(directory)
     matches = [match for path in sorted(directory.iterdir()) if (match := _STEM.match(path.name))]
-    for match in matches:
-        path = directory / match.string
+    for match in sorted(matches, key=lambda match: not match["kind"].isdigit()):
+        loader.take(directory / match.string, match["stem"], match["kind"])
+    return Trust(policy.SigningPolicies(loader.rules, loader.narrowed), loader.authorities, loader.crl_files)
+
+
+class _Loader:
+    """Sorts the files of one directory; the authorities have to come first."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._stems: dict[str, set[x509.Name]] = {}
+        self.rules: dict[str, tuple[re.Pattern[str], ...]] = {}
+        self.narrowed: dict[str, tuple[namespaces.Rule, ...]] = {}
+        self.authorities: dict[x509.Name, list[x509.Certificate]] = {}
+        self.crl_files: dict[x509.Name, list[Path]] = {}
+
+    def take(self, path: Path, stem: str, kind: str) -> None:
         try:
-            if match["kind"] == "signing_policy":
-                for authority, patterns in policy.parse(_read(path).decode("utf-8")).items():
-                    rules[authority] = (*rules.get(authority, ()), *patterns)
-            elif match["kind"].isdigit():
-                certificate = x509.load_pem_x509_certificate(_read(path))
-                subject = certificate.subject.public_bytes()
-                authorities.setdefault(subject, []).append(certificate)
-                stems.setdefault(match["stem"], set()).add(subject)
-        except (OSError, ValueError, InvalidRequest) as error:
+            if kind.isdigit():
+                self._authority(path, stem)
+            elif kind == "signing_policy":
+                _extend(self.rules, policy.parse(_read(path).decode("utf-8")))
+            elif kind == "namespaces":
+                self._namespaces(path, stem)
+            else:
+                for subject in self._stems.get(stem, ()):
+                    self.crl_files.setdefault(subject, []).append(path)
+        except (OSError, ValueError, MdmError) as error:
             log.warning("trust_file_ignored", path=str(path), reason=str(error))
-    for match in matches:
-        if match["kind"].startswith("r"):
-            for subject in stems.get(match["stem"], ()):
-                crl_files.setdefault(subject, []).append(directory / match.string)
-    return Trust(policy.SigningPolicies(rules), authorities, crl_files)
+
+    def _authority(self, path: Path, stem: str) -> None:
+        certificate = x509.load_pem_x509_certificate(_read(path))
+        self.authorities.setdefault(certificate.subject, []).append(certificate)
+        self._stems.setdefault(stem, set()).add(certificate.subject)
+
+    def _namespaces(self, path: Path, stem: str) -> None:
+        for subject in self._stems.get(stem, ()):
+            own_name = dn.canonical(subject)
+            self.narrowed.setdefault(own_name, ())  # if the rest cannot be read: nothing is permitted
+            _extend(self.narrowed, namespaces.parse(_read(path).decode("utf-8"), own_name))
+
+
+def _extend(known: dict[str, tuple[T, ...]], more: Mapping[str, tuple[T, ...]]) -> None:
+    for name, values in more.items():
+        known[name] = (*known.get(name, ()), *values)
 
 
 def _read(path: Path) -> bytes:

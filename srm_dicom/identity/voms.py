@@ -1,8 +1,8 @@
 """VOMS: which groups and roles of which virtual organisation a caller has.
 
 A proxy may carry attribute certificates. One that passes every check below adds its FQANs; one that
-fails any of them adds nothing and leaves a note that says why. It never costs the caller the login: no
-rule here denies by group, so losing attributes can only lose rights.
+fails any of them adds nothing and leaves a note that says why. Whether it also costs the caller the login
+is a setting of the gate: no ACL denies by group, so losing attributes can only lose rights.
 
 The order of the checks: holder is our end entity; valid now; for this host; from a server that the
 organisation's ``.lsc`` files name, with a path to the trust directory; signed by that server. The name of
@@ -67,12 +67,14 @@ class Verifier:
         trust: roots, CRLs and signing policies.
         hosts: names of this server, lower case, for restricted certificates.
         now: the present time.
+        crl_required: refuse servers of an authority without any revocation list.
     """
 
     vomsdir: Path
     trust: Trust
     hosts: AbstractSet[str]
     now: datetime
+    crl_required: bool = True
 
     def attributes(self, standing: Standing) -> Attributes:
         """Collect the groups of a caller, from the first certificate that has any, leaf first."""
@@ -129,7 +131,7 @@ class Verifier:
         signer, *others = certificate.signers
         if certificate.issuer != _asn1_name(signer.subject):
             raise NotAuthenticated("its issuer is not the server whose certificate it brings")
-        signerpath.validate(signer, others, self.trust, self.now)
+        signerpath.validate(signer, others, self.trust, self.now, crl_required=self.crl_required)
         self._check_listed(signer, certificate.vo)
         _check_signature(certificate, signer)
 
@@ -138,11 +140,18 @@ class Verifier:
         wanted = [dn.canonical(signer.subject), dn.canonical(signer.issuer)]
         for path in sorted((self.vomsdir / vo).glob("*.lsc")):
             for block in _NEXT_CHAIN.split(path.read_text("utf-8")):
-                lines = (line.strip() for line in block.splitlines())
-                names = [dn.normalise(line) for line in lines if line and not line.startswith("#")]
-                if names[:2] == wanted:
+                if _first_pair(block) == wanted:
                     return
         raise NotAuthenticated(f"{wanted[0]} is not a server of {vo} here")
+
+
+def _first_pair(block: str) -> list[str]:
+    """Return the first two names of a block; a block that cannot be read names nobody."""
+    lines = (line.strip() for line in block.splitlines())
+    try:
+        return [dn.normalise(line) for line in lines if line and not line.startswith("#")][:2]
+    except InvalidRequest:
+        return []
 
 
 def _asn1_name(name: x509.Name) -> object:

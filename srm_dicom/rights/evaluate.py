@@ -16,15 +16,23 @@ class Decision:
     rule: str
 
 
-def decide(acl: Acl, owner: str, principal: Principal, permission: str) -> Decision:
+def decide(
+    acl: Acl, owner: str, principal: Principal, permission: str, path: str | None = None
+) -> Decision:
     """Decide as POSIX.1e draft 17 does: owner, named user, all groups together, everybody else.
+
+    Before that, the scopes of a token are held: they narrow what the ACL grants, and leave nothing of
+    what has no path.
 
     Args:
         acl: the object's ACL; its default entries do not count.
         owner: DN of the object's owner; empty when the service owns it.
         principal: the verified caller.
         permission: one letter of `acl.PERMISSIONS`.
+        path: normalised name of a file or directory of the storage; None for keys, metadata and ACLs.
     """
+    if not principal.in_scope(permission, path):
+        return Decision(allowed=False, rule="the scope of the caller's token does not cover this")
     entries = acl.access()
     if owner and principal.dn == owner:
         return _first(entries, Tag.USER, "", permission)

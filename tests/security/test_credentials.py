@@ -610,7 +610,7 @@ def test_if_present(shop: Workshop, name: str) -> None:
 def test_what_cannot_be_shown_is_refused_too(shop: Workshop) -> None:
     path = shop.directory / "nothing.pem"
     trust = TrustSettings(shop.trust_dir)
-    assert "cannot be shown" in explain(path, trust, clock=SystemClock()).reason
+    assert "cannot be read" in explain(path, trust, clock=SystemClock()).reason
     path.write_text("not a certificate")
     assert "cannot be shown" in explain(path, trust, clock=SystemClock()).reason
     certificate = shop.alice().certificate

@@ -299,7 +299,7 @@ BAD: dict[str, tuple[Callable[[TestVo], Credential], str]] = {
     "group with a space": (changed("/biomed.test/a b"), "not written like one"),
     "group without a slash": (changed("biomed.test"), "not written like one"),
     "group of other letters": (changed("/biomed.test/ä"), "malformed"),
-    "too many groups": (changed(*(f"/biomed.test/{number}" for number in range(501))), "more than 500"),
+    "too many groups": (changed(*(f"/biomed.test/{number}" for number in range(1001))), "more than 1000"),
     "groups of one organisation under the name of another": (
         two_organisations_in_one,
         "another virtual organisation",
@@ -307,7 +307,7 @@ BAD: dict[str, tuple[Callable[[TestVo], Credential], str]] = {
     "no server certificate": (changed(embedded=[]), "without the certificate of its server"),
     "issuer is not the server": (changed(issuer=name_of(("CN", "Other"))), "its issuer is not the server"),
     "server not listed": (unlisted, "is not a server of"),
-    "list that cannot be read": (unreadable_list, "malformed"),
+    "list that cannot be read": (unreadable_list, "is not a server of"),
     "list upside down": (swapped_list, "is not a server of"),
     "tampered": (tampered, "the signature is wrong"),
     "signed with another key": (changed(key=new_ec_key()), "the signature is wrong"),
