@@ -26,6 +26,7 @@ from mdm_keys.server import KeyServer, KeyServerSettings
 from mdm_metadata.server import MetadataServer, MetadataSettings
 from srm_dicom import config as configuration
 from srm_dicom import telemetry
+from srm_dicom.audit.event import Action, Event, Outcome
 from srm_dicom.audit.log import AuditLog
 from srm_dicom.broker.access import FileAccess
 from srm_dicom.broker.broker import Broker, BrokerSettings
@@ -101,6 +102,27 @@ class Loop:
         """Set the event and wait for the thread."""
         self._stop.set()
         self._thread.join(timeout_s)
+
+
+class Activity:
+    """Writes the start and the stop of a role into its audit log (DICOM: Application Activity)."""
+
+    def __init__(self, audit: AuditLog, role: str) -> None:
+        self._audit = audit
+        self._role = role
+
+    def start(self) -> None:
+        """Say that the role starts."""
+        self._record("start")
+
+    def stop(self) -> None:
+        """Say that the role stops."""
+        self._record("stop")
+
+    def _record(self, operation: str) -> None:
+        self._audit.record(
+            Event(action=Action.ADMINISTRATIVE, outcome=Outcome.ALLOWED, operation=operation, rule=self._role)
+        )
 
 
 class Common:
@@ -220,8 +242,9 @@ def front(path: Path) -> list[Service]:
         maximum_tls=ssl.TLSVersion.TLSv1_2,
         limits=Limits(body_bytes=SOAP_BODY_BYTES),
         name="srm",
+        audit=common.audit,
     )
-    return [server]
+    return [Activity(common.audit, "front"), server]
 
 
 def transfer(path: Path) -> list[Service]:
@@ -245,10 +268,10 @@ def transfer(path: Path) -> list[Service]:
         port=config.gridftp.listen.port,
         data_ports=config.gridftp.data_ports,
     )
-    services: list[Service] = [Loop("janitor", janitor.run)]
+    services: list[Service] = [Activity(common.audit, "transfer"), Loop("janitor", janitor.run)]
     if config.intake is not None:
         services.append(make_intake(common, area, config.intake))
-    return [*services, GridFtpDoor(files, common.gate(), settings, common.clock)]
+    return [*services, GridFtpDoor(files, common.gate(), settings, common.clock, common.audit)]
 
 
 def make_intake(common: Common, area: ScratchArea, settings: configuration.Intake) -> WebServer:
@@ -260,6 +283,7 @@ def make_intake(common: Common, area: ScratchArea, settings: configuration.Intak
         port=settings.listen.port,
         limits=Limits(body_bytes=settings.max_file_bytes),
         name="intake",
+        audit=common.audit,
     )
 
 
@@ -282,7 +306,7 @@ def stager(path: Path) -> list[Service]:
         common.audit,
         common.clock,
     )
-    return [Loop("stager", worker.run)]
+    return [Activity(common.audit, "stager"), Loop("stager", worker.run)]
 
 
 def scratch_node(common: Common) -> ScratchNode:
@@ -295,12 +319,12 @@ def scratch_node(common: Common) -> ScratchNode:
 
 def registrar(path: Path) -> list[Service]:
     """The registrar."""
-    return [Loop("registrar", make_registrar(path).run)]
+    common = Common(path, "registrar")
+    return [Activity(common.audit, "registrar"), Loop("registrar", make_registrar(common).run)]
 
 
-def make_registrar(path: Path, role: str = "registrar") -> Registrar:
+def make_registrar(common: Common) -> Registrar:
     """Make the registrar with its journal, saga and feeds."""
-    common = Common(path, role)
     config, inner = common.config, common.inner()
     secrets = InnerSecrets.load(inner.secrets)
     journal = Journal(Database(inner.database), secrets.journal_key)
@@ -382,7 +406,7 @@ def catalogue(path: Path) -> list[Service]:
         settings = msgspec.convert(file.server, kind)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{path}: [server]: {error}") from error
-    return [make(settings, gate, audit, clock)]
+    return [Activity(audit, file.role), make(settings, gate, audit, clock)]
 
 
 # --- processes -----------------------------------------------------------------------------------

@@ -24,10 +24,11 @@ _ABSENT = "no such name"
 
 @dataclass(slots=True)
 class Seen:
-    """What one call decided about: GUIDs and directories, and the last rule that did."""
+    """What one call decided about: GUIDs and directories, the last rule that did, and names not there."""
 
     granted: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
+    misses: int = 0
     rule: str = "no entry speaks of this caller"
 
 
@@ -128,6 +129,7 @@ class Access:
 
     def _admit(self, name: Name | None) -> Name:
         if name is None:
+            self.seen.misses += 1
             raise NotFound(_ABSENT)
         if name.path != ROOT and not self.sees(name):
             self.seen.refused.append(object_of(name))
@@ -138,6 +140,7 @@ class Access:
         above = self._tree.find(parent(name.path))
         if above is not None and self.lists_all(above):
             return NotAuthorised("the right to see this name is missing")
+        self.seen.misses += 1
         return NotFound(_ABSENT)
 
     def _changing(self, name: Name, decision: Decision) -> Name:

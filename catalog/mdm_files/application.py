@@ -7,7 +7,7 @@ refused, cut into pieces that fit a line of the trail.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -16,11 +16,14 @@ from mdm_files.access import Access, Seen
 from mdm_files.calls import CALLS, Call, Context
 from mdm_files.settings import FileCatalogueSettings
 from mdm_files.tree import Tree
-from srm_dicom.audit.event import Action, Event, Outcome
+from srm_dicom.audit.event import Action, Event, Outcome, printable
 from srm_dicom.audit.log import AuditLog
+from srm_dicom.clock import Clock, SystemClock
 from srm_dicom.db.database import Database
 from srm_dicom.errors import InternalError, InvalidRequest, MdmError, NotFound, TooLarge
 from srm_dicom.identity.principal import Principal
+from srm_dicom.rights.declare import Declaration, Right
+from srm_dicom.rights.enumeration import Guesses, Patience
 from srm_dicom.telemetry import logger
 from srm_dicom.web.problems import Problem
 
@@ -32,17 +35,23 @@ log = logger("files")
 PREFIX = "/v1/"
 _PRINCIPAL = "srm_dicom.principal"
 _OBJECTS_AN_EVENT = 200
-_RULE_CHARS = 400
+_ACTIONS: Mapping[Declaration, Action] = {
+    Right.NAME_READ: Action.QUERY,
+    Right.NAME_WRITE: Action.DECISION,
+}
 
 
 class FileCatalogueApplication:
     """Answers ``POST /v1/<call>``."""
 
-    def __init__(self, settings: FileCatalogueSettings, database: Database, audit: AuditLog) -> None:
+    def __init__(
+        self, settings: FileCatalogueSettings, database: Database, audit: AuditLog, clock: Clock | None = None
+    ) -> None:
         self._settings = settings
         self._database = database
         self._tree = Tree(database)
         self._audit = audit
+        self._guesses = Guesses(Patience(settings.misses_per_minute), clock or SystemClock())
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request (PEP 3333)."""
@@ -73,19 +82,29 @@ class FileCatalogueApplication:
             request = msgspec.json.decode(body, type=call.request)
         except msgspec.DecodeError as error:
             raise InvalidRequest("the body is not what the call takes") from error
+        self._guesses.admit(principal.dn)
         is_registrar = principal.dn in self._settings.registrars
         access = Access(self._tree, principal, is_registrar=is_registrar)
         try:
             return call.run(Context(self._database, self._tree, access, principal.dn), request)
         finally:
+            self._guesses.missed(principal.dn, 0 if is_registrar else access.seen.misses)
             self._record(call, principal, access.seen)
 
     def _record(self, call: Call, principal: Principal, seen: Seen) -> None:
-        action = Action.RIGHTS_CHANGED if call.changes_rights else Action.DECISION
-        rule = f"{call.name}: {seen.rule}".encode("ascii", "backslashreplace").decode()[:_RULE_CHARS]
+        action = Action.RIGHTS_CHANGED if call.changes_rights else _ACTIONS[call.right]
         for outcome, objects in ((Outcome.ALLOWED, seen.granted), (Outcome.DENIED, seen.refused)):
             for piece in _pieces(objects):
-                self._audit.record(Event.by(principal, action, outcome, objects=piece, rule=rule))
+                self._audit.record(
+                    Event.by(
+                        principal,
+                        action,
+                        outcome,
+                        operation=call.name,
+                        objects=piece,
+                        rule=printable(seen.rule),
+                    )
+                )
 
     def _body(self, environ: WSGIEnvironment) -> bytes:
         body: bytes = environ["wsgi.input"].read(self._settings.body_bytes + 1)

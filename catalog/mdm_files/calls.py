@@ -105,8 +105,9 @@ def mkdir(context: Context, request: wire.MakeDirectory) -> wire.Done:
     """Make a directory."""
     path = Lfn.parse(request.path).path
     acl = None if request.acl is None else _acl(request.acl)
-    if context.tree.find(path) is not None:
-        if not context.access.resolve(path).is_directory:
+    there = context.tree.find(path)
+    if there is not None and context.access.sees(there):
+        if not there.is_directory:
             raise NotADirectory("the name is a file's")
         return wire.Done()
     above = context.access.directory_of(path)
@@ -219,7 +220,7 @@ def _register(context: Context, record: wire.FileRecord) -> bool:
     if record.kind != "file" or not record.guid:
         raise InvalidRequest("a file has a GUID")
     there = context.tree.find(record.lfn)
-    if there is not None:
+    if there is not None and context.access.sees(there):
         return _register_again(context, context.access.writable(record.lfn), record)
     acl = _acl(record.acl)
     context.access.directory_of(record.lfn)

@@ -31,13 +31,14 @@ class FileCatalogue:
     def __init__(self, settings: FileCatalogueSettings, gate: Gate, audit: AuditLog, clock: Clock) -> None:
         self._database = Database(settings.database)
         self._web = WebServer(
-            FileCatalogueApplication(settings, self._database, audit),
+            FileCatalogueApplication(settings, self._database, audit, clock),
             gate,
             host=settings.host,
             port=settings.port,
             limits=Limits(body_bytes=settings.body_bytes),
             name="files",
             clock=clock,
+            audit=audit,
         )
         self.port = self._web.port
 

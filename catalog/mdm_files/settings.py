@@ -14,6 +14,7 @@ class FileCatalogueSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=T
         host: address to listen on.
         port: 0 takes any.
         body_bytes: of one request.
+        misses_per_minute: names tried in vain before a caller is told to come back later; 0 sets no bound.
     """
 
     database: str
@@ -21,3 +22,4 @@ class FileCatalogueSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=T
     host: str = "0.0.0.0"  # noqa: S104 - a server's default is to serve
     port: int = 8444
     body_bytes: int = 16 * 1024 * 1024
+    misses_per_minute: int = 2000

@@ -73,6 +73,7 @@ class KeyServer:
             limits=Limits(body_bytes=MAX_MESSAGE_BYTES),
             name="keys",
             clock=clock,
+            audit=audit,
         )
         self.port = self._web.port
 

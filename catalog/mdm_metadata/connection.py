@@ -91,8 +91,10 @@ class Connection:
         principal, refused = self._enter(choice)
         self._next_event(self._settings.handshake_s)  # the login lines; a certificate said it all
         if refused is not None:
+            self._dispatcher.door.refused(refused.message)
             self._next_event(self._settings.handshake_s)
             raise refused
+        self._dispatcher.door.entered(principal)
         log.info("session", peer=self._peer, dn=principal.dn, fqans=list(principal.fqans))
         self._commands(principal)
 

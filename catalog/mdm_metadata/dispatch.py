@@ -6,7 +6,7 @@ and never a word of the command but its name.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mdm_metadata.access import Access
@@ -14,16 +14,24 @@ from mdm_metadata.codes import CODES
 from mdm_metadata.commands import COMMANDS, Command, Session, Upload
 from mdm_metadata.settings import MetadataSettings
 from mdm_metadata.tree import Collections
-from srm_dicom.audit.event import Action, Event, Outcome
+from srm_dicom.audit.doors import DoorLog
+from srm_dicom.audit.event import Action, Event, Outcome, printable
 from srm_dicom.audit.log import AuditLog
 from srm_dicom.clock import Clock
 from srm_dicom.errors import MdmError, NotAuthorised, NotFound
 from srm_dicom.identity.principal import Principal
-from srm_dicom.rights.declare import OpenAccess
+from srm_dicom.rights.declare import OpenAccess, Right
+from srm_dicom.rights.enumeration import Guesses, Patience
 from srm_dicom.wire import amga
 
 _MAX_OBJECTS = 200
-_MAX_RULE_CHARS = 400
+_ACTIONS: Mapping[Right, Action] = {
+    Right.METADATA_SEARCH: Action.QUERY,
+    Right.METADATA_NOMINATIVE: Action.QUERY,
+    Right.METADATA_WRITE: Action.DECISION,
+    Right.METADATA_ADMIN: Action.ADMINISTRATIVE,
+}
+_CHANGE_RIGHTS = frozenset({"acl_add", "acl_remove", "setacl", "setvalidity"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +59,8 @@ class Dispatcher:
         self._settings = settings
         self._audit = audit
         self._clock = clock
+        self._guesses = Guesses(Patience(settings.misses_per_minute), clock)
+        self.door = DoorLog(audit, "metadata", clock)
 
     def session(self, principal: Principal) -> Session:
         """Begin a caller's conversation."""
@@ -74,8 +84,10 @@ class Dispatcher:
             return _refusal("", amga.Refused(amga.Code.ILLEGAL_COMMAND, "no such command"))
         session.access = self._access(principal)
         try:
+            self._guesses.admit(principal.dn)
             rows = list(_run(command, session, words[1:]))
         except (amga.Refused, MdmError) as error:
+            self._note(principal, error)
             self._record(command, session, principal, _outcome(error))
             answer = _refusal(command.name, error)
             return Answer(b"", command.name, answer.code) if command.silent else answer
@@ -84,17 +96,34 @@ class Dispatcher:
         return Answer(data, command.name, amga.Code.OK, len(rows))
 
     def _access(self, principal: Principal) -> Access:
-        is_registrar = principal.dn in self._settings.registrars
+        is_registrar = self._is_registrar(principal)
         return Access(self._collections, principal, self._clock, is_registrar=is_registrar)
+
+    def _is_registrar(self, principal: Principal) -> bool:
+        return principal.dn in self._settings.registrars
+
+    def _note(self, principal: Principal, error: amga.Refused | MdmError) -> None:
+        """Count an answer that a caller may have guessed for."""
+        absent = isinstance(error, NotFound) or (
+            isinstance(error, amga.Refused) and error.code is amga.Code.NO_SUCH_ATTRIBUTE
+        )
+        if absent and not self._is_registrar(principal):
+            self._guesses.missed(principal.dn)
 
     def _record(self, command: Command, session: Session, principal: Principal, outcome: Outcome) -> None:
         seen = session.access.seen
         if isinstance(command.right, OpenAccess) or (outcome is Outcome.ALLOWED and not seen.rules):
             return
-        rule = f"{command.name}: {seen.rules[-1] if seen.rules else 'nothing that exists for this caller'}"
-        ascii_rule = rule.encode("ascii", "backslashreplace").decode()[:_MAX_RULE_CHARS]
-        objects = tuple(dict.fromkeys(seen.paths))[:_MAX_OBJECTS]
-        self._audit.record(Event.by(principal, Action.DECISION, outcome, objects=objects, rule=ascii_rule))
+        self._audit.record(
+            Event.by(
+                principal,
+                Action.RIGHTS_CHANGED if command.name in _CHANGE_RIGHTS else _ACTIONS[command.right],
+                outcome,
+                operation=command.name,
+                objects=tuple(dict.fromkeys(seen.paths))[:_MAX_OBJECTS],
+                rule=printable(seen.rules[-1] if seen.rules else "nothing that exists for this caller"),
+            )
+        )
 
 
 def _run(command: Command, session: Session, args: Sequence[str]) -> Iterable[str]:

@@ -21,6 +21,7 @@ class MetadataSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         idle_s: between two commands of a session.
         send_s: that a client may take to accept a piece of a reply.
         rows: of one reply, and entries of one upload.
+        misses_per_minute: names tried in vain before a caller is told to come back later; 0 sets no bound.
     """
 
     database: str
@@ -35,3 +36,4 @@ class MetadataSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     idle_s: float = 600.0
     send_s: float = 30.0
     rows: int = 100_000
+    misses_per_minute: int = 2000

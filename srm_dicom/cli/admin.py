@@ -86,7 +86,7 @@ def demo(directory: Path | None, keep: bool) -> None:
 def register(config: Path, plugin: str, selector: str) -> None:
     """Register what a plugin finds under SELECTOR (the plugin's own language)."""
     telemetry.configure("register", level=40)
-    registrar = daemon.make_registrar(config, "register")
+    registrar = daemon.make_registrar(daemon.Common(config, "register"))
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("looking", total=None)

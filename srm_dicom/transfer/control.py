@@ -11,6 +11,7 @@ import select
 import socket
 from dataclasses import dataclass, field
 
+from srm_dicom.audit.doors import DoorLog
 from srm_dicom.clock import Clock
 from srm_dicom.errors import Aborted, MdmError, NotAuthenticated
 from srm_dicom.identity.gate import Gate
@@ -62,6 +63,7 @@ class Services:
     control: ControlSettings
     data: DataSettings
     policy: PeerPolicy
+    door: DoorLog
 
 
 class ControlConnection:
@@ -75,6 +77,7 @@ class ControlConnection:
         self._port = DataPort(services.data, services.policy, sock, services.clock)
         self._login_by_s = self._clock.monotonic_s() + services.control.login_s
         self._look_again_s = 0.0
+        self._welcomed = False
         self._poll = select.poll()
         self._poll.register(sock.fileno(), select.POLLIN)
         self._dialogue = Dialogue(self._new_acceptor, services.control.limits)
@@ -111,13 +114,24 @@ class ControlConnection:
     def _serve(self) -> None:
         while True:
             action = self._session.next_action()
-            if action is not None:
+            self._welcome()
+            if action is not None and not self._session.closed:
                 self._perform(action)
             self._flush()
             if self._session.closed:
                 return
             if action is None and not self._receive():
                 return
+
+    def _welcome(self) -> None:
+        """Write a login down before the client hears of it."""
+        if self._welcomed or self._dialogue.stage is not Stage.OPEN:
+            return
+        self._welcomed = True
+        try:
+            self._services.door.entered(self._dialogue.principal)
+        except MdmError as error:
+            self._session.close(reply_for(error))
 
     def _flush(self) -> None:
         data = self._session.data_to_send()
@@ -207,5 +221,6 @@ class ControlConnection:
         acceptor = self._dialogue.acceptor
         if self._dialogue.refusal:
             log.warning("login_refused", peer=self._peer, reason=self._dialogue.refusal)
+            self._services.door.refused(self._dialogue.refusal)
         elif acceptor is not None and acceptor.principal is not None:
             log.info("session_closed", peer=self._peer, dn=acceptor.principal.dn)

@@ -13,6 +13,8 @@ import threading
 from collections import Counter
 from dataclasses import dataclass
 
+from srm_dicom.audit.doors import DoorLog
+from srm_dicom.audit.log import AuditLog
 from srm_dicom.clock import Clock
 from srm_dicom.identity.gate import Gate
 from srm_dicom.telemetry import logger
@@ -65,7 +67,7 @@ class GridFtpSettings:
     third_party: tuple[str, ...] = ()
     third_party_public: bool = True
 
-    def services(self, files: ServedFiles, gate: Gate, clock: Clock) -> Services:
+    def services(self, files: ServedFiles, gate: Gate, clock: Clock, audit: AuditLog | None) -> Services:
         """Put together what every session of a door shares.
 
         Raises:
@@ -80,6 +82,7 @@ class GridFtpSettings:
             PeerPolicy.parse(
                 active=self.active, third_party=self.third_party, public=self.third_party_public
             ),
+            DoorLog(audit, "gridftp", clock),
         )
 
 
@@ -91,11 +94,19 @@ class GridFtpDoor:
         gate: says who is on the line.
         settings: bounds.
         clock: time.
+        audit: logins and refusals go there.
     """
 
-    def __init__(self, files: ServedFiles, gate: Gate, settings: GridFtpSettings, clock: Clock) -> None:
+    def __init__(
+        self,
+        files: ServedFiles,
+        gate: Gate,
+        settings: GridFtpSettings,
+        clock: Clock,
+        audit: AuditLog | None = None,
+    ) -> None:
         self._settings = settings
-        self._services = settings.services(files, gate, clock)
+        self._services = settings.services(files, gate, clock, audit)
         self._lock = threading.Lock()
         self._live: dict[ControlConnection, threading.Thread] = {}
         self._from: Counter[str] = Counter()

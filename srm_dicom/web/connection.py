@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from srm_dicom.audit.doors import DoorLog
 from srm_dicom.clock import Clock
 from srm_dicom.errors import MdmError, NotAuthenticated
 from srm_dicom.identity.delegation import DelegatedCredential, DelegationAcceptor
@@ -41,6 +42,7 @@ class Door:
     limits: Limits
     clock: Clock
     address: tuple[str, int]
+    visitors: DoorLog
 
 
 class Connection:
@@ -69,7 +71,7 @@ class Connection:
         try:
             self._serve()
         except (NotAuthenticated, ssl.SSLError) as error:
-            self._refused(error.message if isinstance(error, MdmError) else _reason(error))
+            self._refused(error)
         except (PeerGone, Stalled, OSError) as error:
             log.debug("connection_broken", peer=self._peer, port=self._door.address[1], reason=_reason(error))
         except MdmError as error:
@@ -109,6 +111,7 @@ class Connection:
         tls.settimeout(max(0.001, until_s - door.clock.monotonic_s()))
         tls.do_handshake()
         principal = door.gate.identify(tls)
+        door.visitors.entered(principal)
         stream = Stream(tls, door.clock)
         try:
             self._greet(tls, stream, principal)
@@ -145,7 +148,10 @@ class Connection:
             received += piece
         return acceptor.accept(received, self._door.clock.now())
 
-    def _refused(self, reason: str) -> None:
+    def _refused(self, error: NotAuthenticated | ssl.SSLError) -> None:
+        reason = error.message if isinstance(error, NotAuthenticated) else _reason(error)
+        if isinstance(error, NotAuthenticated | ssl.SSLCertVerificationError):
+            self._door.visitors.refused(reason)
         log.warning("connection_refused", peer=self._peer, port=self._door.address[1], reason=reason)
 
 

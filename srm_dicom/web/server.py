@@ -14,6 +14,8 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from srm_dicom.audit.doors import DoorLog
+from srm_dicom.audit.log import AuditLog
 from srm_dicom.clock import Clock, SystemClock
 from srm_dicom.identity.gate import Gate
 from srm_dicom.telemetry import logger
@@ -43,12 +45,13 @@ class WebServer:
         limits: what one peer may cost.
         name: of the service, for threads and logs.
         clock: deadlines and the ends of credentials.
+        audit: logins and refusals go there.
 
     Raises:
         OSError: the address is not to be had.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a server has this many sides
         self,
         app: WSGIApplication,
         gate: Gate,
@@ -59,6 +62,7 @@ class WebServer:
         limits: Limits | None = None,
         name: str,
         clock: Clock | None = None,
+        audit: AuditLog | None = None,
     ) -> None:
         family = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][
             0
@@ -67,7 +71,16 @@ class WebServer:
         self.port: int = self._listener.getsockname()[1]
         self._limits = limits or Limits()
         self._clock = clock or SystemClock()
-        self._door = Door(name, app, gate, maximum_tls, self._limits, self._clock, (host, self.port))
+        self._door = Door(
+            name,
+            app,
+            gate,
+            maximum_tls,
+            self._limits,
+            self._clock,
+            (host, self.port),
+            DoorLog(audit, name, self._clock),
+        )
         self._lock = threading.Lock()
         self._connections: dict[Connection, threading.Thread] = {}
         self._stopping = threading.Event()
