@@ -7,6 +7,10 @@ import os
 import shutil
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("shared machine", deadline=None)
+settings.load_profile("shared machine")
 
 REQUIRED = os.environ.get("INTEROP") == "required"
 SYSTEM_PATH = "/usr/bin:/bin:/usr/sbin:/sbin"

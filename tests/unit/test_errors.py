@@ -8,7 +8,7 @@ from srm_dicom.errors import MdmError, leaves
 
 TABLES = {
     "SRM status": ("srm_dicom.srm.status", "ERROR_STATUS"),
-    "FTP reply": ("srm_dicom.transfer.replies", "REPLIES"),
+    "FTP reply": ("srm_dicom.transfer.replies", "TABLE"),
     "HTTP status": ("srm_dicom.web.problems", "STATUS"),
     "exit code": ("srm_dicom.cli.exits", "EXIT_CODES"),
 }
