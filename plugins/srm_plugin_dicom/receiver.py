@@ -6,6 +6,7 @@ connection from an address of no peer is closed before a byte is read or a threa
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from collections.abc import Sequence
@@ -61,7 +62,11 @@ class Receiver:
         try:
             self._listener = socket.create_server((bind, port), backlog=64)
         except OSError as error:
-            raise ConfigError(f"{ae_title} cannot listen on {bind}:{port}: {error.strerror}") from error
+            reason = os.strerror(error.errno) if error.errno else "unknown reason"
+            raise ConfigError(
+                f"{ae_title} cannot listen on {bind}:{port}: {reason}",
+                advice="Another stager or registrar may be running here.",
+            ) from error
         self.port: int = self._listener.getsockname()[1]
         self._thread = threading.Thread(target=self._accept, name=f"dicom-{ae_title}", daemon=True)
 
