@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from functools import cache
 from struct import Struct
 from typing import NamedTuple
 
@@ -18,10 +19,9 @@ from srm_plugin_dicom.deidentify.profile import Action, Profile, Rule
 from srm_plugin_dicom.deidentify.reasons import Reason, refused
 
 _BIG_ENDIAN, _IMPLICIT = "1.2.840.10008.1.2.2", "1.2.840.10008.1.2"
-_LONG = re.compile(rb"O[BDFLVW]|S[QV]|U[CNRTV]")
-_SHORT = re.compile(rb"A[EST]|CS|D[AST]|F[DL]|IS|L[OT]|PN|S[HLST]|TM|U[ILS]")
+_LONG = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
+_SHORT = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 _STATED = frozenset((0x00120062, 0x00120063, 0x00120064, 0x00280303))
-_CODE = frozenset((0x00080100, 0x00080102, 0x00080104))
 _PIXELS = range(0x7FE00008, 0x7FE00011)
 _ITEM, _PAD = 0xFFFEE000, b" \0"
 _PSEUDONYM = re.compile(rb"[a-z2-7]{16}")
@@ -30,6 +30,7 @@ _DUMMIES = frozenset(
 )
 _PLAIN = re.compile(rb"[ -~]*\0?")
 _KEYED = b"2.25."
+_NAME_PARTS = re.compile(rb"[\^= ]")
 _IDENTIFYING = (
     *(0x00080018, 0x0020000D, 0x0020000E, 0x00200052, 0x00080050, 0x00080080, 0x00080081, 0x00080090),
     *(0x00080092, 0x00080094, 0x00081010, 0x00081040, 0x00081048, 0x00081050, 0x00081060, 0x00081070),
@@ -63,13 +64,26 @@ _LITTLE_EXPLICIT = _codec("<", explicit=True)
 _CODECS = {_BIG_ENDIAN: _codec(">", explicit=True), _IMPLICIT: _codec("<", explicit=False)}
 
 
+class _Room(NamedTuple):
+    """Where an original could still stand: values whose rule leaves room for one.
+
+    Elsewhere it cannot: there are only public words, binary numbers, keyed names and dates that the
+    profile keeps, which may coincide with an original and tell nothing.
+    """
+
+    uids: frozenset[bytes] = frozenset()
+    numbers: frozenset[bytes] = frozenset()
+    texts: tuple[bytes, ...] = ()
+
+
 class Checker:
     """Checks outputs of one profile; elements that passed are remembered by their bytes, within a bound."""
 
     def __init__(self, profile: Profile, *, remembered: int = 50_000) -> None:
         self._rules = profile.rules
+        self._identifying = tuple(tag for tag in _IDENTIFYING if not _is_retained(profile.rules.get(tag)))
         self._remembered = remembered
-        self._passed: dict[_Codec, set[bytes]] = {}
+        self._passed: dict[_Codec, dict[bytes, tuple[_Room, ...]]] = {}
 
     def check(self, head: bytes, bulk: Sequence[bytes | memoryview], syntax: str, original: bytes) -> None:
         """Refuse a data set that should not leave.
@@ -84,103 +98,113 @@ class Checker:
             ObjectRefused: a finding; the message names its kind, never a value.
         """
         codec = _CODECS.get(syntax, _LITTLE_EXPLICIT)
-        passed = self._passed.setdefault(codec, set())
+        passed = self._passed.setdefault(codec, {})
         if len(passed) > self._remembered:
             passed.clear()
         try:
-            self._level(head, 0, len(head), codec, passed)
+            room = self._level(head, 0, len(head), codec, passed)
             _check_bulk(bulk, codec)
         except struct.error:
             raise refused(Reason.CHECK, "cut") from None
-        self._check_originals(head, original, codec)
+        _check_originals(room, originals(original, codec, self._identifying))
 
-    def _level(self, data: bytes, at: int, end: int, codec: _Codec, passed: set[bytes]) -> None:
+    def _level(
+        self, data: bytes, at: int, end: int, codec: _Codec, passed: dict[bytes, tuple[_Room, ...]]
+    ) -> list[_Room]:
+        """Check the elements of one level; returns where there is room for an original."""
         before = -1
+        rooms: list[_Room] = []
         while at < end:
             tag, vr, value, stop = _next(data, at, codec)
             if tag <= before or stop > end:
                 raise refused(Reason.CHECK, "order")
             encoded = data[at:stop]
-            if encoded not in passed:
-                self._element(tag, vr, data, value, stop, codec, passed)
+            room = passed.get(encoded)
+            if room is None:
+                room = self._element(tag, vr, data, value, stop, codec, passed)
                 if stop - at <= _LONGEST_VALUE:
-                    passed.add(encoded)
+                    passed[encoded] = room
+            if room:
+                rooms += room
             before, at = tag, stop
+        return rooms
 
     def _element(
-        self, tag: int, vr: bytes, data: bytes, value: int, stop: int, codec: _Codec, passed: set[bytes]
-    ) -> None:
+        self,
+        tag: int,
+        vr: bytes,
+        data: bytes,
+        value: int,
+        stop: int,
+        codec: _Codec,
+        passed: dict[bytes, tuple[_Room, ...]],
+    ) -> tuple[_Room, ...]:
         rule = self._rules.get(tag)
         if tag in _STATED:
             if not _plain_or_items(data[value:stop], vr):
                 raise refused(Reason.CHECK, "statement")
-            return
+            return ()
         if rule is None or (vr and vr not in rule.vrs):
             raise refused(Reason.CHECK, f"not allowed {tag:08X}")
         if rule.vrs[0] == b"SQ":
-            self._sequence(rule, data, value, stop, codec, passed)
-        elif not self._is_result(rule, vr or rule.vrs[0], data[value:stop]):
+            return self._sequence(rule, data, value, stop, codec, passed)
+        if not _is_result(rule, vr or rule.vrs[0], data[value:stop]):
             raise refused(Reason.CHECK, f"not a result {tag:08X}")
+        return _room(rule, data[value:stop])
 
     def _sequence(
-        self, rule: Rule, data: bytes, at: int, stop: int, codec: _Codec, passed: set[bytes]
-    ) -> None:
-        if rule.action is Action.EMPTY and at == stop:
-            return
-        if rule.action is not Action.ITEMS:
+        self,
+        rule: Rule,
+        data: bytes,
+        at: int,
+        stop: int,
+        codec: _Codec,
+        passed: dict[bytes, tuple[_Room, ...]],
+    ) -> tuple[_Room, ...]:
+        if at < stop and rule.action is not Action.ITEMS:
             raise refused(Reason.CHECK, f"not a result {rule.tag:08X}")
+        rooms: list[_Room] = []
         while at < stop:
             group, element, length = codec.implicit.unpack_from(data, at)
             at += 8
             if group << 16 | element != _ITEM or at + length > stop:
                 raise refused(Reason.CHECK, "item")
-            self._level(data, at, at + length, codec, passed)
+            rooms += self._level(data, at, at + length, codec, passed)
             at += length
+        return tuple(rooms)
 
-    def _is_result(self, rule: Rule, vr: bytes, value: bytes) -> bool:
-        """Tell whether a value can be what the rule's action, or its fall-back, makes."""
-        if len(value) & 1:
-            return False
-        return any(_made_by(action, rule, vr, value) for action in (rule.action, rule.otherwise))
 
-    def _check_originals(self, head: bytes, original: bytes, codec: _Codec) -> None:
-        found = [value for value in originals(original, codec) if value in head]
-        if found and any(self._leaks(value, head, codec) for value in found):
+def _is_retained(rule: Rule | None) -> bool:
+    """Tell whether an option of the profile is to keep this attribute."""
+    return rule is not None and rule.check in ("name", "kept")
+
+
+def _room(rule: Rule, value: bytes) -> tuple[_Room, ...]:
+    parts = frozenset(part.strip(_PAD) for part in value.split(b"\\"))
+    if rule.action is Action.UID:
+        foreign = parts - tables.registered_uids()
+        return (_Room(uids=foreign),) if foreign and rule.check != "kept" else ()
+    if rule.check == "number":
+        long = frozenset(part for part in parts if len(part) >= _SURE)
+        return (_Room(numbers=long),) if long else ()
+    return (_Room(texts=(value,)),) if rule.check == "name" else ()
+
+
+def _check_originals(rooms: Iterable[_Room], found: set[bytes]) -> None:
+    for room in rooms:
+        if (
+            not found.isdisjoint(room.uids)
+            or not found.isdisjoint(room.numbers)
+            or any(original in text for text in room.texts for original in found)
+        ):
             raise refused(Reason.CHECK, "an identifying value")
 
-    def _leaks(self, original: bytes, head: bytes, codec: _Codec) -> bool:
-        """Tell whether an original stands where its rule leaves room for one.
 
-        Public words, binary numbers, keyed names and dates that the profile keeps may coincide with it.
-        """
-        for tag, value in self._leaves(head, 0, len(head), codec):
-            rule = self._rules.get(tag)
-            if original not in value or rule is None or tag in _CODE:
-                continue
-            if rule.action is Action.UID:
-                if rule.check != "kept" and original in value.rstrip(_PAD).split(b"\\"):
-                    return original not in tables.registered_uids()
-            elif rule.check == "number":
-                parts = [part.strip() for part in value.rstrip(_PAD).split(b"\\")]
-                if len(original) >= _SURE and original in parts:
-                    return True
-            elif rule.check == "name":
-                return True
+def _is_result(rule: Rule, vr: bytes, value: bytes) -> bool:
+    """Tell whether a value can be what the rule's action, or its fall-back, makes."""
+    if len(value) & 1:
         return False
-
-    def _leaves(self, data: bytes, at: int, end: int, codec: _Codec) -> Iterator[tuple[int, bytes]]:
-        while at < end:
-            tag, _, value, stop = _next(data, at, codec)
-            rule = self._rules.get(tag)
-            if rule is None or rule.vrs[0] != b"SQ":
-                yield tag, data[value:stop]
-            else:
-                inside = value
-                while inside < stop:
-                    _, _, length = codec.implicit.unpack_from(data, inside)
-                    yield from self._leaves(data, inside + 8, inside + 8 + length, codec)
-                    inside += 8 + length
-            at = stop
+    return any(_made_by(action, rule, vr, value) for action in (rule.action, rule.otherwise))
 
 
 def _next(data: bytes, at: int, codec: _Codec) -> tuple[int, bytes, int, int]:
@@ -191,8 +215,8 @@ def _next(data: bytes, at: int, codec: _Codec) -> tuple[int, bytes, int, int]:
     else:
         group, element, vr, length = codec.explicit.unpack_from(data, at)
         value = at + 8
-        if not _SHORT.fullmatch(vr):
-            if length or not _LONG.fullmatch(vr):
+        if vr not in _SHORT:
+            if length or vr not in _LONG:
                 raise refused(Reason.CHECK, "representation")
             (length,) = codec.u32.unpack_from(data, value)
             value += 4
@@ -266,24 +290,38 @@ def _bulk_header(header: bytes, codec: _Codec, in_items: bool) -> tuple[int, boo
     return (0, True) if length == 0xFFFFFFFF else (length, False)
 
 
-def originals(data: bytes, codec: _Codec) -> set[bytes]:
+@cache
+def _finder(codec: _Codec, tags: tuple[int, ...]) -> re.Pattern[bytes]:
+    """Return a pattern that finds identifying tags, by group so that most bytes fail at the first."""
+    groups: dict[bytes, list[bytes]] = {}
+    for tag in tags:
+        group, element = codec.u16.pack(tag >> 16), codec.u16.pack(tag & 0xFFFF)
+        groups.setdefault(re.escape(group), []).append(re.escape(element))
+    alternatives = (group + b"(?:" + b"|".join(below) + b")" for group, below in groups.items())
+    return re.compile(b"|".join(alternatives), re.DOTALL)
+
+
+def originals(data: bytes, codec: _Codec, tags: tuple[int, ...] = _IDENTIFYING) -> set[bytes]:
     """Return identifying values of an input: found by their tags wherever these occur, nested or not.
 
     No structure is trusted: the bytes are searched, so that values in broken, private or wrapped
     content are found as well.
     """
     found: set[bytes] = set()
-    for tag in _IDENTIFYING:
-        encoded = codec.tag.pack(tag >> 16, tag & 0xFFFF)
-        at = data.find(encoded)
-        while at >= 0 and len(found) < _MOST_VALUES:
-            value = _value_at(data, at, codec)
-            if len(value) >= _SHORTEST_VALUE:
-                found.add(value)
-            if tag in _NAMES:
-                found.update(part for part in re.split(rb"[\^= ]", value) if len(part) >= _SHORTEST_PART)
-            at = data.find(encoded, at + 4)
+    for match in _finder(codec, tags).finditer(data):
+        group, element = codec.tag.unpack(match[0])
+        found.update(_identifying_parts(group << 16 | element, _value_at(data, match.start(), codec)))
+        if len(found) >= _MOST_VALUES:
+            break
     return found
+
+
+def _identifying_parts(tag: int, value: bytes) -> list[bytes]:
+    """Return a value and, of a name, its parts: those long enough to mean something."""
+    whole = [value] if len(value) >= _SHORTEST_VALUE else []
+    if tag not in _NAMES:
+        return whole
+    return whole + [part for part in _NAME_PARTS.split(value) if len(part) >= _SHORTEST_PART]
 
 
 def _value_at(data: bytes, at: int, codec: _Codec) -> bytes:
@@ -293,7 +331,7 @@ def _value_at(data: bytes, at: int, codec: _Codec) -> bytes:
     start = at + 8
     if codec.explicit is None:
         (length,) = codec.u32.unpack_from(header, 4)
-    elif _LONG.fullmatch(header[4:6]):
+    elif header[4:6] in _LONG:
         (length,), start = codec.u32.unpack_from(header, 8), at + 12
     else:
         (length,) = codec.u16.unpack_from(header, 6)

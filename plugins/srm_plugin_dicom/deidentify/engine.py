@@ -197,8 +197,10 @@ def _index(elements: Sequence[Element], tag: int) -> int:
 
 
 def _header_end(elements: Sequence[Element], size: int) -> int:
-    """Return where the bytes end that the walk needs: where the first pixel data begin."""
-    first = min((element.start for element in elements if element.tag in _PIXELS), default=size)
-    if any(element.start > first and element.tag not in _PIXELS for element in elements):
-        raise refused(Reason.MALFORMED)
-    return first
+    """Return where the bytes end that the walk needs: where the pixel data at the end begin."""
+    end = size
+    for element in reversed(elements):
+        if element[0] not in _PIXELS:
+            break
+        end = element.start
+    return end

@@ -10,8 +10,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 
+from srm_plugin_dicom.deidentify import bits, jpeg, jpeg2000, rle
 from srm_plugin_dicom.deidentify import facts as f
-from srm_plugin_dicom.deidentify import jpeg, jpeg2000, rle
 from srm_plugin_dicom.deidentify.elements import Element
 from srm_plugin_dicom.deidentify.facts import Facts
 from srm_plugin_dicom.deidentify.reasons import Reason, refused
@@ -22,27 +22,30 @@ _FLOAT_BITS = {0x7FE00008: 32, 0x7FE00009: 64}
 _SUBSAMPLED = {"YBR_FULL_422": 2, "YBR_PARTIAL_422": 2, "YBR_PARTIAL_420": 1.5}
 
 
-def native_bytes(facts: Facts, bits: int) -> int:
+def native_bytes(facts: Facts, allocated: int) -> int:
     """Return how many bytes the pixels that a header describes have (PS3.5 8.1)."""
     pixels = facts.u16(f.ROWS) * facts.u16(f.COLUMNS) * facts.frames()
     samples = facts.u16(f.SAMPLES, 1)
     factor = _SUBSAMPLED.get(facts.word(f.PHOTOMETRIC), samples) if samples == 3 else samples
-    return (int(pixels * factor * bits) + 7) // 8
+    return (int(pixels * factor * allocated) + 7) // 8
 
 
 def native(element: Element, view: memoryview, facts: Facts, syntax: Syntax) -> list[Part]:
     """Return native pixel data, cut to what the header describes.
 
     Raises:
-        ObjectRefused: fewer bytes than described.
+        ObjectRefused: fewer bytes than described, or something in their unused bits.
     """
     length = native_bytes(facts, _FLOAT_BITS.get(element.tag) or facts.u16(f.BITS_ALLOCATED))
     if not length or element.items is not None or element.stop - element.value < length:
         raise refused(Reason.PIXELS)
+    pixels = view[element.value : element.value + length]
+    if element.tag == PIXEL_DATA:
+        bits.check(pixels, facts)
     vr = element.vr if element.vr in (b"OB", b"OW", b"OF", b"OD") else b"OW"
     filler = b"\0" * (length & 1)
     header = syntax.header(element.tag, vr, length + len(filler))
-    return [header, view[element.value : element.value + length], filler]
+    return [header, pixels, filler]
 
 
 def encapsulated(element: Element, view: memoryview, facts: Facts, syntax: Syntax) -> list[Part]:

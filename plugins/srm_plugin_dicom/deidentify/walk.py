@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from srm_dicom.errors import ObjectRefused
 from srm_plugin_dicom.deidentify import tables, values
 from srm_plugin_dicom.deidentify.elements import Element, Reader
 from srm_plugin_dicom.deidentify.keyed import ProjectKey
@@ -155,16 +156,17 @@ class Walk:
         data, memory = self._data, self._memory
         remember = source is self._out
         out: list[bytes] = []
-        for tag, vr, start, value, stop, items in elements:
-            if items is None and stop - start <= _REMEMBERED_BYTES and remember:
+        for element in elements:
+            tag, _, start, _, stop, items = element
+            if items is None and remember and stop - start <= _REMEMBERED_BYTES:
                 encoded = data[start:stop]
                 chunk = memory.get(encoded)
                 if chunk is None:
-                    chunk, lasting = self._element(Element(tag, vr, start, value, stop, items), source, depth)
+                    chunk, lasting = self._element(element, source, depth)
                     if lasting:
                         memory[encoded] = chunk
             else:
-                chunk, _ = self._element(Element(tag, vr, start, value, stop, items), source, depth)
+                chunk, _ = self._element(element, source, depth)
             if chunk:
                 out.append(chunk)
             else:
@@ -225,7 +227,12 @@ class Walk:
             return b""
         items = element.items
         if items is None:
-            items = self._reader.items(element.value, element.stop, inner, depth + 1)
+            try:
+                items = self._reader.items(element.value, element.stop, inner, depth + 1)
+            except ObjectRefused:
+                if wrapped:  # what does not read as a sequence is opaque, and goes
+                    return b""
+                raise
         body = b"".join(map(partial(self._item, source=inner, depth=depth + 1), items))
         return self._out.header(element.tag, b"SQ", len(body)) + body
 

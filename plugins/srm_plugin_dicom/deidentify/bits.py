@@ -1,0 +1,62 @@
+"""Unused bits of native pixels: above the high bit nothing may stand but the sign and the padding value.
+
+Retired overlays were kept there (PS3.3 C.9.2), and no viewer shows them. The check costs two passes of
+C code over the high bytes, and nothing where all bits are in use.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from functools import cache
+
+from srm_plugin_dicom.deidentify import facts as f
+from srm_plugin_dicom.deidentify.facts import Facts
+from srm_plugin_dicom.deidentify.reasons import Reason, refused
+from srm_plugin_dicom.deidentify.syntax import LITTLE
+
+
+def check(pixels: memoryview, facts: Facts) -> None:
+    """Refuse pixels whose unused bits hold something.
+
+    Args:
+        pixels: native samples, as many as the header describes.
+        facts: the header.
+
+    Raises:
+        ObjectRefused: bits are used that should not be, or lie where they cannot be checked.
+    """
+    allocated, stored = facts.u16(f.BITS_ALLOCATED), facts.u16(f.BITS_STORED)
+    if allocated in (stored, 1):
+        return
+    if not 0 < stored < allocated or facts.u16(f.HIGH_BIT, stored - 1) != stored - 1:
+        raise refused(Reason.UNUSED_BITS)
+    if allocated == 8:
+        high, free = bytes(pixels), stored
+    elif allocated == 16:
+        high, free = bytes(pixels)[facts.syntax.codec is LITTLE :: 2], stored - 8
+    else:
+        raise refused(Reason.UNUSED_BITS)
+    if high.translate(None, _allowed(free)) and not _only_padding(pixels, facts):
+        raise refused(Reason.UNUSED_BITS)
+
+
+@cache
+def _allowed(free: int) -> bytes:
+    """Return the high bytes of samples with `free` bits in them: plain, or with the sign extended."""
+    if free <= 0:
+        return b"\0\xff"
+    return bytes((*range(1 << free), *range(256 - (1 << free - 1), 256)))
+
+
+def _only_padding(pixels: memoryview, facts: Facts) -> bool:
+    """Tell whether every sample out of range is the padding value (PS3.3 C.7.5.1.1.2)."""
+    allocated, stored = facts.u16(f.BITS_ALLOCATED), facts.u16(f.BITS_STORED)
+    if allocated != 16 or f.PADDING not in facts.elements:
+        return False
+    samples = array("H", bytes(pixels))
+    if (facts.syntax.codec is LITTLE) != (sys.byteorder == "little"):
+        samples.byteswap()
+    padding = facts.u16(f.PADDING)
+    negative = (1 << 16) - (1 << stored - 1)
+    return all(value < 1 << stored or value >= negative or value == padding for value in set(samples))

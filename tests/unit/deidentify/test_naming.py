@@ -1,0 +1,71 @@
+"""Names outside: keyed, stable, and of characters that every client leaves alone."""
+
+import re
+
+from srm_dicom.ids import parse_guid
+from srm_dicom.rights.project import Release
+from srm_dicom.testing.dicom_bytes import TestObject
+from srm_plugin_dicom.deidentify import Context, deidentify
+from srm_plugin_dicom.naming import Names
+
+RELEASE = Release("p", "basic", "v1")
+NAMES = Names(b"k" * 32, RELEASE)
+HEADER = {
+    "PatientName": "Mustermann^Erika",
+    "PatientID": "4711",
+    "StudyInstanceUID": "1.2.3",
+    "Modality": "CT",
+    "BodyPartExamined": "MUSTERMANN",
+    "Manufacturer": "SIEMENS",
+    "ManufacturerModelName": "Erika's scanner",
+    "Rows": "512",
+    "SliceThickness": "0.75",
+    "KVP": "nan",
+    "PixelSpacing": "0.5\\0.5",
+    "SOPClassUID": "1.2.840.10008.5.1.4.1.1.2",
+}
+
+
+def test_components_say_nothing():
+    parts = NAMES.components("4711", "", "1.2.3", "1.2.3.4", "1.2.3.4.5")
+    assert all(re.fullmatch(r"[a-z2-7]{16}(\.dcm\.c4gh)?", part) for part in parts)
+    assert parts[3].endswith(".dcm.c4gh")
+    assert len(set(parts)) == 4
+
+
+def test_names_are_stable_and_of_one_project():
+    assert NAMES.components("a", "b", "1", "2", "3") == Names(b"k" * 32, RELEASE).components(
+        "a", "b", "1", "2", "3"
+    )
+    assert NAMES.group("1.2") != Names(b"l" * 32, RELEASE).group("1.2")
+    assert NAMES.components("ab", "", "1", "2", "3")[0] != NAMES.components("b", "a", "1", "2", "3")[0]
+
+
+def test_a_guid_is_of_one_release():
+    guid = NAMES.guid("1.2.3")
+    assert parse_guid(guid) == guid == NAMES.guid("1.2.3\0")
+    assert guid != Names(b"k" * 32, Release("p", "basic-dates", "v1")).guid("1.2.3")
+
+
+def test_the_directory_is_called_as_the_patient_in_the_file():
+    made = bytes(deidentify(TestObject().file(), "", "", Context(b"k" * 32, RELEASE)))
+    assert NAMES.components("PID-0815-4711", "", "1", "2", "3")[0].encode() in made
+
+
+def test_only_proven_values_may_be_searched():
+    assert NAMES.attributes(HEADER) == {
+        "Modality": "CT",
+        "Manufacturer": "SIEMENS",
+        "Rows": 512,
+        "SliceThickness": 0.75,
+        "PixelSpacing": "0.5\\0.5",
+        "SOPClassUID": "1.2.840.10008.5.1.4.1.1.2",
+    }
+
+
+def test_nominative_values_are_those_that_join():
+    assert NAMES.nominative(HEADER) == {
+        "PatientName": "Mustermann^Erika",
+        "PatientID": "4711",
+        "StudyInstanceUID": "1.2.3",
+    }

@@ -1,0 +1,127 @@
+"""Compressed pixels: what decoding does not need goes, what it needs stays to the bit."""
+
+import io
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.data import get_testdata_file
+from pydicom.encaps import generate_frames
+
+from srm_dicom.errors import ObjectRefused
+from srm_dicom.rights.project import Release
+from srm_dicom.testing.dicom_bytes import JPEG_2000, JPEG_LOSSLESS, RLE, TestObject, Writer
+from srm_plugin_dicom.deidentify import Context, PixelPolicy, Trust, deidentify, jpeg, jpeg2000
+
+ANY = Context(b"k" * 32, Release("p", "basic", "v1"), PixelPolicy(clean=(Trust(""),), recognizable=True))
+
+
+def join(parts):
+    return b"".join(parts)
+
+
+def segment(marker, body):
+    return bytes((0xFF, marker)) + (len(body) + 2).to_bytes(2, "big") + body
+
+
+HUFFMAN = segment(0xC4, b"\0" + bytes(16))
+FRAME = segment(0xC3, b"\x10\0\4\0\4\1\1\x11\0")
+SCAN = segment(0xDA, b"\1\1\0\1\0\0") + b"entropy\xff\x00coded\xff\xd0more"
+JPEG = b"\xff\xd8" + FRAME + HUFFMAN + SCAN + b"\xff\xd9"
+
+
+def test_jpeg_comments_and_application_segments_go():
+    dirty = (
+        b"\xff\xd8" + segment(0xE1, b"Exif\0\0GPS SECRET") + segment(0xFE, b"SECRET") + FRAME + HUFFMAN
+        + segment(0xED, b"SECRET") + SCAN + b"\xff\xd9SECRET"
+    )  # fmt: skip
+    assert join(jpeg.clean(memoryview(dirty), lossless_ls=False)) == JPEG
+
+
+def test_jpeg_segments_that_change_colours_stay_in_their_shortest_form():
+    adobe = segment(0xEE, b"Adobe\0\x64\0\0\0\0\1SECRET")
+    jfif = segment(0xE0, b"JFIF\0\1\2\1\0\x48\0\x48\1\1SEC")
+    dirty = b"\xff\xd8" + jfif + adobe + JPEG[2:]
+    clean = join(jpeg.clean(memoryview(dirty), lossless_ls=False))
+    assert b"SEC" not in clean
+    assert b"\xff\xee\x00\x0eAdobe\0\x64\0\0\0\0\1" in clean
+    assert b"JFIF\0\1\1" in clean
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        b"",
+        b"GIF89a",
+        JPEG[:-2],
+        JPEG[:30],
+        b"\xff\xd8" + segment(0xF0, b"?") + JPEG[2:],
+        b"\xff\xd8" + FRAME + segment(0xC4, b"\0" + bytes(16) + b"SECRET") + SCAN + b"\xff\xd9",
+    ],
+)
+def test_jpeg_that_cannot_be_walked_is_refused(stream):
+    with pytest.raises(ObjectRefused):
+        jpeg.clean(memoryview(stream), lossless_ls=False)
+
+
+def codestream(comment, tile_comment=b""):
+    main = b"\xff\x4f\xff\x51" + (41).to_bytes(2, "big") + bytes(39)
+    main += b"\xff\x52\x00\x04AB" + b"\xff\x5c\x00\x04CD" + comment
+    data = b"\xff\x93coded data"
+    length = (12 + len(tile_comment) + len(data)).to_bytes(4, "big")
+    return main + b"\xff\x90\x00\x0a\0\0" + length + b"\0\1" + tile_comment + data + b"\xff\xd9"
+
+
+def test_jpeg_2000_comments_go_and_lengths_fit():
+    comment = b"\xff\x64\x00\x0a\0\1SECRET"
+    dirty = codestream(comment, comment) + b"SECRET"
+    assert join(jpeg2000.clean(memoryview(dirty))) == codestream(b"")
+
+
+@pytest.mark.parametrize(
+    "stream", [b"", b"\0\0\0\x0cjP  ", codestream(b"")[:-4], codestream(b"\xff\x70\0\2")]
+)
+def test_jpeg_2000_that_cannot_be_walked_is_refused(stream):
+    with pytest.raises(ObjectRefused):
+        jpeg2000.clean(memoryview(stream))
+
+
+def test_one_fragment_a_frame_and_an_empty_table():
+    write = Writer(JPEG_LOSSLESS)
+    frames = write.element(0x00280008, "IS", b"2")
+    split = write.fragments(JPEG[:20], JPEG[20:] + b"\0", JPEG, table=b"")
+    made = TestObject(write, extra={0x00280008: frames}, pixels=split)
+    dataset = pydicom.dcmread(io.BytesIO(bytes(deidentify(made.file(), "", "", ANY))))
+    assert (
+        list(generate_frames(dataset.PixelData, number_of_frames=2)) == [JPEG + b"\0" * (len(JPEG) & 1)] * 2
+    )
+    whole = TestObject(write, extra={0x00280008: frames}, pixels=write.fragments(JPEG, JPEG))
+    assert bytes(deidentify(whole.file(), "", "", ANY)) == bytes(deidentify(made.file(), "", "", ANY))
+
+
+def test_bytes_between_and_behind_rle_segments_go():
+    high, low = b"\xf1\x00", b"\x0f" + bytes(range(16))
+    header = [2, 64, 64 + len(high) + 6, *([0] * 13)]
+    frame = b"".join(n.to_bytes(4, "little") for n in header) + high + b"SECRET" + low + b"SECRET"
+    write = Writer(RLE)
+    made = TestObject(write, pixels=write.fragments(frame))
+    data = bytes(deidentify(made.file(), "", "", ANY))
+    assert b"SECRET" not in data
+    dataset = pydicom.dcmread(io.BytesIO(data))
+    assert np.array_equal(dataset.pixel_array.ravel(), np.arange(16))
+
+
+@pytest.mark.parametrize(
+    "name", ["MR_small_RLE.dcm", "SC_rgb_rle_2frame.dcm", "SC_rgb_rle_32bit_2frame.dcm", "rtdose_rle.dcm"]
+)
+def test_real_rle_decodes_the_same(name):
+    path = get_testdata_file(name)
+    cleaned = bytes(deidentify(open(path, "rb").read(), "", "", ANY))  # noqa: PTH123, SIM115
+    before, after = pydicom.dcmread(path), pydicom.dcmread(io.BytesIO(cleaned))
+    assert np.array_equal(before.pixel_array, after.pixel_array)
+
+
+@pytest.mark.parametrize("syntax", [JPEG_LOSSLESS, JPEG_2000, RLE])
+def test_native_pixels_in_a_compressed_syntax_are_refused(syntax):
+    with pytest.raises(ObjectRefused):
+        deidentify(TestObject(Writer(syntax)).file(), "", "", ANY)

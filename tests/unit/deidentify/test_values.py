@@ -1,0 +1,67 @@
+"""What a value must be to leave."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from srm_plugin_dicom.deidentify import values
+
+KEY = values.temporal
+
+
+@pytest.mark.parametrize(
+    ("value", "most", "expected"),
+    [
+        (b"1.5", 1, b"1.5 "),
+        (b"1.5\\-2", 2, b"1.5\\-2"),
+        (b"1.5\\-2", 1, None),
+        (b" 12 ", 1, b" 12 "[:3] + b" "),
+        (b"1e-5", 1, b"1e-5"),
+        (b"", 1, b""),
+        (b"12\0name", 1, None),
+        (b"Doe", 1, None),
+        (b"0" * 40, 1, None),
+    ],
+)
+def test_numbers(value, most, expected):
+    assert values.number(value, most) == expected
+
+
+def test_words_keep_their_places():
+    assert (
+        values.of_words(b"ORIGINAL\\PRIMARY\\SMITH JOHN\\NORM", None, "code") == b"ORIGINAL\\PRIMARY\\\\NORM"
+    )
+    assert values.of_words(b"SMITH", 1, "code") is None
+    assert values.of_words(b"", 1, "code") == b""
+
+
+@pytest.mark.parametrize("kernel", [b"B30f", b"Br40d", b"FC13", b"STANDARD", b"H31s"])
+def test_kernels_by_list_and_grammar(kernel):
+    assert values.of_words(kernel, None, "kernel").strip() == kernel
+
+
+def test_dates_shift_and_times_stay():
+    assert values.shifted_date(b"20040301", 1) == b"20040229"
+    assert values.shifted_datetime(b"20040301120000.123456+0100", 1) == b"20040229120000.123456+0100"
+    assert values.shifted_date(b"2004031", 1) is None
+    assert values.shifted_date(b"20041350", 1) is None
+    assert values.shifted_date(b"Doe", 1) is None
+    assert values.shifted_date(b"", 1) == b""
+
+
+def test_great_ages_are_not_told():
+    assert values.age(b"091Y") == b"090Y"
+    assert values.age(b"045Y") == b"045Y"
+    assert values.age(b"Doe") is None
+
+
+def test_registered_uids_stay():
+    value = b"1.2.840.10008.5.1.4.1.1.2\\1.2.3\0"
+    assert values.uids(value, lambda _: b"2.25.9") == b"1.2.840.10008.5.1.4.1.1.2\\2.25.9" + b"\0" * 0
+
+
+@given(st.binary(max_size=64))
+def test_no_rule_lets_arbitrary_bytes_pass_as_text(value):
+    for rule, vr in (("number", b"DS"), ("words:code", b"CS"), ("words:model", b"LO")):
+        made = values.clean_for(rule, vr, None)(value)
+        assert made is None or (len(made) % 2 == 0 and made.isascii() and b"\0" not in made)
