@@ -27,8 +27,8 @@ _WORDS = {
     "ConvolutionKernel": "kernel",
     "SequenceName": "sequence",
 }
-_NUMBERS = (
-    *("Rows", "Columns", "NumberOfFrames", "InstanceNumber", "SeriesNumber", "BitsStored"),
+_INTEGERS = ("Rows", "Columns", "NumberOfFrames", "InstanceNumber", "SeriesNumber", "BitsStored")
+_DECIMALS = (
     *("SliceThickness", "SpacingBetweenSlices", "KVP", "EchoTime", "RepetitionTime", "FlipAngle"),
     *("MagneticFieldStrength",),
 )
@@ -75,10 +75,10 @@ class Names:
             text = header.get(keyword, "").strip()
             if text.encode("utf-8") in tables.words(kind):
                 found[keyword] = text
-        for keyword in _NUMBERS:
+        for keyword in (*_INTEGERS, *_DECIMALS):
             number = _number(header.get(keyword, ""))
             if number is not None:
-                found[keyword] = number
+                found[keyword] = int(number) if keyword in _INTEGERS else number
         spacing = header.get("PixelSpacing", "").strip()
         if _SPACING.fullmatch(spacing):
             found["PixelSpacing"] = spacing
@@ -97,11 +97,11 @@ def _bare(text: str) -> bytes:
     return text.strip(" \0").encode("utf-8")
 
 
-def _number(text: str) -> int | float | None:
+def _number(text: str) -> float | None:
     try:
         value = float(text)
     except ValueError:
         return None
     if value != value or abs(value) > 1e9:  # noqa: PLR0124 - NaN is the number that is not itself
         return None
-    return int(value) if value.is_integer() else value
+    return value

@@ -10,6 +10,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -23,6 +24,7 @@ from srm_dicom.errors import AlreadyExists, ConfigError, InternalError
 from srm_dicom.ids import Guid, parent
 from srm_dicom.registry.journal import Arrival, Group, GroupKey, Journal
 from srm_dicom.registry.policy import Places, shared_acl
+from srm_dicom.rights.acl import Acl
 from srm_dicom.rights.project import Project
 from srm_dicom.store.namespace import Entry, Kind, Namespace
 
@@ -123,12 +125,24 @@ class Saga:
 
     def _name(self, group: Group, project: Project, entries: Sequence[Entry]) -> None:
         shown_at = coarse(self._clock.now())
-        self._namespace.make_directory(self._places.root(), shared_acl(self._projects.values()), shown_at)
+        self._share(shared_acl(self._projects.values()), shown_at)
         top = self._places.path(group.release, ())
         for directory in (top, *sorted({parent(entry.path) for entry in entries})):
             self._namespace.make_directory(directory, project.directory_acl(), shown_at, group.release)
         for entry in entries:
             self._add(entry)
+
+    def _share(self, acl: Acl, shown_at: datetime) -> None:
+        """Make the directories that all projects share, and let members of each of today's pass."""
+        directory = self._places.root()
+        self._namespace.make_directory(directory, acl, shown_at)
+        while True:
+            there = self._namespace.find(directory)
+            if there is not None and there.acl != acl:
+                self._namespace.set_acl(directory, acl)
+            if directory == "/":
+                return
+            directory = parent(directory)
 
     def _add(self, entry: Entry) -> None:
         try:
