@@ -12,7 +12,7 @@ $(VENV)/.ready: pyproject.toml
 	touch $@
 
 demo: $(VENV)/.ready
-	$(BIN)/srm-dicom demo $(if $(KEEP),--keep,)
+	$(BIN)/srm-dicom demo $(DIR) $(if $(KEEP),--keep,)
 
 test: $(VENV)/.ready
 	$(BIN)/pytest
@@ -26,6 +26,7 @@ types: $(VENV)/.ready
 	$(BIN)/mypy
 
 docs: $(VENV)/.ready
+	$(BIN)/python docs/generate.py
 	$(BIN)/sphinx-build -W -q -b html docs docs/_build/html
 
 bench: $(VENV)/.ready

@@ -8,7 +8,9 @@ made up on the spot.
 from __future__ import annotations
 
 import json
+import shlex
 import socket
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -152,8 +154,10 @@ class DemoSite:
             "MDM_SITE": self.directory / "site.json",
             "X509_USER_PROXY": proxies["researcher"],
             "X509_CERT_DIR": self.pki.trust_dir,
+            **{name.upper(): value for name, value in samples.get("samples", {}).items()},
         }
-        lines = [f"export {name}={value}" for name, value in exports.items()]
+        lines = [f"export {name}={shlex.quote(str(value))}" for name, value in exports.items()]
+        lines.append(f'export PATH="$PATH":{shlex.quote(str(Path(sys.executable).parent))}')
         (self.directory / "env.sh").write_text("\n".join(lines) + "\n")
 
     # --- configuration files ---------------------------------------------------------------------

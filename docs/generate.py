@@ -1,0 +1,411 @@
+"""Fills the tables of the pages from the tables of the code.
+
+``make docs`` runs it; with ``--check`` it only compares. ``tests/unit/test_docs.py`` compares too, so what
+is committed is what the code does. The prose around a table is the page's own.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import click
+import msgspec
+
+from mdm_files.calls import CALLS
+from mdm_files.settings import FileCatalogueSettings
+from mdm_keys.server import KeyServerSettings
+from mdm_keys.service import KeyService
+from mdm_metadata.commands import COMMANDS
+from mdm_metadata.settings import MetadataSettings
+from srm_dicom import config, errors
+from srm_dicom.broker.states import TRANSITIONS, Event
+from srm_dicom.broker.views import FileState
+from srm_dicom.cli import admin, user
+from srm_dicom.cli.exits import EXIT_CODES
+from srm_dicom.rights.declare import Declaration, OpenAccess, declared
+from srm_dicom.srm.operations import OPERATIONS
+from srm_dicom.srm.status import ERROR_STATUS, STATE_STATUS
+from srm_dicom.transfer.intake import Intake
+from srm_dicom.transfer.replies import TABLE as FTP_REPLIES
+from srm_dicom.web.problems import STATUS as HTTP_STATUS
+from srm_dicom.wire.gridftp.verbs import TABLE as VERBS
+from srm_dicom.wire.hydra import contract as hydra
+from srm_plugin_dicom import services
+from srm_plugin_dicom.deidentify import options, profile, reasons
+from srm_plugin_dicom.settings import Settings as DicomSettings
+from srm_plugin_disk.plugin import Settings as DiskSettings
+
+sys.path.insert(0, str(Path(__file__).parent))
+from configuration_words import WORDS
+
+HERE = Path(__file__).parent
+
+
+# --- compliance ----------------------------------------------------------------------------------
+
+
+def srm_operations() -> str:
+    """The 39 operations of SRM v2.2."""
+    done = sum(operation.since is not None for operation in OPERATIONS.values())
+    rows = [
+        (_code(operation.name), operation.since or "no", _right(operation.right), operation.how)
+        for operation in OPERATIONS.values()
+    ]
+    table = _table(("operation", "since", "right", "how"), rows)
+    return f"{done} of {len(OPERATIONS)} operations are done.\n\n{table}"
+
+
+def gridftp_verbs() -> str:
+    """The verbs of the GridFTP door."""
+    rows = [
+        (_code(verb.name), verb.since if verb.done else "no", verb.clause, _right(verb.right), verb.how)
+        for verb in VERBS.values()
+    ]
+    done = sum(verb.done for verb in VERBS.values())
+    table = _table(("verb", "since", "clause", "right", "how"), rows)
+    return f"{done} of {len(VERBS)} known verbs are done.\n\n{table}"
+
+
+def key_operations() -> str:
+    """Hydra's operations and ours."""
+    rows = []
+    for operation in hydra.OPERATIONS.values():
+        method = getattr(KeyService, _snake(operation.name))
+        origin = "ours" if operation.name.endswith("Keys") else "Hydra"
+        rows.append((_code(operation.name), origin, _right(declared(method)), _summary(method)))
+    return _table(("operation", "of", "right", "what"), rows)
+
+
+def metadata_commands() -> str:
+    """AMGA's commands and ours."""
+    rows = [
+        (_code(command.usage), command.since, _right(command.right), _summary(command.run))
+        for command in sorted(COMMANDS.values(), key=lambda command: command.name)
+    ]
+    return _table(("command", "of", "right", "what"), rows)
+
+
+def file_calls() -> str:
+    """The calls of the file catalogue."""
+    rows = [(_code(call.name), call.since, _right(call.right), _summary(call.run)) for call in CALLS.values()]
+    return _table(("call", "since", "right", "what"), rows)
+
+
+def intake_calls() -> str:
+    """What a stager may do at a node."""
+    calls = (("incoming", Intake.incoming), ("publish", Intake.publish))
+    rows = [(_code(f"POST /scratch/{name}"), _right(declared(call)), _summary(call)) for name, call in calls]
+    return _table(("call", "right", "what"), rows)
+
+
+def profiles() -> str:
+    """The profiles that a project may name."""
+    rows = [
+        (_code(name), ", ".join(options.BY_OPTION[each].meaning for each in chosen) or "none")
+        for name, chosen in profile.PROFILES.items()
+    ]
+    return _table(("profile", "options"), rows)
+
+
+def refusals() -> str:
+    """The classes of reasons why an object may not leave."""
+    return "\n".join(f"* {reason.value}" for reason in reasons.Reason)
+
+
+# --- reference -----------------------------------------------------------------------------------
+
+
+def file_states() -> str:
+    """What may happen to a file of a request."""
+    events = list(Event)
+    rows = [
+        (f"**{state.value}**", *(follows[event].value if event in follows else "" for event in events))
+        for state, follows in TRANSITIONS.items()
+    ]
+    return _table(("", *(event.name for event in events)), rows)
+
+
+def file_events() -> str:
+    """What the events mean."""
+    return _table(("event", "meaning"), [(event.name, event.value) for event in Event])
+
+
+def file_statuses() -> str:
+    """What a client is told of a state."""
+    rows = [
+        (state.value, _code(STATE_STATUS[state]), "no" if state in TRANSITIONS else "yes")
+        for state in FileState
+    ]
+    return _table(("state", "file-level status", "an end"), rows)
+
+
+def error_tree() -> str:
+    """Every error, and what each edge makes of it."""
+    head = ("error", "meaning", "SRM", "FTP", "HTTP", "exit code")
+    parts = []
+    for family in errors.MdmError.__subclasses__():
+        rows = [
+            (
+                _code(leaf.__name__),
+                _summary(leaf),
+                _code(ERROR_STATUS[leaf]),
+                str(FTP_REPLIES[leaf].code),
+                str(HTTP_STATUS[leaf].value),
+                str(EXIT_CODES[leaf]),
+            )
+            for leaf in errors.leaves(family)
+        ]
+        parts.append(f"## {_summary(family)}\n\n{_table(head, rows)}")
+    return "\n\n".join(parts)
+
+
+def admin_commands() -> str:
+    """The commands of administrators."""
+    return _commands("srm-dicom", admin.main)
+
+
+def user_commands() -> str:
+    """The commands of users."""
+    return _commands("mdm", user.main)
+
+
+def _commands(program: str, group: click.Group) -> str:
+    return "\n\n".join(_command(program, words, command) for words, command in walk(group))
+
+
+def _command(program: str, words: Sequence[str], command: click.Command) -> str:
+    context = click.Context(command, info_name=" ".join((program, *words)))
+    usage = " ".join((context.command_path, *command.collect_usage_pieces(context)))
+    text = f"### `{program} {' '.join(words)}`\n\n{_first(command.help)}\n\n```text\n{usage}\n```"
+    records = [found for one in command.get_params(context) if (found := one.get_help_record(context))]
+    rows = [(_code(what), " ".join(how.split())) for what, how in records if how and "--help" not in what]
+    return f"{text}\n\n{_table(('option', 'meaning'), rows)}" if rows else text
+
+
+def walk(group: click.Group, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Yield every command below a group with the words that name it."""
+    for name, command in sorted(group.commands.items()):
+        if isinstance(command, click.Group):
+            yield from walk(command, (*words, name))
+        else:
+            yield (*words, name), command
+
+
+# --- configuration -------------------------------------------------------------------------------
+
+FILES: Mapping[str, tuple[str, str, str, type[msgspec.Struct]]] = {
+    "`srm-dicom.toml`": ("The site.", "", "", config.Config),
+    "`projects.d/*.toml`": (
+        "What data may leave for; one file a project.",
+        "project:",
+        "",
+        config.ProjectFile,
+    ),
+    "`plugins.d/*.toml`": (
+        "Where files come from; one file a plugin. The inner zone alone reads them.",
+        "plugin:",
+        "",
+        config.PluginFile,
+    ),
+    "`plugins.d/*.toml` of the dicom plugin": ("", "dicom:", "settings.", DicomSettings),
+    "`plugins.d/*.toml` of the disk plugin": ("", "disk:", "settings.", DiskSettings),
+    "`catalog.d/*.toml`": (
+        "A catalogue server; it may stand on somebody else's machine.",
+        "catalogue:",
+        "",
+        config.CatalogueFile,
+    ),
+    "`catalog.d/*.toml` of a key server": ("", "keys:", "server.", KeyServerSettings),
+    "`catalog.d/*.toml` of a file catalogue": ("", "files:", "server.", FileCatalogueSettings),
+    "`catalog.d/*.toml` of a metadata catalogue": ("", "metadata:", "server.", MetadataSettings),
+}
+"""For each section of the page: what it says, the prefix of its words, the table's place in the file,
+and the struct that the code reads it into."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key of a configuration file; `word` is its name in `WORDS`, `meaning` is empty if nobody says it."""
+
+    word: str
+    name: str
+    kind: str
+    default: str
+    meaning: str
+
+
+def configuration_keys() -> str:
+    """Every key of every file."""
+    parts = []
+    for title, (about, *_) in FILES.items():
+        rows = [(_code(key.name), key.kind, key.default, key.meaning) for key in keys_of(title)]
+        table = _table(("key", "is", "default", "meaning"), rows)
+        parts.append("\n\n".join(part for part in (f"## {title}", about, table) if part))
+    return "\n\n".join(parts)
+
+
+def keys_of(title: str) -> Iterator[Key]:
+    """Yield the keys of a file: what `WORDS` says of them, or else the docstring of the struct."""
+    _, words, prefix, struct = FILES[title]
+    for key in _fields(struct, prefix):
+        word = words + key.name if words + key.name in WORDS else key.name
+        yield replace(key, word=word, meaning=WORDS.get(word, key.meaning))
+
+
+def _fields(struct: type[msgspec.Struct], prefix: str, given: Any = None) -> Iterator[Key]:
+    said = _attributes(struct)
+    for field in msgspec.structs.fields(struct):
+        name = prefix + field.name
+        default = _default(field) if given is None else getattr(given, field.name)
+        inner = _struct_in(field.type)
+        if inner is None:
+            meaning = said.get(field.name, "")
+            yield Key(name, name, _kind(field.type, field.name), _shown(default), meaning)
+        elif get_origin(field.type) is tuple:
+            yield from _fields(inner, f"{name}[].")
+        else:
+            if type(None) in get_args(field.type):
+                yield Key(name, name, "table", "left out", said.get(field.name, ""))
+            known = default if isinstance(default, msgspec.Struct) else None
+            yield from _fields(inner, f"{name}.", known)
+
+
+_ATTRIBUTE = re.compile(r"^    (\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
+
+
+def _attributes(struct: type[msgspec.Struct]) -> dict[str, str]:
+    """Return what the docstring of a struct says of its fields, as sentences."""
+    found = _ATTRIBUTE.findall((inspect.getdoc(struct) or "").partition("Attributes:")[2])
+    sentences = ((name, " ".join(text.replace("``", "`").split())) for name, text in found)
+    return {name: text[:1].upper() + text[1:] for name, text in sentences}
+
+
+def _default(field: msgspec.structs.FieldInfo) -> Any:
+    if field.default_factory is not msgspec.NODEFAULT:
+        return field.default_factory()
+    return field.default
+
+
+def _shown(default: Any) -> str:
+    if default is msgspec.NODEFAULT:
+        return "**needed**"
+    if default is None or default in ((), "", {}):
+        return "none"
+    return _code(json.dumps(str(default) if isinstance(default, Path) else default))
+
+
+def _struct_in(kind: Any) -> type[msgspec.Struct] | None:
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return kind
+    return next((found for arg in get_args(kind) if (found := _struct_in(arg))), None)
+
+
+_KINDS: Mapping[Any, str] = {
+    str: "text",
+    int: "integer",
+    float: "number",
+    bool: "true or false",
+    Path: "path",
+    datetime: "time",
+}
+
+
+def _kind(kind: Any, name: str = "") -> str:
+    origin, args = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return " or ".join(_code(json.dumps(one)) for one in args)
+    if origin is tuple:
+        many = len(args) > 1 and args[1] is not Ellipsis
+        return f"{len(args)} of {_kind(args[0])}" if many else f"list of {_kind(args[0])}"
+    if origin is dict:
+        return "table"
+    if args:  # Annotated, or optional
+        return _kind(args[0], name)
+    return "seconds" if name.endswith("_s") else _KINDS[kind]
+
+
+# --- parts ---------------------------------------------------------------------------------------
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(field.replace("|", "\\|") for field in line) + " |" for line in lines)
+
+
+def _right(declaration: Declaration | None) -> str:
+    if declaration is None:
+        raise ValueError("an operation without a declared right")
+    return f"open: {declaration.reason}" if isinstance(declaration, OpenAccess) else _code(declaration.value)
+
+
+def _code(text: str) -> str:
+    return f"`{text}`"
+
+
+def _first(text: str | None) -> str:
+    return " ".join((text or "").partition("\n\n")[0].split())
+
+
+def _summary(thing: object) -> str:
+    return _first(inspect.getdoc(thing))
+
+
+def _snake(name: str) -> str:
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
+
+
+TABLES: Mapping[str, Callable[[], str]] = {
+    "srm operations": srm_operations,
+    "gridftp verbs": gridftp_verbs,
+    "dicom services": services.as_markdown,
+    "de-identification options": options.markdown,
+    "de-identification profiles": profiles,
+    "de-identification refusals": refusals,
+    "key operations": key_operations,
+    "metadata commands": metadata_commands,
+    "file catalogue calls": file_calls,
+    "intake calls": intake_calls,
+    "file states": file_states,
+    "file events": file_events,
+    "file statuses": file_statuses,
+    "errors": error_tree,
+    "srm-dicom commands": admin_commands,
+    "mdm commands": user_commands,
+    "configuration keys": configuration_keys,
+}
+"""Every table that a page can have; a page says ``<!-- table: name -->`` and ``<!-- end -->``."""
+
+_REGION = re.compile(r"(?P<head><!-- table: (?P<name>[a-z -]+) -->\n).*?(?P<tail><!-- end -->\n)", re.DOTALL)
+
+
+def pages() -> Iterator[tuple[Path, str, str]]:
+    """Yield each page that has a table: where it is, what it says and what it should say."""
+    for path in sorted(HERE.rglob("*.md")):
+        text = path.read_text(encoding="utf-8")
+        if "_build" not in path.parts and _REGION.search(text):
+            yield path, text, _REGION.sub(_fill, text)
+
+
+def _fill(region: re.Match[str]) -> str:
+    return f"{region['head']}\n{TABLES[region['name']]().rstrip()}\n\n{region['tail']}"
+
+
+def main() -> None:
+    """Fill every table, or with ``--check`` say which pages are not what the code says."""
+    stale = [(path, wanted) for path, text, wanted in pages() if text != wanted]
+    if "--check" in sys.argv and stale:
+        sys.exit(f"not what the code says: {', '.join(path.name for path, _ in stale)}; run make docs")
+    for path, wanted in stale:
+        path.write_text(wanted, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
