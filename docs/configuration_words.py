@@ -48,6 +48,7 @@ WORDS = {
     "inner.spool_above_bytes": "Objects up to this size wait in memory instead of the spool.",
     "inner.max_object_bytes": "Larger objects are refused.",
     "registrar.settle_s": "A series is registered when nothing of it has arrived for so long.",
+    "registrar.publish_s": "What has settled appears together, once in so long: no time tells.",
     "registrar.level": "`index` registers from headers alone; `full` stages once, so that the size is known.",
     "registrar.batch": "Files that are registered in one step.",
     "catalogues.keys": "URLs of the key servers, which belong to different administrations.",

@@ -113,10 +113,13 @@ class Registrar(Struct, frozen=True, kw_only=True):
 
     Attributes:
         settle_s: how long a series must be quiet before it is registered.
+        publish_s: what has settled appears together, once in so long: when a file appears must not tell
+            when its patient was examined.
         level: register from headers alone, or stage once so that size and checksum are known.
     """
 
     settle_s: float = 60.0
+    publish_s: float = 3600.0
     level: Literal["index", "full"] = "index"
     batch: int = 500
 

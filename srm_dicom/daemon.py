@@ -68,6 +68,11 @@ from srm_dicom.transfer.served import StagedFilesOfNode
 from srm_dicom.web.limits import Limits
 from srm_dicom.web.server import WebServer
 
+ADMIN = "admin"
+"""The role of an administrator's commands; several may run, one at a time writes the audit log."""
+
+ADMIN_WAIT_S = 10.0
+
 STOP_S = 10.0
 """How long a child may take to end."""
 
@@ -147,7 +152,8 @@ class Common:
     @cached_property
     def audit(self) -> AuditLog:
         """The role's audit log; one process of a role and host has it open."""
-        return AuditLog(self.config.audit, self._role, socket.gethostname(), self.clock)
+        wait_s = ADMIN_WAIT_S if self._role == ADMIN else 0.0
+        return AuditLog(self.config.audit, self._role, socket.gethostname(), self.clock, lock_wait_s=wait_s)
 
     @property
     def node(self) -> str:
@@ -344,7 +350,7 @@ def make_registrar(common: Common) -> Registrar:
         secrets.signing_key,
         common.clock,
     )
-    settings = RegistrarSettings(config.registrar.settle_s, config.registrar.level, config.registrar.batch)
+    settings = RegistrarSettings(**msgspec.structs.asdict(config.registrar))
     return Registrar(
         settings, load_feeds(common), journal, saga, common.stores.requests, common.audit, common.clock
     )

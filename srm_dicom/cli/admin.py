@@ -7,20 +7,22 @@ The commands of a storage plugin appear under its kind: ``srm-dicom dicom deiden
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import click
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from srm_dicom import config as configuration
 from srm_dicom import daemon, telemetry
-from srm_dicom.audit.verify import verify as verify_audit
+from srm_dicom.audit.event import is_object
 from srm_dicom.cli import checks
+from srm_dicom.cli.access import Explainer
+from srm_dicom.cli.audit import audit, note
 from srm_dicom.cli.exits import reported
+from srm_dicom.cli.options import config_option
 from srm_dicom.clock import SystemClock
 from srm_dicom.demo.story import play
 from srm_dicom.identity.explain import explain
@@ -28,19 +30,8 @@ from srm_dicom.identity.gate import TrustSettings
 from srm_dicom.identity.principal import Principal
 from srm_dicom.ids import Surl, parse_path
 from srm_dicom.plugin.host import commands as plugin_commands
-from srm_dicom.rights.evaluate import decide
 
-DEFAULT_CONFIG = Path("/etc/srm-dicom/srm-dicom.toml")
 console = Console()
-
-config_option = click.option(
-    "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    envvar="SRM_DICOM_CONFIG",
-    default=DEFAULT_CONFIG,
-    show_default=True,
-    help="The site's configuration.",
-)
 
 
 class WithPlugins(click.Group):
@@ -94,7 +85,7 @@ def register(config: Path, plugin: str, selector: str) -> None:
         for total in registrar.discover(plugin, selector):
             progress.update(task, description=f"found {total} files")
         progress.update(task, description=f"registering {total} files")
-        while registrar.step(settle_s=0.0):
+        while registrar.step():
             pass
     left = registrar.pending()
     click.echo(f"{total} found, {total - left} registered, {left} waiting")
@@ -125,7 +116,7 @@ def check(config: Path, as_json: bool) -> None:
 @reported
 def status(config: Path) -> None:
     """Show how many files of requests are in each state, and what scratch holds."""
-    common = daemon.Common(config, "admin")
+    common = daemon.Common(config, daemon.ADMIN)
     for state, count in sorted(common.stores.requests.counts().items(), key=lambda item: item[0].value):
         click.echo(f"{state.value:12} {count}")
     click.echo(f"{'scratch':12} {common.stores.staged.used_bytes(common.node)} bytes")
@@ -171,58 +162,22 @@ def explain_credential(
 @click.argument("principal")
 @click.argument("name")
 @click.option("--group", "groups", multiple=True, help="An FQAN that the caller has.")
+@click.option("--limited", is_flag=True, help="The caller comes with a limited proxy.")
+@click.option("--ask", is_flag=True, help="Ask the key and metadata servers what they have.")
 @reported
-def explain_access(config: Path, principal: str, name: str, groups: tuple[str, ...]) -> None:
+def explain_access(
+    config: Path, principal: str, name: str, groups: tuple[str, ...], limited: bool, ask: bool
+) -> None:
     """Say which rules decide what PRINCIPAL (a DN) may do with NAME (a SURL or path)."""
-    common = daemon.Common(config, "admin")
+    common = daemon.Common(config, daemon.ADMIN)
     path = Surl.parse(name).path if name.startswith("srm:") else parse_path(name)
-    who = Principal(principal, groups, limited=False, expires=common.clock.now())
-    for right, (allowed, rule) in _rights(common, who, path).items():
-        click.echo(f"{right:11} {'allowed' if allowed else 'denied':8} {rule}")
+    note(common, "explain-access", "", *((path,) if is_object(path) else ()))
+    who = Principal(principal, groups, limited=limited, expires=datetime.max.replace(tzinfo=UTC))
+    for right, decision in Explainer(common, who, path).answers(ask=ask):
+        click.echo(f"{right:11} {'allowed' if decision.allowed else 'denied':8} {decision.rule}")
 
 
-def _rights(common: daemon.Common, who: Principal, path: Any) -> dict[str, tuple[bool, str]]:
-    """Return the file right as the doors decide it, and what the project gives for the other two."""
-    decision = common.access().explain(who, path)
-    answers = {"file": (decision.allowed, decision.rule)}
-    entry = common.stores.namespace.find(path)
-    project = common.projects.get(entry.release.project) if entry and entry.release else None
-    if project is None:
-        return answers
-    for right, acl, letter in (
-        ("key", project.key_acl(), "g"),
-        ("search", project.metadata_acl(), "r"),
-        ("nominative", project.metadata_acl(), "n"),
-    ):
-        granted = decide(acl, "", who, letter)
-        answers[right] = (granted.allowed and project.valid(common.clock.now()), f"project: {granted.rule}")
-    return answers
-
-
-@main.group()
-def audit() -> None:
-    """Look at what was decided."""
-
-
-@audit.command("verify")
-@config_option
-@reported
-def audit_verify(config: Path) -> None:
-    """Find any gap or edit in this site's audit logs; exit code 1 if there is one."""
-    directory = configuration.load(config).audit
-    broken = False
-    for path, problem in _problems(directory):
-        broken = True
-        click.echo(f"{path.name}: {problem}")
-    if broken:
-        raise SystemExit(1)
-    click.echo(f"{len(list(directory.glob('*.jsonl')))} logs are whole")
-
-
-def _problems(directory: Path) -> Iterator[tuple[Path, object]]:
-    for path in sorted(directory.glob("*.jsonl")):
-        for problem in verify_audit(path):
-            yield path, problem
+main.add_command(audit)
 
 
 if __name__ == "__main__":

@@ -198,7 +198,7 @@ class DemoSite:
                 "plugins": here / "etc" / "plugins.d",
                 "visit_s": 120.0,
             },
-            "registrar": {"settle_s": 1.0, "level": "index"},
+            "registrar": {"settle_s": 1.0, "publish_s": 1.0, "level": "index"},
             "catalogues": {
                 "keys": [f"https://{HOST}:{self.ports[name]}" for name in self.key_servers],
                 "threshold": THRESHOLD,

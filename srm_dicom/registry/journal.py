@@ -113,10 +113,10 @@ class Journal:
                     conflict_target=[self._arrival.guid], update=columns
                 ).execute()
 
-    def claim(self, now: datetime, settle_s: float, lease_s: float) -> Group | None:
-        """Lease the group that has been quiet longest, if any has been for `settle_s`."""
+    def claim(self, now: datetime, quiet_since: datetime, lease_s: float) -> Group | None:
+        """Lease the group that has been quiet longest, if any has been since `quiet_since`."""
         row = self._arrival
-        quiet = _ms(now - timedelta(seconds=settle_s))
+        quiet = _ms(quiet_since)
         newest, leased = peewee.fn.MAX(row.arrived_at), peewee.fn.MAX(row.lease_until)
         of_group = (row.plugin, row.project, row.profile, row.profile_version, row.group_name)
         with self._database.transaction():

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Literal
 
@@ -39,6 +39,7 @@ class RegistrarSettings:
     """Bounds of the registrar; see `config.Registrar`."""
 
     settle_s: float
+    publish_s: float
     level: Literal["index", "full"]
     batch: int
     lease_s: float = 600.0
@@ -92,7 +93,7 @@ class Registrar:
                 for release in feed.releases():
                     listening.enter_context(feed.host.listen(self._arrived(name, release), release))
             while not stop.is_set():
-                if not self.step(self._settings.settle_s):
+                if not self.step(self.settled()):
                     stop.wait(self._settings.idle_s)
 
     def discover(self, plugin: str, selector: str) -> Iterator[int]:
@@ -107,9 +108,19 @@ class Registrar:
                 total += len(batch)
                 yield total
 
-    def step(self, settle_s: float) -> bool:
-        """Register one settled group; tells whether there was one."""
-        group = self._journal.claim(self._clock.now(), settle_s, self._settings.lease_s)
+    def settled(self) -> datetime:
+        """Return since when a group has to be quiet to be registered now.
+
+        Groups become due together, at multiples of `publish_s`: when a file appears must not tell when
+        its patient was examined (DESIGN: no time tells).
+        """
+        edge = self._clock.now().timestamp() // self._settings.publish_s * self._settings.publish_s
+        return datetime.fromtimestamp(edge, UTC) - timedelta(seconds=self._settings.settle_s)
+
+    def step(self, quiet_since: datetime | None = None) -> bool:
+        """Register one group that is quiet since a moment, or now; tells whether there was one."""
+        now = self._clock.now()
+        group = self._journal.claim(now, quiet_since or now, self._settings.lease_s)
         if group is None:
             return False
         try:
