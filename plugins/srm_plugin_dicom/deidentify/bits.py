@@ -15,6 +15,8 @@ from srm_plugin_dicom.deidentify.facts import Facts
 from srm_plugin_dicom.deidentify.reasons import Reason, refused
 from srm_plugin_dicom.deidentify.syntax import LITTLE
 
+_CHUNK_BYTES = 1 << 20
+
 
 def check(pixels: memoryview, facts: Facts) -> None:
     """Refuse pixels whose unused bits hold something.
@@ -31,18 +33,26 @@ def check(pixels: memoryview, facts: Facts) -> None:
         return
     if not 0 < stored < allocated or facts.u16(f.HIGH_BIT, stored - 1) != stored - 1:
         raise refused(Reason.UNUSED_BITS)
-    if allocated == 8:
-        high, free = bytes(pixels), stored
-    elif allocated == 16:
-        high, free = bytes(pixels)[facts.syntax.codec is LITTLE :: 2], stored - 8
-    else:
+    if allocated not in (8, 16):
         raise refused(Reason.UNUSED_BITS)
-    if high.translate(None, _allowed(free)) and not _only_padding(pixels, facts):
-        raise refused(Reason.UNUSED_BITS)
+    free = allowed(stored - 8 if allocated == 16 else stored)
+    first = int(allocated == 16 and facts.syntax.codec is LITTLE)
+    for at in range(0, len(pixels), _CHUNK_BYTES):
+        chunk = pixels[at : at + _CHUNK_BYTES]
+        if bytes(chunk)[first :: allocated // 8].translate(None, free) and not _only_padding(chunk, facts):
+            raise refused(Reason.UNUSED_BITS)
+
+
+def high_bytes(facts: Facts) -> bytes:
+    """Return what the high bytes of 16-bit samples may be; empty where all bits are in use."""
+    stored = facts.u16(f.BITS_STORED)
+    if facts.u16(f.BITS_ALLOCATED) != 16 or stored == 16:
+        return b""
+    return allowed(stored - 8) + bytes((facts.u16(f.PADDING) >> 8,))
 
 
 @cache
-def _allowed(free: int) -> bytes:
+def allowed(free: int) -> bytes:
     """Return the high bytes of samples with `free` bits in them: plain, or with the sign extended."""
     if free <= 0:
         return b"\0\xff"

@@ -29,6 +29,7 @@ from srm_plugin_dicom.deidentify.values import pad
 from srm_plugin_dicom.deidentify.walk import Patient, Rules, Walk
 
 Part = bytes | memoryview
+_PAD = b" \0"
 _IDENTITY_REMOVED = 0x00120062
 _TEMPORAL = 0x00280303
 _PIXEL_GROUP = 0x7FE00000
@@ -145,7 +146,7 @@ class Deidentifier:
         self._context.policy.admit(sop_class, facts)
 
     def _patient(self, facts: Facts) -> Patient:
-        patient_id, issuer = facts.raw(f.PATIENT_ID).strip(), facts.raw(f.ISSUER).strip()
+        patient_id, issuer = facts.raw(f.PATIENT_ID).strip(_PAD), facts.raw(f.ISSUER).strip(_PAD)
         pseudonym = self._key.pseudonym(patient_id, issuer).encode("ascii")
         return Patient(pseudonym, self._key.shift_days(patient_id, issuer))
 

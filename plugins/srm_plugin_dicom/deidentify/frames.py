@@ -125,5 +125,6 @@ def _clean(frame: memoryview, facts: Facts, syntax: Syntax) -> list[Part]:
         return jpeg2000.clean(frame)
     if syntax.pixels == "rle":
         segments = facts.u16(f.SAMPLES, 1) * ((facts.u16(f.BITS_ALLOCATED) + 7) // 8)
-        return rle.clean(frame, segments, facts.u16(f.ROWS) * facts.u16(f.COLUMNS))
+        pixels = facts.u16(f.ROWS) * facts.u16(f.COLUMNS)
+        return rle.clean(frame, segments, pixels, bits.high_bytes(facts))
     return jpeg.clean(frame, lossless_ls=syntax.pixels == "jpeg-ls")

@@ -14,13 +14,14 @@ _HEADER = Struct("<16L")
 _MOST_SEGMENTS = 15
 
 
-def clean(frame: memoryview, segments: int, pixels: int) -> list[bytes | memoryview]:
+def clean(frame: memoryview, segments: int, pixels: int, high: bytes = b"") -> list[bytes | memoryview]:
     """Return a frame with its offsets anew and its segments cut to what they need.
 
     Args:
         frame: one encoded frame.
         segments: how many there must be: bytes of a sample times samples of a pixel.
         pixels: rows times columns.
+        high: what the bytes of a 16-bit sample's high half may be; empty if anything.
 
     Raises:
         ObjectRefused: the frame does not describe these pixels.
@@ -33,10 +34,13 @@ def clean(frame: memoryview, segments: int, pixels: int) -> list[bytes | memoryv
     parts: list[bytes | memoryview] = []
     written: list[int] = []
     at = _HEADER.size
-    for start, limit in zip(offsets[:count], (*offsets[1:count], len(frame)), strict=True):
+    limits = (*offsets[1:count], len(frame))
+    for index, (start, limit) in enumerate(zip(offsets[:count], limits, strict=True)):
         if start < _HEADER.size:
             raise refused(Reason.STREAM, "RLE header")
         segment = frame[start : _segment_end(frame, start, min(limit, len(frame)), pixels)]
+        if high and index % 2 == 0 and _literals(segment).translate(None, high):
+            raise refused(Reason.UNUSED_BITS)
         filler = b"\0" if len(segment) & 1 else b""
         parts += [segment, filler]
         written.append(at)
@@ -63,3 +67,15 @@ def _segment_end(frame: memoryview, at: int, limit: int, pixels: int) -> int:
     if made > pixels or at > limit:
         raise refused(Reason.STREAM, "RLE segment")
     return at
+
+
+def _literals(segment: memoryview) -> bytes:
+    """Return the bytes that occur in a segment's pixels, each at least once."""
+    found = bytearray()
+    at = 0
+    while at < len(segment):
+        code = segment[at]
+        run = code + 1 if code < 128 else int(code > 128)
+        found += segment[at + 1 : at + 1 + run]
+        at += 1 + run
+    return bytes(found)

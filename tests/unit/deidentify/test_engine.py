@@ -5,6 +5,7 @@ import struct
 
 import pydicom
 import pytest
+from pydicom.data import get_testdata_file
 
 from srm_dicom.errors import ObjectRefused
 from srm_dicom.rights.project import Release
@@ -190,6 +191,73 @@ def test_a_value_in_a_wrong_representation_does_not_leave():
     for vr in ("LO", "UN", "PN"):
         made = TestObject(extra={0x00180050: write.element(0x00180050, vr, b"Mustermann")})
         assert b"Mustermann" not in clean(made.file())
+
+
+RESEARCH = [
+    "Modality",
+    "ImageType",
+    "Manufacturer",
+    "Rows",
+    "Columns",
+    "PixelSpacing",
+    "ImageOrientationPatient",
+    "ImagePositionPatient",
+    "SliceThickness",
+    "SliceLocation",
+    "SpacingBetweenSlices",
+    "KVP",
+    "ExposureTime",
+    "XRayTubeCurrent",
+    "Exposure",
+    "GantryDetectorTilt",
+    "TableHeight",
+    "ConvolutionKernel",
+    "ReconstructionDiameter",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "PixelRepresentation",
+    "PixelPaddingValue",
+    "PhotometricInterpretation",
+    "InstanceNumber",
+    "SeriesNumber",
+    "AcquisitionNumber",
+    "PatientPosition",
+    "EchoTime",
+    "RepetitionTime",
+    "FlipAngle",
+    "InversionTime",
+    "EchoTrainLength",
+    "MagneticFieldStrength",
+    "ImagingFrequency",
+    "ScanningSequence",
+    "SequenceVariant",
+    "MRAcquisitionType",
+    "NumberOfAverages",
+    "SAR",
+    "WindowCenter",
+    "WindowWidth",
+]
+
+
+@pytest.mark.parametrize("name", ["CT_small.dcm", "MR_small.dcm"])
+def test_what_research_needs_stays(name):
+    path = get_testdata_file(name)
+    before = pydicom.dcmread(path)
+    with open(path, "rb") as file:  # noqa: PTH123
+        after = read(clean(file.read(), context(recognizable=True)))
+    kept = [keyword for keyword in RESEARCH if keyword in before]
+    assert len(kept) > 20
+    assert [keyword for keyword in kept if after.get(keyword) != before[keyword].value] == []
+    assert after.PixelData == before.PixelData
+
+
+def test_functional_groups_stay():
+    write = Writer()
+    plane = write.sequence(0x00209113, write.element(0x00200032, "DS", b"1\\2\\3"))
+    frames = write.sequence(0x52009230, *([plane] * 3), undefined=True)
+    made = TestObject(extra={0x52009230: frames})
+    groups = read(clean(made.file())).PerFrameFunctionalGroupsSequence
+    assert [list(group.PlanePositionSequence[0].ImagePositionPatient) for group in groups] == [[1, 2, 3]] * 3
 
 
 def test_the_report_tells_rules_and_no_values():

@@ -111,6 +111,21 @@ def test_bytes_between_and_behind_rle_segments_go():
     assert np.array_equal(dataset.pixel_array.ravel(), np.arange(16))
 
 
+def test_unused_bits_of_rle_pixels_must_be_unused():
+    write = Writer(RLE)
+    narrow = {0x00280101: write.u16(0x00280101, 12), 0x00280102: write.u16(0x00280102, 11)}
+    low = b"\x0f" + bytes(range(16))
+    for high, passes in ((b"\xf1\x0f", True), (b"\xf2\x0f\x00\x40", False)):
+        header = [2, 64, 64 + len(high), *([0] * 13)]
+        frame = b"".join(n.to_bytes(4, "little") for n in header) + high + low
+        made = TestObject(write, extra=dict(narrow), pixels=write.fragments(frame)).file()
+        if passes:
+            assert deidentify(made, "", "", ANY)
+        else:
+            with pytest.raises(ObjectRefused, match="bits"):
+                deidentify(made, "", "", ANY)
+
+
 @pytest.mark.parametrize(
     "name", ["MR_small_RLE.dcm", "SC_rgb_rle_2frame.dcm", "SC_rgb_rle_32bit_2frame.dcm", "rtdose_rle.dcm"]
 )
