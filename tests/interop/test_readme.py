@@ -1,0 +1,163 @@
+"""The commands that people copy from README and documentation, run as they stand on a demo that goes on.
+
+One demo serves all tests of this file. Pages speak of ``demo-site`` in the current directory, of an
+administrator Alice and of files in ``/etc``: `SUBSTITUTES` is all that is put in their place.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+
+from srm_dicom.testing.images import SeriesSpec, make_series, save
+
+ROOT = Path(__file__).parents[2]
+START_S = 150.0
+COMMAND_S = 120.0
+PROMPT = re.compile(r"^[$#] ", re.MULTILINE)
+BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SUBSTITUTES = {
+    "/etc/srm-dicom/inner/srm-dicom.toml": "demo-site/etc/srm-dicom.toml",
+    "/etc/srm-dicom/srm-dicom.toml": "demo-site/etc/srm-dicom.toml",
+    "/opt/srm-dicom/bin/": "",
+    "runuser -u srm-dicom-inner -- ": "",
+    "/DC=org/DC=example/CN=Alice": "/DC=test/DC=mdm/CN=researcher",
+    "/tmp/x509up_u1000": "--trust-dir $X509_CERT_DIR $X509_USER_PROXY",
+    " serve --role front": " serve --role front --help",
+}
+
+pytestmark = [
+    pytest.mark.interop("gfal-ls", "gfal-stat", "gfal-copy"),
+    pytest.mark.timeout(400),
+]
+
+
+class Terminal:
+    """The next terminal: a shell in the directory where the demo was started."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def run(self, command: str, *, user: str = "researcher") -> subprocess.CompletedProcess[str]:
+        """Run one command after ``env.sh``; gfal2 may crash at its exit after a whole copy."""
+        proxy = f"export X509_USER_PROXY={self.proxy(user)}"
+        done = subprocess.run(
+            ["bash", "-c", f"source demo-site/env.sh && {proxy}\n{command}"],
+            cwd=self.directory,
+            env={
+                "PATH": "/usr/bin:/bin",
+                "HOME": str(self.directory),
+                "LANG": "C.UTF-8",
+                "SRM_DICOM_CONFIG": str(self.directory / "demo-site/etc/srm-dicom.toml"),
+            },
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_S,
+            check=False,
+        )
+        if command.startswith("gfal-") and "free(): invalid pointer" in done.stderr:
+            done.returncode = 0
+        return done
+
+    def proxy(self, user: str) -> Path:
+        (found,) = (self.directory / "demo-site" / "pki" / "issued").glob(f"user-{user}-proxy*.pem")
+        return found
+
+    def must(self, command: str) -> str:
+        done = self.run(command)
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+def terminal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
+    directory = tmp_path_factory.mktemp("readme")
+    with (directory / "told").open("w") as told:
+        demo = subprocess.Popen(
+            [sys.executable, "-m", "srm_dicom.cli.admin", "demo", "demo-site", "--keep"],
+            cwd=directory,
+            stdout=told,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT}/plugins:{ROOT}/catalog"},
+        )
+        try:
+            wait_for(directory / "demo-site" / "env.sh", demo, directory / "told")
+            yield Terminal(directory)
+            demo.send_signal(signal.SIGINT)
+            assert demo.wait(30) == 0, (directory / "told").read_text()[-2000:]
+        finally:
+            demo.kill()
+            demo.wait()
+
+
+def wait_for(file: Path, demo: subprocess.Popen[bytes], told: Path) -> None:
+    until = time.monotonic() + START_S
+    while not file.exists():
+        assert demo.poll() is None, told.read_text()[-3000:]
+        assert time.monotonic() < until, told.read_text()[-3000:]
+        time.sleep(0.2)
+
+
+def commands(page: str) -> list[str]:
+    text = (ROOT / page).read_text()
+    lines = [line for block in BLOCK.findall(text) for line in block.splitlines()]
+    return [PROMPT.sub("", line) for line in lines if not re.match(r"[$#] (make|source) ", line)]
+
+
+def substituted(command: str) -> str:
+    for there, here in SUBSTITUTES.items():
+        command = command.replace(there, here)
+    return command
+
+
+def test_the_readme_does_what_it_says(terminal: Terminal) -> None:
+    for command in commands("README.md"):
+        terminal.must(command)
+    opened = terminal.directory / "demo-site" / "slice.dcm"
+    assert dcmread(opened).Modality == "CT"
+    assert b"CANARY" not in opened.read_bytes()
+    assert len(list((terminal.directory / "demo-site" / "series").glob("*.dcm"))) > 1
+
+
+def test_what_the_readme_says_of_other_users(terminal: Terminal) -> None:
+    copy = "gfal-copy -f $SURL file://$PWD/demo-site/copy.c4gh"
+    key = "mdm key $LFN -o demo-site/other.key"
+    assert terminal.run(copy, user="replica-manager").returncode == 0
+    refused = terminal.run(key, user="replica-manager")
+    assert refused.returncode == 11
+    assert "refuse" in refused.stderr
+    unseen = terminal.run("gfal-ls $SURL", user="stranger")
+    assert unseen.returncode == 2
+    assert "no such file" in unseen.stderr.lower()
+    assert terminal.run(key, user="stranger").returncode == 12
+
+
+@pytest.mark.parametrize("page", ["docs/user/first-copy.md", "docs/user/mdm.md", "docs/user/rights.md"])
+def test_the_users_pages_do_what_they_say(terminal: Terminal, page: str) -> None:
+    for command in commands(page):
+        terminal.must(substituted(command).replace("gfal-copy ", "gfal-copy -f "))
+
+
+def test_the_administrators_commands(terminal: Terminal) -> None:
+    incoming = terminal.directory / "incoming"
+    incoming.mkdir()
+    save(make_series(SeriesSpec("CT", 2)), incoming)
+    for page in ("docs/admin/operate.md", "docs/admin/pacs.md"):
+        for command in dict.fromkeys(map(substituted, commands(page))):
+            done = terminal.run(command)
+            if " check" in command:  # the last line fails while a stager has the port, as the page says
+                failed = [line for line in done.stdout.splitlines() if line.startswith("FAIL")]
+                assert all("C-MOVE" in line for line in failed), done.stdout
+            else:
+                assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    assert len(list((terminal.directory / "outgoing").rglob("*.dcm"))) == 2
+    assert "allowed" in terminal.must('srm-dicom explain-access "/DC=test/DC=mdm/CN=researcher" $SURL')
