@@ -21,6 +21,11 @@ MAX_RULE_CHARS = 400
 _RULE = re.compile(rf"[ -~]{{0,{MAX_RULE_CHARS}}}\Z")
 
 
+def is_object(text: str) -> bool:
+    """Tell whether a text may stand among the objects of an event: no DICOM UID, no free text."""
+    return bool(_OBJECT.match(text)) and not _UID.search(text)
+
+
 def printable(text: str) -> str:
     """Return a text as a rule can hold it: on one line, in ASCII, not too long."""
     ascii_text = text.encode("ascii", "backslashreplace").decode()
@@ -80,7 +85,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
             InternalError: an object is no name of this system, or the rule is not printable.
         """
         for one in self.objects:
-            if not _OBJECT.match(one) or _UID.search(one):
+            if not is_object(one):
                 raise InternalError("an audit event was given an object that is no GUID, path or token")
         if not _RULE.match(self.rule):
             raise InternalError("an audit event was given a rule that is not short printable text")

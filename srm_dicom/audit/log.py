@@ -20,6 +20,8 @@ from srm_dicom.audit.line import GENESIS, MAX_LINE_BYTES, Line, decode, encode
 from srm_dicom.clock import Clock
 from srm_dicom.errors import ConfigError, InternalError, Overloaded, TooLarge
 
+_LOCK_AGAIN_S = 0.05
+
 
 class Head(NamedTuple):
     """The end of a chain: the last line's number and hash."""
@@ -40,6 +42,7 @@ class AuditLog:
         *,
         wait_s: float = 30.0,
         max_pending: int = 10_000,
+        lock_wait_s: float = 0.0,
     ) -> None:
         """Open or create the log and find its end.
 
@@ -50,6 +53,7 @@ class AuditLog:
             clock: the time of the events.
             wait_s: how long `record` waits for the disk.
             max_pending: how many events may wait for it.
+            lock_wait_s: how long to wait for another process of the same role, such as a command.
 
         Raises:
             ConfigError: not writable, damaged, or another process writes it.
@@ -62,7 +66,7 @@ class AuditLog:
         self._flushing = False
         self._failures = 0
         try:
-            self._fd = _open(self.path)
+            self._fd = _open(self.path, clock, clock.monotonic_s() + lock_wait_s)
             self._size, self._durable, torn = _recover(self._fd)
         except (OSError, ValueError) as error:
             raise ConfigError(f"the audit log {self.path} is not usable: {error}") from error
@@ -157,11 +161,22 @@ def _write(fd: int, batch: bytes, at: int) -> bool:
     return True
 
 
-def _open(path: Path) -> int:
+def head_of(path: Path) -> Head:
+    """Return the end of a log that another process may be writing.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: its last whole line is not as it was written.
+    """
+    with path.open("rb") as file:
+        return _end(file.fileno())[1]
+
+
+def _open(path: Path, clock: Clock, until_s: float) -> int:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(fd, clock, until_s)
         directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.fsync(directory)
@@ -173,19 +188,37 @@ def _open(path: Path) -> int:
     return fd
 
 
+def _lock(fd: int, clock: Clock, until_s: float) -> None:
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if clock.monotonic_s() >= until_s:
+                raise
+            clock.sleep(_LOCK_AGAIN_S)
+        else:
+            return
+
+
 def _recover(fd: int) -> tuple[int, Head, bool]:
     """Find the durable size, the end of the chain, and whether a torn line was cut off."""
+    keep, head = _end(fd)
+    torn = keep < os.fstat(fd).st_size
+    if torn:
+        os.ftruncate(fd, keep)
+        os.fsync(fd)
+    return keep, head, torn
+
+
+def _end(fd: int) -> tuple[int, Head]:
+    """Find where the last whole line ends, and that line."""
     size = os.fstat(fd).st_size
     start = max(0, size - 2 * MAX_LINE_BYTES)
     tail = os.pread(fd, size - start, start)
     whole = tail[: tail.rfind(b"\n") + 1]
-    keep = start + len(whole)
-    if keep < size:
-        os.ftruncate(fd, keep)
-        os.fsync(fd)
     if not whole:
         if start:
             raise ValueError("its end is not made of lines")
-        return 0, Head(0, GENESIS), size > 0
+        return 0, Head(0, GENESIS)
     line, digest = decode(whole[:-1].rpartition(b"\n")[2])
-    return keep, Head(line.seq, digest), keep < size
+    return start + len(whole), Head(line.seq, digest)

@@ -123,6 +123,13 @@ class Namespace:
         row = self._row.get_or_none(self._row.guid == guid)
         return _entry(row) if row else None
 
+    def called(self, text: str) -> list[Entry]:
+        """Return the files that a GUID, a key id, a path or a component of paths means; slow."""
+        row = self._row
+        below = row.path.startswith(f"{text}/") if text.startswith("/") else row.path.contains(f"/{text}/")
+        meant = (row.path == text) | (row.guid == text) | (row.key_id == text) | below
+        return [_entry(one) for one in row.select().where((row.kind == Kind.FILE.value) & meant)]
+
     def children(self, directory: SitePath, *, offset: int = 0, count: int | None = None) -> list[Entry]:
         """Return entries of a directory in the order of their names."""
         query = self._row.select().where(self._row.parent == directory).order_by(self._row.path)

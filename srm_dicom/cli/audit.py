@@ -1,0 +1,246 @@
+"""``srm-dicom audit``: what was decided, and whether it still says what it said.
+
+Whoever reads the logs is written down too, in the log of the role ``admin``.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import signal
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from srm_dicom import telemetry
+from srm_dicom.audit.event import Action, Event, Outcome, is_object, printable
+from srm_dicom.audit.forward import Forwarder, SyslogTls
+from srm_dicom.audit.log import Head, head_of
+from srm_dicom.audit.search import Damaged, Hit, search
+from srm_dicom.audit.verify import verify
+from srm_dicom.broker.secrets import InnerSecrets
+from srm_dicom.cli.exits import reported
+from srm_dicom.cli.options import config_option
+from srm_dicom.crypto import signing
+from srm_dicom.daemon import ADMIN, Common, host_credential
+from srm_dicom.errors import ConfigError, InvalidRequest
+
+PURPOSE = "audit heads"
+SYSLOG_TLS_PORT = 6514
+
+
+@click.group()
+def audit() -> None:
+    """Look at what was decided."""
+
+
+@audit.command("verify")
+@config_option
+@click.option(
+    "--heads",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="Heads of an earlier day, as `audit head --sign` wrote them: shows lines cut off since.",
+)
+@click.option("--key", help="Public key of the site, 64 hex digits; by default this site's own.")
+@reported
+def audit_verify(config: Path, heads: Path | None, key: str | None) -> None:
+    """Find any gap or edit in this site's audit logs; exit code 1 if there is one."""
+    common = Common(config, ADMIN)
+    known = _read_heads(common, heads, key) if heads else {}
+    logs = sorted(common.config.audit.glob("*.jsonl"))
+    problems = [f"{path.name}: {one}" for path in logs for one in verify(path, known=known.get(path.stem))]
+    problems += [f"{name}.jsonl: the log is gone" for name in sorted(set(known) - {log.stem for log in logs})]
+    note(common, "audit verify", f"{len(logs)} logs, {len(problems)} problems")
+    for problem in problems:
+        click.echo(problem)
+    if problems:
+        raise SystemExit(1)
+    click.echo(f"{len(logs)} logs are whole")
+
+
+@audit.command("who")
+@config_option
+@click.argument("name")
+@click.option(
+    "--directory",
+    "directories",
+    multiple=True,
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="More logs, such as copies of the key servers'.",
+)
+@click.option("--all", "everything", is_flag=True, help="Refusals, queries and staging too.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@reported
+def audit_who(
+    config: Path, name: str, directories: tuple[Path, ...], everything: bool, as_json: bool
+) -> None:
+    """Tell who got data of NAME, when and by which rule.
+
+    NAME is a pseudonym of a patient, study or series, a path, a GUID or a key id. Exit code 1 if a log
+    is damaged, for then the answer may not be complete.
+    """
+    common = Common(config, ADMIN)
+    if not is_object(name):
+        raise InvalidRequest("a name is a pseudonym, a path, a GUID or a key id")
+    names = {name, *_other_names(common, name)}
+    found = list(search((common.config.audit, *directories), names))
+    hits = [one for one in found if isinstance(one, Hit) and (everything or one.is_release)]
+    note(common, "audit who", f"{len(hits)} events told", name)
+    for hit in sorted(hits, key=lambda one: one.line.when):
+        click.echo(json.dumps(_told(hit)) if as_json else _line(hit))
+    damaged = [one for one in found if isinstance(one, Damaged)]
+    for one in damaged:
+        click.echo(f"{one.path.name}: line {one.number} is not as it was written", err=True)
+    if damaged:
+        raise SystemExit(1)
+
+
+@audit.command("head")
+@config_option
+@click.option("--sign", is_flag=True, help="Sign with the site's key (on a machine of the inner zone).")
+@click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), help="A file for it.")
+@reported
+def audit_head(config: Path, sign: bool, output: Path | None) -> None:
+    """Write the heads of all chains, for a second party to keep."""
+    common = Common(config, ADMIN)
+    note(common, "audit head", "signed" if sign else "")
+    body = {"when": common.clock.now().isoformat(), "heads": _heads(common.config.audit)}
+    if sign:
+        key = InnerSecrets.load(common.inner().secrets).signing_key
+        text = signing.sign(PURPOSE, body, key)
+    else:
+        text = signing.canonical(body).decode()
+    if output is None:
+        click.echo(text)
+    else:
+        output.write_text(text + "\n")
+
+
+@audit.command("forward")
+@config_option
+@click.option("--to", "receiver", required=True, help=f"host[:port]; the port is {SYSLOG_TLS_PORT}.")
+@click.option(
+    "--ca",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Directory of the receiver's authorities; by default those of [trust].",
+)
+@click.option("--once", is_flag=True, help="Send what is there and end; exit code 1 if that fails.")
+@click.option("--every", "every_s", type=click.FloatRange(min=0.1), default=5.0, show_default=True)
+@reported
+def audit_forward(config: Path, receiver: str, ca: Path | None, once: bool, every_s: float) -> None:
+    """Send the logs as DICOM audit messages to a syslog receiver, over TLS.
+
+    What the receiver does not take is sent again later; how far it has come is in the file
+    ``forwarded.json`` beside the logs.
+    """
+    common = Common(config, ADMIN)
+    telemetry.configure("audit")
+    note(common, "audit forward", f"to {receiver}")
+    cursor = common.config.audit / "forwarded.json"
+    forwarder = Forwarder(common.config.audit, cursor, _syslog(common, receiver, ca), common.clock)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    while not stop.is_set():
+        delivered = _try(forwarder)
+        if once:
+            raise SystemExit(0 if delivered else 1)
+        stop.wait(every_s)
+
+
+def _try(forwarder: Forwarder) -> bool:
+    log = telemetry.logger("audit")
+    try:
+        count = forwarder.forward()
+    except OSError as error:
+        log.warning("receiver_unavailable", reason=error.strerror or type(error).__name__)
+        return False
+    if count:
+        log.info("forwarded", count=count)
+    return True
+
+
+def _syslog(common: Common, receiver: str, ca: Path | None) -> SyslogTls:
+    host, colon, port = receiver.rpartition(":")
+    if not colon:
+        host, port = receiver, str(SYSLOG_TLS_PORT)
+    if not host or not port.isdigit():
+        raise InvalidRequest("a receiver is host or host:port")
+    context = host_credential(common.config.trust).client_context()
+    if ca is not None:
+        context.load_verify_locations(capath=str(ca))
+    return SyslogTls(host.strip("[]"), int(port), context)
+
+
+def note(common: Common, operation: str, rule: str, *objects: str) -> None:
+    """Write down who looked, before anything is shown; others may write then too."""
+    common.audit.record(
+        Event(
+            action=Action.ADMINISTRATIVE,
+            outcome=Outcome.ALLOWED,
+            dn=f"user:{getpass.getuser()}",
+            operation=operation,
+            objects=objects,
+            rule=printable(rule),
+        )
+    )
+    common.audit.close()
+
+
+def _other_names(common: Common, name: str) -> Iterator[str]:
+    """Yield GUIDs, paths and key ids of the files that a name means, as far as the namespace knows."""
+    for entry in common.stores.namespace.called(name):
+        yield from (entry.path, entry.guid or entry.path)
+        if entry.key_id:
+            yield entry.key_id
+
+
+def _heads(directory: Path) -> dict[str, Mapping[str, Any]]:
+    try:
+        return {path.stem: head_of(path)._asdict() for path in sorted(directory.glob("*.jsonl"))}
+    except ValueError as error:
+        raise ConfigError(
+            f"a log is damaged: {error}", advice="srm-dicom audit verify tells where."
+        ) from error
+
+
+def _read_heads(common: Common, path: Path, key: str | None) -> dict[str, Head]:
+    if key is not None:
+        public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(key))
+    else:
+        public = InnerSecrets.load(common.inner().secrets).signing_key.public_key()
+    body = signing.verify(PURPOSE, path.read_text().strip(), signing.trusting(public))
+    return {name: Head(**head) for name, head in body["heads"].items()}
+
+
+def _told(hit: Hit) -> dict[str, Any]:
+    event = hit.line.event
+    return {
+        "when": hit.line.when.isoformat(),
+        "who": event.dn,
+        "fqans": list(event.fqans),
+        "action": event.action.value,
+        "outcome": event.outcome.value,
+        "operation": event.operation,
+        "project": event.project,
+        "rule": event.rule,
+        "objects": list(hit.objects),
+        "log": f"{hit.line.role}@{hit.line.host}#{hit.line.seq}",
+    }
+
+
+def _line(hit: Hit) -> str:
+    event = hit.line.event
+    words: Iterable[str] = (
+        hit.line.when.isoformat(timespec="seconds"),
+        f"{event.action.value} {event.outcome.value}",
+        event.dn or "the site itself",
+        *((f"for {event.project}",) if event.project else ()),
+        f"by {event.rule}" if event.rule else "",
+        " ".join(hit.objects),
+    )
+    return "  ".join(word for word in words if word)
