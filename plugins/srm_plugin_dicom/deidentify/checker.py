@@ -30,6 +30,8 @@ _DUMMIES = frozenset(
 )
 _PLAIN = re.compile(rb"[ -~]*\0?")
 _KEYED = b"2.25."
+_WIDTHS = dict.fromkeys((b"US", b"SS", b"OW"), 2) | dict.fromkeys((b"FD", b"OD", b"OV", b"UV", b"SV"), 8)
+_WIDTHS |= dict.fromkeys((b"AT", b"UL", b"SL", b"FL", b"OF", b"OL"), 4) | {b"OB": 1}
 _NAME_PARTS = re.compile(rb"[\^= ]")
 _IDENTIFYING = (
     *(0x00080018, 0x0020000D, 0x0020000E, 0x00200052, 0x00080050, 0x00080080, 0x00080081, 0x00080090),
@@ -245,7 +247,8 @@ def _is_clean_uid(uid: bytes) -> bool:
 
 def _may_stay(rule: Rule, vr: bytes, value: bytes) -> bool:
     if rule.check in ("binary", "bulk", "tag"):
-        return vr not in (b"LO", b"SH", b"UT", b"LT", b"ST", b"PN", b"UC")
+        size = _WIDTHS.get(vr, 0)
+        return bool(size) and not len(value) % size and (not rule.most or len(value) <= rule.most * size)
     if not _PLAIN.fullmatch(value):
         return False
     if rule.check == "words:code":
