@@ -248,7 +248,8 @@ def _is_clean_uid(uid: bytes) -> bool:
 def _may_stay(rule: Rule, vr: bytes, value: bytes) -> bool:
     if rule.check in ("binary", "bulk", "tag"):
         size = _WIDTHS.get(vr, 0)
-        return bool(size) and not len(value) % size and (not rule.most or len(value) <= rule.most * size)
+        bounded = rule.most is None or rule.check == "bulk" or len(value) <= rule.most * size
+        return bool(size) and not len(value) % size and bounded
     if not _PLAIN.fullmatch(value):
         return False
     if rule.check == "words:code":
