@@ -33,6 +33,7 @@ SUBSTITUTES = {
     "/DC=org/DC=example/CN=Alice": "/DC=test/DC=mdm/CN=researcher",
     "/tmp/x509up_u1000": "--trust-dir $X509_CERT_DIR $X509_USER_PROXY",
     " serve --role front": " serve --role front --help",
+    " --to audit.hospital.example:6514": " --help",
 }
 
 pytestmark = [

@@ -86,12 +86,11 @@ PROVEN = {
     ("docs/user/rights.md", "*"): USING,
     ("docs/admin/operate.md", "*"): RUNNING,
     ("docs/admin/pacs.md", "*"): RUNNING,
-    ("docs/admin/install.md", "srm-dicom check"): RUNNING,
 }
 """Which test runs the commands of a page; ``*`` stands for all that are not named."""
 
 MACHINE = frozenset(
-    {"apt-get", "python3", "install", "systemctl", "systemd-sysusers", "systemd-tmpfiles", "make"}
+    {"apt-get", "python3", "runuser", "install", "systemctl", "systemd-sysusers", "systemd-tmpfiles", "make"}
 )
 """Programs of the machine in commands of install.md, and make, which is what runs the tests."""
 
@@ -144,6 +143,12 @@ def test_a_documented_command_exists_with_its_options(group: click.Group, words:
     known = {option for parameter in command.params for option in parameter.opts}
     assert [word for word in words if re.match(r"--?[a-z]", word) and word not in known] == []
     assert CliRunner().invoke(command, ["--help"]).exit_code == 0
+
+
+@pytest.mark.parametrize("words", [" ".join(words) for words, _ in GENERATE.walk(admin.main)])
+def test_the_pages_show_every_command_of_administrators(words: str) -> None:
+    shown = "\n".join(command for _, command in COMMANDS)
+    assert f"srm-dicom {words}" in shown or (words == "demo" and "make demo" in shown)
 
 
 def test_the_page_of_mdm_shows_every_command() -> None:
