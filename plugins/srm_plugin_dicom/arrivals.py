@@ -16,33 +16,20 @@ Report = Callable[[ObjectInfo, dict[str, str]], None]
 
 
 class ArrivalDesk:
-    """The handler of the arrivals' AE: every arrival goes to every listener; see the module."""
+    """The handler of the arrivals' AE; see the module."""
 
-    def __init__(self) -> None:
-        self._listeners: tuple[Report, ...] = ()
-
-    @property
-    def listeners(self) -> int:
-        """How many are listening."""
-        return len(self._listeners)
-
-    def add(self, report: Report) -> None:
-        """Report to one more from now on."""
-        self._listeners = (*self._listeners, report)
-
-    def remove(self, report: Report) -> None:
-        """Report to one less."""
-        self._listeners = tuple(each for each in self._listeners if each is not report)
+    def __init__(self, report: Report) -> None:
+        self._report = report
 
     def begin(self, info: ObjectInfo) -> ObjectSink:
         """Open a sink for any object: the receiver has admitted the peer."""
-        return _Arrival(info, self._listeners)
+        return _Arrival(info, self._report)
 
 
 class _Arrival:
-    def __init__(self, info: ObjectInfo, listeners: tuple[Report, ...]) -> None:
+    def __init__(self, info: ObjectInfo, report: Report) -> None:
         self._info = info
-        self._listeners = listeners
+        self._report = report
         self._prefix = bytearray()
 
     def write(self, chunk: memoryview) -> None:
@@ -54,8 +41,7 @@ class _Arrival:
         header = read_header(bytes(self._prefix), self._info.transfer_syntax)
         header["SOPClassUID"] = self._info.sop_class
         header["SOPInstanceUID"] = self._info.sop_instance
-        for report in self._listeners:
-            report(self._info, header)
+        self._report(self._info, header)
 
     def abandon(self) -> None:
         self._prefix.clear()

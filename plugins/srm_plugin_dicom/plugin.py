@@ -16,6 +16,7 @@ import click
 
 from srm_dicom.errors import IntegrityError, InvalidRequest, MdmError, NotDelivered
 from srm_dicom.plugin.api import (
+    Arrived,
     Batch,
     Check,
     Discovered,
@@ -65,9 +66,7 @@ class DicomPlugin(StoragePlugin):
             max_object_bytes=self._settings.max_object_bytes,
             budget=MemoryBudget(self._settings.max_held_bytes),
         )
-        self._arrivals = ArrivalDesk()
         self._moves_node: Receiver | None = None
-        self._arrivals_node: Receiver | None = None
         self._lock = threading.Lock()
 
     def discover(self, selector: str, release: Release) -> Iterator[Discovered]:
@@ -113,25 +112,20 @@ class DicomPlugin(StoragePlugin):
         self._fetch(source, first, tuple(refs), deliver, deadline_s)
 
     @contextmanager
-    def listen(self, arrived: Callable[[Discovered], None], release: Release) -> Iterator[None]:
-        """Take what configured peers forward to the arrivals' AE, which all listeners share."""
+    def listen(self, arrived: Arrived) -> Iterator[None]:
+        """Take what configured peers forward to the arrivals' AE."""
 
         def report(info: ObjectInfo, header: dict[str, str]) -> None:
-            arrived(self._discovered(self._settings.source_of_peer(info.calling), header, release))
+            source = self._settings.source_of_peer(info.calling)
+            for release, tell in arrived.items():
+                tell(self._discovered(source, header, release))
 
-        with self._lock:
-            self._arrivals.add(report)
-            if self._arrivals_node is None:
-                peers = arriving_peers(self._settings)
-                self._arrivals_node = self._listening(self._settings.arrivals, peers, self._arrivals)
+        peers = arriving_peers(self._settings)
+        node = self._listening(self._settings.arrivals, peers, ArrivalDesk(report))
         try:
             yield
         finally:
-            with self._lock:
-                self._arrivals.remove(report)
-                if not self._arrivals.listeners:
-                    self._arrivals_node.stop()
-                    self._arrivals_node = None
+            node.stop()
 
     def profile_version(self, profile: str) -> str:
         """Return the version of a de-identification profile that new releases get."""
@@ -150,9 +144,10 @@ class DicomPlugin(StoragePlugin):
             yield _check(f"PACS {source.name}: C-ECHO", partial(self._check_echo, source))
             yield _check(f"PACS {source.name}: C-MOVE", partial(self._check_move, source))
 
-    def commands(self) -> click.Group:
+    @classmethod
+    def commands(cls) -> click.Group:
         """Return ``srm-dicom dicom ...``."""
-        return group(self)
+        return group()
 
     def close(self) -> None:
         """Close the moves' AE."""
@@ -263,4 +258,4 @@ def _check(name: str, probe: Callable[[], str]) -> Check:
     try:
         return Check(name, passed=True, detail=probe())
     except MdmError as error:
-        return Check(name, passed=False, detail=error.message)
+        return Check(name, passed=False, detail=" ".join(filter(None, (error.message, error.advice))))

@@ -82,6 +82,10 @@ class Discovered:
     nominative: Mapping[str, str] = field(default_factory=dict)
 
 
+Arrived = Mapping[Release, Callable[[Discovered], None]]
+"""For each release, what to call with a thing that has arrived; returns when its news is durable."""
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """A place that bytes come from: a PACS, a disk.
@@ -163,14 +167,13 @@ class StoragePlugin(ABC):
             deadline_s: seconds from now after which nobody waits any more.
         """
 
-    def listen(
-        self, arrived: Callable[[Discovered], None], release: Release
-    ) -> AbstractContextManager[object]:
-        """Report what arrives by itself for as long as the context lives.
+    def listen(self, arrived: Arrived) -> AbstractContextManager[object]:
+        """Report what arrives by itself, for every release, for as long as the context lives.
 
-        When `arrived` returns, the arrival is durable and may be acknowledged.
+        All releases come in one call, so no port is open before everybody is there to be told. When
+        every callback has returned, the arrival is durable and may be acknowledged.
         """
-        del arrived, release
+        del arrived
         return nullcontext()
 
     def profile_version(self, profile: str) -> str:

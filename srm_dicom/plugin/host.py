@@ -35,6 +35,7 @@ from srm_dicom.errors import (
 )
 from srm_dicom.ids import Guid
 from srm_dicom.plugin.api import (
+    Arrived,
     Batch,
     Check,
     Discovered,
@@ -187,14 +188,14 @@ class PluginHost:
         return guarded.outcomes(failure[0] if failure else missing)
 
     @contextmanager
-    def listen(self, arrived: Callable[[Discovered], None], release: Release) -> Iterator[None]:
+    def listen(self, arrived: Arrived) -> Iterator[None]:
         """Report what arrives by itself, each thing checked, for as long as the context lives."""
 
-        def checked(found: Discovered) -> None:
-            arrived(_checked(self.name, found))
+        def checked(report: Callable[[Discovered], None]) -> Callable[[Discovered], None]:
+            return lambda found: report(_checked(self.name, found))
 
         with _contained(self.name, "listen"):
-            context = self._plugin.listen(checked, release)
+            context = self._plugin.listen({release: checked(each) for release, each in arrived.items()})
             context.__enter__()
         try:
             yield

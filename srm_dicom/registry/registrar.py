@@ -90,8 +90,8 @@ class Registrar:
         """Listen for arrivals and register what has settled, until `stop` is set."""
         with ExitStack() as listening:
             for name, feed in self._feeds.items():
-                for release in feed.releases():
-                    listening.enter_context(feed.host.listen(self._arrived(name, release), release))
+                reports = {release: self._arrived(name, release) for release in feed.releases()}
+                listening.enter_context(feed.host.listen(reports))
             while not stop.is_set():
                 if not self.step(self.settled()):
                     stop.wait(self._settings.idle_s)

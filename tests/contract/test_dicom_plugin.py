@@ -230,7 +230,7 @@ def test_arrivals_are_what_discovery_finds(host: PluginHost, pacs: PacsSimulator
     arrived: list[Discovered] = []
     other: list[Discovered] = []
     fresh = make_series(SeriesSpec("CT", 4, number=7))
-    with host.listen(arrived.append, RELEASE), host.listen(other.append, OTHER_RELEASE):
+    with host.listen({RELEASE: arrived.append, OTHER_RELEASE: other.append}):
         pacs.add(fresh, forward=True)
         wait_for(lambda: len(pacs.forwarded) == 4)
     assert len(arrived) == len(other) == 4
@@ -257,7 +257,7 @@ def test_an_arrival_that_did_not_become_durable_is_not_acknowledged(
         if len(seen) == 1:
             raise InternalError("the journal is full")
 
-    with host.listen(arrived, RELEASE):
+    with host.listen({RELEASE: arrived}):
         pacs.add(CT, forward=True)
         wait_for(lambda: len(seen) == 3)
         wait_for(lambda: len(pacs.forwarded) == 2)
