@@ -68,8 +68,7 @@ class Publisher:
         ready = [self._ready(filled, entries[filled.guid]) for filled in files]
         self._scratch.publish([(item.name, item.filled.incoming.id) for item in ready])
         with self._stores.database.transaction():
-            for item in ready:
-                self._announce(item, entries[item.filled.guid])
+            self._announce(ready, entries)
 
     def _ready(self, filled: Filled, entry: Entry) -> _Ready:
         generation = entry.generation
@@ -93,10 +92,14 @@ class Publisher:
         )
         return Facts(filled.size_bytes, filled.adler32, manifest.sign(self._signing_key))
 
-    def _announce(self, item: _Ready, entry: Entry) -> None:
-        guid = item.filled.guid
-        if item.facts is not entry.facts:
-            self._stores.namespace.record_facts(guid, item.facts, item.generation)
+    def _announce(self, ready: Sequence[_Ready], entries: Mapping[Guid, Entry]) -> None:
+        for item in ready:
+            if item.facts is not entries[item.filled.guid].facts:
+                self._stores.namespace.record_facts(item.filled.guid, item.facts, item.generation)
         now = self._clock.now()
-        self._stores.staged.add(Staged(guid, self._node, item.generation, item.filled.size_bytes), now)
-        self._stores.requests.pin(guid, before(Event.PUBLISH), after(FileState.QUEUED, Event.PUBLISH), now)
+        self._stores.staged.add(
+            [Staged(item.filled.guid, self._node, item.generation, item.filled.size_bytes) for item in ready],
+            now,
+        )
+        guids = [item.filled.guid for item in ready]
+        self._stores.requests.pin(guids, before(Event.PUBLISH), after(FileState.QUEUED, Event.PUBLISH), now)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -74,10 +75,16 @@ class BatchSink:
             else:
                 self._outcomes.put((guid, error))
 
-    def drain(self, wait_s: float) -> Iterator[Outcome]:
-        """Yield the outcomes so far, waiting up to `wait_s` for the first."""
+    def drain(self, wait_s: float, gather_s: float) -> Iterator[Outcome]:
+        """Yield the outcomes so far.
+
+        Args:
+            wait_s: how long to wait for the first.
+            gather_s: how long to let others come after it: what is published together costs one sync.
+        """
         with suppress(queue.Empty):
             yield self._outcomes.get(timeout=wait_s)
+            time.sleep(gather_s)
             while True:
                 yield self._outcomes.get_nowait()
 

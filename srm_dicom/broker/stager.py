@@ -65,7 +65,9 @@ class StagerSettings:
     claim: int = 500
     visit_s: float = 600.0
     deliveries: int = 3
-    idle_s: float = 0.2
+    idle_s: float = 0.1
+    drain_s: float = 0.5
+    gather_s: float = 0.1
     first_pause_s: float = 2.0
     longest_pause_s: float = 120.0
 
@@ -140,7 +142,7 @@ class Stager:
         worker.start()
         waiting = set(entries)
         while waiting:
-            group = dict(sink.drain(0.5))
+            group = dict(sink.drain(self._settings.drain_s, self._settings.gather_s))
             waiting -= set(group)
             self._settle(group, entries, rows)
         worker.join()

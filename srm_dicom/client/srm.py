@@ -24,8 +24,9 @@ NAMESPACE = "http://srm.lbl.gov/StorageResourceManager"
 SOAP_ENVELOPE = "http://schemas.xmlsoap.org/soap/envelope/"
 DEFAULT_PORT = 8446
 DEFAULT_PATH = "/srm/managerv2"
-FIRST_POLL_S = 0.25
-LAST_POLL_S = 5.0
+FIRST_POLL_S = 0.1
+LAST_POLL_S = 2.0
+POLL_GROWTH = 1.3
 
 Fields = Mapping[str, Any]
 """Element name to text, number, truth value, nested fields, or a list of these; None is left out."""
@@ -178,19 +179,29 @@ class SrmClient:
         Raises:
             RequestExpired: the deadline has passed.
         """
+        for latest in self.follow(request, deadline_s):
+            request = latest
+            if progress is not None:
+                progress(latest)
+        return request
+
+    def follow(self, request: GetRequest, deadline_s: float) -> Iterator[GetRequest]:
+        """Yield the request as it is told now, then after every poll, until no file of it waits.
+
+        Raises:
+            RequestExpired: the deadline has passed; the request goes on at the server.
+        """
         until = self._clock.monotonic_s() + deadline_s
         pause_s = FIRST_POLL_S
-        while True:
-            if progress is not None:
-                progress(request)
-            if not request.waiting:
-                return request
+        yield request
+        while request.waiting:
             left_s = until - self._clock.monotonic_s()
             if left_s <= 0:
                 raise RequestExpired(f"{len(request.waiting)} files were not ready in {deadline_s:.0f} s")
             self._clock.sleep(min(pause_s, left_s))
-            pause_s = min(2 * pause_s, LAST_POLL_S)
+            pause_s = min(POLL_GROWTH * pause_s, LAST_POLL_S)
             request = self.status(request.token)
+            yield request
 
     def release(self, token: str | None = None, surls: Sequence[str] | None = None) -> tuple[FileStatus, ...]:
         """Give pins back: all of a request, some of it, or these SURLs in all our requests."""

@@ -18,6 +18,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from srm_dicom.errors import TooLarge
 
 CHUNK_BYTES = 1024 * 1024
+PIECE_BYTES = 256 * 1024
+"""What is replayed at a time: larger pieces fall out of the processor's caches."""
+
 _TAG_BYTES = 16
 
 
@@ -52,7 +55,9 @@ class SealedSpool:
         """Yield everything that was written, in order."""
         if self._file is not None:
             yield from self._file.chunks()
-        yield memoryview(self._pending)
+        pending = memoryview(self._pending)
+        for start in range(0, len(pending), PIECE_BYTES):
+            yield pending[start : start + PIECE_BYTES]
 
     def close(self) -> None:
         """Forget the object."""

@@ -1,133 +1,41 @@
 """Requests and their files: the SRM request is the job, one table is the queue.
 
 Rows here are moved by events of `broker.states`; this module only knows how to write that down in
-one statement, so that two processes can never both believe that they made the same move. Times are
-kept as integer milliseconds of UTC.
+one statement, so that two processes can never both believe that they made the same move. What a
+caller polls is read without a model for each row: a request may have thousands of files.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from enum import Enum
+from datetime import datetime, timedelta
 from typing import Any
 
 import peewee
 
 from srm_dicom import errors
 from srm_dicom.db.database import Database
-from srm_dicom.errors import MdmError
 from srm_dicom.ids import Guid, SitePath, Token
+from srm_dicom.store.requestrows import (
+    FileState,
+    Request,
+    RequestFile,
+    RequestFileRow,
+    RequestKind,
+    RequestRow,
+    column,
+    failure_text,
+    file_columns,
+    read_file,
+    read_request,
+    to_ms,
+    values,
+)
+
+__all__ = ["FileState", "Request", "RequestFile", "RequestKind", "Requests"]
 
 _CHUNK = 500
-_LEAVES: Mapping[str, type[MdmError]] = {leaf.__name__: leaf for leaf in errors.leaves()}
-
-
-class RequestKind(Enum):
-    """TRequestType of the operations that leave a request behind (SRM v2.2, 2.23)."""
-
-    GET = "PREPARE_TO_GET"
-    BRING_ONLINE = "BRING_ONLINE"
-
-
-class FileState(Enum):
-    """Where one file of a request is; `broker.states` has the transitions."""
-
-    QUEUED = "queued"
-    IN_PROGRESS = "in progress"
-    PINNED = "pinned"
-    RELEASED = "released"
-    EXPIRED = "expired"
-    FAILED = "failed"
-    ABORTED = "aborted"
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One accepted prepareToGet or bringOnline.
-
-    Attributes:
-        owner: DN of who asked; nobody else may touch the request.
-        protocol: the transfer protocol that TURLs will have; empty for bringOnline.
-        pin_s: how long a file stays pinned once it is there.
-    """
-
-    token: Token
-    kind: RequestKind
-    owner: str
-    protocol: str
-    created_at: datetime
-    deadline_at: datetime
-    pin_s: int
-    description: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RequestFile:
-    """One file of a request; `id` is the row, 0 while it has none."""
-
-    surl: str
-    path: SitePath | None
-    guid: Guid | None
-    state: FileState
-    failure: MdmError | None = None
-    explanation: str | None = None
-    pin_until: datetime | None = None
-    attempts: int = 0
-    deadline_at: datetime | None = None
-    pin_s: int = 0
-    id: int = 0
-
-
-class RequestRow(peewee.Model):
-    """Table ``request``."""
-
-    token = peewee.CharField(max_length=36, primary_key=True)
-    kind = peewee.CharField(max_length=20)
-    owner = peewee.TextField(index=True)
-    protocol = peewee.CharField(max_length=20, default="")
-    created_at = peewee.BigIntegerField()
-    deadline_at = peewee.BigIntegerField()
-    pin_s = peewee.IntegerField()
-    description = peewee.TextField(null=True)
-
-    class Meta:
-        """The name of the table."""
-
-        table_name = "request"
-
-
-class RequestFileRow(peewee.Model):
-    """Table ``request_file``: the queue. `deadline_at`, `owner` and `pin_s` repeat the request's."""
-
-    id = peewee.BigAutoField()
-    token = peewee.CharField(max_length=36)
-    position = peewee.IntegerField()
-    owner = peewee.TextField()
-    surl = peewee.TextField()
-    path = peewee.TextField(null=True)
-    guid = peewee.CharField(max_length=36, null=True, index=True)
-    state = peewee.CharField(max_length=12)
-    failure = peewee.TextField(null=True)
-    explanation = peewee.TextField(null=True)
-    deadline_at = peewee.BigIntegerField()
-    pin_s = peewee.IntegerField()
-    pin_until = peewee.BigIntegerField(null=True)
-    not_before = peewee.BigIntegerField(default=0)
-    lease_until = peewee.BigIntegerField(default=0)
-    worker = peewee.TextField(default="")
-    attempts = peewee.IntegerField(default=0)
-
-    class Meta:
-        """The queue is read by state, a request by token, a release by owner and path."""
-
-        table_name = "request_file"
-        indexes = (
-            (("state", "not_before"), False),
-            (("token", "position"), True),
-            (("owner", "path"), False),
-        )
 
 
 class Requests:
@@ -146,29 +54,89 @@ class Requests:
                 kind=request.kind.value,
                 owner=request.owner,
                 protocol=request.protocol,
-                created_at=_ms(request.created_at),
-                deadline_at=_ms(request.deadline_at),
+                created_at=to_ms(request.created_at),
+                deadline_at=to_ms(request.deadline_at),
                 pin_s=request.pin_s,
                 description=request.description,
             )
-            rows = [_file_columns(request, position, file) for position, file in enumerate(files)]
+            rows = [file_columns(request, position, file) for position, file in enumerate(files)]
             for start in range(0, len(rows), _CHUNK):
                 self._file.insert_many(rows[start : start + _CHUNK]).execute()
 
     def find(self, token: str) -> Request | None:
         """Return a request, if there is one of this token."""
         row = self._request.get_or_none(self._request.token == token)
-        return _request(row) if row else None
+        return read_request(row) if row else None
+
+    def find_many(self, owner: str, tokens: Sequence[str]) -> dict[str, Request]:
+        """Return those requests of an owner that have one of `tokens`."""
+        query = self._request.select().where(self._request.owner == owner)
+        found = (
+            query.where(self._request.token.in_(list(tokens[start : start + _CHUNK])))
+            for start in range(0, len(tokens), _CHUNK)
+        )
+        return {row.token: read_request(row) for rows in found for row in rows}
+
+    def of_owner(self, owner: str, description: str | None, limit: int) -> list[Request]:
+        """Return an owner's requests, the newest first; of one description, to the letter, if given."""
+        query = self._request.select().where(self._request.owner == owner)
+        if description is not None:
+            query = query.where(self._request.description == description)
+        return [read_request(row) for row in query.order_by(self._request.created_at.desc()).limit(limit)]
 
     def files(self, token: Token) -> list[RequestFile]:
         """Return the files of a request in their order."""
-        rows = self._file.select().where(self._file.token == token).order_by(self._file.position)
-        return [_request_file(row) for row in rows]
+        query = self._file.select().where(self._file.token == token).order_by(self._file.position)
+        return [read_file(row) for row in query.namedtuples()]
+
+    def some_files(self, token: Token, surls: Sequence[str], paths: Sequence[SitePath]) -> list[RequestFile]:
+        """Return the files of a request that are one of `surls` or of `paths`."""
+        named = self._file.surl.in_(list(surls)) | self._file.path.in_(list(paths))
+        query = self._file.select().where(self._file.token == token, named)
+        return [read_file(row) for row in query.namedtuples()]
+
+    def states(self, token: Token) -> tuple[FileState, ...]:
+        """Return the states of all files of a request, in their order."""
+        query: Any = self._file.select(self._file.state).where(self._file.token == token)
+        return tuple(FileState(state) for (state,) in query.order_by(self._file.position).tuples())
+
+    def state_counts(self, tokens: Sequence[Token]) -> dict[Token, Counter[FileState]]:
+        """Return for each request how many of its files are in each state."""
+        counts: dict[Token, Counter[FileState]] = {token: Counter() for token in tokens}
+        count = peewee.fn.COUNT(self._file.id)
+        for start in range(0, len(tokens), _CHUNK):
+            mine = self._file.token.in_(list(tokens[start : start + _CHUNK]))
+            query: Any = self._file.select(self._file.token, self._file.state, count).where(mine)
+            for token, state, number in query.group_by(self._file.token, self._file.state).tuples():
+                counts[token][FileState(state)] = number
+        return counts
 
     def files_of_owner(self, owner: str, paths: Sequence[SitePath]) -> list[RequestFile]:
         """Return every file of any request of an owner that is one of `paths`."""
-        rows = self._file.select().where(self._file.owner == owner, self._file.path.in_(list(paths)))
-        return [_request_file(row) for row in rows]
+        found: list[RequestFile] = []
+        for start in range(0, len(paths), _CHUNK):
+            chunk = list(paths[start : start + _CHUNK])
+            query = self._file.select().where(self._file.owner == owner, self._file.path.in_(chunk))
+            found += [read_file(row) for row in query.namedtuples()]
+        return found
+
+    def extend(
+        self,
+        ids: Sequence[int],
+        pin_s: int,
+        now: datetime,
+        *,
+        waiting: Sequence[FileState],
+        held: Sequence[FileState],
+    ) -> None:
+        """Let pins that are held last until `pin_s` from now, others that long; none gets shorter."""
+        until = to_ms(now + timedelta(seconds=pin_s))
+        for start in range(0, len(ids), _CHUNK):
+            mine = self._file.id.in_(list(ids[start : start + _CHUNK]))
+            is_waiting = self._file.state.in_(values(waiting)) & (self._file.pin_s < pin_s)
+            is_held = self._file.state.in_(values(held)) & (self._file.pin_until < until)
+            self._file.update(pin_s=pin_s).where(mine, is_waiting).execute()
+            self._file.update(pin_until=until).where(mine, is_held).execute()
 
     def move(
         self, ids: Sequence[int], sources: Sequence[FileState], target: FileState, **columns: object
@@ -189,7 +157,7 @@ class Requests:
 
     def pin(self, guid: Guid, sources: Sequence[FileState], target: FileState, now: datetime) -> int:
         """Move every row that waits for a file to `target`, each pinned for its request's own time."""
-        until = self._file.pin_s * 1000 + _ms(now)
+        until = self._file.pin_s * 1000 + to_ms(now)
         columns: dict[str, object] = {
             "pin_until": until,
             "explanation": None,
@@ -209,9 +177,9 @@ class Requests:
         limit: int,
     ) -> list[RequestFile]:
         """Take up to `limit` waiting files for a lease, with every other row that wants the same file."""
-        moment = _ms(now)
+        moment = to_ms(now)
         waiting = (
-            self._file.state.in_(_values(sources)),
+            self._file.state.in_(values(sources)),
             self._file.not_before <= moment,
             self._file.lease_until <= moment,
             self._file.deadline_at > moment,
@@ -221,18 +189,18 @@ class Requests:
             query = self._file.select().where(*waiting).order_by(self._file.id).limit(limit)
             rows = list(self._database.claiming(query))
             columns: dict[str, object] = {
-                "lease_until": _ms(now + timedelta(seconds=lease_s)),
+                "lease_until": to_ms(now + timedelta(seconds=lease_s)),
                 "worker": worker,
                 "attempts": self._file.attempts + 1,
             }
             self.move([row.id for row in rows], sources, target, **columns)
-        return [_request_file(row) for row in rows]
+        return [read_file(row) for row in rows]
 
     def _under_way(self, sources: Sequence[FileState], moment: int) -> Any:
         """Files that a visit is bringing now: who also wants one waits for that visit."""
         alias = self._file.alias()
         return alias.select(alias.guid).where(
-            alias.state.in_(_values(sources)), alias.lease_until > moment, alias.guid.is_null(False)
+            alias.state.in_(values(sources)), alias.lease_until > moment, alias.guid.is_null(False)
         )
 
     def free_leases(self, worker: str) -> int:
@@ -243,19 +211,26 @@ class Requests:
         """Extend the lease of rows whose visit goes on."""
         for start in range(0, len(ids), _CHUNK):
             chunk = list(ids[start : start + _CHUNK])
-            self._file.update(lease_until=_ms(until)).where(self._file.id.in_(chunk)).execute()
+            self._file.update(lease_until=to_ms(until)).where(self._file.id.in_(chunk)).execute()
 
     def fail_overdue(self, sources: Sequence[FileState], target: FileState, now: datetime) -> int:
         """Fail what waits beyond its deadline, with the last reason that a source gave."""
-        overdue = self._file.deadline_at <= _ms(now)
-        late = _failure(errors.RequestExpired("the request's time is over"))
+        overdue = (self._file.deadline_at <= to_ms(now)) & self._file.state.in_(values(sources))
+        if not self._is_there(overdue):
+            return 0
+        late = failure_text(errors.RequestExpired("the request's time is over"))
         unexplained = overdue & self._file.failure.is_null()
         count = self._move(unexplained, sources, target, {"failure": late})
         return count + self._move(overdue, sources, target, {})
 
     def expire_pins(self, sources: Sequence[FileState], target: FileState, now: datetime) -> int:
         """End pins whose time is over."""
-        return self._move(self._file.pin_until <= _ms(now), sources, target, {})
+        over = (self._file.pin_until <= to_ms(now)) & self._file.state.in_(values(sources))
+        return self._move(over, sources, target, {}) if self._is_there(over) else 0
+
+    def _is_there(self, where: Any) -> bool:
+        # Every poll asks, and almost always there is nothing: a reader waits for no writer.
+        return bool(self._file.select(self._file.id).where(where).limit(1).exists())
 
     def pinned(self, state: FileState) -> set[Guid]:
         """Return the files that somebody holds."""
@@ -271,83 +246,6 @@ class Requests:
     def _move(
         self, where: Any, sources: Sequence[FileState], target: FileState, columns: Mapping[str, object]
     ) -> int:
-        values = {name: _column(value) for name, value in columns.items()}
-        query = self._file.update(state=target.value, **values)
-        return int(query.where(where, self._file.state.in_(_values(sources))).execute())
-
-
-def _column(value: object) -> object:
-    if isinstance(value, datetime):
-        return _ms(value)
-    if isinstance(value, MdmError):
-        return _failure(value)
-    return value
-
-
-def _values(states: Sequence[FileState]) -> list[str]:
-    return [state.value for state in states]
-
-
-def _failure(error: MdmError) -> str:
-    return f"{type(error).__name__}: {error.message}"
-
-
-def _read_failure(text: str | None) -> MdmError | None:
-    if text is None:
-        return None
-    leaf, _, message = text.partition(": ")
-    return _LEAVES.get(leaf, errors.InternalError)(message)
-
-
-def _file_columns(request: Request, position: int, file: RequestFile) -> dict[str, object]:
-    return {
-        "token": request.token,
-        "position": position,
-        "owner": request.owner,
-        "surl": file.surl,
-        "path": file.path,
-        "guid": file.guid,
-        "state": file.state.value,
-        "failure": _failure(file.failure) if file.failure else None,
-        "explanation": file.explanation,
-        "deadline_at": _ms(request.deadline_at),
-        "pin_s": request.pin_s,
-        "pin_until": _ms(file.pin_until) if file.pin_until else None,
-    }
-
-
-def _request(row: Any) -> Request:
-    return Request(
-        token=Token(row.token),
-        kind=RequestKind(row.kind),
-        owner=row.owner,
-        protocol=row.protocol,
-        created_at=_moment(row.created_at),
-        deadline_at=_moment(row.deadline_at),
-        pin_s=row.pin_s,
-        description=row.description,
-    )
-
-
-def _request_file(row: Any) -> RequestFile:
-    return RequestFile(
-        surl=row.surl,
-        path=SitePath(row.path) if row.path else None,
-        guid=Guid(row.guid) if row.guid else None,
-        state=FileState(row.state),
-        failure=_read_failure(row.failure),
-        explanation=row.explanation,
-        pin_until=_moment(row.pin_until) if row.pin_until is not None else None,
-        attempts=row.attempts,
-        deadline_at=_moment(row.deadline_at),
-        pin_s=row.pin_s,
-        id=row.id,
-    )
-
-
-def _ms(moment: datetime) -> int:
-    return int(moment.timestamp() * 1000)
-
-
-def _moment(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+        kept = {name: column(value) for name, value in columns.items()}
+        query = self._file.update(state=target.value, **kept)
+        return int(query.where(where, self._file.state.in_(values(sources))).execute())

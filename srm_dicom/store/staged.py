@@ -66,17 +66,24 @@ class StagedFiles:
         query = self._row.select().where(self._row.node == node).order_by(self._row.used_at)
         return map(_staged, query)
 
-    def add(self, staged: Staged, now: datetime) -> None:
-        """Say that a file is there; replaces what was said of an older generation."""
-        facts = {
-            "generation": staged.generation,
-            "size_bytes": staged.size_bytes,
-            "used_at": _ms(now),
-        }
-        keys = {"guid": staged.guid, "node": staged.node}
-        self._row.insert(**keys, **facts).on_conflict(
-            conflict_target=[self._row.guid, self._row.node], update=facts
-        ).execute()
+    def add(self, files: Sequence[Staged], now: datetime) -> None:
+        """Say that files are there; replaces what was said of older generations."""
+        rows = [
+            {
+                "guid": staged.guid,
+                "node": staged.node,
+                "generation": staged.generation,
+                "size_bytes": staged.size_bytes,
+                "used_at": _ms(now),
+            }
+            for staged in files
+        ]
+        row = self._row
+        for start in range(0, len(rows), _CHUNK):
+            row.insert_many(rows[start : start + _CHUNK]).on_conflict(
+                conflict_target=[row.guid, row.node],
+                preserve=[row.generation, row.size_bytes, row.used_at],
+            ).execute()
 
     def touch(self, guid: Guid, node: str, now: datetime) -> None:
         """Note that a file was used; writes at most once a minute."""
