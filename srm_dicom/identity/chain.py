@@ -139,6 +139,8 @@ def is_limited(proxy: x509.Certificate, info: ProxyInfo) -> bool:
         raise _refused(proxy, f"unknown proxy policy language {info.language}")
     if info.text is not None:
         raise _refused(proxy, "a proxy policy that has a text which nobody here can read")
+    if info.path_length is not None and info.path_length < 0:  # to OpenSSL that is no limit
+        raise _refused(proxy, "a negative path length")
     return info.language == LIMITED
 
 

@@ -38,7 +38,7 @@ _SHORT = {
 _OLD_SPELLINGS = {"Email": "emailAddress", "E": "emailAddress", "USERID": "UID"}
 _TYPE = r"(?:[A-Za-z][A-Za-z0-9-]*|[0-9]+(?:\.[0-9]+)+)"
 _LOOKS_LIKE_A_TYPE = re.compile(rf"/{_TYPE}=")
-_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\\]")
+_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\\]")
 _ESCAPE = re.compile(r"(?:\\x[0-9A-Fa-f]{2})+|\\([/+\\,])")
 MAX_NAME_CHARS = 1024
 

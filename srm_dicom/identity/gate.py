@@ -142,8 +142,7 @@ class Gate:
         """
         trust = self._present_trust()
         standing = chain.decide(verified_chain(tls), trust.policies, max_proxies=self._settings.max_proxies)
-        if not self._crl_required:
-            self._check_revocation(standing, trust)
+        self._check_revocation(standing, trust)
         voms = self._attributes(standing, trust)
         if voms.notes and self._settings.voms_on_bad_ac == "refuse":
             raise NotAuthenticated(f"{standing.dn}: {'; '.join(voms.notes)}")
@@ -210,7 +209,7 @@ class Gate:
     def _check_revocation(self, standing: chain.Standing, trust: Trust) -> None:
         now = self._clock.now()
         for certificate, issuer in pairwise((standing.end_entity, *standing.authorities)):
-            trust.check_revocation(certificate, issuer, now, required=self._crl_required)
+            trust.revocations.check(certificate, issuer, now, required=self._crl_required)
 
     @cached_property
     def host_names(self) -> frozenset[str]:

@@ -53,7 +53,7 @@ def validate(
             return
         issuer = _issuer(current, others, trust, depth)
         trust.policies.check(dn.canonical(issuer.subject), dn.canonical(current.subject))
-        trust.check_revocation(current, issuer, now, required=crl_required)
+        trust.revocations.check(current, issuer, now, required=crl_required)
         current = issuer
     raise _refused(signer, "too many authorities above it")
 

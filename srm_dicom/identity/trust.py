@@ -11,16 +11,16 @@ import os
 import re
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from cryptography import x509
 
 from srm_dicom.clock import Clock
-from srm_dicom.errors import ConfigError, MdmError, NotAuthenticated
+from srm_dicom.errors import ConfigError, MdmError
 from srm_dicom.identity import dn, namespaces, policy
+from srm_dicom.identity.revocation import Revocations
 from srm_dicom.telemetry import logger
 
 T = TypeVar("T")
@@ -28,7 +28,7 @@ T = TypeVar("T")
 log = logger("identity")
 
 _STEM = re.compile(r"(?P<stem>[0-9a-f]{8})\.(?P<kind>[0-9]|r[0-9]|signing_policy|namespaces)\Z")
-MAX_FILE_BYTES = 64 * 1024 * 1024
+_MAX_FILE_BYTES = 1024 * 1024
 
 Stamp = tuple[str, int, int, int]
 
@@ -40,68 +40,16 @@ class Trust:
     Attributes:
         policies: who may sign whom.
         authorities: certificates by their subject, however its strings are encoded.
-        crl_files: where the revocation lists of an authority are, by its subject.
+        revocations: their revocation lists.
     """
 
     policies: policy.SigningPolicies
     authorities: dict[x509.Name, list[x509.Certificate]]
-    crl_files: dict[x509.Name, list[Path]]
-    _crls: dict[Path, x509.CertificateRevocationList] = field(default_factory=dict)
-    _sound: dict[tuple[Path, x509.Certificate], bool] = field(default_factory=dict)
+    revocations: Revocations
 
     def is_anchor(self, certificate: x509.Certificate) -> bool:
         """Say whether exactly this certificate is in the directory."""
         return certificate in self.authorities.get(certificate.subject, ())
-
-    def check_revocation(
-        self, certificate: x509.Certificate, issuer: x509.Certificate, now: datetime, *, required: bool
-    ) -> None:
-        """Refuse a certificate that its issuer has revoked.
-
-        A list counts when its issuer signed it, it is current, and it has no critical extension (such
-        a list would be partial). A list that does not count is no reason to pass: only the complete
-        absence of lists is, where `required` is false.
-
-        Raises:
-            NotAuthenticated: revoked, or no list that counts.
-        """
-        name = dn.printable(certificate.subject)
-        files = self.crl_files.get(issuer.subject, [])
-        if not files and not required:
-            return
-        good = [crl for path in files if (crl := self._crl_that_counts(path, issuer, now)) is not None]
-        if not good:
-            raise NotAuthenticated(f"{name}: no current revocation list of its authority")
-        if any(crl.get_revoked_certificate_by_serial_number(certificate.serial_number) for crl in good):
-            raise NotAuthenticated(f"{name}: certificate revoked")
-
-    def _crl_that_counts(
-        self, path: Path, issuer: x509.Certificate, now: datetime
-    ) -> x509.CertificateRevocationList | None:
-        crl, key = self._crl(path), (path, issuer)
-        if crl is None:
-            return None
-        if key not in self._sound:
-            self._sound[key] = _is_sound(crl, issuer)
-        until = crl.next_update_utc
-        current = until is not None and crl.last_update_utc <= now < until
-        return crl if current and self._sound[key] else None
-
-    def _crl(self, path: Path) -> x509.CertificateRevocationList | None:
-        if path not in self._crls:
-            try:
-                self._crls[path] = _load_crl(_read(path))
-            except (OSError, ValueError):
-                return None
-        return self._crls[path]
-
-
-def _is_sound(crl: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:
-    try:
-        signed = crl.is_signature_valid(issuer.public_key())  # type: ignore[arg-type]
-        return signed and not any(extension.critical for extension in crl.extensions)
-    except (TypeError, ValueError):
-        return False
 
 
 class TrustDirectory:
@@ -114,7 +62,7 @@ class TrustDirectory:
         self._lock = threading.Lock()
         self._stamps: Sequence[Stamp] | None = None
         self._looked_s = float("-inf")
-        self._trust = Trust(policy.SigningPolicies(), {}, {})
+        self._trust = Trust(policy.SigningPolicies(), {}, Revocations({}))
 
     def current(self) -> Trust:
         """Return the present state of the directory.
@@ -158,7 +106,8 @@ def load(directory: Path) -> Trust:
     matches = [match for path in sorted(directory.iterdir()) if (match := _STEM.match(path.name))]
     for match in sorted(matches, key=lambda match: not match["kind"].isdigit()):
         loader.take(directory / match.string, match["stem"], match["kind"])
-    return Trust(policy.SigningPolicies(loader.rules, loader.narrowed), loader.authorities, loader.crl_files)
+    policies = policy.SigningPolicies(loader.rules, loader.narrowed)
+    return Trust(policies, loader.authorities, Revocations(loader.crl_files))
 
 
 class _Loader:
@@ -205,10 +154,4 @@ def _extend(known: dict[str, tuple[T, ...]], more: Mapping[str, tuple[T, ...]]) 
 
 def _read(path: Path) -> bytes:
     with path.open("rb") as file:
-        return file.read(MAX_FILE_BYTES)
-
-
-def _load_crl(data: bytes) -> x509.CertificateRevocationList:
-    if data.lstrip().startswith(b"-----BEGIN"):
-        return x509.load_pem_x509_crl(data)
-    return x509.load_der_x509_crl(data)
+        return file.read(_MAX_FILE_BYTES)

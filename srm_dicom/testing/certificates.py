@@ -18,14 +18,15 @@ from asn1crypto import core
 from asn1crypto import x509 as asn1
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import NameOID
 
 from srm_dicom.identity import dn
 from srm_dicom.identity.credential import Credential, HostCredential
 from srm_dicom.identity.proxyinfo import INHERIT_ALL, PROXY_CERT_INFO, ProxyInfo
 
-Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
 Extensions = Iterable[tuple[x509.ExtensionType, bool]]
 
 _BACKDATED = timedelta(minutes=5)
@@ -69,13 +70,14 @@ def subject_hash(name: x509.Name) -> str:
             text = " ".join(re.split(r"[ \t\n\v\f\r]+", attribute["value"].native.strip()))
             folded = "".join(char.lower() if char.isascii() else char for char in text)
             value = core.UTF8String(folded)
-            attributes.append(_tlv(0x30, attribute["type"].dump() + value.dump()))
-        encoded += _tlv(0x31, b"".join(sorted(attributes)))
+            attributes.append(tlv(0x30, attribute["type"].dump() + value.dump()))
+        encoded += tlv(0x31, b"".join(sorted(attributes)))
     digest = hashlib.sha1(encoded, usedforsecurity=False).digest()
     return f"{int.from_bytes(digest[:4], 'little'):08x}"
 
 
-def _tlv(tag: int, content: bytes) -> bytes:
+def tlv(tag: int, content: bytes) -> bytes:
+    """Encode one DER element."""
     size = len(content)
     if size < 0x80:
         return bytes((tag, size)) + content
@@ -137,7 +139,7 @@ class Authority:
     def issue(
         self,
         subject: x509.Name,
-        public_key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey,
+        public_key: CertificatePublicKeyTypes,
         extensions: Extensions,
         *,
         not_before: datetime | None = None,
@@ -211,7 +213,7 @@ class Authority:
 def sign_certificate(
     *,
     subject: x509.Name,
-    public_key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey,
+    public_key: CertificatePublicKeyTypes,
     issuer: x509.Name,
     issuer_key: Key,
     not_before: datetime,
@@ -231,7 +233,12 @@ def sign_certificate(
     )
     for extension, critical in extensions:
         builder = builder.add_extension(extension, critical=critical)
-    return builder.sign(issuer_key, hashes.SHA256())
+    return builder.sign(issuer_key, signature_hash(issuer_key))
+
+
+def signature_hash(key: Key) -> hashes.SHA256 | None:
+    """Return what goes with a key: SHA-256, or nothing where the key's scheme has its own."""
+    return None if isinstance(key, ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey) else hashes.SHA256()
 
 
 def proxy_info(
@@ -244,7 +251,7 @@ def proxy_info(
 def proxy_certificate(
     issuer: x509.Certificate,
     issuer_key: Key,
-    public_key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey,
+    public_key: CertificatePublicKeyTypes,
     *,
     language: str = INHERIT_ALL,
     path_length: int | None = None,
@@ -275,9 +282,10 @@ def proxy_certificate(
 
 def pem_key(key: Key) -> bytes:
     """Encode a private key without a password, in the form that the oldest client reads."""
+    old = isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey)
     return key.private_bytes(
         serialization.Encoding.PEM,
-        serialization.PrivateFormat.TraditionalOpenSSL,
+        serialization.PrivateFormat.TraditionalOpenSSL if old else serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
 
@@ -292,7 +300,7 @@ def read_credential(credential: Credential | HostCredential) -> tuple[list[x509.
     """Read a chain and its key back."""
     key = serialization.load_pem_private_key(credential.key.read_bytes(), password=None)
     if not isinstance(key, Key):
-        raise TypeError("neither an RSA nor an EC key")
+        raise TypeError("a key that signs no certificates here")
     return x509.load_pem_x509_certificates(credential.certificate.read_bytes()), key
 
 

@@ -73,7 +73,7 @@ class DirectoryFiles:
         if path in self.nearline:
             raise RequestExpired("the file is not staged here", advice="Ask the SRM for it.")
         fd = os.open(local, os.O_RDONLY | os.O_CLOEXEC)
-        return DirectoryFile(fd, os.fstat(fd).st_size, None)
+        return DirectoryFile(fd, os.fstat(fd).st_size, self._adler32(local))
 
     def _find(self, principal: Principal, path: SitePath) -> Path:
         local = self._local(path)
@@ -91,7 +91,10 @@ class DirectoryFiles:
             path,
             is_directory=directory,
             size_bytes=None if directory else local.stat().st_size,
-            adler32=f"{zlib.adler32(local.read_bytes()):08x}" if self.checksums and not directory else None,
+            adler32=None if directory else self._adler32(local),
             shown_at=SHOWN_AT,
             online=path not in self.nearline,
         )
+
+    def _adler32(self, local: Path) -> str | None:
+        return f"{zlib.adler32(local.read_bytes()):08x}" if self.checksums else None

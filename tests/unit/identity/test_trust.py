@@ -127,12 +127,12 @@ def test_files_that_are_no_certificates_are_passed_over(pki: TestPki) -> None:
 
 def test_revocation(pki: TestPki) -> None:
     alice, root = pki.end_entity(pki.user("Alice")), pki.authority.certificate
-    load(pki.trust_dir).check_revocation(alice, root, datetime.now(UTC), required=True)
+    load(pki.trust_dir).revocations.check(alice, root, datetime.now(UTC), required=True)
     pki.revoke(pki.user("Alice"))
     with pytest.raises(NotAuthenticated, match="/DC=test/DC=mdm/CN=Alice: certificate revoked"):
-        load(pki.trust_dir).check_revocation(alice, root, datetime.now(UTC), required=True)
+        load(pki.trust_dir).revocations.check(alice, root, datetime.now(UTC), required=True)
     with pytest.raises(NotAuthenticated, match="no current revocation list"):
-        load(pki.trust_dir).check_revocation(alice, root, datetime(2000, 1, 1, tzinfo=UTC), required=False)
+        load(pki.trust_dir).revocations.check(alice, root, datetime(2000, 1, 1, tzinfo=UTC), required=False)
 
 
 def test_a_pki_that_is_opened_again_goes_on(pki: TestPki) -> None:
@@ -144,4 +144,4 @@ def test_a_pki_that_is_opened_again_goes_on(pki: TestPki) -> None:
     trust, root = load(pki.trust_dir), pki.authority.certificate
     for name in ("Alice", "Bob"):
         with pytest.raises(NotAuthenticated, match="revoked"):
-            trust.check_revocation(again.end_entity(again.user(name)), root, datetime.now(UTC), required=True)
+            trust.revocations.check(again.end_entity(again.user(name)), root, datetime.now(UTC), required=True)
