@@ -45,7 +45,7 @@ class Entries:
 
     def count(self, collection: Collection) -> int:
         """Return how many entries there are."""
-        return int(self._table(collection).count())
+        return int(self._table(collection).select(peewee.fn.COUNT(peewee.Value(1))).scalar() or 0)
 
     def add(self, collection: Collection, rows: Sequence[tuple[str, Mapping[Attribute, Value]]]) -> None:
         """Add entries.

@@ -1,0 +1,330 @@
+"""A whole site in one process: every door's operations over one project, one that has ended, eight roles."""
+
+from __future__ import annotations
+
+import io
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from mdm_files.application import FileCatalogueApplication
+from mdm_files.settings import FileCatalogueSettings
+from mdm_files.tree import Tree
+from mdm_keys.access import Access as KeyAccess
+from mdm_keys.service import KeyService
+from mdm_keys.store import KeyStore
+from mdm_metadata.commands import Session
+from mdm_metadata.dispatch import Dispatcher
+from mdm_metadata.settings import MetadataSettings
+from mdm_metadata.tree import Collections
+from srm_dicom.audit.log import AuditLog
+from srm_dicom.broker.access import FileAccess
+from srm_dicom.broker.broker import Broker, BrokerSettings
+from srm_dicom.crypto import keyrecord
+from srm_dicom.crypto.signing import trusting
+from srm_dicom.db.database import Database
+from srm_dicom.identity.principal import Principal
+from srm_dicom.ids import Guid, SitePath
+from srm_dicom.registry.policy import shared_acl
+from srm_dicom.rights.acl import Tag
+from srm_dicom.rights.enumeration import Guesses, Patience
+from srm_dicom.rights.project import Member, Project, Release
+from srm_dicom.scratch.area import ScratchArea, StagedName
+from srm_dicom.store.namespace import Entry, Facts, Kind
+from srm_dicom.store.staged import Staged
+from srm_dicom.store.stores import Stores
+from srm_dicom.testing.clock import FakeClock
+from srm_dicom.transfer.intake import Intake
+from srm_dicom.transfer.performer import Performer
+from srm_dicom.transfer.served import StagedFilesOfNode
+from srm_dicom.wire import names as wire
+from srm_dicom.wire.gridftp.dialogue import Dialogue
+from srm_dicom.wire.gridftp.replies import Reply
+from srm_dicom.wire.gridftp.verbs import TABLE
+from srm_dicom.wire.hydra.contract import SharedKey
+from srm_dicom.wire.hydra.permissions import permission_of
+
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+CONTENT = b"sealed" * 1000
+RIGHTS: Mapping[str, tuple[str, ...]] = {
+    "replica": ("file",),
+    "finder": ("search",),
+    "researcher": ("file", "key", "search"),
+    "physician": ("file", "key", "search", "nominative"),
+}
+ROLES = ("nobody", "replica", "finder", "researcher", "limited", "physician", "admin", "former")
+"""The columns of DESIGN's table, a limited proxy, an administrator, a member of a project that has ended."""
+
+
+def principal(name: str, *, limited: bool = False) -> Principal:
+    return Principal(f"/DC=test/CN={name}", (), limited, NOW + timedelta(days=1))
+
+
+@dataclass(frozen=True)
+class Objects:
+    """What belongs to one project; `hidden` is a name beside `file` that does not exist."""
+
+    project: str
+    directory: SitePath
+    file: SitePath
+    guid: Guid
+    key_id: str
+    collection: SitePath
+
+    @property
+    def surl(self) -> str:
+        return f"srm://localhost:8446{self.file}"
+
+    @property
+    def lfn(self) -> str:
+        return f"/grid{self.file}"
+
+    @property
+    def entry(self) -> str:
+        return f"{self.collection}/{self.guid}"
+
+
+class House:
+    """One site; `roles` gives the caller of a role, `objects` what that role is about."""
+
+    def __init__(self, directory: Path, patience: Patience | None = None) -> None:
+        self.clock = FakeClock(NOW)
+        self.directory = directory
+        self.audit = AuditLog(directory / "audit", "house", "here", self.clock)
+        self.signing_key = Ed25519PrivateKey.generate()
+        self.sites = trusting(self.signing_key.public_key())
+        self.roles = {name: principal(name) for name in (*RIGHTS, "nobody", "admin", "former")}
+        self.roles["limited"] = Principal(self.roles["researcher"].dn, (), True, NOW + timedelta(days=1))
+        members = tuple(
+            Member(Tag.USER, self.roles[name].dn, frozenset(rights))  # type: ignore[arg-type]
+            for name, rights in RIGHTS.items()
+        )
+        former = Member(Tag.USER, self.roles["former"].dn, frozenset(RIGHTS["physician"]))  # type: ignore[arg-type]
+        self.projects = {
+            "heart": self._project("heart", members, NOW + timedelta(days=30)),
+            "old": self._project("old", (former,), NOW + timedelta(seconds=1)),
+        }
+        self._open(patience or Patience())
+        self.heart, self.old = (self._fill(project) for project in self.projects.values())
+        self.clock.advance(3600)
+
+    def objects(self, role: str) -> Objects:
+        return self.old if role == "former" else self.heart
+
+    def close(self) -> None:
+        for database in (self.stores.database, self.keys_db, self.files_db, self.metadata_db):
+            database.close()
+        self.audit.close()
+
+    # --- doors -----------------------------------------------------------------------------------
+
+    def ftp(self, verb: str, argument: str, caller: Principal) -> list[Reply]:
+        """Do what a verb does, for a caller who has logged in; the replies that it gets."""
+        dialogue = Dialogue(lambda: None)  # type: ignore[arg-type,return-value]
+        dialogue.acceptor = SimpleNamespace(principal=caller, delegated=None, end_entity=b"")  # type: ignore[assignment]
+        dialogue.directory = self.heart.directory
+        answer = TABLE[verb].handler(dialogue, argument)
+        if isinstance(answer, Reply):
+            return [answer]
+        replies: list[Reply] = []
+        session = SimpleNamespace(dialogue=dialogue, reply=replies.append)
+        performer = Performer(
+            session,  # type: ignore[arg-type]
+            self.served,
+            Wire(),  # type: ignore[arg-type]
+            self.clock,
+            replies.append,
+            lambda: None,
+        )
+        performer.perform(answer)
+        return replies
+
+    def names(self, call: str, request: wire.Message, caller: Principal) -> Any:
+        """Call the file catalogue through its HTTPS edge; the answer as plain values."""
+        body = msgspec.json.encode(request)
+        environ = {
+            "PATH_INFO": f"/v1/{call}",
+            "REQUEST_METHOD": "POST",
+            "srm_dicom.principal": caller,
+            "wsgi.input": io.BytesIO(body),
+        }
+        head: list[Any] = []
+        content = b"".join(self.catalogue(environ, lambda *args: head.append(args)))  # type: ignore[arg-type,return-value]
+        return head[0][0], msgspec.json.decode(content)
+
+    def command(self, caller: Principal, *lines: list[str]) -> list[bytes]:
+        """Say commands to the metadata server in one session; the bytes that it answers."""
+        session: Session = self.dispatcher.session(caller)
+        return [self.dispatcher.answer(session, caller, words).data for words in lines]
+
+    # --- filling ---------------------------------------------------------------------------------
+
+    def _open(self, patience: Patience) -> None:
+        here, clock = self.directory, self.clock
+        self.stores = Stores.open(f"sqlite:///{here}/names.db")
+        self.area = ScratchArea(here / "scratch")
+        access = FileAccess(self.stores.namespace, self.projects, self.audit, clock, Guesses(patience, clock))
+        self.broker = Broker(
+            BrokerSettings("localhost:8446", {"node": {"gsiftp": "gsiftp://localhost:2811"}}),
+            self.stores,
+            access,
+            clock,
+        )
+        self.served = StagedFilesOfNode("node", self.area, self.stores, access, self.audit, clock)
+        admin = self.roles["admin"].dn
+        self.intake = Intake(self.area, [admin], self.audit)
+        self.keys_db = Database(f"sqlite:///{here}/keys.db")
+        self.key_store = KeyStore(self.keys_db)
+        key_access = KeyAccess(self.key_store, self.audit, frozenset({admin}), Guesses(patience, clock))
+        self.keys = KeyService(self.key_store, key_access, self.sites, clock)
+        self.files_db = Database(f"sqlite:///{here}/files.db")
+        self.catalogue = FileCatalogueApplication(
+            FileCatalogueSettings("", registrars=(admin,), misses_per_minute=patience.misses),
+            self.files_db,
+            self.audit,
+            clock,
+        )
+        self.tree = Tree(self.files_db)
+        self.metadata_db = Database(f"sqlite:///{here}/metadata.db")
+        self.dispatcher = Dispatcher(
+            Collections(self.metadata_db),
+            MetadataSettings("", registrars=(admin,), misses_per_minute=patience.misses),
+            self.audit,
+            clock,
+        )
+
+    def _project(self, name: str, members: tuple[Member, ...], end: datetime) -> Project:
+        return Project(name, "permit", "test", "basic", "consent", end, members)
+
+    def _fill(self, project: Project) -> Objects:
+        top = SitePath(f"/vo/mdm/here/{project.id}-v1")
+        directory = SitePath(f"{top}/p1/s1")
+        guid = Guid(f"00000000-0000-4000-8000-{'1' if project.id == 'heart' else '2':0>12}")
+        shares, public_key = self.key(project.valid_until)
+        key_id = shares[0].item
+        made = Objects(
+            project.id,
+            directory,
+            SitePath(f"{directory}/i1.dcm.c4gh"),
+            guid,
+            key_id,
+            SitePath(f"/mdm/here/{project.id}/image"),
+        )
+        self._fill_storage(project, made, public_key)
+        admin = self.roles["admin"]
+        self.keys.put_keys(admin, shares[:1], permission_of(project.key_acl()))
+        self._fill_names(project, made, public_key)
+        self._fill_metadata(project, made)
+        return made
+
+    def key(self, end: datetime) -> tuple[list[SharedKey], bytes]:
+        """Make a key: the records of three servers, and its public half."""
+        private = X25519PrivateKey.generate()
+        records = keyrecord.issue(
+            private.private_bytes_raw(),
+            k=2,
+            n=3,
+            valid_until=end,
+            signing_key=self.signing_key,
+            random_bytes=secrets.token_bytes,
+        )
+        shares = [
+            SharedKey(one.charter.key_id, one.share.index, one.share.data.hex(), one.charter.text)
+            for one in records
+        ]
+        return shares, private.public_key().public_bytes_raw()
+
+    def _fill_storage(self, project: Project, made: Objects, public_key: bytes) -> None:
+        release = Release(project.id, "basic", "v1")
+        names = self.stores.namespace
+        names.make_directory(SitePath("/vo/mdm/here"), shared_acl(self.projects.values()), NOW)
+        names.make_directory(made.directory, project.directory_acl(), NOW, release)
+        names.add_file(
+            Entry(
+                made.file, Kind.FILE, "", project.file_acl(), NOW, made.guid, release,
+                Facts(len(CONTENT), "00000001", "{}"), key_id=made.key_id, public_key=public_key,
+                plugin="memory",
+            )
+        )  # fmt: skip
+        incoming = self.area.begin()
+        incoming.write(CONTENT)
+        incoming.finish()
+        self.area.publish([(StagedName(made.guid, 1), incoming.id)])
+        self.stores.staged.add([Staged(made.guid, "node", 1, len(CONTENT))], NOW)
+
+    def _fill_names(self, project: Project, made: Objects, public_key: bytes) -> None:
+        record = wire.FileRecord(
+            made.lfn, made.guid, (made.surl,), public_key.hex(), made.key_id, str(project.file_acl())
+        )
+        status, answer = self.names("register", wire.Register((record,)), self.roles["admin"])
+        assert (status, answer["outcomes"][0]["status"]) == ("200 OK", "done"), answer
+
+    def _fill_metadata(self, project: Project, made: Objects) -> None:
+        parents = [f"/mdm{rest}" for rest in ("", "/here", f"/here/{project.id}")]
+        acl = ",".join(str(entry) for entry in project.metadata_acl().entries)
+        where = str(made.collection)
+        answers = self.command(
+            self.roles["admin"],
+            *(["createdir", path, "plain"] for path in (*parents, where)),
+            ["addattr", where, "Modality", "varchar(16)"],
+            ["addnominative", where, "PatientName", "varchar(64)"],
+            ["addentry", made.entry, "Modality", "CT", "PatientName", "Doe"],
+            ["setacl", where, acl],
+            ["setvalidity", where, project.valid_until.isoformat()],
+        )
+        assert all(answer.startswith(b"0") for answer in answers[-5:]), answers
+
+
+class Wire:
+    """A data port whose connections take everything."""
+
+    def open(self, *_: Any) -> list[Any]:
+        return [SimpleNamespace(send=_nothing, send_file=_nothing, close=_nothing)]
+
+    def keep(self, *_: Any) -> None:
+        return
+
+    def listen(self, *_: Any) -> Any:
+        return SimpleNamespace(host="127.0.0.1", port=1)
+
+    def aim(self, *_: Any) -> None:
+        return
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    return
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    made = House(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def make_house(tmp_path: Path) -> Iterator[Callable[..., House]]:
+    """Return a function that makes houses with settings of their own."""
+    houses: list[House] = []
+
+    def make(**settings: Any) -> House:
+        houses.append(House(tmp_path / str(len(houses)), **settings))
+        return houses[-1]
+
+    yield make
+    for made in houses:
+        made.close()
+
+
+@pytest.fixture
+def roles() -> tuple[str, ...]:
+    return ROLES
