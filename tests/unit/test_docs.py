@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from mdm_files.settings import FileCatalogueSettings
 from mdm_keys.server import KeyServerSettings
 from mdm_metadata.settings import MetadataSettings
-from srm_dicom import config
+from srm_dicom import config, daemon
 from srm_dicom.cli import admin, user
 from srm_plugin_dicom.commands import group as dicom_group
 from srm_plugin_dicom.settings import Settings as DicomSettings
@@ -278,4 +278,4 @@ def test_a_unit_runs_a_role_as_the_user_of_its_zone(unit: Path) -> None:
 
 
 def test_every_role_has_a_unit() -> None:
-    assert {path.stem for path in UNITS} == {f"srm-dicom-{role}" for role in admin.daemon.ROLES}
+    assert {path.stem for path in UNITS} == {f"srm-dicom-{role}" for role in daemon.ROLES}
