@@ -155,16 +155,18 @@ class Requests:
         """Move every row of a file, whoever asked for it."""
         return self._move(self._file.guid == guid, sources, target, columns)
 
-    def pin(self, guid: Guid, sources: Sequence[FileState], target: FileState, now: datetime) -> int:
-        """Move every row that waits for a file to `target`, each pinned for its request's own time."""
-        until = self._file.pin_s * 1000 + to_ms(now)
+    def pin(
+        self, guids: Sequence[Guid], sources: Sequence[FileState], target: FileState, now: datetime
+    ) -> int:
+        """Move every row that waits for one of these files, each pinned for its request's own time."""
         columns: dict[str, object] = {
-            "pin_until": until,
+            "pin_until": self._file.pin_s * 1000 + to_ms(now),
             "explanation": None,
             "failure": None,
             "lease_until": 0,
         }
-        return self._move(self._file.guid == guid, sources, target, columns)
+        chunks = (list(guids[start : start + _CHUNK]) for start in range(0, len(guids), _CHUNK))
+        return sum(self._move(self._file.guid.in_(chunk), sources, target, columns) for chunk in chunks)
 
     def claim(
         self,
