@@ -317,6 +317,13 @@ def test_the_range_of_ports_is_a_bound(open_door, alice):
         assert parse_passive_port(sessions[2].command("PASV")) in ports
 
 
+def test_a_small_range_serves_many_files_in_a_row(open_door, alice):
+    first = _free_pair()
+    with open_door(data_ports=(first, first + 1)) as door, GridFtpClient(alice) as client:
+        for _ in range(10):
+            assert client.read(f"gsiftp://localhost:{door.port}/dir/a") == b"a"
+
+
 def _free_pair():
     while True:
         with socket.socket() as one, socket.socket() as two:
