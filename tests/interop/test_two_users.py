@@ -1,0 +1,196 @@
+"""The two zones as two users of one machine, laid out as docs/admin/install.md and tmpfiles.d say.
+
+Needs root, because only root can be two others. The outer zone's file has no inner table, the inner
+zone's is nobody else's to read, and sealed files go through the intake.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from srm_dicom.client.library import Client
+from srm_dicom.demo.site import DemoSite, _free_ports
+from srm_dicom.demo.toml import dump
+from srm_dicom.errors import MdmError
+from srm_dicom.identity.credential import Credential
+from srm_dicom.testing.images import Patient, SeriesSpec, make_series
+from srm_dicom.testing.pacs import PacsSimulator
+from srm_dicom.testing.pixels import identity_in, same_pixels
+
+ROOT = Path(__file__).parents[2]
+IDS = {"root": 0, "srm-dicom": 64501, "srm-dicom-inner": 64502}
+ROLES = {"front": "outer", "transfer": "outer", "stager": "inner", "registrar": "inner"}
+ENVIRONMENT = {
+    "PATH": "/usr/bin:/bin",
+    "HOME": "/nonexistent",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "PYTHONPATH": ":".join([*(str(ROOT / part) for part in ("", "plugins", "catalog")), *sys.path[1:]]),
+}
+READY = '"event": "ready"'
+
+pytestmark = [
+    pytest.mark.interop("setpriv"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root can run processes of two other users"),
+    pytest.mark.timeout(180),
+]
+
+
+def as_user(zone: str) -> list[str]:
+    uid = IDS["srm-dicom-inner" if zone == "inner" else "srm-dicom"]
+    groups = ["--groups", str(IDS["srm-dicom"])] if zone == "inner" else ["--clear-groups"]
+    become = ["setpriv", "--reuid", str(uid), "--regid", str(uid), *groups]
+    return ["sh", "-c", 'umask 0007; exec "$@"', "sh", *become]
+
+
+def python() -> str:
+    """Return a Python of this version that other users may run; /root is closed to them."""
+    for program in (sys.executable, f"/usr/bin/python3.{sys.version_info.minor}"):
+        trial = [*as_user("outer"), program, "-c", "import srm_dicom.daemon"]
+        if (
+            subprocess.run(trial, env=ENVIRONMENT, capture_output=True, timeout=60, check=False).returncode
+            == 0
+        ):
+            return program
+    pytest.skip("no Python with the dependencies that other users may run")
+
+
+class TwoUsers:
+    """A demo site whose four roles run as two users."""
+
+    def __init__(self, directory: Path) -> None:
+        self.demo = DemoSite(directory)
+        self.demo.write()
+        self.configs = {zone: directory / "etc" / zone / "srm-dicom.toml" for zone in ("outer", "inner")}
+        self._split(tomllib.loads(self.demo.config.read_text()))
+        for line in (ROOT / "etc/systemd/tmpfiles.d/srm-dicom.conf").read_text().splitlines():
+            self._place(line.split())
+        self._give_inner()
+        self._python = python()
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def _split(self, whole: dict[str, Any]) -> None:
+        host = Credential(self.demo.host.certificate, self.demo.host.key, self.demo.pki.trust_dir)
+        port = _free_ports(["intake"])["intake"]
+        inner = whole.pop("inner") | {"node": f"https://localhost:{port}"}
+        intake = {"stagers": [self.demo.pki.dn(host)], "listen": {"host": "localhost", "port": port}}
+        for zone, added in (("outer", {"intake": intake}), ("inner", {"inner": inner})):
+            path = self.configs[zone]
+            path.parent.mkdir()
+            key = path.with_name("hostkey.pem")
+            shutil.copy(self.demo.host.key, key)
+            trust = whole["trust"] | {"host_key": str(key)}
+            path.write_text(dump(whole | added | {"trust": trust}))
+            owner = IDS["srm-dicom-inner" if zone == "inner" else "srm-dicom"]
+            for mine, mode in ((path, 0o400), (key, 0o400), (path.parent, 0o700)):
+                os.chown(mine, owner, owner)
+                mine.chmod(mode)
+
+    def _place(self, words: list[str]) -> None:
+        """Do what a line of tmpfiles.d says, below this directory, for the zones' users."""
+        if len(words) < 5 or words[3] not in IDS or not words[1].startswith("/var/lib/srm-dicom"):
+            return
+        kind, path, mode, user, group = words[:5]
+        target = self.demo.directory / Path(path).relative_to("/var/lib/srm-dicom")
+        target.mkdir(parents=True, exist_ok=True) if kind == "d" else target.touch()
+        os.chown(target, IDS[user], IDS[group])
+        target.chmod(int(mode, 8))
+
+    def _give_inner(self) -> None:
+        for top in (self.demo.directory / "inner", self.demo.directory / "etc" / "plugins.d"):
+            for path in (top, *top.rglob("*")):
+                os.chown(path, IDS["srm-dicom-inner"], IDS["srm-dicom-inner"])
+            top.chmod(0o700)
+
+    def start(self) -> None:
+        self.demo.processes.start(*(unit for unit in self.demo.units() if unit.role not in ROLES))
+        for role, zone in ROLES.items():
+            config = str(self.configs[zone])
+            serve = ["-m", "srm_dicom.cli.admin", "serve", "--role", role, "--config", config]
+            with self.log(role).open("wb") as log:
+                self._processes[role] = subprocess.Popen(
+                    [*as_user(zone), self._python, *serve], env=ENVIRONMENT, stdout=log, stderr=log
+                )
+        until = time.monotonic() + 60
+        while not all(READY in self.log(role).read_text() for role in ROLES):
+            for role, process in self._processes.items():
+                assert process.poll() is None, self.log(role).read_text()[-2000:]
+            assert time.monotonic() < until
+            time.sleep(0.1)
+
+    def log(self, role: str) -> Path:
+        return self.demo.directory / f"{role}.log"
+
+    def stop(self) -> None:
+        for process in self._processes.values():
+            process.terminate()
+        for process in self._processes.values():
+            process.wait(15)
+        self.demo.stop()
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[TwoUsers]:
+    """A site outside of pytest's directories, which are root's alone."""
+    with tempfile.TemporaryDirectory(prefix="two-users-") as directory:
+        Path(directory).chmod(0o711)
+        site = TwoUsers(Path(directory))
+        try:
+            site.start()
+            yield site
+        finally:
+            site.stop()
+
+
+def test_images_go_through_both_zones(site: TwoUsers, tmp_path: Path) -> None:
+    images = make_series(SeriesSpec("CT", 4, Patient("CANARY^ALICE", "CANARY-1")))
+    with PacsSimulator(site.demo.archive.ae_title, port=site.demo.archive.port) as pacs:
+        pacs.destinations = {"MDM1": ("127.0.0.1", site.demo.ports["moves"])}
+        pacs.forward_to = ("MDMIN", "127.0.0.1", site.demo.ports["arrivals"])
+        pacs.add(images, forward=True)
+        with Client(site.demo.description, site.demo.users["researcher"]) as client:
+            wait_until_found(client, len(images))
+            got = list(client.get(['Modality = "CT"'], tmp_path))
+    files = [one.path for one in got if one.path]
+    assert [one.error for one in got if one.error] == [], site.log("stager").read_text()[-3000:]
+    assert same_pixels(images, files)
+    assert not identity_in(files)
+
+
+def wait_until_found(client: Client, count: int) -> None:
+    until = time.monotonic() + 60
+    found = 0
+    while found < count:
+        assert time.monotonic() < until, f"{found} of {count} were registered"
+        time.sleep(0.3)
+        try:
+            found = len(client.find('Modality = "CT"'))
+        except MdmError:
+            found = 0
+
+
+@pytest.mark.parametrize(
+    "place", ["inner", "inner/secrets/seal.key", "etc/inner", "etc/plugins.d/dicom.toml"]
+)
+def test_the_outer_zone_cannot_look_inside(site: TwoUsers, place: str) -> None:
+    look = [*as_user("outer"), "ls", "-R", str(site.demo.directory / place)]
+    refused = subprocess.run(look, capture_output=True, text=True, timeout=10, check=False)
+    assert refused.returncode != 0
+    assert "Permission denied" in refused.stderr
+
+
+def test_a_zone_cannot_remove_the_others_log(site: TwoUsers) -> None:
+    (log,) = (site.demo.directory / "audit").glob("stager@*.jsonl")
+    remove = [*as_user("outer"), "rm", "-f", str(log)]
+    assert subprocess.run(remove, capture_output=True, timeout=10, check=False).returncode != 0
+    assert log.exists()
