@@ -80,16 +80,26 @@ class FileAccess:
             raise verdict.error or NotFound(_ABSENT)
         return verdict.entry, verdict.rule
 
+    def seen(self, principal: Principal, paths: Sequence[SitePath], operation: str) -> list[Verdict]:
+        """Decide about seeing names, sizes and kinds, in their order; one audit event for all of them.
+
+        Raises:
+            Overloaded: as for `files`.
+        """
+        self._guesses.admit(principal.dn)
+        wanted = [*paths, *(parent(path) for path in paths)]
+        entries = self._namespace.find_many(list(dict.fromkeys(wanted)))
+        verdicts = [self._seen(principal, path, entries) for path in paths]
+        self._record(principal, verdicts, operation, Action.QUERY)
+        return verdicts
+
     def visible(self, principal: Principal, path: SitePath, operation: str) -> Entry:
         """Return an entry whose name, size and kind the caller may see.
 
         Raises:
             NotFound, NotAuthorised, Overloaded: as for `file`.
         """
-        self._guesses.admit(principal.dn)
-        entries = self._namespace.find_many([path, parent(path)])
-        verdict = self._seen(principal, path, entries)
-        self._record(principal, [verdict], operation, Action.QUERY)
+        (verdict,) = self.seen(principal, [path], operation)
         if verdict.entry is None:
             raise verdict.error or NotFound(_ABSENT)
         return verdict.entry

@@ -1,4 +1,4 @@
-"""What the SRM edge and the user's requests need: submit, status, release, abort, list.
+"""What the SRM edge and the user's requests need: submit, status, release, extend, abort, list.
 
 The front calls this; it is the outer zone. It writes rows and reads rows, and never waits for a
 source: a stager (`broker.stager`) comes for the work.
@@ -8,28 +8,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from srm_dicom.broker.access import FileAccess, Verdict
+from srm_dicom.broker.listings import Listings, parse
 from srm_dicom.broker.states import ACTIVE, Event, after, before
-from srm_dicom.broker.views import FileState, FileView, Listing, RequestKind, RequestView, Wish
+from srm_dicom.broker.viewing import Viewer
+from srm_dicom.broker.views import (
+    FileState,
+    FileView,
+    Listing,
+    RequestKind,
+    RequestSummary,
+    RequestView,
+    Wish,
+)
 from srm_dicom.clock import Clock
 from srm_dicom.errors import (
-    IntegrityError,
     InvalidRequest,
-    MdmError,
-    NotAuthorised,
     NotFound,
     NotSupported,
     RequestUnknown,
     TooLarge,
 )
 from srm_dicom.identity.principal import Principal
-from srm_dicom.ids import Guid, SitePath, Surl, new_token
-from srm_dicom.store.namespace import Entry
+from srm_dicom.ids import Guid, Surl, new_token
 from srm_dicom.store.requests import Request, RequestFile
 from srm_dicom.store.staged import Staged
 from srm_dicom.store.stores import Stores
+
+_FEW = 500
+"""Up to so many files are looked up by name; for more, all files of the request are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +48,14 @@ class BrokerSettings:
     Attributes:
         nodes: node name to (protocol to base URL, such as ``gsiftp://node:2811``), in the site's
             order of preference.
+        max_tokens: most requests that one answer lists or sums up.
         host: what SURLs of this site have for a host.
     """
 
     host: str
     nodes: Mapping[str, Mapping[str, str]]
     max_files: int = 10_000
+    max_tokens: int = 1000
     max_total_s: int = 24 * 3600
     default_total_s: int = 3600
     max_pin_s: int = 7 * 24 * 3600
@@ -63,6 +74,8 @@ class Broker:
         clock: Clock,
     ) -> None:
         self._settings = settings
+        self._viewer = Viewer(settings.nodes, stores.staged, settings.poll_s)
+        self._listings = Listings(settings.host, access, stores.staged)
         self._database = stores.database
         self._access = access
         self._requests = stores.requests
@@ -82,7 +95,7 @@ class Broker:
             NotSupported: none of the caller's transfer protocols is spoken here.
         """
         request = self._request(principal, wish)
-        surls = [_parse(text) for text in wish.surls]
+        surls = [parse(text) for text in wish.surls]
         known = [surl.path for surl in surls if isinstance(surl, Surl)]
         operation = "srmPrepareToGet" if wish.kind is RequestKind.GET else "srmBringOnline"
         verdicts = iter(self._access.files(principal, known, operation))
@@ -95,18 +108,26 @@ class Broker:
                 for text, answer in zip(wish.surls, answers, strict=True)
             ]
             self._requests.add(request, files)
-        return self._view(request, files, files)
+        states = tuple(file.state for file in files)
+        return self._viewer.view(request, files, states, self._clock.now())
 
-    def status(self, principal: Principal, token: str, surls: Sequence[str] | None) -> RequestView:
+    def status(
+        self,
+        principal: Principal,
+        token: str,
+        surls: Sequence[str] | None,
+        kind: RequestKind | None = None,
+    ) -> RequestView:
         """Return a request as it is now, and of its files those asked for, in that order.
 
         Raises:
-            RequestUnknown: no request of this caller has this token.
+            RequestUnknown: no request of this caller (and this kind, if one is given) has this token.
         """
-        request = self._own(principal, token)
+        request = self._own(principal, token, kind)
         self.apply_time()
-        files = self._requests.files(request.token)
-        return self._view(request, _chosen(files, surls), files)
+        files = self._files(request, surls)
+        whole = tuple(file.state for file in files) if surls is None else self._requests.states(request.token)
+        return self._viewer.view(request, files, whole, self._clock.now())
 
     def release(
         self, principal: Principal, token: str | None, surls: Sequence[str] | None
@@ -118,13 +139,10 @@ class Broker:
             RequestUnknown: as for `status`.
         """
         if token is not None:
-            request = self._own(principal, token)
-            files = _chosen(self._requests.files(request.token), surls)
-        elif surls:
-            files = self._files_of(principal, surls)
-        else:
-            raise InvalidRequest("a request token or SURLs are needed")
-        return tuple(self._end(files, Event.RELEASE))
+            return tuple(self._end(self._files(self._own(principal, token), surls), Event.RELEASE))
+        if surls:
+            return tuple(self._release_everywhere(principal, surls))
+        raise InvalidRequest("a request token or SURLs are needed")
 
     def abort(self, principal: Principal, token: str) -> RequestView:
         """Withdraw a request; its files that have not ended are aborted.
@@ -132,26 +150,68 @@ class Broker:
         Raises:
             RequestUnknown: as for `status`.
         """
-        request = self._own(principal, token)
-        files = self._requests.files(request.token)
-        self._end([file for file in files if file.state in before(Event.ABORT)], Event.ABORT)
+        self._end(self._files(self._own(principal, token), None), Event.ABORT)
         return self.status(principal, token, None)
+
+    def abort_files(self, principal: Principal, token: str, surls: Sequence[str]) -> tuple[FileView, ...]:
+        """Withdraw files of a request; one that has ended stays as it is.
+
+        Raises:
+            RequestUnknown: as for `status`.
+        """
+        files = self._files(self._own(principal, token), surls)
+        views = self._end(files, Event.ABORT)
+        # Whatever became of a file before, nobody waits for it now: only one of another request has failed.
+        return tuple(
+            replace(view, failure=None) if file.id else view for file, view in zip(files, views, strict=True)
+        )
+
+    def extend(
+        self, principal: Principal, token: str, surls: Sequence[str], pin_s: int
+    ) -> tuple[FileView, ...]:
+        """Let files of a request be pinned for `pin_s` from now, within the site's bound; never for less.
+
+        Raises:
+            RequestUnknown: as for `status`.
+        """
+        request = self._own(principal, token)
+        self.apply_time()
+        now = self._clock.now()
+        pin_s = _bounded(pin_s, self._settings.default_pin_s, self._settings.max_pin_s)
+        ids = [file.id for file in self._files(request, surls) if file.id]
+        self._requests.extend(ids, pin_s, now, waiting=ACTIVE, held=before(Event.EXPIRE))
+        return self._viewer.view(request, self._files(request, surls), (), now).files
+
+    def tokens(self, principal: Principal, description: str | None) -> list[Request]:
+        """Return the caller's newest requests; those of one description, to the letter, if it is given."""
+        return self._requests.of_owner(principal.dn, description, self._settings.max_tokens)
+
+    def summaries(self, principal: Principal, tokens: Sequence[str]) -> list[RequestSummary | None]:
+        """Return requests by their numbers, in the order asked; None for what is no request of the caller.
+
+        Raises:
+            TooLarge: more tokens than are answered at once.
+        """
+        if len(tokens) > self._settings.max_tokens:
+            raise TooLarge(f"at most {self._settings.max_tokens} requests are summed up at once")
+        self.apply_time()
+        found = self._requests.find_many(principal.dn, tokens)
+        counts = self._requests.state_counts([request.token for request in found.values()])
+        summaries = {
+            token: RequestSummary(request.token, request.kind, request.created_at, counts[request.token])
+            for token, request in found.items()
+        }
+        return [summaries.get(token) for token in tokens]
+
+    def entries(self, principal: Principal, surls: Sequence[str], operation: str) -> list[Listing]:
+        """Tell of names, in their order, and of nothing below them."""
+        return self._listings.entries(principal, surls, operation)
 
     def listing(
         self, principal: Principal, surl: str, levels: int, offset: int, count: int | None
     ) -> Listing:
         """List a name and `levels` of what is below it; `offset` and `count` cut the first level."""
-        parsed = _parse(surl)
-        if isinstance(parsed, RequestFile):
-            return Listing(surl, None, None, parsed.failure)
-        try:
-            entry = self._access.visible(principal, parsed.path, "srmLs")
-        except MdmError as error:
-            return Listing(parsed, parsed.path, None, error)
-        top = self._listed(parsed, entry)
-        if not entry.is_directory or levels < 1:
-            return top
-        return self._below(principal, top, levels, offset, count)
+        return self._listings.listing(principal, surl, levels, offset, count)
 
     def apply_time(self) -> None:
         """Fail what is overdue and end pins that are over, whether or not a stager lives."""
@@ -193,10 +253,10 @@ class Broker:
         )
 
     def _new_file(
-        self, request: Request, surl: str, answer: Verdict | RequestFile, staged: Mapping[Guid, Staged]
+        self, request: Request, surl: str, answer: Verdict | NotFound, staged: Mapping[Guid, Staged]
     ) -> RequestFile:
-        if isinstance(answer, RequestFile):
-            return answer
+        if isinstance(answer, NotFound):
+            return RequestFile(surl, None, None, FileState.FAILED, answer)
         entry = answer.entry
         if entry is None or entry.guid is None:
             return RequestFile(surl, answer.path, None, FileState.FAILED, answer.error)
@@ -206,125 +266,61 @@ class Broker:
             return replace(fresh, state=after(FileState.QUEUED, Event.PUBLISH), pin_until=until)
         return fresh
 
-    # --- status ----------------------------------------------------------------------------------
+    # --- files of requests ---------------------------------------------------------------------
 
-    def _own(self, principal: Principal, token: str) -> Request:
+    def _own(self, principal: Principal, token: str, kind: RequestKind | None = None) -> Request:
         request = self._requests.find(token)
-        if request is None or request.owner != principal.dn:
+        if request is None or request.owner != principal.dn or kind not in (None, request.kind):
             raise RequestUnknown("you have no request with this token")
         return request
 
-    def _view(
-        self, request: Request, files: Sequence[RequestFile], all_files: Sequence[RequestFile]
-    ) -> RequestView:
-        now = self._clock.now()
-        guids = [file.guid for file in files if file.guid is not None]
-        staged = self._staged.find(guids)
-        return RequestView(
-            token=request.token,
-            kind=request.kind,
-            files=tuple(self._file_view(request, file, staged, now) for file in files),
-            states=tuple(file.state for file in all_files),
-            remaining_s=max(0, int((request.deadline_at - now).total_seconds())),
-        )
+    def _files(self, request: Request, surls: Sequence[str] | None) -> list[RequestFile]:
+        """Return the files of a request: all, or those asked for in that order."""
+        if surls is None:
+            return self._requests.files(request.token)
+        if len(surls) > _FEW:
+            return _chosen(self._requests.files(request.token), surls)
+        paths = [surl.path for surl in map(parse, surls) if isinstance(surl, Surl)]
+        return _chosen(self._requests.some_files(request.token, surls, paths), surls)
 
-    def _file_view(
-        self, request: Request, file: RequestFile, staged: Mapping[Guid, Staged], now: datetime
-    ) -> FileView:
-        if file.state in ACTIVE:
-            return FileView(file.surl, file.state, explanation=file.explanation, wait_s=self._settings.poll_s)
-        if file.state is not FileState.PINNED or file.path is None or file.guid is None:
-            failure = file.failure if file.state is FileState.FAILED else None
-            return FileView(file.surl, file.state, failure, file.explanation)
-        there = staged.get(file.guid)
-        left_s = int((file.pin_until - now).total_seconds()) if file.pin_until else 0
-        return FileView(
-            surl=file.surl,
-            state=file.state,
-            size_bytes=there.size_bytes if there else None,
-            turl=self._turl(request, file.path, there) if there else None,
-            pin_left_s=max(0, left_s),
-        )
-
-    def _turl(self, request: Request, path: SitePath, staged: Staged) -> str | None:
-        if request.kind is not RequestKind.GET:
-            return None
-        base = self._settings.nodes.get(staged.node, {}).get(request.protocol)
-        if base is None:
-            raise IntegrityError("a staged file is on a node that this site does not name")
-        return f"{base}{path}"
-
-    # --- release and abort -----------------------------------------------------------------------
-
-    def _files_of(self, principal: Principal, surls: Sequence[str]) -> list[RequestFile]:
-        found: list[RequestFile] = []
-        for text in surls:
-            surl = _parse(text)
-            path = surl.path if isinstance(surl, Surl) else None
-            rows = self._requests.files_of_owner(principal.dn, [path]) if path else []
-            live = [row for row in rows if row.state in before(Event.RELEASE)]
-            unknown = NotFound("you have no request for this file")
-            found += live or [RequestFile(text, path, None, FileState.FAILED, unknown)]
-        return found
+    def _release_everywhere(self, principal: Principal, surls: Sequence[str]) -> list[FileView]:
+        """Release files in every request of the caller; one view for each SURL."""
+        paths = [surl.path if isinstance(surl, Surl) else None for surl in map(parse, surls)]
+        rows = self._requests.files_of_owner(principal.dn, [path for path in paths if path])
+        held = [row for row in rows if row.state in before(Event.RELEASE)]
+        self._end(held, Event.RELEASE)
+        done = {row.path for row in held}
+        unknown = NotFound("you have no request for this file")
+        return [
+            FileView(text, FileState.RELEASED) if path in done else FileView(text, FileState.FAILED, unknown)
+            for text, path in zip(surls, paths, strict=True)
+        ]
 
     def _end(self, files: Sequence[RequestFile], event: Event) -> list[FileView]:
         """Let `event` happen to the files that it can happen to, and tell of all."""
         target = after(FileState.PINNED, event)
-        self._requests.move([file.id for file in files if file.id], before(event), target)
+        ids = [file.id for file in files if file.id and file.state in before(event)]
+        self._requests.move(ids, before(event), target)
         return [
             FileView(file.surl, target if file.state in before(event) else file.state, file.failure)
             for file in files
         ]
 
-    # --- listing ---------------------------------------------------------------------------------
 
-    def _below(
-        self, principal: Principal, top: Listing, levels: int, offset: int, count: int | None
-    ) -> Listing:
-        if top.entry is None:
-            return top
-        entries = self._access.children(principal, top.entry)
-        chosen = entries[offset : None if count is None else offset + count]
-        online = self._staged.find([entry.guid for entry in chosen if entry.guid])
-        children = []
-        for entry in chosen:
-            child = self._child(principal, entry, online)
-            deeper = levels > 1 and child.entry is not None and entry.is_directory
-            children.append(self._below(principal, child, levels - 1, 0, None) if deeper else child)
-        more = len(entries) > offset + len(chosen)
-        return replace(top, children=tuple(children), more=more)
-
-    def _child(self, principal: Principal, entry: Entry, online: Mapping[Guid, Staged]) -> Listing:
-        surl = Surl(f"srm://{self._settings.host}{entry.path}", entry.path)
-        if not self._access.may_see(principal, entry):
-            return Listing(surl, entry.path, None, NotAuthorised("the file right is missing"))
-        return Listing(surl, entry.path, entry, online=entry.guid in online)
-
-    def _listed(self, surl: Surl, entry: Entry) -> Listing:
-        online = entry.guid is not None and bool(self._staged.find([entry.guid]))
-        return Listing(surl, entry.path, entry, online=online)
-
-
-def _parse(text: str) -> Surl | RequestFile:
-    """Read a SURL; one that names nothing is a file that has failed already."""
-    try:
-        return Surl.parse(text)
-    except InvalidRequest as error:
-        return RequestFile(text, None, None, FileState.FAILED, NotFound(error.message))
-
-
-def _chosen(files: Sequence[RequestFile], surls: Sequence[str] | None) -> list[RequestFile]:
-    if surls is None:
-        return list(files)
+def _chosen(files: Sequence[RequestFile], surls: Sequence[str]) -> list[RequestFile]:
     by_surl = {file.surl: file for file in files}
     by_path = {file.path: file for file in files if file.path}
+    missing = NotFound("this file is not in the request")
     chosen = []
     for text in surls:
-        surl = _parse(text)
-        found = by_surl.get(text) or (by_path.get(surl.path) if isinstance(surl, Surl) else None)
-        missing = NotFound("this file is not in the request")
-        chosen.append(found or RequestFile(text, None, None, FileState.FAILED, missing))
-    return [replace(file, surl=text) for file, text in zip(chosen, surls, strict=True)]
+        found = by_surl.get(text)
+        if found is None:
+            surl = parse(text)
+            found = by_path.get(surl.path) if isinstance(surl, Surl) else None
+        chosen.append(
+            replace(found, surl=text) if found else RequestFile(text, None, None, FileState.FAILED, missing)
+        )
+    return chosen
 
 
 def _bounded(wanted: int | None, default: int, maximum: int) -> int:

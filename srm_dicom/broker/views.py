@@ -5,14 +5,16 @@ A view never holds a row: what is in it was true in one transaction.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from srm_dicom.errors import MdmError
 from srm_dicom.ids import SitePath, Surl, Token
 from srm_dicom.store.namespace import Entry
 from srm_dicom.store.requests import FileState, RequestKind
 
-__all__ = ["FileState", "FileView", "Listing", "RequestKind", "RequestView", "Wish"]
+__all__ = ["FileState", "FileView", "Listing", "RequestKind", "RequestSummary", "RequestView", "Wish"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,16 @@ class RequestView:
     files: tuple[FileView, ...]
     states: tuple[FileState, ...]
     remaining_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class RequestSummary:
+    """A request by its numbers; `states` has a count for each state that a file of it is in."""
+
+    token: Token
+    kind: RequestKind
+    created_at: datetime
+    states: Mapping[FileState, int]
 
 
 @dataclass(frozen=True, slots=True)

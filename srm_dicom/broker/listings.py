@@ -1,0 +1,90 @@
+"""What is told of names: srmLs, srmCheckPermission, srmGetPermission.
+
+Nothing here waits for a source. A name that the caller may not know has a failure and no entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from srm_dicom.broker.access import FileAccess, Verdict
+from srm_dicom.broker.views import Listing
+from srm_dicom.errors import InvalidRequest, NotAuthorised, NotFound
+from srm_dicom.identity.principal import Principal
+from srm_dicom.ids import Guid, Surl
+from srm_dicom.store.namespace import Entry
+from srm_dicom.store.staged import Staged, StagedFiles
+
+
+def parse(text: str) -> Surl | NotFound:
+    """Read a SURL; one that names nothing is as one that is not there."""
+    try:
+        return Surl.parse(text)
+    except InvalidRequest as error:
+        return NotFound(error.message)
+
+
+class Listings:
+    """Names of the namespace, as one caller may see them."""
+
+    def __init__(self, host: str, access: FileAccess, staged: StagedFiles) -> None:
+        self._host = host
+        self._access = access
+        self._staged = staged
+
+    def entries(self, principal: Principal, surls: Sequence[str], operation: str) -> list[Listing]:
+        """Tell of names, in their order, and of nothing below them."""
+        parsed = [parse(text) for text in surls]
+        known = [surl.path for surl in parsed if isinstance(surl, Surl)]
+        verdicts = self._access.seen(principal, known, operation)
+        online = self._staged.find([v.entry.guid for v in verdicts if v.entry and v.entry.guid])
+        told = iter(verdicts)
+        return [
+            _listing(surl, next(told), online) if isinstance(surl, Surl) else Listing(text, None, None, surl)
+            for text, surl in zip(surls, parsed, strict=True)
+        ]
+
+    def listing(
+        self, principal: Principal, surl: str, levels: int, offset: int, count: int | None
+    ) -> Listing:
+        """Tell of a name and `levels` of what is below it; `offset` and `count` cut the first level."""
+        (top,) = self.entries(principal, [surl], "srmLs")
+        if top.entry is None or not top.entry.is_directory or levels < 1:
+            return top
+        return self._below(principal, top, levels, offset, count)
+
+    def _below(
+        self, principal: Principal, top: Listing, levels: int, offset: int, count: int | None
+    ) -> Listing:
+        if top.entry is None:
+            return top
+        entries = self._access.children(principal, top.entry)
+        chosen = entries[offset : None if count is None else offset + count]
+        online = self._staged.find([entry.guid for entry in chosen if entry.guid])
+        children = []
+        for entry in chosen:
+            child = self._child(principal, entry, online)
+            deeper = levels > 1 and child.entry is not None and entry.is_directory
+            children.append(self._below(principal, child, levels - 1, 0, None) if deeper else child)
+        more = len(entries) > offset + len(chosen)
+        return replace(top, children=tuple(children), more=more)
+
+    def _child(self, principal: Principal, entry: Entry, online: Mapping[Guid, Staged]) -> Listing:
+        surl = Surl(f"srm://{self._host}{entry.path}", entry.path)
+        if not self._access.may_see(principal, entry):
+            return Listing(surl, entry.path, None, NotAuthorised("the file right is missing"))
+        return Listing(surl, entry.path, entry, online=_is_online(entry, online))
+
+
+def _listing(surl: Surl, verdict: Verdict, online: Mapping[Guid, Staged]) -> Listing:
+    entry = verdict.entry
+    return Listing(
+        surl, surl.path, entry, verdict.error, online=entry is not None and _is_online(entry, online)
+    )
+
+
+def _is_online(entry: Entry, staged: Mapping[Guid, Staged]) -> bool:
+    """Tell whether the bytes that an entry means, and no older generation, are in scratch."""
+    there = staged.get(entry.guid) if entry.guid else None
+    return there is not None and there.generation == entry.generation

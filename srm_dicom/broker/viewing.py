@@ -1,0 +1,75 @@
+"""How a request looks to its owner now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from srm_dicom.broker.states import ACTIVE
+from srm_dicom.broker.views import FileState, FileView, RequestKind, RequestView
+from srm_dicom.errors import IntegrityError
+from srm_dicom.ids import Guid, SitePath
+from srm_dicom.store.requests import Request, RequestFile
+from srm_dicom.store.staged import Staged, StagedFiles
+
+
+class Viewer:
+    """Makes views of requests.
+
+    Args:
+        nodes: node name to (protocol to base URL).
+        poll_s: when to ask again for a file that waits.
+    """
+
+    def __init__(self, nodes: Mapping[str, Mapping[str, str]], staged: StagedFiles, poll_s: int) -> None:
+        self._nodes = nodes
+        self._staged = staged
+        self._poll_s = poll_s
+
+    def view(
+        self, request: Request, files: Sequence[RequestFile], states: tuple[FileState, ...], now: datetime
+    ) -> RequestView:
+        """Return a request with `files` of it; `states` are those of all its files.
+
+        Raises:
+            IntegrityError: a file is on a node without a URL.
+        """
+        held = [file.guid for file in files if file.state is FileState.PINNED and file.guid]
+        staged = self._staged.find(held)
+        return RequestView(
+            token=request.token,
+            kind=request.kind,
+            files=tuple(self._file(request, file, staged, now) for file in files),
+            states=states,
+            remaining_s=seconds_left(request.deadline_at, now),
+        )
+
+    def _file(
+        self, request: Request, file: RequestFile, staged: Mapping[Guid, Staged], now: datetime
+    ) -> FileView:
+        if file.state in ACTIVE:
+            return FileView(file.surl, file.state, explanation=file.explanation, wait_s=self._poll_s)
+        if file.state is not FileState.PINNED or file.path is None or file.guid is None:
+            failure = file.failure if file.state is FileState.FAILED else None
+            return FileView(file.surl, file.state, failure, file.explanation)
+        there = staged.get(file.guid)
+        return FileView(
+            surl=file.surl,
+            state=file.state,
+            size_bytes=there.size_bytes if there else None,
+            turl=self._turl(request, file.path, there) if there else None,
+            pin_left_s=seconds_left(file.pin_until, now),
+        )
+
+    def _turl(self, request: Request, path: SitePath, staged: Staged) -> str | None:
+        if request.kind is not RequestKind.GET:
+            return None
+        base = self._nodes.get(staged.node, {}).get(request.protocol)
+        if base is None:
+            raise IntegrityError("a staged file is on a node that this site does not name")
+        return f"{base}{path}"
+
+
+def seconds_left(until: datetime | None, now: datetime) -> int:
+    """Return whole seconds until a moment; 0 when it is over or there is none."""
+    return max(0, int((until - now).total_seconds())) if until else 0
