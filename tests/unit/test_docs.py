@@ -156,6 +156,14 @@ def test_the_page_of_mdm_shows_every_command() -> None:
     assert shown == set(user.main.commands)
 
 
+def test_the_readme_denies_no_command_that_exists() -> None:
+    denied = [line for line in (ROOT / "README.md").read_text().splitlines() if re.search(r"\| no\b", line)]
+    named = re.findall(r"`(mdm|srm-dicom) ([a-z-]+)`", "".join(denied))
+    assert named
+    groups = {"mdm": user.main, "srm-dicom": admin.main}
+    assert [f"{program} {name}" for program, name in named if name in groups[program].commands] == []
+
+
 # --- examples ------------------------------------------------------------------------------------
 
 EXAMPLES: list[tuple[str, type[Any], str, type[Any] | None]] = [
