@@ -3,7 +3,6 @@
 import struct
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -115,12 +114,8 @@ def move(
 def test_one_move_with_a_list(archive: Orthanc | Dcmqrscp, node: Node) -> None:
     series = make_series(SeriesSpec(slices=100, rows=128, columns=128))
     archive.add(series)
-    started_s = time.monotonic()
     assert move(archive, node, series[:80]) == 0
-    took_s = time.monotonic() - started_s
     assert node.arrived.keys() == {each.SOPInstanceUID for each in series[:80]}
-    # With Nagle's algorithm and delayed ACKs it would be 40 ms an image: 3.2 s.
-    assert took_s < 1.6
     for each in series[:80]:
         info, data = node.arrived[each.SOPInstanceUID]
         received = read(info, data)
