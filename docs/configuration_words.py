@@ -31,6 +31,8 @@ WORDS = {
     "srm.port": "Port of the SRM: httpg and https on the same one.",
     "gridftp.listen.host": "Address that the GridFTP door listens on.",
     "gridftp.listen.port": "Port of GridFTP's control connections.",
+    "webdav.listen.host": "Address that the HTTPS/WebDAV door listens on.",
+    "webdav.listen.port": "Port of the HTTPS/WebDAV door.",
     "gridftp.data_ports": "First and last port for data connections; open them in the firewall.",
     "intake": "Lets stagers of another machine or user push sealed files into this node.",
     "intake.listen.host": "Address that the intake listens on.",

@@ -36,6 +36,8 @@ from srm_dicom.srm.status import ERROR_STATUS, STATE_STATUS
 from srm_dicom.transfer.intake import Intake
 from srm_dicom.transfer.replies import TABLE as FTP_REPLIES
 from srm_dicom.web.problems import STATUS as HTTP_STATUS
+from srm_dicom.wire.dav.methods import HEADERS, METHODS
+from srm_dicom.wire.dav.multistatus import PROPERTIES
 from srm_dicom.wire.gridftp.verbs import TABLE as VERBS
 from srm_dicom.wire.hydra import contract as hydra
 from srm_plugin_dicom import services
@@ -72,6 +74,28 @@ def gridftp_verbs() -> str:
     done = sum(verb.done for verb in VERBS.values())
     table = _table(("verb", "since", "clause", "right", "how"), rows)
     return f"{done} of {len(VERBS)} known verbs are done.\n\n{table}"
+
+
+def webdav_methods() -> str:
+    """The methods of the HTTPS/WebDAV door."""
+    rows = [
+        (_code(each.name), each.since if each.done else "no", each.clause, _right(each.right), each.how)
+        for each in METHODS.values()
+    ]
+    done = sum(method.done for method in METHODS.values())
+    table = _table(("method", "since", "clause", "right", "how"), rows)
+    return f"{done} of {len(METHODS)} known methods are done.\n\n{table}"
+
+
+def webdav_headers() -> str:
+    """The headers of the HTTPS/WebDAV door."""
+    rows = [(_code(header.name), header.clause, header.how) for header in HEADERS]
+    return _table(("header", "clause", "how"), rows)
+
+
+def webdav_properties() -> str:
+    """The properties that PROPFIND tells."""
+    return "\n".join(f"* {_code(name)}" for name in PROPERTIES)
 
 
 def key_operations() -> str:
@@ -365,6 +389,9 @@ def _snake(name: str) -> str:
 TABLES: Mapping[str, Callable[[], str]] = {
     "srm operations": srm_operations,
     "gridftp verbs": gridftp_verbs,
+    "webdav methods": webdav_methods,
+    "webdav headers": webdav_headers,
+    "webdav properties": webdav_properties,
     "dicom services": services.as_markdown,
     "de-identification options": options.markdown,
     "de-identification profiles": profiles,

@@ -76,6 +76,12 @@ class GridFtp(Struct, frozen=True, kw_only=True):
     data_ports: tuple[int, int] = (20000, 20199)
 
 
+class WebDav(Struct, frozen=True, kw_only=True):
+    """The HTTPS/WebDAV door."""
+
+    listen: Listen = Listen(port=8443)
+
+
 class Intake(Struct, frozen=True, kw_only=True):
     """Where a node takes files from stagers of another machine or user; see `transfer.intake`.
 
@@ -159,6 +165,7 @@ class Config(Struct, frozen=True, kw_only=True):
     requests: Requests = Requests()
     srm: Listen = Listen(port=8446)
     gridftp: GridFtp = GridFtp()
+    webdav: WebDav = WebDav()
     intake: Intake | None = None
     inner: Inner | None = None
     registrar: Registrar = Registrar()

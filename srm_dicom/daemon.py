@@ -61,12 +61,15 @@ from srm_dicom.scratch.node import ScratchNode
 from srm_dicom.scratch.slot import SlotSettings
 from srm_dicom.srm.service import application as srm_application
 from srm_dicom.store.stores import Stores
+from srm_dicom.transfer.files import ServedFiles
 from srm_dicom.transfer.gridftp import GridFtpDoor, GridFtpSettings
 from srm_dicom.transfer.intake import Intake
 from srm_dicom.transfer.intake import application as intake_application
 from srm_dicom.transfer.served import StagedFilesOfNode
+from srm_dicom.transfer.webdav import WebDavDoor
 from srm_dicom.web.limits import Limits
 from srm_dicom.web.server import WebServer
+from srm_dicom.wire.dav.multistatus import MAX_BODY_BYTES
 
 ADMIN = "admin"
 """The role of an administrator's commands; several may run, one at a time writes the audit log."""
@@ -232,7 +235,7 @@ def front(path: Path) -> list[Service]:
     bounds = config.requests
     settings = BrokerSettings(
         host=f"{config.site.host}:{config.srm.port}",
-        nodes={common.node: {"gsiftp": f"gsiftp://{config.site.host}:{config.gridftp.listen.port}"}},
+        nodes={common.node: transfer_urls(config)},
         max_files=bounds.max_files,
         max_total_s=bounds.max_total_s,
         default_total_s=bounds.default_total_s,
@@ -251,6 +254,15 @@ def front(path: Path) -> list[Service]:
         audit=common.audit,
     )
     return [Activity(common.audit, "front"), server]
+
+
+def transfer_urls(config: configuration.Config) -> dict[str, str]:
+    """Return where the doors are, by protocol; the site prefers what comes first."""
+    host = config.site.host
+    return {
+        "gsiftp": f"gsiftp://{host}:{config.gridftp.listen.port}",
+        "https": f"https://{host}:{config.webdav.listen.port}",
+    }
 
 
 def transfer(path: Path) -> list[Service]:
@@ -277,7 +289,22 @@ def transfer(path: Path) -> list[Service]:
     services: list[Service] = [Activity(common.audit, "transfer"), Loop("janitor", janitor.run)]
     if config.intake is not None:
         services.append(make_intake(common, area, config.intake))
-    return [*services, GridFtpDoor(files, common.gate(), settings, common.clock, common.audit)]
+    gridftp = GridFtpDoor(files, common.gate(), settings, common.clock, common.audit)
+    return [*services, gridftp, make_webdav(common, files)]
+
+
+def make_webdav(common: Common, files: ServedFiles) -> WebServer:
+    """Make the HTTPS/WebDAV door."""
+    listen = common.config.webdav.listen
+    return WebServer(
+        WebDavDoor(files),
+        common.gate(),
+        host=listen.host,
+        port=listen.port,
+        limits=Limits(body_bytes=MAX_BODY_BYTES),
+        name="webdav",
+        audit=common.audit,
+    )
 
 
 def make_intake(common: Common, area: ScratchArea, settings: configuration.Intake) -> WebServer:

@@ -37,7 +37,19 @@ GRANTS: Mapping[str, tuple[str, ...]] = {
 }
 """Users of the demo and their rights; none of the three implies another."""
 
-_PORTS = ("srm", "gridftp", "files", "metadata", "moves", "arrivals", "pacs", "keys-1", "keys-2", "keys-3")
+_PORTS = (
+    "srm",
+    "gridftp",
+    "webdav",
+    "files",
+    "metadata",
+    "moves",
+    "arrivals",
+    "pacs",
+    "keys-1",
+    "keys-2",
+    "keys-3",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +203,7 @@ class DemoSite:
                 "data_ports": [20000, 24999],
                 "listen": {"host": HOST, "port": self.ports["gridftp"]},
             },
+            "webdav": {"listen": {"host": HOST, "port": self.ports["webdav"]}},
             "inner": {
                 "secrets": here / "inner" / "secrets",
                 "database": f"sqlite:///{here}/inner/journal.db",

@@ -1,0 +1,274 @@
+"""The HTTPS/WebDAV door: a WSGI application over `files.ServedFiles`, for reading.
+
+It knows HTTP and nothing of the namespace: every right is decided, and every release of bytes audited, by
+the files behind it. An absent name and one that the caller may not learn of are one answer, and so is
+every name that no file here could have. A file that is not staged is no missing file: 409, with the
+advice to ask the SRM.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, replace
+from email.utils import format_datetime
+from http import HTTPStatus
+from typing import IO, TYPE_CHECKING
+
+from srm_dicom.errors import InvalidRequest, IsADirectory, MdmError, NotFound, RequestExpired, TooLarge
+from srm_dicom.identity.principal import Principal
+from srm_dicom.ids import SitePath, name, parse_path
+from srm_dicom.rights.declare import requires
+from srm_dicom.transfer.body import FileBody, Plan
+from srm_dicom.transfer.digests import Digests, DigestSettings
+from srm_dicom.transfer.files import FileInfo, OpenedFile, ServedFiles
+from srm_dicom.web.environ import PRINCIPAL
+from srm_dicom.web.problems import Problem
+from srm_dicom.wire.dav.conditions import entity_tag, fails_if_match, meets_if_none_match, meets_if_range
+from srm_dicom.wire.dav.methods import ALLOW, METHODS
+from srm_dicom.wire.dav.multistatus import MAX_BODY_BYTES, href, multistatus, wanted_properties
+from srm_dicom.wire.dav.ranges import ByteRange, Multipart, Unsatisfiable, ranges_of
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+CONTENT_TYPE = "application/octet-stream"
+NOT_STAGED = HTTPStatus.CONFLICT
+FINITE_DEPTH = b'<?xml version="1.0"?><D:error xmlns:D="DAV:"><D:propfind-finite-depth/></D:error>\n'
+_ABSENT = "no such file or directory"
+_XML = "application/xml; charset=utf-8"
+_HTML = "text/html; charset=utf-8"
+_PIECE_BYTES = 64 * 1024
+
+Headers = list[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the door needs of a WSGI environment."""
+
+    principal: Principal
+    path: SitePath
+    body: IO[bytes]
+    headers: Mapping[str, str]
+
+    @classmethod
+    def of(cls, environ: WSGIEnvironment) -> Request:
+        """Read an environment of `srm_dicom.web`.
+
+        Raises:
+            NotFound: the target is no name that could be here.
+        """
+        try:
+            path = parse_path(environ["PATH_INFO"])
+        except InvalidRequest as error:
+            raise NotFound(_ABSENT) from error
+        return cls(environ[PRINCIPAL], path, environ["wsgi.input"], environ)
+
+    def header(self, header: str) -> str | None:
+        """Return the value of a header; None if the request has none of this name."""
+        return self.headers.get("HTTP_" + header.upper().replace("-", "_"))
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response before it is started."""
+
+    status: HTTPStatus
+    headers: Headers
+    body: Iterable[bytes] = ()
+
+
+class WebDavDoor:
+    """The WSGI application.
+
+    Args:
+        files: decides, audits and opens.
+        digests: bounds of the checksums that are computed on request.
+        boundary: draws what parts the ranges of an answer.
+    """
+
+    def __init__(
+        self,
+        files: ServedFiles,
+        digests: DigestSettings | None = None,
+        boundary: Callable[[], str] = lambda: secrets.token_hex(16),
+    ) -> None:
+        self._files = files
+        self._digests = Digests(digests or DigestSettings())
+        self._boundary = boundary
+        self.handlers: Mapping[str, Callable[[Request], Answer]] = {
+            "OPTIONS": self.options,
+            "GET": self.get,
+            "HEAD": self.head,
+            "PROPFIND": self.propfind,
+        }
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request (PEP 3333)."""
+        method = environ["REQUEST_METHOD"]
+        handler = self.handlers.get(method)
+        try:
+            answer = handler(Request.of(environ)) if handler else _refused(method)
+        except NotFound:
+            answer = _told(Problem.of(NotFound(_ABSENT)))
+        except RequestExpired as error:
+            answer = _told(replace(Problem.of(error), status=NOT_STAGED))
+        except MdmError as error:
+            answer = _told(Problem.of(error))
+        start_response(f"{answer.status.value} {answer.status.phrase}", answer.headers)
+        return answer.body
+
+    @requires(METHODS["OPTIONS"].right)
+    def options(self, request: Request) -> Answer:  # noqa: ARG002 - one answer for every name
+        """Tell what can be done here."""
+        headers = [("Allow", ALLOW), ("DAV", "1"), ("Accept-Ranges", "bytes"), ("Content-Length", "0")]
+        return Answer(HTTPStatus.OK, headers)
+
+    @requires(METHODS["GET"].right)
+    def get(self, request: Request) -> Answer:
+        """Send a file, or parts of it; of a directory a page of links.
+
+        Raises:
+            NotFound, NotAuthorised, RequestExpired: see `files.ServedFiles.open`.
+        """
+        with ExitStack() as stack:
+            try:
+                file = stack.enter_context(self._files.open(request.principal, request.path))
+            except IsADirectory:
+                return self._index(request)
+            tag = entity_tag(file.adler32, file.size_bytes)
+            if refusal := _unmet(request, tag):
+                return refusal
+            headers = [*_headers(tag), *self._digest(request, file)]
+            try:
+                answer, plan = self._plan(request, tag, file.size_bytes)
+            except Unsatisfiable:
+                return _unsatisfiable(file.size_bytes)
+            body = FileBody(file, plan, stack.pop_all().close)
+            return Answer(answer.status, [*answer.headers, *headers], body)
+
+    @requires(METHODS["HEAD"].right)
+    def head(self, request: Request) -> Answer:
+        """Tell what GET would send, from the names alone: the file need not be staged.
+
+        Raises:
+            NotFound: see `files.ServedFiles.stat`.
+        """
+        info = self._files.stat(request.principal, request.path)
+        if info.is_directory:
+            return Answer(HTTPStatus.OK, [("Content-Type", _HTML)])
+        tag = entity_tag(info.adler32, info.size_bytes)
+        if refusal := _unmet(request, tag):
+            return refusal
+        size = [] if info.size_bytes is None else [("Content-Length", str(info.size_bytes))]
+        headers = [
+            ("Content-Type", CONTENT_TYPE),
+            ("Last-Modified", format_datetime(info.shown_at, usegmt=True)),
+            *size,
+            *_headers(tag),
+            *self._digest(request, info),
+        ]
+        return Answer(HTTPStatus.OK, headers)
+
+    @requires(METHODS["PROPFIND"].right)
+    def propfind(self, request: Request) -> Answer:
+        """Tell properties of a name and, at depth 1, of what the caller may see in it.
+
+        Raises:
+            NotFound: see `files.ServedFiles.stat`.
+            InvalidRequest, TooLarge: the body is not acceptable.
+        """
+        depth = request.header("Depth")
+        if depth not in ("0", "1"):
+            return Answer(HTTPStatus.FORBIDDEN, [("Content-Type", _XML)], [FINITE_DEPTH])
+        body = request.body.read(MAX_BODY_BYTES + 1)
+        if len(body) > MAX_BODY_BYTES:
+            raise TooLarge(f"the body of a PROPFIND has at most {MAX_BODY_BYTES} bytes")
+        wanted = wanted_properties(body)
+        entries = [self._files.stat(request.principal, request.path)]
+        if depth == "1" and entries[0].is_directory:
+            entries += self._files.listdir(request.principal, request.path)
+        pieces = multistatus(entries, wanted)
+        return Answer(HTTPStatus.MULTI_STATUS, [("Content-Type", _XML)], _joined(pieces))
+
+    def _plan(self, request: Request, tag: str | None, size_bytes: int) -> tuple[Answer, Plan]:
+        """Decide between the whole file, one range and several."""
+        wanted = request.header("Range") if meets_if_range(request.header("If-Range"), tag) else None
+        ranges = ranges_of(wanted or "", size_bytes)
+        if not ranges:
+            return _sized(HTTPStatus.OK, CONTENT_TYPE, size_bytes), [ByteRange(0, size_bytes)]
+        if len(ranges) == 1:
+            answer = _sized(HTTPStatus.PARTIAL_CONTENT, CONTENT_TYPE, ranges[0].size_bytes)
+            answer.headers.append(("Content-Range", ranges[0].of(size_bytes)))
+            return answer, ranges
+        parts = Multipart(ranges, size_bytes, CONTENT_TYPE, self._boundary())
+        plan = [piece for part in ranges for piece in (parts.head(part), part)]
+        return _sized(HTTPStatus.PARTIAL_CONTENT, parts.media_type, parts.length), [*plan, parts.tail]
+
+    def _digest(self, request: Request, known: FileInfo | OpenedFile) -> Headers:
+        def opening() -> AbstractContextManager[OpenedFile]:
+            if isinstance(known, FileInfo):
+                return self._files.open(request.principal, request.path)
+            return nullcontext(known)
+
+        return self._digests.headers(request.header, known.adler32, opening)
+
+    def _index(self, request: Request) -> Answer:
+        entries = self._files.listdir(request.principal, request.path)
+        lines = [f'<li><a href="{href(entry)}">{name(entry.path)}</a></li>' for entry in entries]
+        page = "\n".join(["<!doctype html>", f"<title>{request.path}</title>", "<ul>", *lines, "</ul>\n"])
+        return Answer(HTTPStatus.OK, [("Content-Type", _HTML)], [page.encode("ascii")])
+
+
+def _headers(tag: str | None) -> Headers:
+    return [("Accept-Ranges", "bytes"), *([("ETag", tag)] if tag else [])]
+
+
+def _sized(status: HTTPStatus, content_type: str, size_bytes: int) -> Answer:
+    return Answer(status, [("Content-Type", content_type), ("Content-Length", str(size_bytes))])
+
+
+def _unmet(request: Request, tag: str | None) -> Answer | None:
+    """Return the answer to a request whose conditions are not met (RFC 9110, 13.2.2)."""
+    if fails_if_match(request.header("If-Match"), tag):
+        return _told(Problem(HTTPStatus.PRECONDITION_FAILED, "the file has other bytes by now"))
+    if meets_if_none_match(request.header("If-None-Match"), tag):
+        return Answer(HTTPStatus.NOT_MODIFIED, _headers(tag))
+    return None
+
+
+def _unsatisfiable(size_bytes: int) -> Answer:
+    problem = Problem(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, "the file has no such bytes")
+    answer = _told(problem)
+    answer.headers.append(("Content-Range", f"bytes */{size_bytes}"))
+    return answer
+
+
+def _refused(method: str) -> Answer:
+    if method not in METHODS:
+        return _told(Problem(HTTPStatus.NOT_IMPLEMENTED, "this method is not known here"))
+    answer = _told(Problem(HTTPStatus.METHOD_NOT_ALLOWED, f"this door is for reading: {METHODS[method].how}"))
+    answer.headers.append(("Allow", ALLOW))
+    return answer
+
+
+def _told(problem: Problem) -> Answer:
+    body = problem.body()
+    return Answer(
+        problem.status,
+        [("Content-Type", "application/problem+json"), ("Content-Length", str(len(body)))],
+        [body],
+    )
+
+
+def _joined(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Join small pieces, so that not every one becomes a TLS record."""
+    buffer = bytearray()
+    for piece in pieces:
+        buffer += piece
+        if len(buffer) >= _PIECE_BYTES:
+            yield bytes(buffer)
+            buffer.clear()
+    yield bytes(buffer)
