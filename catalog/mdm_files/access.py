@@ -24,7 +24,12 @@ _ABSENT = "no such name"
 
 @dataclass(slots=True)
 class Seen:
-    """What one call decided about: GUIDs and directories, the last rule that did, and names not there."""
+    """What one call decided about: GUIDs and directories, and the last rule that did.
+
+    Attributes:
+        refused: a name that is not there stands in it as an empty string, for it costs the same.
+        misses: how often the answer was that there is no such name.
+    """
 
     granted: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
@@ -129,6 +134,7 @@ class Access:
 
     def _admit(self, name: Name | None) -> Name:
         if name is None:
+            self.seen.refused.append("")
             self.seen.misses += 1
             raise NotFound(_ABSENT)
         if name.path != ROOT and not self.sees(name):

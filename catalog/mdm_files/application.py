@@ -7,7 +7,7 @@ refused, cut into pieces that fit a line of the trail.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -113,9 +113,9 @@ class FileCatalogueApplication:
         return body
 
 
-def _pieces(objects: Sequence[str]) -> Iterable[tuple[str, ...]]:
-    unique = tuple(dict.fromkeys(objects))
-    return (unique[start : start + _OBJECTS_AN_EVENT] for start in range(0, len(unique), _OBJECTS_AN_EVENT))
+def _pieces(objects: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    for start in range(0, len(objects), _OBJECTS_AN_EVENT):
+        yield tuple(dict.fromkeys(filter(None, objects[start : start + _OBJECTS_AN_EVENT])))
 
 
 def _defect(error: Exception) -> InternalError:

@@ -311,6 +311,14 @@ def house(tmp_path: Path) -> Iterator[House]:
     made.close()
 
 
+@pytest.fixture(scope="module")
+def shared_house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """One house for tests that change nothing; guessing is free in it."""
+    made = House(tmp_path_factory.mktemp("house"), Patience(misses=0))
+    yield made
+    made.close()
+
+
 @pytest.fixture
 def make_house(tmp_path: Path) -> Iterator[Callable[..., House]]:
     """Return a function that makes houses with settings of their own."""
