@@ -18,6 +18,7 @@ from srm_dicom.clock import Clock
 from srm_dicom.errors import InternalError, InvalidRequest, MdmError, NotAuthenticated, NotSupported
 from srm_dicom.identity.gate import Gate
 from srm_dicom.identity.principal import Principal
+from srm_dicom.identity.watch import LOOK_EVERY_S, Watch
 from srm_dicom.telemetry import logger
 from srm_dicom.wire import amga
 
@@ -123,15 +124,16 @@ class Connection:
 
     def _commands(self, principal: Principal) -> None:
         session = self._dispatcher.session(principal)
+        watch = Watch(self._gate, principal, self._clock) if principal.dn != _NOBODY else None
         while True:
             left_s = (principal.expires - self._clock.now()).total_seconds()
             try:
-                event = self._next_event(min(self._settings.idle_s, left_s))
+                event = self._next_event(min(self._settings.idle_s, left_s), watch)
             except InvalidRequest as error:
                 self._send(refusal(error))
                 continue
-            if self._clock.now() >= principal.expires:
-                raise NotAuthenticated("the credential has expired")
+            if watch is not None:
+                watch.now()
             self._answer(session, principal, event)
 
     def _answer(self, session: Session, principal: Principal, event: amga.Event) -> None:
@@ -149,22 +151,31 @@ class Connection:
         if answer.data:
             self._send(answer.data)
 
-    def _next_event(self, wait_s: float) -> amga.Event:
+    def _next_event(self, wait_s: float, watch: Watch | None = None) -> amga.Event:
         """Wait for the caller's next event.
 
         Raises:
             OSError: too late, or the caller has gone.
+            NotAuthenticated: the caller may not be here any more.
         """
         deadline_s = self._clock.monotonic_s() + wait_s
         while (event := self._protocol.next_event()) is None:
-            self._sock.settimeout(max(0.001, deadline_s - self._clock.monotonic_s()))
-            data = self._sock.recv(_PIECE_BYTES)
-            if not data:
+            data = self._receive_within(min(LOOK_EVERY_S, deadline_s - self._clock.monotonic_s()))
+            if data == b"":
                 raise ConnectionResetError("the caller has gone")
+            if watch is not None:
+                watch()
             if self._clock.monotonic_s() > deadline_s:
                 raise TimeoutError("the caller was too slow")
-            self._protocol.receive(data)
+            self._protocol.receive(data or b"")
         return event
+
+    def _receive_within(self, seconds: float) -> bytes | None:
+        self._sock.settimeout(max(0.001, seconds))
+        try:
+            return self._sock.recv(_PIECE_BYTES)
+        except TimeoutError:
+            return None
 
     def _send(self, data: bytes) -> None:
         for start in range(0, len(data), _PIECE_BYTES):

@@ -15,6 +15,7 @@ from srm_dicom.audit.doors import DoorLog
 from srm_dicom.clock import Clock
 from srm_dicom.errors import Aborted, MdmError, NotAuthenticated
 from srm_dicom.identity.gate import Gate
+from srm_dicom.identity.watch import LOOK_EVERY_S
 from srm_dicom.telemetry import logger
 from srm_dicom.transfer.dataport import CannotConnect, DataPort, DataSettings
 from srm_dicom.transfer.files import ServedFiles
@@ -149,10 +150,13 @@ class ControlConnection:
                 self._session.close(Reply.of(421, "The session has been idle for too long, or has expired."))
                 self._flush()
                 return False
-            data = self._receive_within(min(left_s, self._port.forget_stale()))
+            data = self._receive_within(min(left_s, self._port.forget_stale(), LOOK_EVERY_S))
+            self._recheck()
+            if self._session.closed:
+                self._flush()
+                return False
         if data:
             self._session.receive_data(data)
-            self._recheck()
         return bool(data)
 
     def _receive_within(self, seconds: float) -> bytes | None:

@@ -16,9 +16,12 @@ from srm_dicom.audit.doors import DoorLog
 from srm_dicom.clock import Clock
 from srm_dicom.errors import MdmError, NotAuthenticated
 from srm_dicom.identity.delegation import DelegatedCredential, DelegationAcceptor
-from srm_dicom.identity.gate import Gate, verified_chain
+from srm_dicom.identity.gate import Gate, is_nameless, verified_chain
 from srm_dicom.identity.principal import Principal
+from srm_dicom.identity.tokens import TokenVerifier
+from srm_dicom.identity.watch import Watch
 from srm_dicom.telemetry import logger
+from srm_dicom.web.bearer import NAMELESS, Bearers
 from srm_dicom.web.environ import Caller
 from srm_dicom.web.limits import Limits
 from srm_dicom.web.session import Session
@@ -43,6 +46,7 @@ class Door:
     clock: Clock
     address: tuple[str, int]
     visitors: DoorLog
+    tokens: TokenVerifier | None = None
 
 
 class Connection:
@@ -102,26 +106,38 @@ class Connection:
         self._socket.settimeout(door.limits.handshake_s)
         if not self._socket.recv(1, socket.MSG_PEEK):  # who says nothing is not worth a context
             raise PeerGone
-        tls = door.gate.server_context(maximum=door.maximum_tls).wrap_socket(
-            self._socket, server_side=True, do_handshake_on_connect=False
-        )
+        context = door.gate.server_context(maximum=door.maximum_tls, nameless=door.tokens is not None)
+        tls = context.wrap_socket(self._socket, server_side=True, do_handshake_on_connect=False)
         self._socket = tls
         if self._stopping:
             return
         tls.settimeout(max(0.001, until_s - door.clock.monotonic_s()))
-        tls.do_handshake()
-        principal = door.gate.identify(tls)
-        door.visitors.entered(principal)
-        stream = Stream(tls, door.clock)
+        principal = self._identify(tls)
+        watch = Watch(door.gate, principal, door.clock)
+        stream = Stream(tls, door.clock, watch)
         try:
-            self._greet(tls, stream, principal)
+            self._greet(tls, stream, principal, watch)
         finally:
             stream.close()
 
-    def _greet(self, tls: ssl.SSLSocket, stream: Stream, principal: Principal) -> None:
+    def _identify(self, tls: ssl.SSLSocket) -> Principal:
         door = self._door
+        try:
+            tls.do_handshake()
+        except ssl.SSLCertVerificationError as error:
+            raise door.gate.refusal(tls.context, error) from error
+        if door.tokens is not None and is_nameless(tls):
+            return NAMELESS
+        principal = door.gate.identify(tls)
+        door.visitors.entered(principal)
         self._identified = True
+        return principal
+
+    def _greet(self, tls: ssl.SSLSocket, stream: Stream, principal: Principal, watch: Watch) -> None:
+        door = self._door
         how, first = opening(stream.receive(Budget(door.limits.idle_s)))
+        if how is not Opening.HTTPS and principal is NAMELESS:
+            raise NotAuthenticated("httpg is for certificates")
         delegated = self._delegated(tls, stream) if how is Opening.HTTPG_DELEGATING else None
         if how is Opening.HTTPS and not first:
             return  # the peer left without a word
@@ -129,6 +145,8 @@ class Connection:
             stream,
             door.app,
             Caller(principal, self._peer, delegated),
+            bearers=Bearers(door.tokens, door.gate, door.visitors),
+            watch=watch,
             address=door.address,
             limits=door.limits,
             clock=door.clock,

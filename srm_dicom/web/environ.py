@@ -1,7 +1,7 @@
 """From a parsed request to a WSGI environment (PEP 3333), without I/O.
 
-Who is calling comes from our own TLS layer alone: ``srm_dicom.principal`` and ``srm_dicom.peer``. Headers by
-which proxies announce an identity or an origin are dropped, whoever sent them.
+Who is calling comes from our own TLS layer (and from `bearer`) alone: ``srm_dicom.principal`` and
+``srm_dicom.peer``. Headers by which an identity or an origin is announced are dropped, whoever sent them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PRINCIPAL = "srm_dicom.principal"
 PEER = "srm_dicom.peer"
 DELEGATED = "srm_dicom.delegated"
 
-_NEVER_PASSED = ("x-", "ssl-", "remote-", "forwarded", "proxy")
+_NEVER_PASSED = ("x-", "ssl-", "remote-", "forwarded", "proxy", "authorization")
 _OWN_VARIABLE = frozenset({"content-type", "content-length"})
 
 

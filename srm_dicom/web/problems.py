@@ -74,6 +74,8 @@ class Problem:
         """Answer a WSGI call with this problem."""
         body = self.body()
         headers = [("Content-Type", "application/problem+json"), ("Content-Length", str(len(body)))]
+        if self.status is HTTPStatus.UNAUTHORIZED:
+            headers.append(("WWW-Authenticate", "Bearer"))
         start_response(f"{self.status.value} {self.status.phrase}", headers)
         return [body]
 

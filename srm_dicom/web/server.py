@@ -18,6 +18,7 @@ from srm_dicom.audit.doors import DoorLog
 from srm_dicom.audit.log import AuditLog
 from srm_dicom.clock import Clock, SystemClock
 from srm_dicom.identity.gate import Gate
+from srm_dicom.identity.tokens import TokenVerifier
 from srm_dicom.telemetry import logger
 from srm_dicom.web.connection import Connection, Door
 from srm_dicom.web.limits import Limits
@@ -46,6 +47,7 @@ class WebServer:
         name: of the service, for threads and logs.
         clock: deadlines and the ends of credentials.
         audit: logins and refusals go there.
+        tokens: takes WLCG tokens, from callers with a certificate or without; None takes none.
 
     Raises:
         OSError: the address is not to be had.
@@ -63,6 +65,7 @@ class WebServer:
         name: str,
         clock: Clock | None = None,
         audit: AuditLog | None = None,
+        tokens: TokenVerifier | None = None,
     ) -> None:
         family = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][
             0
@@ -80,6 +83,7 @@ class WebServer:
             self._clock,
             (host, self.port),
             DoorLog(audit, name, self._clock),
+            tokens,
         )
         self._lock = threading.Lock()
         self._connections: dict[Connection, threading.Thread] = {}

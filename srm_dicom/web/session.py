@@ -19,7 +19,9 @@ import h11
 
 from srm_dicom.clock import Clock
 from srm_dicom.errors import InternalError, MdmError
+from srm_dicom.identity.watch import LOOK_EVERY_S, Watch
 from srm_dicom.telemetry import logger
+from srm_dicom.web.bearer import Bearers
 from srm_dicom.web.body import RequestBody, declared_bytes
 from srm_dicom.web.environ import Caller, environ
 from srm_dicom.web.limits import Limits
@@ -44,6 +46,8 @@ class Session:
         stream: the connection, after its handshake.
         app: answers the requests.
         caller: who is on the line.
+        bearers: find the caller of a request that brings a token.
+        watch: asks whether the caller may still be here.
         address: host and port that the environment names.
         limits: what the peer may cost.
         clock: for deadlines, dates and the end of the credential.
@@ -55,6 +59,8 @@ class Session:
         app: WSGIApplication,
         caller: Caller,
         *,
+        bearers: Bearers,
+        watch: Watch,
         address: tuple[str, int],
         limits: Limits,
         clock: Clock,
@@ -62,6 +68,8 @@ class Session:
         self._stream = stream
         self._app = app
         self._caller = caller
+        self._bearers = bearers
+        self._watch = watch
         self._address = address
         self._limits = limits
         self._clock = clock
@@ -90,14 +98,20 @@ class Session:
             return self._refused("", Problem(status, "the request could not be read"))
         if request is None:
             return False
-        if self._clock.now() >= self._caller.principal.expires:
-            expired = Problem(HTTPStatus.UNAUTHORIZED, "the credential of this session has expired")
-            return self._refused(request.method.decode("ascii"), expired)
-        return self._answer(request)
+        try:
+            self._watch.now()
+            caller = self._bearers.caller_of(request, self._caller)
+        except MdmError as error:
+            return self._refused(request.method.decode("ascii"), Problem.of(error))
+        return self._answer(request, caller)
 
     def _next_request(self) -> h11.Request | None:
-        budget = self._patience()
+        idle_until_s = self._clock.monotonic_s() + self._patience_s()
+        budget = Budget(0.0)
         while True:
+            if not self.busy:
+                left_s = idle_until_s - self._clock.monotonic_s()
+                budget = Budget(min(left_s, LOOK_EVERY_S))
             event = self._http.next_event()
             if isinstance(event, h11.Request):
                 self.busy = True
@@ -110,18 +124,19 @@ class Session:
             try:
                 self._http.receive_data(self._stream.receive(budget))
             except Stalled:
-                return None
+                if self.busy or self._clock.monotonic_s() >= idle_until_s:
+                    return None
 
-    def _patience(self) -> Budget:
+    def _patience_s(self) -> float:
         credential_s = (self._caller.principal.expires - self._clock.now()).total_seconds()
-        return Budget(max(0.0, min(self._limits.idle_s, credential_s)))
+        return max(0.0, min(self._limits.idle_s, credential_s))
 
-    def _answer(self, request: h11.Request) -> bool:
+    def _answer(self, request: h11.Request, caller: Caller) -> bool:
         started_s = self._clock.monotonic_s()
         method = request.method.decode("ascii")
         response = self._response(method)
         try:
-            complete = self._run(request, response)
+            complete = self._run(request, response, caller)
         except (PeerGone, Stalled):
             response.refuse(Problem(HTTPStatus.REQUEST_TIMEOUT, "the request came too slowly"))
             raise
@@ -129,12 +144,12 @@ class Session:
             complete = response.refuse(Problem.of(error))
         except Exception as error:  # noqa: BLE001 - the edge of a wire session
             complete = response.refuse(self._defect(error))
-        self._record(method, response, started_s)
+        self._record(method, response, started_s, caller)
         return complete and self._settled()
 
-    def _run(self, request: h11.Request, response: Response) -> bool:
+    def _run(self, request: h11.Request, response: Response, caller: Caller) -> bool:
         body = RequestBody(self._http, self._stream, self._limits, declared_bytes(request))
-        variables = environ(request, io.BufferedReader(body), self._caller, self._address)
+        variables = environ(request, io.BufferedReader(body), caller, self._address)
         result = self._app(variables, response.start)
         try:
             response.run(result)
@@ -157,7 +172,7 @@ class Session:
     def _refused(self, method: str, problem: Problem) -> bool:
         response = self._response(method)
         response.refuse(problem)
-        self._record(method, response, self._clock.monotonic_s())
+        self._record(method, response, self._clock.monotonic_s(), self._caller)
         self._stream.linger(self._limits.linger_s, self._limits.body_bytes)
         return False
 
@@ -177,11 +192,11 @@ class Session:
         log.error("web_application_failed", error=type(error).__name__, error_id=error_id, source=source)
         return Problem.of(InternalError(f"the server failed; the log has it under {error_id}"))
 
-    def _record(self, method: str, response: Response, started_s: float) -> None:
+    def _record(self, method: str, response: Response, started_s: float, caller: Caller) -> None:
         log.info(
             "http_request",
-            dn=self._caller.principal.dn,
-            peer=self._caller.peer,
+            dn=caller.principal.dn,
+            peer=caller.peer,
             verb=method if method in _METHODS else "other",
             status=int(response.status or 0),
             bytes=response.body_bytes,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from collections.abc import Callable
 from contextlib import suppress
 
 from srm_dicom.clock import Clock
@@ -39,11 +40,18 @@ class Budget:
 
 
 class Stream:
-    """Sends and receives on a TLS socket within budgets; not for two threads at once."""
+    """Sends and receives on a TLS socket within budgets; not for two threads at once.
 
-    def __init__(self, tls: ssl.SSLSocket, clock: Clock) -> None:
+    Args:
+        tls: after its handshake.
+        clock: measures the waits.
+        guard: called before every wait; raises when the session has to end.
+    """
+
+    def __init__(self, tls: ssl.SSLSocket, clock: Clock, guard: Callable[[], None] = lambda: None) -> None:
         self._tls = tls
         self._clock = clock
+        self._guard = guard
 
     def receive(self, budget: Budget) -> bytes:
         """Return what arrives next, one TLS record at most; empty when the peer has closed.
@@ -106,6 +114,7 @@ class Stream:
             self._tls.unwrap()
 
     def _start(self, budget: Budget) -> float:
+        self._guard()
         if budget.left_s <= 0:
             raise Stalled
         try:
