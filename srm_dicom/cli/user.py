@@ -8,25 +8,35 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from srm_dicom.cli.exits import exit_code, reported, tell
+from srm_dicom.client.delivery import SEALED_SUFFIX, TRANSFERS, Got
 from srm_dicom.client.download import open_sealed
 from srm_dicom.client.files import FileRecord
-from srm_dicom.client.library import SEALED_SUFFIX, Client, Got, Watcher
+from srm_dicom.client.library import Client
+from srm_dicom.client.nifti import convert, find_program
 from srm_dicom.client.progress import watcher_of
 from srm_dicom.client.site import SiteDescription
+from srm_dicom.client.srm_views import FileInfo
+from srm_dicom.client.staging import Watcher
 from srm_dicom.crypto.keyfile import read_secret_key, write_secret_key
 from srm_dicom.errors import InvalidRequest, MdmError
 from srm_dicom.identity.credential import Credential
+from srm_dicom.ids import SitePath, name, parent
+
+INTERRUPTED = 130
+_CHUNK_BYTES = 1024 * 1024
 
 console = Console()
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -74,39 +84,79 @@ def find(query: str, attributes: tuple[str, ...], limit: int, as_json: bool) -> 
 
 @main.command()
 @click.argument("name")
+@click.option("-l", "details", is_flag=True, help="Show size, checksum and whether it is staged.")
 @json_option
 @reported
-def ls(name: str, as_json: bool) -> None:
-    """List what an LFN, GUID or SURL names in the file catalogue, and what is below it."""
+def ls(name: str, details: bool, as_json: bool) -> None:
+    """List a directory or a file of the file catalogue: mdm ls -l /grid/biomed/mdm."""
     with connected() as client:
         entries = client.files.list(name)
+        known = client.details(entries) if details else {}
+    told = [(entry, known.get(entry.surls[0]) if entry.surls else None) for entry in entries]
     if as_json:
-        click.echo(json.dumps([_plain(entry) for entry in entries], indent=2))
+        click.echo(json.dumps([{**_plain(entry), **_details(info)} for entry, info in told], indent=2))
         return
-    for entry in entries:
-        click.echo(entry.lfn)
+    for entry, info in told:
+        click.echo(_long(entry, info) if details else entry.lfn)
 
 
 @main.command()
 @references
 @click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), default=Path())
 @click.option("--encrypted", is_flag=True, help="Leave files as ciphertext; needs no key right.")
+@click.option("--nifti", is_flag=True, help="Also make a NIfTI volume of each series (extra: nifti).")
+@click.option(
+    "-j", "--transfers", type=click.IntRange(1, 32), default=TRANSFERS, help="Files on their way at once."
+)
 @json_option
 @reported
-def get(reference: tuple[str, ...], output: Path, encrypted: bool, as_json: bool) -> None:
-    """Get files by LFN, GUID, SURL or query; an interrupted get goes on where it stopped."""
+def get(
+    reference: tuple[str, ...], output: Path, encrypted: bool, nifti: bool, transfers: int, as_json: bool
+) -> None:
+    """Get files by LFN, directory, GUID, SURL or query: mdm get 'Modality = "MR"' -o mr.
+
+    An interrupted get goes on where it stopped when it is given again.
+    """
+    if nifti and encrypted:
+        raise InvalidRequest("a sealed file makes no volume", advice="Choose --nifti or --encrypted.")
+    program = find_program() if nifti else None
+    results: list[Got] = []
+    failure: MdmError | None = None
     with connected() as client, _bars(quiet=as_json) as watcher:
-        results = list(client.get(reference, output, sealed=encrypted, watcher=watcher))
-    if as_json:
-        click.echo(json.dumps([_result(got) for got in results], indent=2))
-    failures = [got for got in results if got.error is not None]
-    for got in failures:
-        click.echo(f"{got.record.lfn}:", err=True)
-        tell(_error(got))
-    if not as_json:
-        click.echo(f"{len(results) - len(failures)} of {len(results)} files in {output}")
+        parts = client.get(reference, output, sealed=encrypted, watcher=watcher, transfers=transfers)
+        try:
+            with closing(parts):
+                results.extend(parts)
+        except KeyboardInterrupt:
+            _interrupted(output)
+        except MdmError as error:
+            failure = error
+    failures = [got.error for got in results if got.error is not None]
+    if program is not None:
+        failures += _volumes(results, output, program)
+    failures += [failure] if failure else []
+    _tell_all(results, failures, output, as_json=as_json)
     if failures:
-        raise SystemExit(exit_code(_error(failures[0])))
+        raise SystemExit(exit_code(failures[0]))
+
+
+@main.command()
+@click.argument("reference")
+@click.option("--range", "wanted", metavar="A-B", help="Only bytes A to B, both included; B may be left out.")
+@reported
+def cat(reference: str, wanted: str | None) -> None:
+    """Write clear bytes of a file to standard output: mdm cat --range 128-131 guid:...
+
+    Of a range only the blocks are fetched that hold it.
+    """
+    start, end = _range(wanted) if wanted else (0, None)
+    out = sys.stdout.buffer
+    with connected() as client, client.open(reference) as file:
+        file.seek(start)
+        left = None if end is None else end + 1 - start
+        while data := file.read(_CHUNK_BYTES if left is None else min(_CHUNK_BYTES, left)):
+            out.write(data)
+            left = None if left is None else left - len(data)
 
 
 @main.command()
@@ -114,7 +164,7 @@ def get(reference: tuple[str, ...], output: Path, encrypted: bool, as_json: bool
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path, dir_okay=False))
 @reported
 def key(reference: tuple[str, ...], output: Path) -> None:
-    """Write the secret key of a file, as the stock crypt4gh program reads it."""
+    """Write the secret key of a file, as the stock crypt4gh program reads it: mdm key LFN -o series.key."""
     with connected() as client:
         record = _one(client.resolve(reference))
         text = write_secret_key(client.key(record))
@@ -127,7 +177,10 @@ def key(reference: tuple[str, ...], output: Path) -> None:
 @click.option("--sk", "secret_key", required=True, type=click.Path(path_type=Path, exists=True))
 @reported
 def decrypt(file: tuple[Path, ...], secret_key: Path) -> None:
-    """Open files that were got with --encrypted, with a key of mdm key; each loses its .c4gh."""
+    """Open files that were got with --encrypted: mdm decrypt *.c4gh --sk series.key.
+
+    Each loses its .c4gh; the sealed files stay where they are.
+    """
     private_key = read_secret_key(secret_key.read_text())
     for source in file:
         if source.suffix != SEALED_SUFFIX:
@@ -140,7 +193,7 @@ def decrypt(file: tuple[Path, ...], secret_key: Path) -> None:
 @json_option
 @reported
 def acl(reference: tuple[str, ...], as_json: bool) -> None:
-    """Show which of the three rights you have on files; none implies another."""
+    """Show which of the three rights you have on files: mdm acl LFN; none implies another."""
     with connected() as client:
         rows = [(record.lfn, client.rights(record)) for record in client.resolve(reference)]
     if as_json:
@@ -155,7 +208,7 @@ def acl(reference: tuple[str, ...], as_json: bool) -> None:
 @contextmanager
 def _bars(*, quiet: bool) -> Iterator[Watcher]:
     """Show how many files are staged and how many bytes have come."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
     with Progress(
         *columns, console=console, disable=quiet or not console.is_terminal, transient=True
     ) as progress:
@@ -169,10 +222,67 @@ def _one(records: Sequence[FileRecord]) -> FileRecord:
     return records[0]
 
 
-def _error(got: Got) -> MdmError:
-    if got.error is None:
-        raise ValueError("this file is there")
-    return got.error
+def _interrupted(output: Path) -> NoReturn:
+    """Say how to go on, and end as programs do that SIGINT ends."""
+    click.echo("interrupted; what is complete and what is in .part files stays", err=True)
+    click.echo(f"       Give the same command again to go on in {output}.", err=True)
+    raise SystemExit(INTERRUPTED)
+
+
+def _volumes(results: Sequence[Got], output: Path, program: Path) -> list[MdmError]:
+    """Make a volume of each series that has come; return why there are some that are not made."""
+    series: dict[str, list[Path]] = {}
+    for got in results:
+        if got.path is not None:
+            series.setdefault(parent(got.record.lfn), []).append(got.path)
+    failures: list[MdmError] = []
+    for directory, slices in series.items():
+        try:
+            for made in convert(slices, output, name(SitePath(directory)), program=program):
+                click.echo(made, err=True)
+        except MdmError as error:
+            failures.append(error)
+    return failures
+
+
+def _tell_all(results: Sequence[Got], failures: Sequence[MdmError], output: Path, *, as_json: bool) -> None:
+    """Print every file's fate: data to standard output, errors to standard error, advice once."""
+    for got in results:
+        if got.error is not None:
+            click.echo(f"{got.record.lfn}: {got.error.message}", err=True)
+    of_files = [got.error for got in results if got.error is not None]
+    for advice in dict.fromkeys(error.advice for error in of_files if error.advice):
+        click.echo(f"       {advice}", err=True)
+    for error in failures:
+        if error not in of_files:
+            tell(error)
+    if as_json:
+        click.echo(json.dumps([_result(got) for got in results], indent=2))
+    else:
+        click.echo(f"{len(results) - len(of_files)} of {len(results)} files in {output}")
+
+
+def _range(text: str) -> tuple[int, int | None]:
+    match = re.fullmatch(r"(\d{1,18})-(\d{1,18})?", text)
+    if match is None or (match[2] and int(match[2]) < int(match[1])):
+        raise InvalidRequest("a range is A-B or A-, as in --range 0-1023")
+    return int(match[1]), int(match[2]) if match[2] else None
+
+
+def _details(info: FileInfo | None) -> dict[str, Any]:
+    if info is None:
+        return {}
+    checksum = ":".join(info.checksum) if info.checksum else None
+    return {"size_bytes": info.size_bytes, "checksum": checksum, "online": info.online}
+
+
+def _long(entry: FileRecord, info: FileInfo | None) -> str:
+    """Return a line of ``ls -l``: kind, place, size, checksum, name."""
+    if info is None:
+        return f"{'d' if entry.kind == 'directory' else '-'} {'':8} {'':>12} {'':8} {entry.lfn}"
+    size = "?" if info.size_bytes is None else str(info.size_bytes)
+    place = "online" if info.online else "nearline"
+    return f"- {place:8} {size:>12} {info.checksum[1] if info.checksum else '?':8} {entry.lfn}"
 
 
 def _result(got: Got) -> dict[str, Any]:
@@ -180,7 +290,9 @@ def _result(got: Got) -> dict[str, Any]:
         "lfn": str(got.record.lfn),
         "guid": got.record.guid,
         "path": str(got.path) if got.path else None,
+        "size_bytes": got.size_bytes or None,
         "error": got.error.message if got.error else None,
+        "exit_code": exit_code(got.error) if got.error else 0,
     }
 
 

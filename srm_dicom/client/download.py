@@ -9,11 +9,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from srm_dicom.client.gridftp import GridFtpClient
 from srm_dicom.crypto.crypt4gh import Header, Layout
 from srm_dicom.crypto.digest import Digest
 from srm_dicom.crypto.manifest import Manifest
@@ -29,15 +28,27 @@ _CHUNK_BYTES = 1024 * 1024
 Progress = Callable[[int], None]
 
 
-def read_manifest(
-    gridftp: GridFtpClient, turl: str, guid: Guid, signers: Mapping[str, Ed25519PublicKey]
-) -> Manifest:
+class Door(Protocol):
+    """Whatever serves files by their TURL: `client.gridftp.GridFtpClient`, `client.doors.Doors`."""
+
+    def read(self, turl: str, *, limit_bytes: int = ...) -> bytes:
+        """Return a file of at most `limit_bytes`."""
+        ...
+
+    def fetch(
+        self, turl: str, sink: BinaryIO, *, offset: int = ..., progress: Progress | None = ...
+    ) -> object:
+        """Write a file into `sink`, from `offset` bytes on, telling how many bytes have come."""
+        ...
+
+
+def read_manifest(door: Door, turl: str, guid: Guid, signers: Mapping[str, Ed25519PublicKey]) -> Manifest:
     """Return the manifest that stands beside a file, verified.
 
     Raises:
         IntegrityError: nobody whom we trust signed it, or it is another file's.
     """
-    text = gridftp.read(turl + MANIFEST_SUFFIX, limit_bytes=MAX_MANIFEST_BYTES).decode("ascii", "replace")
+    text = door.read(turl + MANIFEST_SUFFIX, limit_bytes=MAX_MANIFEST_BYTES).decode("ascii", "replace")
     manifest = Manifest.verify(text, signers)
     if manifest.guid != guid:
         raise IntegrityError("the manifest beside the file is another file's")
@@ -45,13 +56,13 @@ def read_manifest(
 
 
 def download(
-    gridftp: GridFtpClient, turl: str, manifest: Manifest, target: Path, progress: Progress | None = None
+    door: Door, turl: str, manifest: Manifest, target: Path, progress: Progress | None = None
 ) -> None:
     """Fetch the sealed file to `target`, going on where an earlier try stopped.
 
     Args:
-        gridftp: the connection.
-        turl: where the file is.
+        door: where the file is served.
+        turl: its name there.
         manifest: what it has to be.
         target: where it goes; ``<target>.part`` until it is proven.
         progress: called with the bytes of the file that are here by now.
@@ -64,15 +75,13 @@ def download(
         offset = sink.tell() if sink.tell() <= manifest.size_bytes else sink.truncate(0)
         if offset < manifest.size_bytes:
             told = (lambda received: progress(offset + received)) if progress else None
-            gridftp.fetch(turl, sink, offset=offset, progress=told)
-        sink.flush()
-        os.fsync(sink.fileno())
+            door.fetch(turl, sink, offset=offset, progress=told)
     try:
         manifest.check(_digest(part))
     except IntegrityError:
         part.unlink()
         raise
-    part.replace(target)
+    _settle(part, target)
 
 
 def open_sealed(source: Path, target: Path, private_key: bytes) -> None:
@@ -85,7 +94,7 @@ def open_sealed(source: Path, target: Path, private_key: bytes) -> None:
     try:
         with source.open("rb") as sealed, part.open("wb") as clear:
             copy_clear(sealed, source.stat().st_size, clear, private_key)
-        part.replace(target)
+        _settle(part, target)
     finally:
         part.unlink(missing_ok=True)
 
@@ -98,6 +107,13 @@ def copy_clear(sealed: BinaryIO, size_bytes: int, clear: BinaryIO, private_key: 
     while chunk := sealed.read(_CHUNK_BYTES):
         clear.write(reader.update(chunk))
     reader.finish()
+
+
+def _settle(part: Path, target: Path) -> None:
+    """Give a whole file its name; it is on the disk before it has it."""
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
+    part.replace(target)
 
 
 def _digest(path: Path) -> Digest:

@@ -3,6 +3,8 @@
     client = Client(SiteDescription.from_environment(os.environ), Credential.from_environment(os.environ))
     for got in client.get(['Modality = "CT"'], Path("out")):
         print(got.path or got.error)
+    with client.open("lfn:/grid/biomed/...") as file:
+        header = pydicom.dcmread(file, stop_before_pixels=True)
 
 Three rights are asked for in three places, by three services, and none of them knows the others: the
 search right by the metadata servers, the file right by the storage server, the key right by the key
@@ -11,47 +13,47 @@ servers. Every file is verified against its site's signature before it is opened
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import io
+import tempfile
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from srm_dicom.client.download import download, open_sealed, read_manifest
+from srm_dicom.client.delivery import SEALED_SUFFIX, TRANSFERS, Couriers, Got, Order, manifest_of
+from srm_dicom.client.doors import PROTOCOLS, Doors
+from srm_dicom.client.download import download, read_manifest
 from srm_dicom.client.files import FileCatalogueClient, FileRecord
 from srm_dicom.client.gridftp import GridFtpClient
 from srm_dicom.client.keys import KeyServers
 from srm_dicom.client.metadata import Found, MetadataClient, MetadataServers
+from srm_dicom.client.pin import Pin
+from srm_dicom.client.references import References
+from srm_dicom.client.remote import SealedFile, buffered
 from srm_dicom.client.site import SiteDescription
 from srm_dicom.client.srm import SrmClient
-from srm_dicom.client.srm_views import FileStatus, GetRequest
+from srm_dicom.client.srm_views import FileInfo
+from srm_dicom.client.staging import Watcher, delivered
+from srm_dicom.client.targets import Named, target_of
 from srm_dicom.crypto.manifest import Manifest
-from srm_dicom.errors import CatalogueUnavailable, IntegrityError, MdmError, NotAuthorised, NotFound
+from srm_dicom.errors import (
+    AlreadyExists,
+    CatalogueUnavailable,
+    InvalidRequest,
+    MdmError,
+    NotAuthorised,
+    NotFound,
+    RequestExpired,
+)
 from srm_dicom.identity.credential import Credential
 from srm_dicom.ids import Guid, SitePath, name
 
-SEALED_SUFFIX = ".c4gh"
+__all__ = ["SEALED_SUFFIX", "Client", "Got", "Watcher"]
+
 WAIT_S = 1800.0
-_REFERENCE = re.compile(r"(lfn:|guid:|srm://)|/|[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}\Z", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class Got:
-    """What became of one file: where it is now, or why it is not; never both."""
-
-    record: FileRecord
-    path: Path | None = None
-    error: MdmError | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Watcher:
-    """Whom to tell how it goes on; every default says nothing."""
-
-    waiting: Callable[[GetRequest], None] = lambda _: None
-    fetching: Callable[[FileRecord, int, int], None] = lambda _record, _done, _size: None
+FILES_PER_REQUEST = 1000
+_SEALED_IS_THERE = "Without the key right, files can be fetched sealed (--encrypted)."
 
 
 class Client:
@@ -62,10 +64,12 @@ class Client:
         self._credential = credential
         self._signers = site.trusted_signers()
         self._gridftp = GridFtpClient(credential)
+        self._doors = Doors(credential, self._gridftp)
         self.srm = SrmClient.connect(site.srm, credential)
         self._keys: dict[str, bytes] = {}
         self.files = FileCatalogueClient(site.files, credential)
         self.metadata = MetadataServers(site.metadata, credential)
+        self._references = References(self.files, self.srm, self.find)
         self.key_servers = KeyServers(site.keys, credential, sites=self._signers)
 
     def __enter__(self) -> Self:
@@ -79,6 +83,7 @@ class Client:
     def close(self) -> None:
         """Close every connection and forget every key."""
         self._keys.clear()
+        self._doors.close()
         self._gridftp.close()
         self.srm.close()
 
@@ -100,16 +105,15 @@ class Client:
         return answer.found
 
     def resolve(self, references: Iterable[str]) -> list[FileRecord]:
-        """Return the files that LFNs, GUIDs, SURLs and queries name, each once, in order.
+        """Return the files that LFNs, directories, GUIDs, SURLs and queries name, each once, in order.
 
         Raises:
             NotFound: a reference names nothing that the caller may learn of.
         """
-        found: dict[str, FileRecord] = {}
-        for reference in references:
-            for record in self._resolve(reference):
-                found.setdefault(record.guid, record)
-        return list(found.values())
+        found, failures = self._references.resolve(references)
+        if failures:
+            raise failures[0]
+        return [one.record for one in found]
 
     def get(
         self,
@@ -119,27 +123,77 @@ class Client:
         sealed: bool = False,
         watcher: Watcher | None = None,
         wait_s: float = WAIT_S,
-    ) -> Iterator[Got]:
-        """Fetch files into a directory and open them, yielding what became of each.
+        transfers: int = TRANSFERS,
+    ) -> Generator[Got, None, None]:
+        """Fetch files into a directory and open them, yielding what became of each as it is known.
+
+        A file that is there already is left as it is; half of one is continued. What is below a named
+        directory keeps its names below it. Close the iterator (`contextlib.closing`) to leave early: it
+        stops what is under way and withdraws the request.
 
         Args:
-            references: LFNs, GUIDs, SURLs, queries.
-            directory: made if it is not there; a file that is there already is left as it is.
+            references: LFNs of files and directories, GUIDs, SURLs, queries.
+            directory: made if it is not there.
             sealed: leave files as ciphertext; the key right is not needed then.
             watcher: is told of waiting and of bytes.
             wait_s: how long the server may stage.
+            transfers: how many files are on their way at once.
+
+        Raises:
+            MdmError: when all else is done: a reference names nothing, or nothing that can be looked up.
         """
         directory.mkdir(parents=True, exist_ok=True)
-        watcher = watcher or Watcher()
-        wanted = {}
-        for record in self.resolve(references):
-            target = directory / _file_name(record, sealed=sealed)
-            if target.exists():
-                yield Got(record, target)
+        found, failures = self._references.resolve(references)
+        orders: list[Order] = []
+        for one in self._planned(found, directory, sealed=sealed):
+            if isinstance(one, Order):
+                orders.append(one)
             else:
-                wanted[_surl(record)] = (record, target)
-        if wanted:
-            yield from self._stage_and_fetch(wanted, watcher, wait_s)
+                yield one
+        if orders:
+            yield from self._deliver(orders, watcher or Watcher(), wait_s, transfers)
+        if failures:
+            raise failures[0]
+
+    def open(self, reference: str, *, wait_s: float = WAIT_S) -> io.BufferedReader:
+        """Open one file for reading at any position; only the segments that are touched are fetched.
+
+        The file stays pinned until it is closed. Each segment is checked to be the one of its place; that
+        the file as a whole is its site's, `get` checks.
+
+        Args:
+            reference: an LFN, GUID or SURL, or a query that one file matches.
+            wait_s: how long the server may stage.
+
+        Raises:
+            NotFound: there is no such file that the caller may learn of.
+            InvalidRequest: the reference stands for several files.
+            NotAuthorised, KeyQuorumMissing: the key servers do not give the key.
+        """
+        records = self.resolve([reference])
+        if len(records) != 1:
+            raise InvalidRequest("this names several files", advice="Open them one by one, or get them.")
+        private_key = self.key(records[0]) if records[0].key_id else b""
+        pin = Pin(self.srm, _surl(records[0]), PROTOCOLS, wait_s)
+        try:
+            manifest = self.manifest(records[0], pin.turl)
+            if not manifest.public_key:
+                return self._whole(pin, manifest)
+            read_range, shown = self._reader(pin), name(records[0].lfn).removesuffix(SEALED_SUFFIX)
+            raw = SealedFile(read_range, manifest.size_bytes, private_key, name=shown, on_close=pin.release)
+            return buffered(raw)
+        except BaseException:
+            pin.release()
+            raise
+
+    def details(self, records: Iterable[FileRecord]) -> dict[str, FileInfo]:
+        """Return what the storage server tells of files, by SURL; a directory at a time."""
+        surls = {record.surls[0] for record in records if record.surls}
+        found: dict[str, FileInfo] = {}
+        for directory in sorted({surl.rpartition("/")[0] for surl in surls}):
+            with suppress(NotFound, NotAuthorised):
+                found.update((f"{directory}/{info.name}", info) for info in self.srm.entries(directory))
+        return {surl: info for surl, info in found.items() if surl in surls}
 
     def key(self, record: FileRecord) -> bytes:
         """Return the secret key of a file, rebuilt from shares and proven to be the file's.
@@ -148,10 +202,18 @@ class Client:
             NotAuthorised, NotFound: the key servers do not give it to this caller.
             KeyQuorumMissing: too few key servers answered.
         """
-        if record.key_id not in self._keys:
-            public_key = bytes.fromhex(record.public_key)
-            self._keys[record.key_id] = self.key_servers.fetch(record.key_id, public_key)
-        return self._keys[record.key_id]
+        found = self.keys([record])[record.key_id]
+        if isinstance(found, MdmError):
+            raise found
+        return found
+
+    def keys(self, records: Iterable[FileRecord]) -> dict[str, bytes | MdmError]:
+        """Return the secret key, or why there is none, by key id; the key servers are asked once for all."""
+        wanted = {record.key_id: bytes.fromhex(record.public_key) for record in records if record.key_id}
+        missing = {key_id: half for key_id, half in wanted.items() if key_id not in self._keys}
+        answers = self.key_servers.fetch_many(missing) if missing else {}
+        self._keys.update((key_id, key) for key_id, key in answers.items() if isinstance(key, bytes))
+        return {**{key_id: self._keys[key_id] for key_id in wanted if key_id in self._keys}, **answers}
 
     def whoami(self) -> str:
         """Return the name that the services see, as a metadata server tells it."""
@@ -170,10 +232,7 @@ class Client:
 
     def manifest(self, record: FileRecord, turl: str) -> Manifest:
         """Return the verified manifest of a staged file."""
-        manifest = read_manifest(self._gridftp, turl, Guid(record.guid), self._signers)
-        if manifest.public_key.hex() != record.public_key:
-            raise IntegrityError("the catalogue and the manifest name different keys")
-        return manifest
+        return manifest_of(record, read_manifest(self._doors, turl, Guid(record.guid), self._signers))
 
     def _may_read(self, record: FileRecord) -> bool:
         try:
@@ -195,54 +254,79 @@ class Client:
                 return server.letters(SitePath(str(found[0]["collection"])))
         return frozenset()
 
-    def _resolve(self, reference: str) -> list[FileRecord]:
-        if _REFERENCE.match(reference):
-            return self.files.tree(reference)
-        rows = self.find(reference, limit=100_000)
-        if not rows:
-            raise NotFound("no image matches the query")
-        return self.files.lookup_many([f"guid:{row['guid']}" for row in rows])
+    # --- getting ---------------------------------------------------------------------------------
 
-    def _stage_and_fetch(
-        self, wanted: Mapping[str, tuple[FileRecord, Path]], watcher: Watcher, wait_s: float
+    def _planned(self, found: Sequence[Named], directory: Path, *, sealed: bool) -> Iterator[Got | Order]:
+        """Yield an order for each file that has to be fetched, and the fate of each that has not."""
+        taken: set[Path] = set()
+        wanted: list[tuple[FileRecord, Path]] = []
+        for one in found:
+            target = target_of(one, directory, sealed=sealed)
+            if target in taken:
+                yield Got(one.record, error=_same_name())
+            elif target.exists():
+                yield Got(one.record, target)
+            else:
+                wanted.append((one.record, target))
+            taken.add(target)
+        keys = {} if sealed else self.keys(record for record, _ in wanted)
+        for record, target in wanted:
+            key = keys.get(record.key_id)
+            if isinstance(key, MdmError):
+                yield Got(record, error=_with_way_out(key))
+            elif not record.surls:
+                yield Got(record, error=_no_replica())
+            else:
+                yield Order(record, target, key)
+
+    def _deliver(
+        self, orders: Sequence[Order], watcher: Watcher, wait_s: float, transfers: int
     ) -> Iterator[Got]:
-        request = self.srm.prepare_to_get(list(wanted), ("gsiftp",), total_s=int(wait_s))
+        couriers = Couriers(self._credential, self._signers, transfers, watcher.fetching)
         try:
-            request = self.srm.wait(request, wait_s, watcher.waiting)
-            for file in request.files:
-                record, target = wanted[file.surl]
-                try:
-                    yield Got(record, self._fetch(file, record, target, watcher))
-                except MdmError as error:
-                    yield Got(record, error=error)
+            for start in range(0, len(orders), FILES_PER_REQUEST):
+                part = {_surl(order.record): order for order in orders[start : start + FILES_PER_REQUEST]}
+                yield from delivered(self.srm, part, couriers, watcher, wait_s)
         finally:
-            with suppress(MdmError):
-                self.srm.release(request.token)
+            couriers.stop()
 
-    def _fetch(self, file: FileStatus, record: FileRecord, target: Path, watcher: Watcher) -> Path:
-        if file.turl is None:
-            raise file.status.error()
-        manifest = self.manifest(record, file.turl)
-        keep_sealed = target.name.endswith(SEALED_SUFFIX) or not manifest.public_key
-        private_key = b"" if keep_sealed else self.key(record)
-        sealed = target if keep_sealed else target.with_name(target.name + SEALED_SUFFIX)
+    # --- opening ---------------------------------------------------------------------------------
 
-        def told(done: int) -> None:
-            watcher.fetching(record, done, manifest.size_bytes)
+    def _reader(self, pin: Pin) -> Callable[[int, int], bytes]:
+        def read_range(start: int, length: int) -> bytes:
+            try:
+                return self._doors.read_range(pin.turl, start, length)
+            except RequestExpired:
+                pin.renew()
+                return self._doors.read_range(pin.turl, start, length)
 
-        download(self._gridftp, file.turl, manifest, sealed, told)
-        if not keep_sealed:
-            open_sealed(sealed, target, private_key)
-            sealed.unlink()
-        return target
+        return read_range
+
+    def _whole(self, pin: Pin, manifest: Manifest) -> io.BufferedReader:
+        """Open a file that is not sealed: its parts prove nothing, so all of it is fetched and verified."""
+        with tempfile.TemporaryDirectory(prefix="mdm-") as directory:
+            path = Path(directory) / "file"
+            download(self._doors, pin.turl, manifest, path)
+            pin.release()
+            return path.open("rb")
 
 
 def _surl(record: FileRecord) -> str:
     if not record.surls:
-        raise NotFound("the catalogue knows no replica of this file")
+        raise _no_replica()
     return record.surls[0]
 
 
-def _file_name(record: FileRecord, *, sealed: bool) -> str:
-    last = name(record.lfn)
-    return last if sealed else last.removesuffix(SEALED_SUFFIX)
+def _no_replica() -> MdmError:
+    return NotFound("the catalogue knows no replica of this file")
+
+
+def _same_name() -> MdmError:
+    return AlreadyExists(
+        "another of these files has the same name",
+        advice="Get the directory that both are below, or each into a directory of its own.",
+    )
+
+
+def _with_way_out(error: MdmError) -> MdmError:
+    return type(error)(error.message, advice=f"{error.advice} {_SEALED_IS_THERE}".strip())

@@ -104,5 +104,6 @@ class Manifest:
         Raises:
             IntegrityError: they are not the bytes that the site signed.
         """
-        if (digest.size_bytes, digest.sha256) != (self.size_bytes, self.sha256):
+        read = (digest.size_bytes, digest.adler32, digest.sha256)
+        if read != (self.size_bytes, self.adler32, self.sha256):
             raise IntegrityError("the file is not the one that its site signed")

@@ -78,9 +78,11 @@ def test_a_signature_for_one_purpose_is_no_other():
 def test_a_manifest_knows_its_file():
     digest = Digest()
     digest.update(b"sealed")
-    replace(MANIFEST, sha256=digest.sha256).check(digest)
-    with pytest.raises(IntegrityError):
-        MANIFEST.check(digest)
+    right = replace(MANIFEST, sha256=digest.sha256, adler32=digest.adler32)
+    right.check(digest)
+    for wrong in (MANIFEST, replace(right, sha256=MANIFEST.sha256), replace(right, adler32="00000000")):
+        with pytest.raises(IntegrityError):
+            wrong.check(digest)
 
 
 def test_any_two_records_give_the_key():
