@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from srm_plugin_dicom.association import ObjectInfo, ObjectSink
 from srm_plugin_dicom.header import MAX_HEADER_BYTES, read_header
+from srm_plugin_dicom.stores import ObjectInfo, ObjectSink
 
 Report = Callable[[ObjectInfo, dict[str, str]], None]
 """Gets what is known of an arrived object, by keyword; returns when that is durable."""

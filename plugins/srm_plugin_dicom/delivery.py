@@ -9,9 +9,9 @@ from pathlib import Path
 from srm_dicom.errors import InternalError, MdmError, ObjectRefused
 from srm_dicom.plugin.api import Slot
 from srm_dicom.telemetry import logger
-from srm_plugin_dicom.association import ObjectInfo
 from srm_plugin_dicom.deidentify import Context, Output
 from srm_plugin_dicom.deidentify.engine import deidentifier
+from srm_plugin_dicom.stores import ObjectInfo
 
 log = logger("dicom")
 

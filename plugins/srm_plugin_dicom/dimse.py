@@ -17,6 +17,8 @@ MAX_COMMAND_BYTES = 16_384
 
 _ELEMENT = struct.Struct("<HHL")
 _NO_DATASET = 0x0101
+_DATASET = 0x0001
+_MEDIUM = 0x0000
 _UID = re.compile(r"[0-9.]{1,64}\Z")
 
 
@@ -24,6 +26,7 @@ class CommandField(IntEnum):
     """Requests that are known by name here (PS3.7, table E.1-1)."""
 
     C_STORE = 0x0001
+    C_GET = 0x0010
     C_ECHO = 0x0030
     C_CANCEL = 0x0FFF
 
@@ -44,9 +47,10 @@ class Status(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A request: what it asks, of which object, and whether a data set follows.
+    """A request or response: what it is, of which object, and whether a data set follows.
 
-    `move_originator` is the AE title of whoever asked for the C-MOVE behind a C-STORE, if it is told.
+    `move_originator` is the AE title of whoever asked for the C-MOVE behind a C-STORE, if it is told;
+    `status` and the numbers of sub-operations are a response's.
     """
 
     field: int
@@ -55,6 +59,9 @@ class Command:
     sop_class: str = ""
     sop_instance: str = ""
     move_originator: str = ""
+    status: int = 0
+    completed: int = 0
+    failed: int = 0
 
 
 def parse_command(data: bytes | bytearray) -> Command:
@@ -72,6 +79,9 @@ def parse_command(data: bytes | bytearray) -> Command:
             sop_class=_uid(elements.get(0x0002, b"")),
             sop_instance=_uid(elements.get(0x1000, b"")),
             move_originator=elements.get(0x1030, b"").decode("ascii", "replace").strip(" \0"),
+            status=_short(elements.get(0x0900, b"\0\0")),
+            completed=_short(elements.get(0x1021) or b"\0\0"),
+            failed=_short(elements.get(0x1022) or b"\0\0"),
         )
     except KeyError:
         raise PduError("a command set lacks a mandatory element") from None
@@ -87,6 +97,20 @@ def encode_response(request: Command, status: int) -> bytes:
             _element(0x0800, struct.pack("<H", _NO_DATASET)),
             _element(0x0900, struct.pack("<H", status)),
             _element(0x1000, _padded(request.sop_instance)) if request.sop_instance else b"",
+        )
+    )
+    return _element(0x0000, struct.pack("<L", len(body))) + body
+
+
+def encode_get_request(sop_class: str, message_id: int) -> bytes:
+    """Return the command set of a C-GET-RQ, whose identifier follows (PS3.7, table 9.3-6)."""
+    body = b"".join(
+        (
+            _element(0x0002, _padded(sop_class)),
+            _element(0x0100, struct.pack("<H", CommandField.C_GET)),
+            _element(0x0110, struct.pack("<H", message_id)),
+            _element(0x0700, struct.pack("<H", _MEDIUM)),
+            _element(0x0800, struct.pack("<H", _DATASET)),
         )
     )
     return _element(0x0000, struct.pack("<L", len(body))) + body

@@ -1,46 +1,46 @@
-"""Walks a PACS by C-FIND from studies down to images, and filters every answer again."""
+"""Walks an archive by its queries from studies down to images, and filters every answer again."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from srm_plugin_dicom.pacs import Pacs, PacsSession
+from srm_plugin_dicom.archive import Archive, Asking
 from srm_plugin_dicom.selector import Level, Selector
 
 Header = dict[str, str]
 
 
-def walk(pacs: Pacs, selector: Selector) -> Iterator[Header]:
+def walk(archive: Archive, selector: Selector) -> Iterator[Header]:
     """Yield one header for each image that the selector means: what the three levels told of it.
 
     The association is closed before anything is yielded, so the caller may take its time.
     """
-    with pacs.session() as session:
+    with archive.session() as session:
         studies = _answers(session, selector, Level.STUDY, {})
     for study in studies:
-        with pacs.session() as session:
+        with archive.session() as session:
             images = list(_images(session, selector, study))
         yield from images
 
 
-def any_image(pacs: Pacs) -> Header | None:
+def any_image(archive: Archive) -> Header | None:
     """Return some image of the PACS, the first that it tells of; None when it has none."""
     selector = Selector("", {})
-    with pacs.session() as session:
+    with archive.session() as session:
         for study in _answers(session, selector, Level.STUDY, {}):
             for image in _images(session, selector, study):
                 return image
     return None
 
 
-def _images(session: PacsSession, selector: Selector, study: Header) -> Iterator[Header]:
+def _images(session: Asking, selector: Selector, study: Header) -> Iterator[Header]:
     for series in _answers(session, selector, Level.SERIES, study):
         for image in _answers(session, selector, Level.IMAGE, series):
             if image.get("SOPInstanceUID"):
                 yield image
 
 
-def _answers(session: PacsSession, selector: Selector, level: Level, above: Header) -> list[Header]:
+def _answers(session: Asking, selector: Selector, level: Level, above: Header) -> list[Header]:
     """Return the answers at a level, each with what the levels above told (PS3.4, C.4.1.3.1)."""
     unique = {key: above[key] for key in ("StudyInstanceUID", "SeriesInstanceUID") if key in above}
     found = session.find(level, selector.query(level) | unique)

@@ -16,6 +16,7 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 from srm_dicom.errors import InvalidRequest
 
 MAX_HEADER_BYTES = 1 << 20
+_PREAMBLE, _PREFIX = 128, 132
 _LAST_WANTED = 0x0028FFFF
 _BULK = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "UN"})
 
@@ -40,6 +41,27 @@ def read_header(data: bytes, transfer_syntax: str) -> dict[str, str]:
         return texts(dataset)
     except Exception:  # noqa: BLE001 - a parser of foreign bytes may raise anything, with values in it
         raise InvalidRequest("the header of the object cannot be read") from None
+
+
+def read_file_meta(data: bytes) -> tuple[str, str, str]:
+    """Return SOP class, SOP instance and transfer syntax that a file says of itself (PS3.10, 7.1).
+
+    Args:
+        data: the beginning of the file, at least its file meta information.
+
+    Raises:
+        InvalidRequest: it is no such file.
+    """
+    if data[_PREAMBLE:_PREFIX] != b"DICM":
+        raise InvalidRequest("an object is no DICOM file")
+    try:
+        meta = read_dataset(
+            BytesIO(data[_PREFIX:]), False, True, stop_when=lambda tag, _vr, _length: tag.group != 2
+        )
+        told = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID, meta.TransferSyntaxUID
+    except Exception:  # noqa: BLE001 - a parser of foreign bytes may raise anything, with values in it
+        raise InvalidRequest("the file meta information cannot be read") from None
+    return str(told[0]), str(told[1]), str(told[2])
 
 
 def texts(dataset: Dataset) -> dict[str, str]:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 from srm_dicom.clock import Clock
 from srm_dicom.errors import NotAuthorised, Overloaded, TooLarge
-from srm_plugin_dicom.association import ObjectInfo, ObjectSink
+from srm_plugin_dicom.stores import ObjectInfo, ObjectSink
 
 Deliver = Callable[[ObjectInfo, bytearray], None]
 """Gets a whole object; returns when it is durable, or raises an error of the tree."""
@@ -58,6 +58,11 @@ class Visit:
         self._under_way: set[str] = set()
         self._changed = threading.Condition()
         self._last_change_s = clock.monotonic_s()
+
+    def missing(self) -> tuple[str, ...]:
+        """Return what has not come yet."""
+        with self._changed:
+            return tuple(self._missing)
 
     def claim(self, info: ObjectInfo) -> bool:
         """Take an object if it is waited for."""

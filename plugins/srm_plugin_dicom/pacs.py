@@ -21,13 +21,14 @@ from srm_dicom.clock import Clock
 from srm_dicom.errors import NotDelivered, SourceRefused, SourceUnavailable
 from srm_plugin_dicom.header import keep_values_out_of_logs, texts
 from srm_plugin_dicom.selector import Level
+from srm_plugin_dicom.tls import TlsCredential, client_context
 
 ECHO = "1.2.840.10008.1.1"
 FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 _OUT_OF_RESOURCES = frozenset({0xA700, 0xA701, 0xA702})
-_PARTLY = 0xB000
+PARTLY = 0xB000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class PacsSettings:
     port: int
     connect_s: float = 10.0
     answer_s: float = 60.0
+    tls: TlsCredential | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +90,7 @@ class PacsSession:
             NotDelivered: it was not over within `deadline_s` seconds from now.
         """
         end_s = self._clock.monotonic_s() + deadline_s
-        identifier = _identifier(Level.IMAGE, {"StudyInstanceUID": study, "SeriesInstanceUID": series})
-        identifier.SOPInstanceUID = list(instances)
+        identifier = images(study, series, instances)
         last = Dataset()
         self._association.network_timeout = deadline_s
         self._association.dimse_timeout = deadline_s
@@ -109,23 +110,19 @@ class PacsSession:
             int(status.get("NumberOfCompletedSuboperations") or 0),
             int(status.get("NumberOfFailedSuboperations") or 0),
         )
-        if code in {0, _PARTLY} or claim.completed:
+        if code in {0, PARTLY} or claim.completed:
             return claim
-        raise self._refusal(code)
+        raise refusal(self._name, code)
 
     def _expect_success(self, status: Dataset) -> None:
         code = self._code(status)
         if code:
-            raise self._refusal(code)
+            raise refusal(self._name, code)
 
     def _code(self, status: Dataset) -> int:
         if "Status" not in status:
             raise SourceUnavailable(f"{self._name} broke off or did not answer in time")
         return int(status.Status)
-
-    def _refusal(self, code: int) -> SourceUnavailable | SourceRefused:
-        kind = SourceUnavailable if code in _OUT_OF_RESOURCES else SourceRefused
-        return kind(f"{self._name} refused with status 0x{code:04X}")
 
 
 class Pacs:
@@ -172,17 +169,32 @@ class Pacs:
         entity.dimse_timeout = entity.network_timeout = self.settings.answer_s
         for model in (ECHO, FIND, MOVE):
             entity.add_requested_context(model)
+        tls = self.settings.tls
         association = entity.associate(
             self.settings.host,
             self.settings.port,
             ae_title=self.settings.ae_title,
             evt_handlers=[(evt.EVT_CONN_OPEN, _tune), (evt.EVT_PDU_RECV, _acknowledge_at_once)],
+            tls_args=(client_context(tls), tls.name or self.settings.host) if tls else None,
         )
         if association.is_established:
             return association
         if association.is_rejected:
             raise SourceRefused(f"{self.name} rejected the association of {self._own_title}")
         raise SourceUnavailable(f"{self.name} does not answer at its DICOM port")
+
+
+def images(study: str, series: str, instances: Sequence[str]) -> Dataset:
+    """Return the identifier that names images of one series (PS3.4, C.4.2.2.1)."""
+    identifier = _identifier(Level.IMAGE, {"StudyInstanceUID": study, "SeriesInstanceUID": series})
+    identifier.SOPInstanceUID = list(instances)
+    return identifier
+
+
+def refusal(name: str, status: int) -> SourceUnavailable | SourceRefused:
+    """Return what the status of a response that is no success means."""
+    kind = SourceUnavailable if status in _OUT_OF_RESOURCES else SourceRefused
+    return kind(f"{name} refused with status 0x{status:04X}")
 
 
 def _tune(event: evt.Event) -> None:

@@ -1,15 +1,15 @@
 """The upper layer protocol of DICOM (PS3.8, section 9.3) as bytes in, values out; no I/O.
 
-Only the acceptor's half is here: what a requestor sends is parsed, what an acceptor answers is
-encoded. Everything that a length field claims is checked against what is there before it is used, and
-each kind of thing has a bound. What breaks a rule raises `PduError`, whose reason goes into the A-ABORT.
+Both halves are here: what a requestor sends and what an acceptor answers. Everything that a length
+field claims is checked against what is there before it is used, and each kind of thing has a bound. What
+breaks a rule raises `PduError`, whose reason goes into the A-ABORT.
 """
 
 from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 
@@ -105,6 +105,14 @@ class AssociateRequest:
     contexts: tuple[ProposedContext, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class AssociateAccept:
+    """An A-ASSOCIATE-AC (PS3.8, 9.3.3): the contexts that were accepted, the longest PDU (0: any)."""
+
+    contexts: tuple[AnsweredContext, ...]
+    max_pdu_bytes: int
+
+
 def parse_header(data: memoryview | bytes) -> tuple[int, int]:
     """Return type and length of a PDU from its first six bytes."""
     kind, length = _HEADER.unpack_from(data)
@@ -133,6 +141,26 @@ def parse_associate_request(body: memoryview | bytes) -> AssociateRequest:
     return AssociateRequest(version, _title(called), _title(calling), data[4:36], tuple(contexts.values()))
 
 
+def parse_associate_accept(body: memoryview | bytes) -> AssociateAccept:
+    """Read the part of an A-ASSOCIATE-AC that follows its header.
+
+    Raises:
+        PduError: it is not one.
+    """
+    data = bytes(body)
+    if len(data) < _FIXED.size:
+        raise PduError("the association's acceptance is cut short")
+    contexts: list[AnsweredContext] = []
+    max_pdu_bytes = 0
+    for kind, value in _items(data[_FIXED.size :]):
+        if kind == 0x21:
+            contexts += _parse_answer(value)
+        elif kind == 0x50:
+            lengths = [item for name, item in _items(value) if name == 0x51 and len(item) == 4]
+            max_pdu_bytes = int.from_bytes(lengths[0], "big") if lengths else 0
+    return AssociateAccept(tuple(contexts), max_pdu_bytes)
+
+
 def pdvs(body: memoryview) -> Iterator[tuple[int, int, memoryview]]:
     """Yield context id, message control header and fragment of each PDV of a P-DATA-TF.
 
@@ -154,27 +182,56 @@ def pdvs(body: memoryview) -> Iterator[tuple[int, int, memoryview]]:
         at += 4 + length
 
 
+def encode_associate_request(
+    called: str,
+    calling: str,
+    contexts: Sequence[ProposedContext],
+    stored_to_us: Iterable[str],
+    max_pdu_bytes: int,
+) -> bytes:
+    """Return an A-ASSOCIATE-RQ (PS3.8, 9.3.2).
+
+    Args:
+        called: AE title of the acceptor.
+        calling: our own.
+        contexts: at most 128.
+        stored_to_us: SOP classes in which we are the SCP (PS3.7, D.3.3.4), as a C-GET needs it.
+        max_pdu_bytes: longest PDU that we take.
+    """
+    items = [_item(0x10, APPLICATION_CONTEXT.encode())]
+    for context in contexts:
+        syntaxes = b"".join(_item(0x40, uid.encode()) for uid in context.transfer_syntaxes)
+        abstract = _item(0x30, context.abstract_syntax.encode())
+        items.append(_item(0x20, bytes((context.id, 0, 0, 0)) + abstract + syntaxes))
+    roles = (struct.pack(">H", len(uid)) + uid.encode() + bytes((0, 1)) for uid in stored_to_us)
+    user = _user_information(max_pdu_bytes, b"".join(_item(0x54, role) for role in roles))
+    titles = b"".join(title.encode("ascii").ljust(16) for title in (called, calling))
+    body = struct.pack(">HH", 1, 0) + titles + bytes(32) + b"".join(items) + user
+    return _HEADER.pack(PduType.ASSOCIATE_RQ, len(body)) + body
+
+
 def encode_associate_accept(
     request: AssociateRequest, answers: Sequence[AnsweredContext], max_pdu_bytes: int
 ) -> bytes:
     """Return an A-ASSOCIATE-AC (PS3.8, 9.3.3)."""
-    user = (
-        _item(0x51, struct.pack(">L", max_pdu_bytes))
-        + _item(0x52, IMPLEMENTATION_CLASS.encode())
-        + _item(0x55, IMPLEMENTATION_NAME.encode())
-    )
     items = [_item(0x10, APPLICATION_CONTEXT.encode())]
     items += [
         _item(0x21, bytes((each.id, 0, each.answer, 0)) + _item(0x40, each.transfer_syntax.encode()))
         for each in answers
     ]
-    body = struct.pack(">HH", 1, 0) + request.raw_titles + bytes(32) + b"".join(items) + _item(0x50, user)
+    body = struct.pack(">HH", 1, 0) + request.raw_titles + bytes(32) + b"".join(items)
+    body += _user_information(max_pdu_bytes)
     return _HEADER.pack(PduType.ASSOCIATE_AC, len(body)) + body
 
 
 def encode_associate_reject(rejection: Rejection) -> bytes:
     """Return an A-ASSOCIATE-RJ (PS3.8, 9.3.4)."""
     return _HEADER.pack(PduType.ASSOCIATE_RJ, 4) + bytes((0, *rejection.value))
+
+
+def encode_release_request() -> bytes:
+    """Return an A-RELEASE-RQ (PS3.8, 9.3.6)."""
+    return _HEADER.pack(PduType.RELEASE_RQ, 4) + bytes(4)
 
 
 def encode_release_reply() -> bytes:
@@ -191,6 +248,39 @@ def encode_command(context_id: int, command: bytes) -> bytes:
     """Return a P-DATA-TF with one whole command set."""
     pdv = _PDV.pack(len(command) + 2, context_id, COMMAND | LAST) + command
     return _HEADER.pack(PduType.DATA, len(pdv)) + pdv
+
+
+def encode_dataset(context_id: int, dataset: bytes, max_pdu_bytes: int) -> Iterator[bytes]:
+    """Yield the P-DATA-TFs of a data set, none longer than the peer takes (0: any)."""
+    room = (max_pdu_bytes or len(dataset) + _PDV.size) - _PDV.size
+    if room <= 0:
+        raise PduError("the peer takes no PDU that is long enough")
+    for start in range(0, len(dataset), room):
+        fragment = dataset[start : start + room]
+        last = LAST if start + room >= len(dataset) else 0
+        pdv = _PDV.pack(len(fragment) + 2, context_id, last) + fragment
+        yield _HEADER.pack(PduType.DATA, len(pdv)) + pdv
+
+
+def _user_information(max_pdu_bytes: int, roles: bytes = b"") -> bytes:
+    items = (
+        _item(0x51, struct.pack(">L", max_pdu_bytes)),
+        _item(0x52, IMPLEMENTATION_CLASS.encode()),
+        roles,
+        _item(0x55, IMPLEMENTATION_NAME.encode()),
+    )
+    return _item(0x50, b"".join(items))
+
+
+def _parse_answer(value: bytes) -> Iterator[AnsweredContext]:
+    """Yield an accepted context, or nothing."""
+    if len(value) < 4:
+        raise PduError("the answer to a presentation context is malformed")
+    if value[2] == ContextAnswer.ACCEPTED:
+        syntaxes = [_uid(item) for kind, item in _items(value[4:]) if kind == 0x40]
+        if len(syntaxes) != 1:
+            raise PduError("an accepted context has not one transfer syntax")
+        yield AnsweredContext(value[0], ContextAnswer.ACCEPTED, syntaxes[0])
 
 
 def _parse_context(value: bytes) -> ProposedContext:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 import click
 
@@ -27,14 +28,18 @@ from srm_dicom.plugin.api import (
     StoragePlugin,
 )
 from srm_dicom.rights.project import Release
+from srm_plugin_dicom.archive import Archive, Wanted
 from srm_plugin_dicom.arrivals import ArrivalDesk
-from srm_plugin_dicom.association import Handler, Limits, ObjectInfo
+from srm_plugin_dicom.association import Limits
 from srm_plugin_dicom.commands import group
 from srm_plugin_dicom.deidentify import Context, current_version
 from srm_plugin_dicom.delivery import Delivery
 from srm_plugin_dicom.discovery import any_image, walk
+from srm_plugin_dicom.failover import Failover
+from srm_plugin_dicom.getting import GetArchive
 from srm_plugin_dicom.header import keep_values_out_of_logs
-from srm_plugin_dicom.moves import Deliver, MemoryBudget, MoveDesk, Visit
+from srm_plugin_dicom.moves import MemoryBudget, MoveDesk
+from srm_plugin_dicom.moving import MoveArchive
 from srm_plugin_dicom.naming import Names
 from srm_plugin_dicom.pacs import Pacs, PacsSettings
 from srm_plugin_dicom.receiver import Peer, Receiver
@@ -42,14 +47,20 @@ from srm_plugin_dicom.reference import ObjectRef, open_ref, seal_ref
 from srm_plugin_dicom.secrets import load_or_create, project_key
 from srm_plugin_dicom.selector import parse_selector
 from srm_plugin_dicom.settings import (
+    AnySourceSettings,
     NodeSettings,
     SourceSettings,
+    WebSourceSettings,
     arriving_peers,
     moving_peers,
     parse_settings,
 )
+from srm_plugin_dicom.stores import Handler, ObjectInfo
+from srm_plugin_dicom.web import WebArchive, WebSettings, read_headers
 
 CHECK_S = 30.0
+_WORDS = {"move": ("C-ECHO", "C-MOVE"), "get": ("C-ECHO", "C-GET"), "web": ("QIDO-RS", "WADO-RS")}
+"""What the two checks of a source are called."""
 _UNIQUE = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 
 
@@ -62,12 +73,17 @@ class DicomPlugin(StoragePlugin):
         self._settings = parse_settings(context.settings)
         self._master = load_or_create(context.secrets / "master")
         self._ref_key = load_or_create(context.secrets / "ref")
-        self._desk = MoveDesk(
-            max_object_bytes=self._settings.max_object_bytes,
-            budget=MemoryBudget(self._settings.max_held_bytes),
-        )
+        self._budget = MemoryBudget(self._settings.max_held_bytes)
+        self._desk = self._new_desk()
         self._moves_node: Receiver | None = None
         self._lock = threading.Lock()
+        self._archives = {source.name: self._archive(source) for source in self._settings.sources}
+        self._failover = Failover(
+            tuple(self._archives.values()),
+            {source.name: source.max_visits for source in self._settings.sources},
+            rest_s=self._settings.rest_s,
+            clock=context.clock,
+        )
 
     def discover(self, selector: str, release: Release) -> Iterator[Discovered]:
         """Yield the images of a selector; see `srm_plugin_dicom.selector`."""
@@ -76,7 +92,7 @@ class DicomPlugin(StoragePlugin):
         if not sources:
             raise InvalidRequest("the selector names a source that is not configured")
         for source in sources:
-            for header in walk(self._pacs(source), wanted):
+            for header in walk(self._archives[source.name], wanted):
                 yield self._discovered(source.name, header, release)
 
     def plan(self, files: Sequence[FileRef]) -> Sequence[Batch]:
@@ -92,11 +108,10 @@ class DicomPlugin(StoragePlugin):
         ]
 
     def stage(self, batch: Batch, sink: Sink, deadline_s: float) -> None:
-        """Fetch a batch by one C-MOVE.
+        """Fetch a batch from its source, or what that does not send from the source's mirrors.
 
         Raises:
-            SourceUnavailable, SourceRefused: the PACS would not.
-            NotDelivered: not everything came.
+            SourceUnavailable, SourceRefused, NotDelivered, Overloaded: not everything came.
         """
         refs = {ref.instance: (ref, file) for file in batch.files for ref in [self._open(file)]}
         first = next(iter(refs.values()))[0]
@@ -109,7 +124,8 @@ class DicomPlugin(StoragePlugin):
         def deliver(info: ObjectInfo, data: bytearray) -> None:
             delivery.deliver(info, data, sink.open(refs[info.sop_instance][1]))
 
-        self._fetch(source, first, tuple(refs), deliver, deadline_s)
+        wanted = Wanted(first.study, first.series, tuple(refs))
+        self._failover.fetch((source.name, *source.mirrors), wanted, deliver, deadline_s)
 
     @contextmanager
     def listen(self, arrived: Arrived) -> Iterator[None]:
@@ -132,17 +148,19 @@ class DicomPlugin(StoragePlugin):
         return current_version(profile)
 
     def sources(self) -> Sequence[Source]:
-        """Return the PACS; a probe is a C-ECHO."""
+        """Return the PACS; a probe asks whether it is there."""
         return [
-            Source(source.name, source.max_visits, self._pacs(source).echo)
+            Source(source.name, source.max_visits, self._archives[source.name].echo)
             for source in self._settings.sources
         ]
 
     def checks(self) -> Iterator[Check]:
-        """Yield for each PACS whether it answers and whether one image can be moved here."""
+        """Yield for each PACS whether it answers and whether one image can be brought here."""
         for source in self._settings.sources:
-            yield _check(f"PACS {source.name}: C-ECHO", partial(self._check_echo, source))
-            yield _check(f"PACS {source.name}: C-MOVE", partial(self._check_move, source))
+            ask, fetch = _WORDS[_way(source)]
+            archive = self._archives[source.name]
+            yield _check(f"PACS {source.name}: {ask}", partial(_check_echo, archive))
+            yield _check(f"PACS {source.name}: {fetch}", partial(self._check_fetch, archive))
 
     @classmethod
     def commands(cls) -> click.Group:
@@ -173,25 +191,6 @@ class DicomPlugin(StoragePlugin):
             nominative=names.nominative(header),
         )
 
-    def _fetch(
-        self,
-        source: SourceSettings,
-        ref: ObjectRef,
-        instances: tuple[str, ...],
-        deliver: Deliver,
-        deadline_s: float,
-    ) -> None:
-        self._open_moves()
-        clock = self.context.clock
-        end_s = clock.monotonic_s() + deadline_s
-        visit = Visit(source.senders, instances, deliver, clock)
-        title = self._settings.moves.ae_title
-        with self._desk.expecting(visit), self._pacs(source).session() as session:
-            claim = session.move(ref.study, ref.series, instances, title, deadline_s)
-            missing = visit.wait(end_s, self._settings.settle_s if claim.complete else 0.0)
-        if missing:
-            raise NotDelivered(f"{source.name} did not send {missing} of {len(instances)} images")
-
     def _open(self, file: FileRef) -> ObjectRef:
         return open_ref(self._ref_key, file.guid, file.plugin_ref)
 
@@ -210,6 +209,28 @@ class DicomPlugin(StoragePlugin):
     def _names(self, release: Release) -> Names:
         return Names(project_key(self._master, release.project), release)
 
+    def _archive(self, source: AnySourceSettings) -> Archive:
+        """Return a source as what it is spoken to."""
+        clock = self.context.clock
+        if isinstance(source, WebSourceSettings):
+            return self._web_archive(source)
+        title = self._settings.moves.ae_title
+        pacs = self._pacs(source)
+        if source.retrieve == "get":
+            return GetArchive(pacs, title, self._new_desk(), clock)
+        return MoveArchive(
+            pacs,
+            senders=source.senders,
+            destination=title,
+            desk=self._desk,
+            listen=self._open_moves,
+            settle_s=self._settings.settle_s,
+            clock=clock,
+        )
+
+    def _new_desk(self) -> MoveDesk:
+        return MoveDesk(max_object_bytes=self._settings.max_object_bytes, budget=self._budget)
+
     def _pacs(self, source: SourceSettings) -> Pacs:
         settings = PacsSettings(
             source.name,
@@ -218,8 +239,20 @@ class DicomPlugin(StoragePlugin):
             source.port,
             self._settings.connect_s,
             self._settings.answer_s,
+            source.tls.credential() if source.tls else None,
         )
         return Pacs(settings, self._settings.moves.ae_title, self.context.clock)
+
+    def _web_archive(self, source: WebSourceSettings) -> WebArchive:
+        settings = WebSettings(
+            source.name,
+            source.url,
+            self._settings.connect_s,
+            self._settings.answer_s,
+            source.tls.credential() if source.tls else None,
+            read_headers(Path(source.headers)) if source.headers else {},
+        )
+        return WebArchive(settings, self._new_desk(), self.context.clock)
 
     def _open_moves(self) -> None:
         with self._lock:
@@ -235,23 +268,32 @@ class DicomPlugin(StoragePlugin):
             peers=peers,
             handler=handler,
             clock=self.context.clock,
+            tls=node.tls.credential() if node.tls else None,
             limits=Limits(self._settings.max_associations, idle_s=self._settings.idle_s),
         )
         receiver.start()
         return receiver
 
-    def _check_echo(self, source: SourceSettings) -> str:
-        self._pacs(source).echo()
-        return "it answers"
-
-    def _check_move(self, source: SourceSettings) -> str:
-        header = any_image(self._pacs(source))
+    def _check_fetch(self, archive: Archive) -> str:
+        header = any_image(archive)
         if header is None:
             return "it has no image to try with"
-        ref = ObjectRef(source.name, *(header[key] for key in _UNIQUE))
+        study, series, instance = (header[key] for key in _UNIQUE)
+        wanted, came = Wanted(study, series, (instance,)), []
         started_s = self.context.clock.monotonic_s()
-        self._fetch(source, ref, (ref.instance,), lambda _info, _data: None, CHECK_S)
+        archive.fetch(wanted, lambda info, _data: came.append(info), CHECK_S)
+        if not came:
+            raise NotDelivered("it said that it was done, and no image came")
         return f"one image came in {self.context.clock.monotonic_s() - started_s:.2f} s"
+
+
+def _check_echo(archive: Archive) -> str:
+    archive.echo()
+    return "it answers"
+
+
+def _way(source: AnySourceSettings) -> str:
+    return "web" if isinstance(source, WebSourceSettings) else source.retrieve
 
 
 def _check(name: str, probe: Callable[[], str]) -> Check:

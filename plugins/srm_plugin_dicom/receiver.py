@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,9 @@ from srm_dicom.clock import Clock
 from srm_dicom.errors import ConfigError
 from srm_dicom.telemetry import logger
 from srm_plugin_dicom import pdu
-from srm_plugin_dicom.association import Association, Handler, Limits, ObjectInfo, ObjectSink
+from srm_plugin_dicom.association import Association, Limits
+from srm_plugin_dicom.stores import Handler, ObjectInfo, ObjectSink
+from srm_plugin_dicom.tls import TlsCredential, accept_tls, server_context
 
 __all__ = ["Handler", "Limits", "ObjectInfo", "ObjectSink", "Peer", "Receiver"]
 
@@ -44,12 +47,16 @@ class Receiver:
         handler: Handler,
         clock: Clock,
         limits: Limits | None = None,
+        tls: TlsCredential | None = None,
     ) -> None:
-        """Bind the port; 0 takes a free one, see `port`.
+        """Bind the port; 0 takes a free one, see `port`. With `tls`, nobody is served in the clear.
 
         Raises:
-            ConfigError: the port cannot be bound.
+            ConfigError: the port cannot be bound, or the TLS files cannot be used.
         """
+        if tls is not None:
+            server_context(tls)
+        self._tls = tls
         self._ae_title = ae_title
         self._peers = tuple(peers)
         self._addresses = frozenset().union(*(peer.addresses for peer in peers))
@@ -120,6 +127,9 @@ class Receiver:
     def _serve(self, connection: socket.socket, address: str) -> None:
         try:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._tls is not None:
+                connection = secured = self._secured(connection, self._tls)
+                secured.do_handshake()
             Association(
                 connection,
                 address,
@@ -128,6 +138,8 @@ class Receiver:
                 clock=self._clock,
                 limits=self._limits,
             ).run()
+        except OSError as error:  # of TLS: an association contains its own
+            log.warning("tls_refused", peer=address, error=type(error).__name__)
         except Exception as error:  # noqa: BLE001 - the edge of a wire session: others must go on
             log.error("association_failed", peer=address, error=type(error).__name__)  # noqa: TRY400
         finally:
@@ -135,6 +147,16 @@ class Receiver:
                 self._open.pop(connection, None)
             _shut(connection)
             connection.close()
+
+    def _secured(self, connection: socket.socket, tls: TlsCredential) -> ssl.SSLSocket:
+        """Return what the connection becomes; its handshake has the time to negotiate, in all."""
+        secured = accept_tls(connection, tls)
+        with self._lock:
+            self._open[secured] = self._open.pop(connection)
+            if self._stopped:
+                _shut(secured)
+        secured.settimeout(self._limits.negotiate_s)
+        return secured
 
     def _judge(self, called: str, calling: str, address: str) -> pdu.Rejection | None:
         if called != self._ae_title:

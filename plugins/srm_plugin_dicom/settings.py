@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Mapping
-from typing import Annotated, Any
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -13,6 +14,7 @@ from msgspec import Meta
 from srm_dicom.errors import ConfigError
 from srm_plugin_dicom.deidentify import PixelPolicy, Trust
 from srm_plugin_dicom.receiver import Peer
+from srm_plugin_dicom.tls import TlsCredential
 
 AeTitle = Annotated[str, Meta(pattern=r"^[!-\[\]-~](?:[ -\[\]-~]{0,14}[!-\[\]-~])?$")]
 Port = Annotated[int, Meta(ge=0, le=65535)]
@@ -21,20 +23,56 @@ Count = Annotated[int, Meta(ge=1)]
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,32}\Z")
 
 
-class SourceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A PACS that is asked.
+class TlsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """DICOM over TLS, mutual; see `tls.TlsCredential`.
+
+    Attributes:
+        certificate: PEM file of our certificate, with its chain; only DICOMweb can go without.
+        key: PEM file of its private key.
+        authorities: PEM file of those who sign the certificates of the other side.
+        name: name in the certificate of the source, when it is not its host.
+    """
+
+    authorities: str
+    certificate: str = ""
+    key: str = ""
+    name: str = ""
+
+    def credential(self) -> TlsCredential:
+        """Return it as the connections need it."""
+        certificate = Path(self.certificate) if self.certificate else None
+        key = Path(self.key) if self.key else None
+        return TlsCredential(certificate, key, Path(self.authorities), self.name)
+
+
+class _AnySource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", kw_only=True):
+    """What every kind of source has.
 
     Attributes:
         name: the site's word for it; appears in logs and to users, so no identity in it.
-        max_visits: how many C-MOVEs may run at it at once.
-        store_ae_titles: titles it stores under, when they differ from `ae_title`.
+        max_visits: batches that one stager may fetch from it at once.
+        mirrors: names of sources that hold the same images, asked in this order when it does not deliver.
+        tls: certificates, when it is spoken to over TLS.
     """
 
     name: str
+    max_visits: Annotated[int, Meta(ge=1, le=64)] = 2
+    mirrors: tuple[str, ...] = ()
+    tls: TlsSettings | None = None
+
+
+class SourceSettings(_AnySource, frozen=True, forbid_unknown_fields=True, tag="dicom", kw_only=True):
+    """A PACS that is asked over DICOM.
+
+    Attributes:
+        retrieve: how images come: `move` to our AE, or `get` on our own association.
+        store_ae_titles: titles it stores under, when they differ from `ae_title`.
+    """
+
     ae_title: AeTitle
     host: str
     port: Port
-    max_visits: Annotated[int, Meta(ge=1, le=64)] = 2
+    retrieve: Literal["move", "get"] = "move"
     store_ae_titles: tuple[AeTitle, ...] = ()
 
     @property
@@ -43,12 +81,32 @@ class SourceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return frozenset(self.store_ae_titles or (self.ae_title,))
 
 
+class WebSourceSettings(_AnySource, frozen=True, forbid_unknown_fields=True, tag="dicomweb", kw_only=True):
+    """A PACS that is asked over DICOMweb (PS3.18).
+
+    Attributes:
+        url: where its services begin, such as `https://pacs.hospital.example/dicom-web`.
+        headers: file with header lines to send, such as `Authorization: Bearer ...`; mode 0600.
+    """
+
+    url: Annotated[str, Meta(pattern=r"^https?://[^/?#@\s]+(/[^?#\s]*)?$")]
+    headers: str = ""
+
+
+AnySourceSettings = SourceSettings | WebSourceSettings
+
+
 class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An AE of our own; the PACS knows it by one line: title, this host, port."""
+    """An AE of our own; the PACS knows it by one line: title, this host, port.
+
+    Attributes:
+        tls: certificates; with them, it is spoken to over TLS only.
+    """
 
     ae_title: AeTitle
     port: Port
     bind: str = "127.0.0.1"
+    tls: TlsSettings | None = None
 
 
 class PeerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -96,15 +154,16 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         arrivals: where new images are forwarded to.
         peers: who may send arrivals; without any, the sources themselves.
         pixels: what the site states about pixels.
-        batch_files: most objects of one C-MOVE.
+        batch_files: most objects of one visit.
         connect_s: how long a PACS may take to accept an association.
         answer_s: how long it may take to answer a C-ECHO or C-FIND.
+        rest_s: a source that did not answer is asked after its mirrors for so long.
         settle_s: how long to wait after a C-MOVE that says it is complete for objects still under way.
         max_object_bytes: largest object taken.
         max_held_bytes: bound on the bytes of all objects being received at once.
     """
 
-    sources: tuple[SourceSettings, ...]
+    sources: tuple[AnySourceSettings, ...]
     moves: NodeSettings = NodeSettings("MDM1", 11112)
     arrivals: NodeSettings = NodeSettings("MDMIN", 11110)
     peers: tuple[PeerSettings, ...] = ()
@@ -113,21 +172,27 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     connect_s: Seconds = 10.0
     answer_s: Seconds = 60.0
     idle_s: Seconds = 60.0
+    rest_s: Seconds = 60.0
     settle_s: Seconds = 2.0
     max_associations: Count = 64
     max_object_bytes: Count = 1 << 30
     max_held_bytes: Count = 2 << 30
 
-    def source(self, name: str) -> SourceSettings | None:
+    def source(self, name: str) -> AnySourceSettings | None:
         """Return the source of that name."""
         return next((source for source in self.sources if source.name == name), None)
+
+    @property
+    def dicom_sources(self) -> tuple[SourceSettings, ...]:
+        """Return the sources that speak DICOM."""
+        return tuple(source for source in self.sources if isinstance(source, SourceSettings))
 
     def source_of_peer(self, ae_title: str) -> str:
         """Return the name of the source where objects of a peer can be fetched again."""
         for peer in self.peers:
             if peer.ae_title == ae_title:
                 return peer.source
-        return next(source.name for source in self.sources if ae_title in source.senders)
+        return next(source.name for source in self.dicom_sources if ae_title in source.senders)
 
 
 def parse_settings(table: Mapping[str, Any]) -> Settings:
@@ -137,7 +202,7 @@ def parse_settings(table: Mapping[str, Any]) -> Settings:
         ConfigError: an unknown key, a wrong value, a name used twice or not at all.
     """
     try:
-        settings = msgspec.convert(dict(table), Settings)
+        settings = msgspec.convert(_with_kinds(table), Settings)
     except msgspec.ValidationError as error:
         raise ConfigError(f"dicom plugin: {error}") from None
     names = [source.name for source in settings.sources]
@@ -150,7 +215,34 @@ def parse_settings(table: Mapping[str, Any]) -> Settings:
     for peer in settings.peers:
         if peer.source not in names:
             raise ConfigError(f"dicom plugin: peer {peer.ae_title} names the unknown source {peer.source}")
+    for source in settings.sources:
+        _check_source(source, names)
+    speakers: tuple[NodeSettings | SourceSettings, ...] = (
+        settings.moves,
+        settings.arrivals,
+        *settings.dicom_sources,
+    )
+    for speaker in speakers:
+        if speaker.tls and not (speaker.tls.certificate and speaker.tls.key):
+            raise ConfigError(f"dicom plugin: tls of {speaker.ae_title} needs a certificate and a key")
     return settings
+
+
+def _with_kinds(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the table with the kind of each source written out; one that says none speaks DICOM."""
+    sources = table.get("sources", ())
+    if not isinstance(sources, list | tuple):
+        return dict(table)
+    kinds = [{"kind": "dicom"} | source if isinstance(source, dict) else source for source in sources]
+    return dict(table) | {"sources": kinds}
+
+
+def _check_source(source: AnySourceSettings, names: Sequence[str]) -> None:
+    for mirror in source.mirrors:
+        if mirror not in names or mirror == source.name:
+            raise ConfigError(f"dicom plugin: {source.name} cannot have the mirror {mirror}")
+    if isinstance(source, WebSourceSettings) and source.tls and not source.url.startswith("https:"):
+        raise ConfigError(f"dicom plugin: {source.name} has tls and no https url")
 
 
 def moving_peers(settings: Settings) -> tuple[Peer, ...]:
@@ -159,11 +251,7 @@ def moving_peers(settings: Settings) -> tuple[Peer, ...]:
     Raises:
         ConfigError: the name of a source does not resolve.
     """
-    return tuple(
-        Peer(title, _addresses(source.host))
-        for source in settings.sources
-        for title in sorted(source.senders)
-    )
+    return _storing(source for source in settings.dicom_sources if source.retrieve == "move")
 
 
 def arriving_peers(settings: Settings) -> tuple[Peer, ...]:
@@ -173,9 +261,15 @@ def arriving_peers(settings: Settings) -> tuple[Peer, ...]:
         ConfigError: a name does not resolve.
     """
     if not settings.peers:
-        return moving_peers(settings)
+        return _storing(settings.dicom_sources)
     return tuple(
         Peer(peer.ae_title, frozenset().union(*map(_addresses, peer.addresses))) for peer in settings.peers
+    )
+
+
+def _storing(sources: Iterable[SourceSettings]) -> tuple[Peer, ...]:
+    return tuple(
+        Peer(title, _addresses(source.host)) for source in sources for title in sorted(source.senders)
     )
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from srm_dicom.clock import SystemClock
 from srm_dicom.errors import NoSpace, NotAuthorised, Overloaded, TooLarge
-from srm_plugin_dicom.association import ObjectInfo
 from srm_plugin_dicom.moves import MemoryBudget, MoveDesk, Visit
+from srm_plugin_dicom.stores import ObjectInfo
 
 CLOCK = SystemClock()
 Got = list[tuple[str, bytes]]

@@ -1,0 +1,56 @@
+"""What the plugin needs of an archive, however it is spoken to: C-MOVE, C-GET or DICOMweb."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from srm_plugin_dicom.moves import Deliver
+from srm_plugin_dicom.selector import Level
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Images of one series."""
+
+    study: str
+    series: str
+    instances: tuple[str, ...]
+
+
+class Asking(Protocol):
+    """An archive that is being asked."""
+
+    def find(self, level: Level, keys: Mapping[str, str]) -> list[dict[str, str]]:
+        """Return the answers to one question, each a mapping from keyword to text; not filtered."""
+        ...
+
+
+class Archive(Protocol):
+    """One source.
+
+    All methods raise `SourceUnavailable` when it does not answer and `SourceRefused` when it refuses.
+    """
+
+    @property
+    def name(self) -> str:
+        """The site's word for it."""
+        ...
+
+    def echo(self) -> None:
+        """Ask whether it is there."""
+        ...
+
+    def session(self) -> AbstractContextManager[Asking]:
+        """Open it for questions."""
+        ...
+
+    def fetch(self, wanted: Wanted, deliver: Deliver, deadline_s: float) -> None:
+        """Have images sent, and return when no more will come; what came is what was delivered.
+
+        Raises:
+            NotDelivered: it was not over within `deadline_s` seconds from now.
+        """
+        ...

@@ -1,0 +1,97 @@
+"""Several archives that hold the same images: asked in the order of their priority, each within its load.
+
+An archive that does not answer is asked after its mirrors for a while, so that a batch does not pay for
+it each time. What one archive did not send is asked of the next. An object is delivered once, whoever
+sends it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from srm_dicom.clock import Clock
+from srm_dicom.errors import NotDelivered, Overloaded, SourceError, SourceRefused, SourceUnavailable
+from srm_dicom.telemetry import logger
+from srm_plugin_dicom.archive import Archive, Wanted
+from srm_plugin_dicom.moves import Deliver
+from srm_plugin_dicom.stores import ObjectInfo
+
+log = logger("dicom")
+
+_GRAVEST = (SourceUnavailable, NotDelivered, SourceRefused)
+"""Which of several archives' failures is told: the one after which asking again helps most."""
+
+
+class Failover:
+    """Fetches from the first archive that has what is wanted."""
+
+    def __init__(
+        self, archives: Sequence[Archive], visits: Mapping[str, int], *, rest_s: float, clock: Clock
+    ) -> None:
+        """Take the archives, and how many visits each bears at once.
+
+        Args:
+            archives: every one that there is.
+            visits: for each name, how many visits at once.
+            clock: where time comes from.
+            rest_s: how long one that did not answer is asked after the others.
+        """
+        self._archives = {archive.name: archive for archive in archives}
+        self._places = {name: threading.BoundedSemaphore(count) for name, count in visits.items()}
+        self._resting_until_s: dict[str, float] = {}
+        self._rest_s = rest_s
+        self._clock = clock
+
+    def fetch(self, names: Sequence[str], wanted: Wanted, deliver: Deliver, deadline_s: float) -> None:
+        """Fetch images from the archives of these names, in this order.
+
+        Raises:
+            SourceUnavailable: some did not come, and an archive that may have them does not answer.
+            NotDelivered, SourceRefused: some did not come, and no archive has or gives them.
+            Overloaded: every place at the archive was taken until the deadline.
+        """
+        end_s = self._clock.monotonic_s() + deadline_s
+        missing = dict.fromkeys(wanted.instances)
+
+        def once(info: ObjectInfo, data: bytearray) -> None:
+            if missing.pop(info.sop_instance, info) is None:
+                deliver(info, data)
+
+        failures: list[SourceError] = []
+        for name in self._in_order(names):
+            rest = Wanted(wanted.study, wanted.series, tuple(missing))
+            try:
+                with self._place(name, end_s):
+                    self._archives[name].fetch(rest, once, end_s - self._clock.monotonic_s())
+            except SourceError as error:
+                failures.append(error)
+                self._remember(name, error)
+            else:
+                told = f"{name} did not send {len(missing)} of {len(rest.instances)} images"
+                failures.append(NotDelivered(told))
+            if not missing:
+                return
+            if self._clock.monotonic_s() >= end_s:
+                break
+        raise min(failures, key=lambda error: _GRAVEST.index(type(error)))
+
+    def _in_order(self, names: Sequence[str]) -> list[str]:
+        now_s = self._clock.monotonic_s()
+        return sorted(names, key=lambda name: self._resting_until_s.get(name, now_s) > now_s)
+
+    def _remember(self, name: str, error: SourceError) -> None:
+        log.warning("source_failed", source=name, reason=error.message, error=type(error).__name__)
+        if isinstance(error, SourceUnavailable):
+            self._resting_until_s[name] = self._clock.monotonic_s() + self._rest_s
+
+    @contextmanager
+    def _place(self, name: str, end_s: float) -> Iterator[None]:
+        places = self._places[name]
+        if not places.acquire(timeout=max(0.0, end_s - self._clock.monotonic_s())):
+            raise Overloaded(f"{name} had no place for another visit")
+        try:
+            yield
+        finally:
+            places.release()
