@@ -46,6 +46,7 @@ from srm_dicom.testing.clock import FakeClock
 from srm_dicom.transfer.intake import Intake
 from srm_dicom.transfer.performer import Performer
 from srm_dicom.transfer.served import StagedFilesOfNode
+from srm_dicom.transfer.webdav import WebDavDoor
 from srm_dicom.wire import names as wire
 from srm_dicom.wire.gridftp.dialogue import Dialogue
 from srm_dicom.wire.gridftp.replies import Reply
@@ -148,6 +149,20 @@ class House:
         performer.perform(answer)
         return replies
 
+    def https(self, method: str, path: str, caller: Principal) -> tuple[str, Any, bytes]:
+        """Ask the HTTPS door; status, headers and body."""
+        environ = {
+            "PATH_INFO": path,
+            "QUERY_STRING": "",
+            "REQUEST_METHOD": method,
+            "HTTP_DEPTH": "0",
+            "srm_dicom.principal": caller,
+            "wsgi.input": io.BytesIO(b""),
+        }
+        head: list[Any] = []
+        content = b"".join(self.webdav(environ, lambda *args: head.append(args)))  # type: ignore[arg-type,return-value]
+        return *head[0][:2], content
+
     def names(self, call: str, request: wire.Message, caller: Principal) -> Any:
         """Call the file catalogue through its HTTPS edge; the answer as plain values."""
         body = msgspec.json.encode(request)
@@ -180,6 +195,7 @@ class House:
             clock,
         )
         self.served = StagedFilesOfNode("node", self.area, self.stores, access, self.audit, clock)
+        self.webdav = WebDavDoor(self.served)
         admin = self.roles["admin"].dn
         self.intake = Intake(self.area, [admin], self.audit)
         self.keys_db = Database(f"sqlite:///{here}/keys.db")

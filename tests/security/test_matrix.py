@@ -22,6 +22,7 @@ from mdm_metadata.access import Access as MetadataAccess
 from mdm_metadata.commands import COMMANDS
 from srm_dicom.broker.access import FileAccess
 from srm_dicom.broker.broker import Broker
+from srm_dicom.broker.views import RequestKind, Wish
 from srm_dicom.errors import MdmError
 from srm_dicom.identity.principal import Principal
 from srm_dicom.rights.acl import Acl
@@ -33,6 +34,7 @@ from srm_dicom.srm.service import answer
 from srm_dicom.srm.types import T, array
 from srm_dicom.transfer.intake import Intake, calls
 from srm_dicom.wire import names as wire
+from srm_dicom.wire.dav.methods import METHODS
 from srm_dicom.wire.gridftp.verbs import TABLE as VERBS
 from srm_dicom.wire.hydra.contract import OPERATIONS as KEY_OPERATIONS
 from srm_dicom.wire.hydra.contract import SCHEMA, KeyReference, Permission, PermissionEntry, StringPair
@@ -42,99 +44,116 @@ from srm_dicom.wire.hydra.permissions import permission_of
 # Columns: nobody, replica manager, cohort finder, researcher, the same with a limited proxy, physician,
 # administrator (registrar, creator of keys, stager), member of a project that has ended.
 MATRIX = """
-door      operation              right         nobody replica finder researcher limited physician admin former
+door     operation                    right         nobody replica finder researcher limited physician admin former
 
-srm       srmLs                  directory:r   .      +       .      +          +       +         .     .
-srm       srmPrepareToGet        file:r        .      +       .      +          +       +         .     .
-srm       srmStatusOfGetRequest  request:owner .      .       .      +          +       .         .     .
-srm       srmReleaseFiles        request:owner .      .       .      +          +       .         .     .
-srm       srmAbortRequest        request:owner .      .       .      +          +       .         .     .
+srm      srmLs                        directory:r   .      +       .      +          +       +         .     .
+srm      srmPrepareToGet              file:r        .      +       .      +          +       +         .     .
+srm      srmBringOnline               file:r        .      +       .      +          +       +         .     .
+srm      srmCheckPermission           directory:r   .      +       .      +          +       +         .     .
+srm      srmGetPermission             directory:r   .      +       .      +          +       +         .     .
+srm      srmStatusOfGetRequest        request:owner .      .       .      +          +       .         .     .
+srm      srmReleaseFiles              request:owner .      .       .      +          +       .         .     .
+srm      srmAbortRequest              request:owner .      .       .      +          +       .         .     .
+srm      srmStatusOfBringOnlineRequestrequest:owner .      .       .      +          +       .         .     .
+srm      srmExtendFileLifeTime        request:owner .      .       .      +          +       .         .     .
+srm      srmAbortFiles                request:owner .      .       .      +          +       .         .     .
+srm      srmGetRequestTokens          request:owner .      .       .      +          +       .         .     .
+srm      srmGetRequestSummary         request:owner .      .       .      +          +       .         .     .
 
-gridftp   RETR                   file:r        .      +       .      +          +       +         .     .
-gridftp   ERET                   file:r        .      +       .      +          +       +         .     .
-gridftp   SIZE                   directory:r   .      +       .      +          +       +         .     .
-gridftp   MDTM                   directory:r   .      +       .      +          +       +         .     .
-gridftp   MLST                   directory:r   .      +       .      +          +       +         .     .
-gridftp   MLSD                   directory:r   .      +       .      +          +       +         .     .
-gridftp   LIST                   directory:r   .      +       .      +          +       +         .     .
-gridftp   NLST                   directory:r   .      +       .      +          +       +         .     .
-gridftp   CKSM                   directory:r   .      +       .      +          +       +         .     .
-gridftp   CWD                    directory:r   .      +       .      +          +       +         .     .
-gridftp   CDUP                   directory:r   .      +       .      +          +       +         .     .
-gridftp   STOR                   file:w        .      .       .      .          .       .         .     .
-gridftp   STOU                   file:w        .      .       .      .          .       .         .     .
-gridftp   APPE                   file:w        .      .       .      .          .       .         .     .
-gridftp   ESTO                   file:w        .      .       .      .          .       .         .     .
-gridftp   DELE                   file:w        .      .       .      .          .       .         .     .
-gridftp   MKD                    file:w        .      .       .      .          .       .         .     .
-gridftp   RMD                    file:w        .      .       .      .          .       .         .     .
-gridftp   RNFR                   file:w        .      .       .      .          .       .         .     .
-gridftp   RNTO                   file:w        .      .       .      .          .       .         .     .
+https    GET                          file:r        .      +       .      +          +       +         .     .
+https    HEAD                         directory:r   .      +       .      +          +       +         .     .
+https    PROPFIND                     directory:r   .      +       .      +          +       +         .     .
 
-keys      getKeys                key:g         .      .       .      +          .       +         .     .
-keys      getAttributes          key:g         .      .       .      +          .       +         .     .
-keys      listAttributes         key:g         .      .       .      +          .       +         .     +
-keys      getPermission          key:p         .      .       .      .          .       .         +     .
-keys      setPermission          key:p         .      .       .      .          .       .         +     .
-keys      createEntry            keys:create   .      .       .      .          .       .         +     .
-keys      putKeys                keys:create   .      .       .      .          .       .         +     .
-keys      setAttributes          key:s         .      .       .      .          .       .         +     .
-keys      clearAttributes        key:s         .      .       .      .          .       .         +     .
-keys      removeEntry            key:d         .      .       .      .          .       .         +     .
-keys      removeKeys             key:d         .      .       .      .          .       .         +     .
+gridftp  RETR                         file:r        .      +       .      +          +       +         .     .
+gridftp  ERET                         file:r        .      +       .      +          +       +         .     .
+gridftp  SIZE                         directory:r   .      +       .      +          +       +         .     .
+gridftp  MDTM                         directory:r   .      +       .      +          +       +         .     .
+gridftp  MLST                         directory:r   .      +       .      +          +       +         .     .
+gridftp  MLSD                         directory:r   .      +       .      +          +       +         .     .
+gridftp  LIST                         directory:r   .      +       .      +          +       +         .     .
+gridftp  NLST                         directory:r   .      +       .      +          +       +         .     .
+gridftp  CKSM                         directory:r   .      +       .      +          +       +         .     .
+gridftp  CWD                          directory:r   .      +       .      +          +       +         .     .
+gridftp  CDUP                         directory:r   .      +       .      +          +       +         .     .
+gridftp  STOR                         file:w        .      .       .      .          .       .         .     .
+gridftp  STOU                         file:w        .      .       .      .          .       .         .     .
+gridftp  APPE                         file:w        .      .       .      .          .       .         .     .
+gridftp  ESTO                         file:w        .      .       .      .          .       .         .     .
+gridftp  DELE                         file:w        .      .       .      .          .       .         .     .
+gridftp  MKD                          file:w        .      .       .      .          .       .         .     .
+gridftp  RMD                          file:w        .      .       .      .          .       .         .     .
+gridftp  RNFR                         file:w        .      .       .      .          .       .         .     .
+gridftp  RNTO                         file:w        .      .       .      .          .       .         .     .
 
-metadata  listattr               metadata:r    .      .       +      +          +       +         +     .
-metadata  dir                    metadata:r    .      .       +      +          +       +         +     .
-metadata  listentries            metadata:r    .      .       +      +          +       +         +     .
-metadata  cd                     metadata:r    .      .       +      +          +       +         +     .
-metadata  getattr                metadata:r    .      .       +      +          +       +         .     .
-metadata  find                   metadata:r    .      .       +      +          +       +         .     .
-metadata  selectattr             metadata:r    .      .       +      +          +       +         .     .
-metadata  findall                metadata:r    .      .       +      +          +       +         .     .
-metadata  getattr-nominative     metadata:n    .      .       .      .          .       +         .     .
-metadata  find-nominative        metadata:n    .      .       .      .          .       +         .     .
-metadata  myrights               metadata:r    .      .       +      +          +       +         +     .
-metadata  createdir              metadata:p    .      .       .      .          .       .         +     .
-metadata  getvalidity            metadata:p    .      .       .      .          .       .         +     .
-metadata  setvalidity            metadata:p    .      .       .      .          .       .         +     .
-metadata  addattr                metadata:p    .      .       .      .          .       .         +     .
-metadata  addnominative          metadata:p    .      .       .      .          .       .         +     .
-metadata  acl_show               metadata:p    .      .       .      .          .       .         +     .
-metadata  acl_add                metadata:p    .      .       .      .          .       .         +     .
-metadata  acl_remove             metadata:p    .      .       .      .          .       .         +     .
-metadata  setacl                 metadata:p    .      .       .      .          .       .         +     .
-metadata  addentry               metadata:w    .      .       .      .          .       .         +     .
-metadata  addentries             metadata:w    .      .       .      .          .       .         +     .
-metadata  setattr                metadata:w    .      .       .      .          .       .         +     .
-metadata  updateattr             metadata:w    .      .       .      .          .       .         +     .
-metadata  upload                 metadata:w    .      .       .      .          .       .         +     .
-metadata  put                    metadata:w    .      .       .      .          .       .         +     .
-metadata  commit                 metadata:w    .      .       .      .          .       .         +     .
-metadata  abort                  metadata:w    .      .       .      .          .       .         +     .
-metadata  rm                     metadata:w    .      .       .      .          .       .         +     .
-metadata  rmdir                  metadata:p    .      .       .      .          .       .         +     .
+keys     getKeys                      key:g         .      .       .      +          .       +         .     .
+keys     getAttributes                key:g         .      .       .      +          .       +         .     .
+keys     listAttributes               key:g         .      .       .      +          .       +         .     +
+keys     getPermission                key:p         .      .       .      .          .       .         +     .
+keys     setPermission                key:p         .      .       .      .          .       .         +     .
+keys     createEntry                  keys:create   .      .       .      .          .       .         +     .
+keys     putKeys                      keys:create   .      .       .      .          .       .         +     .
+keys     setAttributes                key:s         .      .       .      .          .       .         +     .
+keys     clearAttributes              key:s         .      .       .      .          .       .         +     .
+keys     removeEntry                  key:d         .      .       .      .          .       .         +     .
+keys     removeKeys                   key:d         .      .       .      .          .       .         +     .
 
-files     lookup                 name:r        .      +       .      +          +       +         +     +
-files     list                   name:r        .      +       .      +          +       +         +     +
-files     tree                   name:r        .      +       .      +          +       +         +     +
-files     getacl                 name:w        .      .       .      .          .       .         +     .
-files     setacl                 name:w        .      .       .      .          .       .         +     .
-files     setcomment             name:w        .      .       .      .          .       .         +     .
-files     delcomment             name:w        .      .       .      .          .       .         +     .
-files     addreplica             name:w        .      .       .      .          .       .         +     .
-files     delreplica             name:w        .      .       .      .          .       .         +     .
-files     register               name:w        .      .       .      .          .       .         +     .
-files     mkdir                  name:w        .      .       .      .          .       .         +     .
-files     rename                 name:w        .      .       .      .          .       .         +     .
-files     unregister             name:w        .      .       .      .          .       .         +     .
-files     remove                 name:w        .      .       .      .          .       .         +     .
+metadata listattr                     metadata:r    .      .       +      +          +       +         +     .
+metadata dir                          metadata:r    .      .       +      +          +       +         +     .
+metadata listentries                  metadata:r    .      .       +      +          +       +         +     .
+metadata cd                           metadata:r    .      .       +      +          +       +         +     .
+metadata getattr                      metadata:r    .      .       +      +          +       +         .     .
+metadata find                         metadata:r    .      .       +      +          +       +         .     .
+metadata selectattr                   metadata:r    .      .       +      +          +       +         .     .
+metadata findall                      metadata:r    .      .       +      +          +       +         .     .
+metadata getattr-nominative           metadata:n    .      .       .      .          .       +         .     .
+metadata find-nominative              metadata:n    .      .       .      .          .       +         .     .
+metadata myrights                     metadata:r    .      .       +      +          +       +         +     .
+metadata createdir                    metadata:p    .      .       .      .          .       .         +     .
+metadata getvalidity                  metadata:p    .      .       .      .          .       .         +     .
+metadata setvalidity                  metadata:p    .      .       .      .          .       .         +     .
+metadata addattr                      metadata:p    .      .       .      .          .       .         +     .
+metadata addnominative                metadata:p    .      .       .      .          .       .         +     .
+metadata acl_show                     metadata:p    .      .       .      .          .       .         +     .
+metadata acl_add                      metadata:p    .      .       .      .          .       .         +     .
+metadata acl_remove                   metadata:p    .      .       .      .          .       .         +     .
+metadata setacl                       metadata:p    .      .       .      .          .       .         +     .
+metadata addentry                     metadata:w    .      .       .      .          .       .         +     .
+metadata addentries                   metadata:w    .      .       .      .          .       .         +     .
+metadata setattr                      metadata:w    .      .       .      .          .       .         +     .
+metadata updateattr                   metadata:w    .      .       .      .          .       .         +     .
+metadata upload                       metadata:w    .      .       .      .          .       .         +     .
+metadata put                          metadata:w    .      .       .      .          .       .         +     .
+metadata commit                       metadata:w    .      .       .      .          .       .         +     .
+metadata abort                        metadata:w    .      .       .      .          .       .         +     .
+metadata rm                           metadata:w    .      .       .      .          .       .         +     .
+metadata rmdir                        metadata:p    .      .       .      .          .       .         +     .
 
-intake    incoming               scratch:w     .      .       .      .          .       .         +     .
-intake    publish                scratch:w     .      .       .      .          .       .         +     .
-"""
+files    lookup                       name:r        .      +       .      +          +       +         +     +
+files    list                         name:r        .      +       .      +          +       +         +     +
+files    tree                         name:r        .      +       .      +          +       +         +     +
+files    getacl                       name:w        .      .       .      .          .       .         +     .
+files    setacl                       name:w        .      .       .      .          .       .         +     .
+files    setcomment                   name:w        .      .       .      .          .       .         +     .
+files    delcomment                   name:w        .      .       .      .          .       .         +     .
+files    addreplica                   name:w        .      .       .      .          .       .         +     .
+files    delreplica                   name:w        .      .       .      .          .       .         +     .
+files    register                     name:w        .      .       .      .          .       .         +     .
+files    mkdir                        name:w        .      .       .      .          .       .         +     .
+files    rename                       name:w        .      .       .      .          .       .         +     .
+files    unregister                   name:w        .      .       .      .          .       .         +     .
+files    remove                       name:w        .      .       .      .          .       .         +     .
+
+intake   incoming                     scratch:w     .      .       .      .          .       .         +     .
+intake   publish                      scratch:w     .      .       .      .          .       .         +     .
+"""  # noqa: E501 - a table
+
+MINE = "a request of my own"
 
 OPEN = {
     "srm": {"srmPing", "srmGetTransferProtocols"},
+    "https": {
+        *("OPTIONS", "POST", "PUT", "DELETE", "MKCOL", "MOVE", "COPY", "PROPPATCH", "LOCK", "UNLOCK"),
+    },
     "gridftp": {
         *("AUTH", "ADAT", "USER", "PASS", "QUIT", "NOOP", "FEAT", "HELP", "SYST", "STAT", "SITE", "CCC"),
         *("TYPE", "MODE", "STRU", "PBSZ", "PROT", "DCAU", "OPTS", "REST", "ALLO", "SBUF", "PWD", "ABOR"),
@@ -196,6 +215,8 @@ def operations() -> Iterator[tuple[str, str, Declaration | None]]:
     for name, operation in OPERATIONS.items():
         if operation.since is not None:
             yield "srm", name, operation.right
+    for name, method in METHODS.items():
+        yield "https", name, method.right
     for name, verb in VERBS.items():
         yield "gridftp", name, verb.right
     for name in KEY_OPERATIONS:
@@ -204,8 +225,8 @@ def operations() -> Iterator[tuple[str, str, Declaration | None]]:
         yield "metadata", name, command.right
     for name, call in CALLS.items():
         yield "files", name, call.right
-    for method in calls(Intake(None, (), None)).values():  # type: ignore[arg-type]
-        yield "intake", method.__name__, declared(method)  # type: ignore[attr-defined]
+    for intake_call in calls(Intake(None, (), None)).values():  # type: ignore[arg-type]
+        yield "intake", intake_call.__name__, declared(intake_call)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(("door", "name", "declaration"), list(operations()))
@@ -267,6 +288,8 @@ def spy(monkeypatch: pytest.MonkeyPatch) -> Spy:
     made = Spy()
     made.on(monkeypatch, FileAccess, "_allows", lambda _s, _p, _e, letter: f"file:{letter}")
     made.on(monkeypatch, Broker, "_own", lambda *_: "request:owner")
+    made.on(monkeypatch, Broker, "tokens", lambda *_: "request:owner")
+    made.on(monkeypatch, Broker, "summaries", lambda *_: "request:owner")
     made.on(monkeypatch, KeyAccess, "decide", lambda _k, _p, right: right.value)
     made.on(monkeypatch, KeyAccess, "require_creator", lambda *_: "keys:create")
     made.on(monkeypatch, NameAccess, "_may", lambda _s, _n, letter: f"name:{letter}")
@@ -293,17 +316,27 @@ def srm(house: Any, name: str, caller: Principal, objects: Any) -> bool:
     surls = array("ArrayOfAnyURI", [objects.surl])
     files = array("ArrayOfTGetFileRequest", [T.TGetFileRequest(sourceSURL=objects.surl)])
     token = {"requestToken": house.token} if hasattr(house, "token") else {}
+    tokens = array("ArrayOfString", [house.token]) if token else None
     arguments: dict[str, dict[str, Any]] = {
-        "srmLs": {"arrayOfSURLs": surls},
         "srmPrepareToGet": {"arrayOfFileRequests": files},
-        "srmStatusOfGetRequest": token,
-        "srmReleaseFiles": token,
-        "srmAbortRequest": token,
+        "srmBringOnline": {"arrayOfFileRequests": files},
+        "srmAbortFiles": {"arrayOfSURLs": surls, **token},
+        "srmExtendFileLifeTime": {"arrayOfSURLs": surls, "newPinLifeTime": 9, **token},
+        "srmGetRequestTokens": {"userRequestDescription": MINE},
+        "srmGetRequestSummary": {"arrayOfRequestTokens": tokens},
+        **{key: {"arrayOfSURLs": surls} for key in ("srmLs", "srmCheckPermission", "srmGetPermission")},
     }
     operation = OPERATIONS[name]
-    response = answer(operation, T[operation.request](**arguments[name]), Caller(caller, house.broker))
+    response = answer(
+        operation, T[operation.request](**arguments.get(name, token)), Caller(caller, house.broker)
+    )
     code = response.returnStatus.statusCode
     return code in ("SRM_SUCCESS", "SRM_REQUEST_QUEUED", "SRM_REQUEST_INPROGRESS")
+
+
+def https(house: Any, name: str, caller: Principal, objects: Any) -> bool:
+    status, _, _ = house.https(name, objects.file, caller)
+    return bool(status.startswith("2"))
 
 
 def gridftp(house: Any, name: str, caller: Principal, objects: Any) -> bool:
@@ -408,6 +441,7 @@ def intake(house: Any, name: str, caller: Principal, _objects: Any) -> bool:
 
 DOORS: dict[str, Callable[[Any, str, Principal, Any], bool]] = {
     "srm": srm,
+    "https": https,
     "gridftp": gridftp,
     "keys": keys,
     "metadata": metadata,
@@ -436,11 +470,11 @@ def test_jobs_fetch_keys_where_the_project_allows_them(house: Any) -> None:
 def test_row(row: Row, house: Any, roles: tuple[str, ...], spy: Spy) -> None:
     assert tuple(row.cells) == roles
     if row.right is Right.OWN_REQUEST:
-        house.token = own_request(house)
+        house.token = own_request(house, row.operation)
     found, checked = {}, {}
     for role in sorted(roles, key=lambda role: row.cells[role]):  # who may change it comes last
-        if row.cells[role] and row.operation in ("srmReleaseFiles", "srmAbortRequest"):
-            house.token = own_request(house)
+        if row.cells[role] and row.right is Right.OWN_REQUEST:
+            house.token = own_request(house, row.operation)
         spy.asked.clear()
         found[role] = may(house, row, role)
         checked[role] = row.right is Right.FILE_WRITE or spy.made(row.right, allowed=found[role])
@@ -448,9 +482,8 @@ def test_row(row: Row, house: Any, roles: tuple[str, ...], spy: Spy) -> None:
     assert all(checked.values()), f"not checked for {[role for role in roles if not checked[role]]}"
 
 
-def own_request(house: Any) -> str:
-    """Let the researcher ask for a file; the token."""
-    operation = OPERATIONS["srmPrepareToGet"]
-    files = array("ArrayOfTGetFileRequest", [T.TGetFileRequest(sourceSURL=house.heart.surl)])
-    request = T[operation.request](arrayOfFileRequests=files)
-    return str(answer(operation, request, Caller(house.roles["researcher"], house.broker)).requestToken)
+def own_request(house: Any, operation: str) -> str:
+    """Let the researcher make the request that an operation is about; its token."""
+    kind = RequestKind.BRING_ONLINE if "BringOnline" in operation else RequestKind.GET
+    wish = Wish(kind, (house.heart.surl,), description=MINE)
+    return str(house.broker.submit(house.roles["researcher"], wish).token)

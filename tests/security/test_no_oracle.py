@@ -44,6 +44,13 @@ def srm(name: str, arguments: Callable[[Any], dict[str, Any]]) -> Say:
     return say
 
 
+def https(method: str) -> Say:
+    def say(house: Any, caller: Principal, objects: Any) -> str:
+        return str(house.https(method, objects.file, caller))
+
+    return say
+
+
 def gridftp(verb: str, argument: Callable[[Any], str]) -> Say:
     def say(house: Any, caller: Principal, objects: Any) -> str:
         try:
@@ -88,6 +95,12 @@ CASES: dict[str, Say] = {
     "srmLs": srm("srmLs", lambda o: {"arrayOfSURLs": _surls(o)}),
     "srmPrepareToGet": srm("srmPrepareToGet", lambda o: {"arrayOfFileRequests": _wanted(o)}),
     "srmReleaseFiles": srm("srmReleaseFiles", lambda o: {"arrayOfSURLs": _surls(o)}),
+    "srmBringOnline": srm("srmBringOnline", lambda o: {"arrayOfFileRequests": _wanted(o)}),
+    "srmCheckPermission": srm("srmCheckPermission", lambda o: {"arrayOfSURLs": _surls(o)}),
+    "srmGetPermission": srm("srmGetPermission", lambda o: {"arrayOfSURLs": _surls(o)}),
+    "GET": https("GET"),
+    "HEAD": https("HEAD"),
+    "PROPFIND": https("PROPFIND"),
     **{
         verb: gridftp(verb, lambda o: str(o.file)) for verb in ("RETR", "SIZE", "MDTM", "MLST", "LIST", "CWD")
     },
