@@ -58,8 +58,7 @@ ALLOWED_KEYS = frozenset(
         "certificate",
         "check",
         "passed",
-        "exc_info",
-        "exception",
+        "where",
         "dropped_keys",
     }
 )
