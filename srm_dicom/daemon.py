@@ -69,7 +69,6 @@ from srm_dicom.transfer.served import StagedFilesOfNode
 from srm_dicom.transfer.webdav import WebDavDoor
 from srm_dicom.web.limits import Limits
 from srm_dicom.web.server import WebServer
-from srm_dicom.wire.dav.multistatus import MAX_BODY_BYTES
 
 ADMIN = "admin"
 """The role of an administrator's commands; several may run, one at a time writes the audit log."""
@@ -81,6 +80,9 @@ STOP_S = 10.0
 
 SOAP_BODY_BYTES = 8 * 2**20
 """A request for 50,000 files; what is larger is refused before it is read."""
+
+ANY_BYTES = 2**63 - 1
+"""Of a body that is never read whole: who uploads to a door for reading is to hear just that."""
 
 
 class Service(Protocol):
@@ -301,7 +303,7 @@ def make_webdav(common: Common, files: ServedFiles) -> WebServer:
         common.gate(),
         host=listen.host,
         port=listen.port,
-        limits=Limits(body_bytes=MAX_BODY_BYTES),
+        limits=Limits(body_bytes=ANY_BYTES),
         name="webdav",
         audit=common.audit,
     )

@@ -2,8 +2,9 @@
 
 It knows HTTP and nothing of the namespace: every right is decided, and every release of bytes audited, by
 the files behind it. An absent name and one that the caller may not learn of are one answer, and so is
-every name that no file here could have. A file that is not staged is no missing file: 409, with the
-advice to ask the SRM.
+every name that no file here could have. A file that is not staged answers 503 and the advice to ask the
+SRM: clients take 404 and 410 for a missing file, 423 for a missing right, and gfal2 repeats a copy without
+end after 409.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 CONTENT_TYPE = "application/octet-stream"
-NOT_STAGED = HTTPStatus.CONFLICT
+NOT_STAGED = HTTPStatus.SERVICE_UNAVAILABLE
 FINITE_DEPTH = b'<?xml version="1.0"?><D:error xmlns:D="DAV:"><D:propfind-finite-depth/></D:error>\n'
 _ABSENT = "no such file or directory"
 _XML = "application/xml; charset=utf-8"

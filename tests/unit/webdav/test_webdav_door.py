@@ -78,7 +78,7 @@ def test_a_file_that_may_be_seen_and_not_read(ask):
 
 def test_a_file_that_is_not_staged_says_what_to_do(ask):
     status, headers, body = ask("GET", "/dir/d")
-    assert (status, headers["content-type"]) == (409, "application/problem+json")
+    assert (status, headers["content-type"]) == (503, "application/problem+json")
     assert b"Ask the SRM" in body
     assert ask("HEAD", "/dir/d")[0] == 200
 
