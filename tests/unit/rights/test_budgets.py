@@ -1,0 +1,162 @@
+"""Daily budgets: never exceeded, however many take at once; an alarm before they end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mdm_keys.access import Access
+from mdm_keys.store import Key, KeyStore
+from srm_dicom.audit.event import Action, Outcome
+from srm_dicom.audit.line import decode
+from srm_dicom.audit.log import AuditLog
+from srm_dicom.broker.spending import Spending
+from srm_dicom.db.database import Database
+from srm_dicom.db.usage import Ledger
+from srm_dicom.errors import BudgetExhausted
+from srm_dicom.identity.principal import Principal
+from srm_dicom.rights.acl import Acl
+from srm_dicom.rights.budget import UNLIMITED, Account, Amount, Budget
+from srm_dicom.rights.declare import Right
+from srm_dicom.rights.project import Project, Release
+from srm_dicom.testing.clock import FakeClock
+
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+RELEASE = Release("heart", "basic", "v1")
+
+
+def who(name: str) -> Principal:
+    return Principal(f"/CN={name}", (), False, NOW + timedelta(days=1))
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock(NOW)
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    made = Database(f"sqlite:///{tmp_path}/usage.db")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def audit(tmp_path: Path, clock: FakeClock) -> Iterator[AuditLog]:
+    made = AuditLog(tmp_path / "audit", "transfer", "here", clock)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def ledger(database: Database, audit: AuditLog, clock: FakeClock) -> Ledger:
+    return Ledger(database, audit, clock)
+
+
+@pytest.fixture
+def alarms(audit: AuditLog) -> Callable[[], list[tuple[str, Outcome]]]:
+    def read() -> list[tuple[str, Outcome]]:
+        events = [decode(raw)[0].event for raw in audit.path.read_bytes().splitlines()]
+        assert {event.action for event in events} <= {Action.ALARM}
+        return [(event.rule, event.outcome) for event in events]
+
+    return read
+
+
+@given(st.integers(1, 100), st.integers(0, 300))
+def test_the_share_of_a_budget(bound: int, used: int) -> None:
+    assert Budget(bytes=bound).share(Amount(used, 5)) == used / bound
+    assert Budget(objects=bound).share(Amount(5, used)) == used / bound
+    assert UNLIMITED.share(Amount(used, used)) == 0.0
+
+
+def test_a_budget_ends_and_begins_again_the_next_day(
+    ledger: Ledger, clock: FakeClock, alarms: Callable[[], list[tuple[str, Outcome]]]
+) -> None:
+    account = Account.of_caller("/CN=a", Budget(bytes=100))
+    ledger.charge(who("a"), [account], Amount(60, 1), "open")
+    with pytest.raises(BudgetExhausted):
+        ledger.charge(who("a"), [account], Amount(41, 1), "open")
+    assert ledger.used(account, NOW.date()) == Amount(60, 1)
+    ledger.charge(who("a"), [account], Amount(40, 1), "open")
+    assert alarms() == [
+        ("a daily budget is used up", Outcome.DENIED),
+        ("80% of the daily budget of a caller", Outcome.ALLOWED),
+    ]
+    clock.advance(86_400)
+    ledger.charge(who("a"), [account], Amount(10, 1), "open")
+
+
+def test_all_accounts_or_none(ledger: Ledger) -> None:
+    mine, ours = (
+        Account.of_caller("/CN=a", Budget(objects=10)),
+        Account.of_project("heart", Budget(objects=1)),
+    )
+    ledger.charge(who("a"), [mine, ours], Amount(5, 1), "open")
+    with pytest.raises(BudgetExhausted):
+        ledger.charge(who("a"), [mine, ours], Amount(5, 1), "open")
+    assert ledger.used(mine, NOW.date()) == Amount(5, 1)
+
+
+def test_many_at_once_take_no_more_than_there_is(database: Database, ledger: Ledger) -> None:
+    account, taken = Account.of_project("heart", Budget(objects=25)), []
+
+    def take(name: str) -> None:
+        for _ in range(10):
+            try:
+                ledger.charge(who(name), [account], Amount(1, 1), "open")
+                taken.append(name)
+            except BudgetExhausted:
+                continue
+        database.close()
+
+    threads = [threading.Thread(target=take, args=(f"user {n}",)) for n in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(taken) == 25
+    assert ledger.used(account, NOW.date()) == Amount(25, 25)
+
+
+def test_a_file_is_charged_to_its_caller_and_its_project(ledger: Ledger) -> None:
+    end = NOW + timedelta(days=1)
+    project = Project("heart", "", "", "basic", "", end, (), daily=Budget(bytes=150))
+    spending = Spending(ledger, Budget(bytes=100), {"heart": project})
+    spending.charge(who("a"), RELEASE, 80)
+    with pytest.raises(BudgetExhausted):
+        spending.charge(who("a"), RELEASE, 80)
+    with pytest.raises(BudgetExhausted):
+        spending.charge(who("b"), RELEASE, 80)
+    spending.charge(who("b"), None, 80)
+    spending.charge(who("b"), RELEASE, 20)
+
+
+def test_keys_are_charged_before_they_are_released(
+    database: Database, ledger: Ledger, audit: AuditLog, alarms: Callable[[], list[tuple[str, Outcome]]]
+) -> None:
+    store = KeyStore(database)
+    store.create([Key(f"k{n}", "", "", Acl.parse('user:"/CN=a":g')) for n in range(3)])
+
+    def spend(principal: Principal, count: int, operation: str) -> None:
+        account = Account.of_caller(principal.dn, Budget(objects=2))
+        ledger.charge(principal, [account], Amount(objects=count), operation)
+
+    access = Access(store, audit, frozenset(), spend=spend)
+    with pytest.raises(BudgetExhausted):
+        access.sort("getKeys", who("a"), ["k0", "k1", "k2"], Right.KEY_FETCH)
+    assert alarms() == [("a daily budget is used up", Outcome.DENIED)]
+    allowed, _ = access.sort("getKeys", who("a"), ["k0", "k1"], Right.KEY_FETCH)
+    assert set(allowed) == {"k0", "k1"}
+
+
+def test_without_a_budget_nothing_is_counted(ledger: Ledger) -> None:
+    account = Account.of_caller("/CN=a", UNLIMITED)
+    ledger.charge(who("a"), [account], Amount(10**15, 10**9), "open")
+    assert ledger.used(account, NOW.date()) == Amount()
