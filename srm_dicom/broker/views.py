@@ -99,3 +99,8 @@ class Listing:
     online: bool = False
     children: tuple[Listing, ...] = ()
     more: bool = False
+
+    @property
+    def text(self) -> str:
+        """The SURL as the caller sent it."""
+        return self.surl.text if isinstance(self.surl, Surl) else self.surl

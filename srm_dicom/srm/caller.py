@@ -6,8 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from srm_dicom.broker.views import FileView, Listing, RequestView, Wish
+from srm_dicom.broker.views import FileView, Listing, RequestKind, RequestSummary, RequestView, Wish
 from srm_dicom.identity.principal import Principal
+from srm_dicom.store.requests import Request
+
+UNLIMITED_S = -1
+"""A lifetime without an end (SRM v2.2, 2.1.12)."""
 
 
 class Broker(Protocol):
@@ -17,8 +21,14 @@ class Broker(Protocol):
         """Take a request in; what is wrong with one file is told in its view."""
         ...
 
-    def status(self, principal: Principal, token: str, surls: Sequence[str] | None) -> RequestView:
-        """Tell of a request, or of some of its files in the order asked."""
+    def status(
+        self,
+        principal: Principal,
+        token: str,
+        surls: Sequence[str] | None,
+        kind: RequestKind | None = None,
+    ) -> RequestView:
+        """Tell of a request of this kind, or of some of its files in the order asked."""
         ...
 
     def release(
@@ -29,6 +39,28 @@ class Broker(Protocol):
 
     def abort(self, principal: Principal, token: str) -> RequestView:
         """End a request and what it waits for."""
+        ...
+
+    def abort_files(self, principal: Principal, token: str, surls: Sequence[str]) -> tuple[FileView, ...]:
+        """End files of a request and what they wait for."""
+        ...
+
+    def extend(
+        self, principal: Principal, token: str, surls: Sequence[str], pin_s: int
+    ) -> tuple[FileView, ...]:
+        """Let pins of a request last longer."""
+        ...
+
+    def tokens(self, principal: Principal, description: str | None) -> list[Request]:
+        """Return the caller's requests, the newest first."""
+        ...
+
+    def summaries(self, principal: Principal, tokens: Sequence[str]) -> list[RequestSummary | None]:
+        """Count the files of requests; None for what is no request of the caller."""
+        ...
+
+    def entries(self, principal: Principal, surls: Sequence[str], operation: str) -> list[Listing]:
+        """Tell of names; one that may not be known has a failure."""
         ...
 
     def listing(

@@ -16,13 +16,21 @@ from srm_dicom.rights.declare import Declaration, declared
 from srm_dicom.srm.caller import Caller
 from srm_dicom.srm.contract import contract
 from srm_dicom.srm.ops import (
+    abort_files,
     abort_request,
+    bring_online,
+    check_permission,
+    extend_file_life_time,
+    get_permission,
+    get_request_summary,
+    get_request_tokens,
     get_transfer_protocols,
     ls,
     not_supported,
     ping,
     prepare_to_get,
     release_files,
+    status_of_bring_online_request,
     status_of_get_request,
 )
 from srm_dicom.srm.types import Record
@@ -74,6 +82,42 @@ _DONE: Mapping[str, tuple[Handler, str, str]] = {
         release_files.run,
         "0.1",
         "by token, by SURL, by both; doRemove changes nothing: what nobody pins is swept",
+    ),
+    "srmBringOnline": (
+        bring_online.run,
+        "0.1",
+        "pins as a get does; a deferred start and a whole directory: SRM_NOT_SUPPORTED",
+    ),
+    "srmStatusOfBringOnlineRequest": (
+        status_of_bring_online_request.run,
+        "0.1",
+        "as for a get; the token of a get is SRM_INVALID_REQUEST",
+    ),
+    "srmExtendFileLifeTime": (
+        extend_file_life_time.run,
+        "0.1",
+        "with a token its pins, never shortened; without one the files, which are permanent",
+    ),
+    "srmAbortFiles": (abort_files.run, "0.1", "a file that has ended stays as it is; that is a success"),
+    "srmGetRequestTokens": (
+        get_request_tokens.run,
+        "0.1",
+        "the caller's own, the newest first; a description matches to the letter",
+    ),
+    "srmGetRequestSummary": (
+        get_request_summary.run,
+        "0.1",
+        "completed, waiting and failed files add up to all",
+    ),
+    "srmCheckPermission": (
+        check_permission.run,
+        "0.1",
+        "of the caller; authorizationID is not looked at",
+    ),
+    "srmGetPermission": (
+        get_permission.run,
+        "0.1",
+        "what srmLs shows: no member of an ACL but the caller is named",
     ),
     "srmAbortRequest": (abort_request.run, "0.1", "files that have ended stay as they are"),
 }

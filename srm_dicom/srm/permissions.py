@@ -34,7 +34,8 @@ def shown(entry: Entry, principal: Principal) -> dict[str, Any]:
 
 def mode(entry: Entry, principal: Principal) -> str:
     """Return what a caller may do, as a TPermissionMode."""
-    return _word({letter for letter in "rwx" if decide(entry.acl, entry.owner, principal, letter).allowed})
+    granted = (decide(entry.acl, entry.owner, principal, letter, entry.path).allowed for letter in "rwx")
+    return _word({letter for letter, allowed in zip("rwx", granted, strict=True) if allowed})
 
 
 def _owner(entry: Entry) -> str:

@@ -6,6 +6,7 @@ what may heal by itself. The status of a request is never stored: it follows fro
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 
 from srm_dicom import errors
@@ -86,31 +87,41 @@ def of_file(file: FileView, kind: RequestKind) -> Record:
 
 def of_request(states: Collection[FileState]) -> Record:
     """Return the request-level status that follows from the states of all files."""
-    if all(state is FileState.QUEUED for state in states):
+    return of_counts(Counter(states))
+
+
+def of_counts(counts: Mapping[FileState, int]) -> Record:
+    """Return the request-level status that follows from the number of files in each state."""
+    states = frozenset(state for state, count in counts.items() if count)
+    if states <= {FileState.QUEUED}:
         return status("SRM_REQUEST_QUEUED")
-    if any(state in _WAITING for state in states):
+    if states & _WAITING:
         return status("SRM_REQUEST_INPROGRESS")
-    return _of_ended(states)
-
-
-def _of_ended(states: Collection[FileState]) -> Record:
-    served = sum(state in _SERVED for state in states)
-    if served == len(states):
+    if states <= _SERVED:
         return success()
-    if served:
-        return status("SRM_PARTIAL_SUCCESS", f"{len(states) - served} of {len(states)} files failed")
-    if all(state is FileState.ABORTED for state in states):
+    if states & _SERVED:
+        failed = sum(count for state, count in counts.items() if state not in _SERVED)
+        return status("SRM_PARTIAL_SUCCESS", f"{failed} of {sum(counts.values())} files failed")
+    return _of_failed(states)
+
+
+def _of_failed(states: frozenset[FileState]) -> Record:
+    if states == {FileState.ABORTED}:
         return status("SRM_ABORTED", "the request was aborted")
-    if all(state is FileState.EXPIRED for state in states):
+    if states == {FileState.EXPIRED}:
         return status("SRM_REQUEST_TIMED_OUT", "the lifetime of every pin is over")
     return status("SRM_FAILURE", "no file of the request is available; each file's status tells why")
 
 
 def of_many(failures: Collection[MdmError | None]) -> Record:
     """Return the status of an operation over several files that leaves no request behind."""
-    failed = sum(failure is not None for failure in failures)
+    return of_outcomes(sum(failure is not None for failure in failures), len(failures))
+
+
+def of_outcomes(failed: int, total: int) -> Record:
+    """Return the status of an operation of which `failed` of `total` parts failed."""
     if not failed:
         return success()
-    if failed < len(failures):
-        return status("SRM_PARTIAL_SUCCESS", f"{failed} of {len(failures)} files failed")
-    return status("SRM_FAILURE", "it failed for every file; each file's status tells why")
+    if failed < total:
+        return status("SRM_PARTIAL_SUCCESS", f"{failed} of {total} failed")
+    return status("SRM_FAILURE", "all of it failed; each status tells why")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from srm_dicom.broker.views import FileState, FileView, RequestKind, RequestView
+from srm_dicom.errors import InvalidRequest, NotSupported
 from srm_dicom.srm.status import of_error, of_file, success
 from srm_dicom.srm.types import Record, T, array, items
 
@@ -12,6 +13,30 @@ from srm_dicom.srm.types import Record, T, array, items
 def surls_of(value: Any) -> tuple[str, ...]:
     """Return the SURLs of an ArrayOfAnyURI; an empty element stays, as the wrong SURL that it is."""
     return tuple(surl or "" for surl in items(value))
+
+
+def needed_surls(value: Any) -> tuple[str, ...]:
+    """Return the SURLs of an array that may not be empty.
+
+    Raises:
+        InvalidRequest: it is.
+    """
+    surls = surls_of(value)
+    if not surls:
+        raise InvalidRequest("arrayOfSURLs has no SURL")
+    return surls
+
+
+def wanted_surls(value: Any) -> tuple[str, ...]:
+    """Return the SURLs of an ArrayOfTGetFileRequest.
+
+    Raises:
+        NotSupported: one of them is to be fetched as a directory.
+    """
+    files = [file for file in items(value) if file is not None]
+    if any(file.dirOption is not None and file.dirOption.isSourceADirectory for file in files):
+        raise NotSupported("a directory is not fetched as a whole: list it and ask for its files")
+    return tuple(file.sourceSURL for file in files)
 
 
 def get_statuses(view: RequestView) -> Any:
@@ -29,6 +54,24 @@ def _get_status(file: FileView) -> Record:
         estimatedWaitTime=file.wait_s if waiting else None,
         remainingPinTime=file.pin_left_s if pinned else None,
         transferURL=file.turl if pinned else None,
+    )
+    return made
+
+
+def bring_online_statuses(view: RequestView) -> Any:
+    """Return the ArrayOfTBringOnlineRequestFileStatus of a request."""
+    name = "ArrayOfTBringOnlineRequestFileStatus"
+    return array(name, [_bring_online_status(file) for file in view.files])
+
+
+def _bring_online_status(file: FileView) -> Record:
+    waiting = file.state in (FileState.QUEUED, FileState.IN_PROGRESS)
+    made: Record = T.TBringOnlineRequestFileStatus(
+        sourceSURL=file.surl,
+        status=of_file(file, RequestKind.BRING_ONLINE),
+        fileSize=file.size_bytes,
+        estimatedWaitTime=file.wait_s if waiting else None,
+        remainingPinTime=file.pin_left_s if file.state is FileState.PINNED else None,
     )
     return made
 

@@ -11,19 +11,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from srm_dicom.broker.views import Listing
-from srm_dicom.errors import InvalidRequest, TooLarge
-from srm_dicom.ids import Surl
+from srm_dicom.errors import TooLarge
 from srm_dicom.rights.declare import Right, requires
 from srm_dicom.srm import permissions
-from srm_dicom.srm.caller import Caller
+from srm_dicom.srm.caller import UNLIMITED_S, Caller
 from srm_dicom.srm.checks import not_negative
-from srm_dicom.srm.ops.files import surls_of
+from srm_dicom.srm.ops.files import needed_surls
 from srm_dicom.srm.status import of_error, of_many, success
 from srm_dicom.srm.types import Record, T, array
 from srm_dicom.store.namespace import Entry
-
-UNLIMITED_S = -1
-"""A lifetime without an end (SRM v2.2, 2.1.12)."""
 
 
 @requires(Right.FILE_LIST)
@@ -34,9 +30,7 @@ def run(request: Any, caller: Caller) -> Record:
         InvalidRequest: no SURL is given, or a number is negative.
         TooLarge: the answer would have too many entries; it can be had in parts.
     """
-    surls = surls_of(request.arrayOfSURLs)
-    if not surls:
-        raise InvalidRequest("arrayOfSURLs has no SURL")
+    surls = needed_surls(request.arrayOfSURLs)
     listings = list(_listings(_Reach.of(request), surls, caller))
     full = bool(request.fullDetailedList)
     details = [_detail(listing, caller, full=full) for listing in listings]
@@ -94,19 +88,15 @@ def _walk(surl: str, reach: _Reach, caller: Caller, room: int) -> tuple[Listing,
     for child in listing.children:
         if child.entry is not None and child.entry.is_directory:
             # The child itself has been counted above and comes again at the top of its own listing.
-            below, room = _walk(_text(child.surl), reach.below(), caller, room + 1)
+            below, room = _walk(child.text, reach.below(), caller, room + 1)
             children.append(below)
         else:
             children.append(child)
     return replace(listing, children=tuple(children)), room
 
 
-def _text(surl: Surl | str) -> str:
-    return surl.text if isinstance(surl, Surl) else surl
-
-
 def _detail(listing: Listing, caller: Caller, *, full: bool) -> Record:
-    path = listing.path or _text(listing.surl)
+    path = listing.path or listing.text
     entry = listing.entry
     if entry is None:
         outcome = success() if listing.failure is None else of_error(listing.failure)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from srm_dicom.broker.views import RequestKind, Wish
-from srm_dicom.errors import NotSupported
 from srm_dicom.rights.declare import Right, requires
 from srm_dicom.srm.caller import Caller
 from srm_dicom.srm.checks import not_negative
-from srm_dicom.srm.ops.files import get_statuses
+from srm_dicom.srm.ops.files import get_statuses, wanted_surls
 from srm_dicom.srm.status import of_request
 from srm_dicom.srm.types import Record, T, items
 from srm_dicom.telemetry import logger
@@ -40,12 +39,9 @@ def run(request: Any, caller: Caller) -> Record:
 
 
 def _wish(request: Any) -> Wish:
-    files = [file for file in items(request.arrayOfFileRequests) if file is not None]
-    if any(file.dirOption is not None and file.dirOption.isSourceADirectory for file in files):
-        raise NotSupported("a directory is not fetched as a whole: list it and ask for its files")
     return Wish(
         kind=RequestKind.GET,
-        surls=tuple(file.sourceSURL for file in files),
+        surls=wanted_surls(request.arrayOfFileRequests),
         protocols=_protocols(request.transferParameters),
         total_s=not_negative("desiredTotalRequestTime", request.desiredTotalRequestTime),
         pin_s=not_negative("desiredPinLifeTime", request.desiredPinLifeTime),

@@ -13,7 +13,15 @@ from typing import Any
 import pytest
 from lxml import etree
 
-from srm_dicom.broker.views import FileState, FileView, Listing, RequestKind, RequestView, Wish
+from srm_dicom.broker.views import (
+    FileState,
+    FileView,
+    Listing,
+    RequestKind,
+    RequestSummary,
+    RequestView,
+    Wish,
+)
 from srm_dicom.clock import SystemClock
 from srm_dicom.errors import InvalidRequest, MdmError, NotAuthorised, NotFound, RequestUnknown
 from srm_dicom.identity.gate import Gate, TrustSettings
@@ -24,6 +32,7 @@ from srm_dicom.srm.caller import Limits
 from srm_dicom.srm.contract import NAMESPACE
 from srm_dicom.srm.service import Settings, application
 from srm_dicom.store.namespace import Entry, Facts, Kind
+from srm_dicom.store.requests import Request
 from srm_dicom.testing.pki import TestPki as Pki
 from srm_dicom.web.server import WebServer
 
@@ -46,20 +55,21 @@ def entry(path: str, kind: Kind = Kind.FILE, **more: Any) -> Entry:
 class Requested:
     owner: str
     files: list[FileView]
+    kind: RequestKind = RequestKind.GET
 
 
 @dataclass
 class FakeBroker:
     """Alice sees everything, others nothing; `settle` says what becomes of a file."""
 
-    entries: dict[str, Entry] = field(default_factory=dict)
+    names: dict[str, Entry] = field(default_factory=dict)
     requests: dict[str, Requested] = field(default_factory=dict)
     wishes: list[Wish] = field(default_factory=list)
     listed: list[tuple[str, int, int, int | None]] = field(default_factory=list)
     failure: Exception | None = None
 
     def add(self, *entries: Entry) -> None:
-        self.entries.update((e.path, e) for e in entries)
+        self.names.update((e.path, e) for e in entries)
 
     def submit(self, principal: Principal, wish: Wish) -> RequestView:
         self._fail()
@@ -67,7 +77,8 @@ class FakeBroker:
             raise InvalidRequest("no file was asked for")
         self.wishes.append(wish)
         token = Token(f"token-{len(self.requests)}")
-        self.requests[token] = Requested(principal.dn, [self._file(principal, surl) for surl in wish.surls])
+        files = [self._file(principal, surl) for surl in wish.surls]
+        self.requests[token] = Requested(principal.dn, files, wish.kind)
         return self.status(principal, token, None)
 
     def settle(self, token: str, state: FileState, failure: MdmError | None = None, index: int = 0) -> None:
@@ -82,17 +93,23 @@ class FakeBroker:
             size_bytes=FACTS.size_bytes if pinned else None,
         )
 
-    def status(self, principal: Principal, token: str, surls: Sequence[str] | None) -> RequestView:
+    def status(
+        self,
+        principal: Principal,
+        token: str,
+        surls: Sequence[str] | None,
+        kind: RequestKind | None = None,
+    ) -> RequestView:
         self._fail()
         request = self.requests.get(token)
-        if request is None:
+        if request is None or kind not in (None, request.kind):
             raise RequestUnknown("no request has this token")
         if request.owner != principal.dn:
             raise NotAuthorised("this request is somebody else's")
         by_surl = {file.surl: file for file in request.files}
         asked = request.files if surls is None else [by_surl[surl] for surl in surls]
         states = tuple(file.state for file in request.files)
-        return RequestView(Token(token), RequestKind.GET, tuple(asked), states, 3600)
+        return RequestView(Token(token), request.kind, tuple(asked), states, 3600)
 
     def release(
         self, principal: Principal, token: str | None, surls: Sequence[str] | None
@@ -113,6 +130,25 @@ class FakeBroker:
             self.settle(token, FileState.ABORTED, index=index)
         return self.status(principal, token, None)
 
+    def abort_files(self, principal: Principal, token: str, surls: Sequence[str]) -> tuple[FileView, ...]:
+        return self.status(principal, token, surls).files
+
+    def extend(
+        self, principal: Principal, token: str, surls: Sequence[str], pin_s: int
+    ) -> tuple[FileView, ...]:
+        return self.status(principal, token, surls).files
+
+    def tokens(self, principal: Principal, description: str | None) -> list[Request]:
+        self._fail()
+        return []
+
+    def summaries(self, principal: Principal, tokens: Sequence[str]) -> list[RequestSummary | None]:
+        self._fail()
+        return [None for _ in tokens]
+
+    def entries(self, principal: Principal, surls: Sequence[str], operation: str) -> list[Listing]:
+        return [self.listing(principal, surl, 0, 0, None) for surl in surls]
+
     def listing(
         self, principal: Principal, surl: str, levels: int, offset: int, count: int | None
     ) -> Listing:
@@ -122,10 +158,10 @@ class FakeBroker:
             parsed = Surl.parse(surl)
         except InvalidRequest as error:
             return Listing(surl, None, None, NotFound(error.message))
-        found = self.entries.get(parsed.path)
+        found = self.names.get(parsed.path)
         if found is None or principal.dn != ALICE.dn:
             return Listing(parsed, parsed.path, None, NotFound("no such file or directory"))
-        below = [e for e in self.entries.values() if parent(e.path) == parsed.path and e.path != "/"]
+        below = [e for e in self.names.values() if parent(e.path) == parsed.path and e.path != "/"]
         below = sorted(below, key=lambda e: e.path) if levels else []
         chosen = below[offset : None if count is None else offset + count]
         children = tuple(Listing(Surl(f"srm://localhost{e.path}", e.path), e.path, e) for e in chosen)

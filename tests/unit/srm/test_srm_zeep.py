@@ -28,6 +28,18 @@ VALUES: dict[str, Any] = {
 }
 
 
+OF_A_TOKEN = (
+    "srmStatusOfGetRequest",
+    "srmStatusOfBringOnlineRequest",
+    "srmReleaseFiles",
+    "srmAbortRequest",
+    "srmAbortFiles",
+    "srmGetRequestSummary",
+    "srmExtendFileLifeTime",
+)
+"""What nobody may ask about a token that is nobody's."""
+
+
 class InProcess(Transport):
     """Carries zeep's messages to the application without a socket."""
 
@@ -129,8 +141,13 @@ def drive(service: Any, name: str, *, prepared: str, listed: str) -> None:
     if name == "srmPing":
         assert answer.versionInfo == "v2.2"
         return
-    codes = {"srmStatusOfGetRequest": "SRM_INVALID_REQUEST", "srmAbortRequest": "SRM_INVALID_REQUEST"}
-    codes |= {"srmPrepareToGet": prepared, "srmLs": listed, "srmReleaseFiles": "SRM_INVALID_REQUEST"}
+    codes = {
+        "srmPrepareToGet": prepared,
+        "srmBringOnline": prepared,
+        "srmReleaseFiles": "SRM_INVALID_REQUEST",
+    }
+    codes |= dict.fromkeys(("srmLs", "srmCheckPermission", "srmGetPermission"), listed)
+    codes |= dict.fromkeys(OF_A_TOKEN, "SRM_INVALID_REQUEST")
     done = OPERATIONS[name].since is not None
     status = getattr(answer, "returnStatus", answer)  # zeep unwraps a message of one element
     assert status.statusCode == codes.get(name, "SRM_SUCCESS" if done else "SRM_NOT_SUPPORTED")
