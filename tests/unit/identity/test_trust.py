@@ -144,4 +144,6 @@ def test_a_pki_that_is_opened_again_goes_on(pki: TestPki) -> None:
     trust, root = load(pki.trust_dir), pki.authority.certificate
     for name in ("Alice", "Bob"):
         with pytest.raises(NotAuthenticated, match="revoked"):
-            trust.revocations.check(again.end_entity(again.user(name)), root, datetime.now(UTC), required=True)
+            trust.revocations.check(
+                again.end_entity(again.user(name)), root, datetime.now(UTC), required=True
+            )
