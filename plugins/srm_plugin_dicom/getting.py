@@ -60,20 +60,25 @@ class GetArchive:
         return self._pacs.session()
 
     def fetch(self, wanted: Wanted, deliver: Deliver, deadline_s: float) -> None:
-        """Fetch by one C-GET, or several where the archive does not tell SOP classes."""
+        """Fetch by one C-GET, or several where the archive does not tell SOP classes.
+
+        See `archive.Archive`.
+        """
         end_s = self._clock.monotonic_s() + deadline_s
         sender = frozenset({self._pacs.settings.ae_title})
         visit = Visit(sender, wanted.instances, deliver, self._clock)
-        told = self._classes(wanted)
+        held = self._held(wanted)
+        told = [] if "" in held.values() else sorted(set(held.values()))
         with self._desk.expecting(visit):
             for pairs in rounds(told, at_once=pdu.MAX_CONTEXTS - 1):
-                rest = Wanted(wanted.study, wanted.series, visit.missing())
-                if not rest.instances:
+                # Orthanc refuses the whole C-GET for one object that it does not have.
+                rest = tuple(instance for instance in visit.missing() if instance in held)
+                if not rest:
                     return
-                self._get(rest, pairs, end_s)
+                self._get(Wanted(wanted.study, wanted.series, rest), pairs, end_s)
 
-    def _classes(self, wanted: Wanted) -> list[str]:
-        """Return the SOP classes that are wanted; nothing when the archive does not tell of all."""
+    def _held(self, wanted: Wanted) -> dict[str, str]:
+        """Return which of the images the archive tells of, with their SOP classes if it tells these."""
         keys = {
             "StudyInstanceUID": wanted.study,
             "SeriesInstanceUID": wanted.series,
@@ -83,8 +88,8 @@ class GetArchive:
         with self.session() as session:
             answers = session.find(Level.IMAGE, keys)
         asked = set(wanted.instances)
-        found = {each.get("SOPClassUID", "") for each in answers if each.get("SOPInstanceUID") in asked}
-        return [] if "" in found else sorted(found)
+        told = {each.get("SOPInstanceUID", ""): each.get("SOPClassUID", "") for each in answers}
+        return {instance: told[instance] for instance in told.keys() & asked}
 
     def _get(self, wanted: Wanted, pairs: Sequence[Pair], end_s: float) -> None:
         left_s = end_s - self._clock.monotonic_s()

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from srm_dicom.testing.images import save
 
 SYSTEM_PATH = "/usr/bin:/usr/sbin:/bin:/sbin"
 START_S = 30.0
+ORTHANC_PLUGINS = "/usr/share/orthanc/plugins"
 
 
 def program(name: str) -> str:
@@ -66,13 +68,25 @@ def storescu(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class ArchiveTls:
+    """PEM files of a PACS that speaks over TLS, to peers with certificates of `authorities` only."""
+
+    certificate: Path
+    key: Path
+    authorities: Path
+
+
 class _Archive:
     """A PACS that is a process."""
 
     ae_title = "PACS"
 
-    def __init__(self, directory: Path, destinations: Mapping[str, int]) -> None:
+    def __init__(
+        self, directory: Path, destinations: Mapping[str, int], *, tls: ArchiveTls | None = None
+    ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
+        self._tls = tls
         self.port = free_port()
         self._directory = directory
         with (directory / "log").open("wb") as log:
@@ -89,11 +103,18 @@ class _Archive:
     def _command(self, destinations: Mapping[str, int]) -> list[str]:
         raise NotImplementedError
 
+    def _ports(self) -> Sequence[int]:
+        return (self.port,)
+
     def _wait(self) -> None:
+        for port in self._ports():
+            self._wait_for(port)
+
+    def _wait_for(self, port: int) -> None:
         end_s = time.monotonic() + START_S
         while True:
             try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
             except OSError:
                 if time.monotonic() > end_s or self._process.poll() is not None:
                     self.stop()
@@ -109,12 +130,17 @@ class _Archive:
 
 
 class Orthanc(_Archive):
-    """Orthanc, never transcoding; `destinations` are AE titles with their ports on this host."""
+    """Orthanc, never transcoding; `destinations` are AE titles with their ports on this host.
+
+    With Debian's `orthanc-dicomweb` it speaks DICOMweb at `web_url`.
+    """
 
     def _command(self, destinations: Mapping[str, int]) -> list[str]:
-        self._http = f"http://127.0.0.1:{(http_port := free_port())}"
-        permissions = ("AllowEcho", "AllowFind", "AllowMove", "AllowStore")
-        configuration = {
+        self._http_port = http_port = free_port()
+        self._http = f"http://127.0.0.1:{http_port}"
+        self.web_url = f"{self._http}/dicom-web"
+        permissions = ("AllowEcho", "AllowFind", "AllowMove", "AllowGet", "AllowStore")
+        configuration: dict[str, Any] = {
             "Name": "PACS",
             "StorageDirectory": "db",
             "IndexDirectory": "db",
@@ -128,19 +154,33 @@ class Orthanc(_Archive):
             "DicomCheckModalityHost": True,
             "DicomAlwaysAllowEcho": False,
             "DicomAlwaysAllowFind": False,
+            "DicomAlwaysAllowGet": False,
             "DicomAlwaysAllowMove": False,
             "DicomAlwaysAllowStore": True,
             "UnknownSopClassAccepted": True,
             "TranscodeDicomProtocol": False,
             "DicomModalities": {
                 title: {"AET": title, "Host": "127.0.0.1", "Port": port, "AllowTranscoding": False}
+                | {"UseDicomTls": self._tls is not None}
                 | dict.fromkeys(permissions, True)
                 for title, port in destinations.items()
             },
+            "Plugins": [ORTHANC_PLUGINS] if Path(ORTHANC_PLUGINS, "libOrthancDicomWeb.so").exists() else [],
         }
+        if self._tls is not None:
+            configuration |= {
+                "DicomTlsEnabled": True,
+                "DicomTlsCertificate": str(self._tls.certificate),
+                "DicomTlsPrivateKey": str(self._tls.key),
+                "DicomTlsTrustedCertificates": str(self._tls.authorities),
+                "DicomTlsRemoteCertificateRequired": True,
+            }
         path = self._directory / "orthanc.json"
         path.write_text(json.dumps(configuration), encoding="utf-8")
         return [program("Orthanc"), str(path)]
+
+    def _ports(self) -> Sequence[int]:
+        return self.port, self._http_port
 
     def add(self, datasets: Iterable[FileDataset]) -> None:
         """Give it objects, by its REST interface."""
@@ -160,14 +200,20 @@ class Orthanc(_Archive):
             return json.load(response)
 
 
+_LOADER = "LOADER"
+
+
 class Dcmqrscp(_Archive):
-    """dcmtk's dcmqrscp. It wants host names, not addresses, in its table of peers."""
+    """dcmtk's dcmqrscp, which answers the destinations only.
+
+    It wants host names, not addresses, in its table of peers. Debian's (3.6.7) has no TLS.
+    """
 
     def _command(self, destinations: Mapping[str, int]) -> list[str]:
         (self._directory / "db").mkdir()
         hosts = [
             f"host{number} = ({title}, localhost, {port})"
-            for number, (title, port) in enumerate(destinations.items())
+            for number, (title, port) in enumerate([*destinations.items(), (_LOADER, 104)])
         ]
         lines = [
             f"NetworkTCPPort = {self.port}",
@@ -179,7 +225,7 @@ class Dcmqrscp(_Archive):
             "VendorTable BEGIN",
             "VendorTable END",
             "AETable BEGIN",
-            f"{self.ae_title} db RW (5000, 1gb) ANY",
+            f"{self.ae_title} db RW (5000, 1gb) {', '.join(host.split()[0] for host in hosts)}",
             "AETable END",
         ]
         path = self._directory / "dcmqrscp.cfg"
@@ -189,4 +235,10 @@ class Dcmqrscp(_Archive):
     def add(self, datasets: Iterable[FileDataset]) -> None:
         """Give it objects, by storescu."""
         paths = save(datasets, self._directory / f"in{time.monotonic_ns()}")
-        storescu(paths, self.port, called=self.ae_title, calling="TEST", options=["-xe"], no_delay=True)
+        storescu(paths, self.port, called=self.ae_title, calling=_LOADER, options=["-xe"], no_delay=True)
+
+    def remove(self, instance: str) -> None:
+        """Let it lose an object, which its index goes on telling of."""
+        for path in (self._directory / "db").glob("*.dcm"):
+            if instance.encode() in path.read_bytes():
+                path.unlink()

@@ -1,8 +1,8 @@
 """A PACS made of pynetdicom, in threads of this process: for tests and the demo.
 
-It holds objects as they are (any transfer syntax), answers C-ECHO, C-STORE, C-FIND at three levels and
-C-MOVE with lists of UIDs, and forwards what it stores to an AE if told so, as an archive does. `faults`
-makes it behave as badly as real ones do.
+It holds objects as they are (any transfer syntax), answers C-ECHO, C-STORE, C-FIND at three levels,
+C-MOVE and C-GET with lists of UIDs, and forwards what it stores to an AE if told so, as an archive does.
+`faults` makes it behave as badly as real ones do.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pynetdicom.transport import ThreadedAssociationServer
 ECHO = "1.2.840.10008.1.1"
 FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
+GET = "1.2.840.10008.5.1.4.1.2.2.3"
 _UNIQUE = {"STUDY": "StudyInstanceUID", "SERIES": "SeriesInstanceUID", "IMAGE": "SOPInstanceUID"}
 _ABOVE = {"STUDY": (), "SERIES": ("StudyInstanceUID",), "IMAGE": ("StudyInstanceUID", "SeriesInstanceUID")}
 
@@ -36,7 +37,7 @@ class Faults:
         lost: SOP instances that are never sent.
         wrong_instance: sends another object of its store in place of each that was asked for.
         slow_s: pause before each object of a C-MOVE.
-        drops_after: breaks off a C-MOVE's association after so many objects.
+        drops_after: breaks off the association of a C-MOVE or C-GET after so many objects.
         refuses_find, refuses_move: status to answer in place of doing it.
         ignores_keys: matching keys of a C-FIND that it does not look at.
         tells_little: answers C-FIND with the mandatory keys only.
@@ -59,7 +60,7 @@ class PacsSimulator:
     Attributes:
         destinations: AE titles that a C-MOVE may name, with their host and port; may be changed.
         forward_to: AE title, host and port that new objects are copied to.
-        moves: how many C-MOVEs were asked of it.
+        moves, gets: how many C-MOVEs and C-GETs were asked of it.
         forwarded: SOP instances whose copy was acknowledged.
     """
 
@@ -71,6 +72,7 @@ class PacsSimulator:
         self.forward_to: tuple[str, str, int] | None = None
         self.faults = Faults()
         self.moves = 0
+        self.gets = 0
         self.forwarded: set[str] = set()
         self._objects: dict[str, Dataset] = {}
         self._lock = threading.Lock()
@@ -91,8 +93,10 @@ class PacsSimulator:
         entity.maximum_associations = 32
         entity.maximum_pdu_size = 0
         for context in AllStoragePresentationContexts:
-            entity.add_supported_context(str(context.abstract_syntax), ALL_TRANSFER_SYNTAXES)
-        for model in (ECHO, FIND, MOVE):
+            entity.add_supported_context(
+                str(context.abstract_syntax), ALL_TRANSFER_SYNTAXES, scu_role=True, scp_role=True
+            )
+        for model in (ECHO, FIND, MOVE, GET):
             entity.add_supported_context(model)
         server = entity.start_server((self.host, self.port), block=False, evt_handlers=self._handlers())
         if not isinstance(server, ThreadedAssociationServer):
@@ -134,6 +138,7 @@ class PacsSimulator:
             (evt.EVT_C_STORE, self._on_store),
             (evt.EVT_C_FIND, self._on_find),
             (evt.EVT_C_MOVE, self._on_move),
+            (evt.EVT_C_GET, self._on_get),
         ]
 
     def _hold(self, dataset: Dataset, *, forward: bool) -> None:
@@ -209,6 +214,20 @@ class PacsSimulator:
         datasets = [] if faults.moves_nothing else self._asked_for(event.identifier)
         yield (*destination, {"contexts": _contexts(datasets) or [build_context(ECHO)]})
         yield len(datasets)
+        yield from self._send_back(event, datasets)
+
+    def _on_get(self, event: evt.Event) -> Iterator[Any]:
+        self.gets += 1
+        if self.faults.refuses_move:
+            yield 1
+            yield self.faults.refuses_move, None
+            return
+        datasets = [] if self.faults.moves_nothing else self._asked_for(event.identifier)
+        yield len(datasets)
+        yield from self._send_back(event, datasets)
+
+    def _send_back(self, event: evt.Event, datasets: list[Dataset]) -> Iterator[Any]:
+        faults = self.faults
         for count, dataset in enumerate(datasets):
             if faults.drops_after is not None and count >= faults.drops_after:
                 event.assoc.abort()

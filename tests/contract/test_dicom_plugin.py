@@ -35,9 +35,17 @@ CT = make_series(SeriesSpec("CT", 3))
 MR = make_series(SeriesSpec("MR", 2, study="2", date="20240301"))
 
 
-def make_plugin(pacs: PacsSimulator, secrets: Path, **more: object) -> DicomPlugin:
+def make_plugin(pacs: PacsSimulator, secrets: Path, retrieve: str = "move", **more: object) -> DicomPlugin:
     settings: dict[str, object] = {
-        "sources": [{"name": "main", "ae_title": "PACS", "host": "127.0.0.1", "port": pacs.port}],
+        "sources": [
+            {
+                "name": "main",
+                "ae_title": "PACS",
+                "host": "127.0.0.1",
+                "port": pacs.port,
+                "retrieve": retrieve,
+            }
+        ],
         "moves": {"ae_title": "MDM1", "port": free_port()},
         "arrivals": {"ae_title": "MDMIN", "port": free_port()},
         "connect_s": 2.0,
@@ -70,17 +78,31 @@ def host(plugin: DicomPlugin) -> PluginHost:
 
 
 class TestDicomPlugin(PluginContract):
+    retrieve = "move"
+
     @pytest.fixture
-    def site(self, pacs: PacsSimulator, plugin: DicomPlugin, tmp_path: Path) -> PluginSite:
+    def site(self, pacs: PacsSimulator, tmp_path: Path) -> PluginSite:
+        plugin = make_plugin(pacs, tmp_path, self.retrieve)
         key = (tmp_path / "ref").read_bytes()
         return PluginSite(
             plugin=plugin,
-            restart=lambda: make_plugin(pacs, tmp_path),
+            restart=lambda: make_plugin(pacs, tmp_path, self.retrieve),
             selector="source=main",
             identities=identities(CT + MR),
             lose=lambda item: pacs.remove(open_ref(key, item.guid, item.plugin_ref).instance),
             halt=pacs.stop,
         )
+
+
+class TestDicomPluginByGet(TestDicomPlugin):
+    retrieve = "get"
+
+    def test_no_port_is_opened_and_nothing_is_moved(
+        self, site: PluginSite, host: PluginHost, pacs: PacsSimulator
+    ) -> None:
+        pacs.destinations.clear()
+        assert set(stage(host, refs(host, "")).values()) == {None}
+        assert (pacs.moves, pacs.gets) == (0, 2)
 
 
 def refs(host: PluginHost, selector: str = "Modality=CT") -> list[FileRef]:

@@ -1,0 +1,319 @@
+"""The plugin keeps its contract with real archives: by C-MOVE, C-GET and DICOMweb, in the clear and over TLS.
+
+Debian's dcmqrscp, movescu and getscu (3.6.7) have no TLS. What it would meet is tried with dcmtk's
+programs that have it: storescu and echoscu against our receiver.
+"""
+
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from srm_dicom.clock import SystemClock
+from srm_dicom.errors import ConfigError, SourceUnavailable
+from srm_dicom.plugin.api import FileRef, PluginContext
+from srm_dicom.plugin.host import PluginHost
+from srm_dicom.testing.archives import (
+    ORTHANC_PLUGINS,
+    SYSTEM_PATH,
+    ArchiveTls,
+    Dcmqrscp,
+    Orthanc,
+    free_port,
+    program,
+)
+from srm_dicom.testing.contract import RELEASE, PluginContract, PluginSite
+from srm_dicom.testing.images import SeriesSpec, identities, make_series, save
+from srm_dicom.testing.pki import TestPki
+from srm_dicom.testing.sink import MemorySink
+from srm_plugin_dicom.arrivals import ArrivalDesk
+from srm_plugin_dicom.association import Limits
+from srm_plugin_dicom.plugin import DicomPlugin
+from srm_plugin_dicom.receiver import Peer, Receiver
+from srm_plugin_dicom.reference import open_ref
+from srm_plugin_dicom.settings import TlsSettings
+
+IMAGES = make_series(SeriesSpec("CT", 3)) + make_series(SeriesSpec("MR", 2, study="2"))
+Archive = Orthanc | Dcmqrscp
+
+
+@pytest.fixture(scope="module")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> TestPki:
+    return TestPki(tmp_path_factory.mktemp("pki"), fast=True)
+
+
+def files(pki: TestPki, name: str) -> ArchiveTls:
+    host = pki.host(name)
+    return ArchiveTls(host.certificate, host.key, pki.directory / "ca" / "cert.pem")
+
+
+def table(tls: ArchiveTls | None) -> dict[str, str] | None:
+    return tls and {
+        "certificate": str(tls.certificate),
+        "key": str(tls.key),
+        "authorities": str(tls.authorities),
+    }
+
+
+def make_plugin(
+    secrets: Path, sources: list[dict[str, object]], port: int, tls: ArchiveTls | None = None, **more: object
+) -> DicomPlugin:
+    settings = {
+        "sources": sources,
+        "moves": {"ae_title": "MDM1", "port": port, "tls": table(tls)},
+        "connect_s": 3.0,
+        "answer_s": 10.0,
+        "settle_s": 0.3,
+        **more,
+    }
+    return DicomPlugin(PluginContext("dicom", settings, secrets, SystemClock()))
+
+
+def dicom_source(archive: Archive, tls: ArchiveTls | None = None, **more: object) -> dict[str, object]:
+    return {
+        "name": "main",
+        "ae_title": "PACS",
+        "host": "localhost" if tls else "127.0.0.1",
+        "port": archive.port,
+        "tls": table(tls),
+        **more,
+    }
+
+
+def site(archive: Archive, tmp_path: Path, make: Callable[[], DicomPlugin]) -> Iterator[PluginSite]:
+    archive.add(IMAGES)
+    plugin = make()
+    key = (tmp_path / "ref").read_bytes()
+    yield PluginSite(
+        plugin=plugin,
+        restart=make,
+        selector="source=main",
+        identities=identities(IMAGES),
+        lose=lambda item: archive.remove(open_ref(key, item.guid, item.plugin_ref).instance),
+        halt=archive.stop,
+    )
+    plugin.close()
+    archive.stop()
+
+
+class _Checked(PluginContract):
+    def test_checks_pass(self, host: PluginHost) -> None:
+        assert [check.passed for check in host.checks()] == [True, True]
+
+
+@pytest.mark.interop("Orthanc")
+class TestGetFromOrthanc(_Checked):
+    @pytest.fixture
+    def site(self, tmp_path: Path) -> Iterator[PluginSite]:
+        port = free_port()
+        # Orthanc knows this AE at a port where nobody listens.
+        archive = Orthanc(tmp_path / "pacs", {"MDM1": free_port()})
+        source = dicom_source(archive, retrieve="get")
+        yield from site(archive, tmp_path, lambda: make_plugin(tmp_path, [source], port))
+
+
+@pytest.mark.interop("Orthanc")
+class TestMoveFromOrthancOverTls(_Checked):
+    @pytest.fixture
+    def site(self, tmp_path: Path, pki: TestPki) -> Iterator[PluginSite]:
+        port = free_port()
+        archive = Orthanc(tmp_path / "pacs", {"MDM1": port}, tls=files(pki, "pacs"))
+        ours = files(pki, "mdm")
+        source = dicom_source(archive, ours)
+        yield from site(archive, tmp_path, lambda: make_plugin(tmp_path, [source], port, ours))
+
+
+@pytest.mark.interop("Orthanc")
+class TestGetFromOrthancOverTls(_Checked):
+    @pytest.fixture
+    def site(self, tmp_path: Path, pki: TestPki) -> Iterator[PluginSite]:
+        archive = Orthanc(tmp_path / "pacs", {"MDM1": free_port()}, tls=files(pki, "pacs"))
+        source = dicom_source(archive, files(pki, "mdm"), retrieve="get")
+        yield from site(archive, tmp_path, lambda: make_plugin(tmp_path, [source], free_port()))
+
+
+@pytest.mark.interop("Orthanc")
+@pytest.mark.skipif(
+    not Path(ORTHANC_PLUGINS, "libOrthancDicomWeb.so").exists(), reason="orthanc-dicomweb is not installed"
+)
+class TestDicomWebFromOrthanc(_Checked):
+    @pytest.fixture
+    def site(self, tmp_path: Path) -> Iterator[PluginSite]:
+        archive = Orthanc(tmp_path / "pacs", {})
+        source: dict[str, object] = {"kind": "dicomweb", "name": "main", "url": archive.web_url}
+        yield from site(archive, tmp_path, lambda: make_plugin(tmp_path, [source], free_port()))
+
+
+class _OnDcmqrscp(_Checked):
+    retrieve = "move"
+
+    @pytest.fixture
+    def site(self, tmp_path: Path) -> Iterator[PluginSite]:
+        port = free_port()
+        archive = Dcmqrscp(tmp_path / "pacs", {"MDM1": port})
+        source = dicom_source(archive, retrieve=self.retrieve)
+        yield from site(archive, tmp_path, lambda: make_plugin(tmp_path, [source], port))
+
+
+@pytest.mark.interop("dcmqrscp", "storescu")
+class TestMoveFromDcmqrscp(_OnDcmqrscp): ...
+
+
+@pytest.mark.interop("dcmqrscp", "storescu")
+class TestGetFromDcmqrscp(_OnDcmqrscp):
+    retrieve = "get"
+
+
+# --- TLS -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.interop("Orthanc")
+@pytest.mark.parametrize("ours", ["none", "of another authority"])
+def test_orthanc_refuses_us_without_the_right_certificate(ours: str, pki: TestPki, tmp_path: Path) -> None:
+    archive = Orthanc(tmp_path / "pacs", {"MDM1": free_port()}, tls=files(pki, "pacs"))
+    stranger = files(TestPki(tmp_path / "other", fast=True), "mdm")
+    half = ArchiveTls(stranger.certificate, stranger.key, files(pki, "pacs").authorities)
+    source = dicom_source(archive, half if ours != "none" else None)
+    plugin = make_plugin(tmp_path, [source], free_port())
+    try:
+        with pytest.raises(SourceUnavailable):
+            plugin.sources()[0].probe()
+    finally:
+        archive.stop()
+
+
+@pytest.mark.interop("Orthanc")
+@pytest.mark.parametrize("name", ["localhost", "pacs.hospital.example"])
+def test_the_name_in_the_certificate_of_the_archive_counts(name: str, pki: TestPki, tmp_path: Path) -> None:
+    archive = Orthanc(tmp_path / "pacs", {"MDM1": free_port()}, tls=files(pki, "pacs"))
+    source = dicom_source(archive, files(pki, "mdm"))
+    source["tls"] = {**(table(files(pki, "mdm")) or {}), "name": name}
+    plugin = make_plugin(tmp_path, [source], free_port())
+    try:
+        if name == "localhost":
+            plugin.sources()[0].probe()
+        else:
+            with pytest.raises(SourceUnavailable):
+                plugin.sources()[0].probe()
+    finally:
+        archive.stop()
+
+
+@pytest.fixture
+def receiver(pki: TestPki) -> Iterator[Receiver]:
+    tls = table(files(pki, "mdm"))
+    assert tls is not None
+    receiver = Receiver(
+        "MDMIN",
+        bind="127.0.0.1",
+        port=0,
+        peers=[Peer("STORESCU", frozenset({"127.0.0.1"})), Peer("ECHOSCU", frozenset({"127.0.0.1"}))],
+        handler=ArrivalDesk(lambda _info, _header: None),
+        clock=SystemClock(),
+        limits=Limits(negotiate_s=1.0),
+        tls=TlsSettings(**tls).credential(),
+    )
+    receiver.start()
+    yield receiver
+    receiver.stop()
+
+
+def client(name: str, receiver: Receiver, *options: str) -> int:
+    images = [option for option in options if option.endswith(".dcm")]
+    words = [option for option in options if option not in images]
+    command = [program(name), "-aec", "MDMIN", *words, "127.0.0.1", str(receiver.port), *images]
+    done = subprocess.run(command, timeout=20, capture_output=True, env={"PATH": SYSTEM_PATH}, check=False)
+    return done.returncode
+
+
+def with_tls(tls: ArchiveTls, authorities: Path) -> tuple[str, ...]:
+    return "+tls", str(tls.key), str(tls.certificate), "+cf", str(authorities)
+
+
+@pytest.mark.interop("storescu", "echoscu")
+def test_dcmtk_stores_to_us_over_tls(receiver: Receiver, pki: TestPki, tmp_path: Path) -> None:
+    authorities = files(pki, "mdm").authorities
+    mutual = with_tls(files(pki, "modality"), authorities)
+    path = str(save(IMAGES[:1], tmp_path)[0])
+    assert client("echoscu", receiver, *mutual) == 0
+    assert client("storescu", receiver, *mutual, path) == 0
+    stranger = with_tls(files(TestPki(tmp_path / "other", fast=True), "modality"), authorities)
+    assert client("echoscu", receiver, *stranger) != 0
+    assert client("echoscu", receiver, "+tla", "+cf", str(authorities)) != 0
+    assert client("echoscu", receiver) != 0
+    assert client("echoscu", receiver, *mutual) == 0
+
+
+@pytest.mark.interop("echoscu")
+def test_those_who_say_nothing_hold_nobody_up(receiver: Receiver, pki: TestPki) -> None:
+    silent = [socket.create_connection(("127.0.0.1", receiver.port)) for _ in range(5)]
+    mutual = with_tls(files(pki, "modality"), files(pki, "mdm").authorities)
+    assert client("echoscu", receiver, *mutual) == 0
+    end_s = time.monotonic() + 5
+    while receiver.associations and time.monotonic() < end_s:
+        time.sleep(0.05)
+    assert receiver.associations == 0
+    for each in silent:
+        each.close()
+
+
+def test_tls_files_are_looked_at_before_the_port_opens(pki: TestPki, tmp_path: Path) -> None:
+    tls = files(pki, "mdm")
+    wrong = ArchiveTls(tls.certificate, files(pki, "other").key, tls.authorities)
+    plugin = make_plugin(tmp_path, [UNREACHABLE], free_port(), arrivals=arrivals(wrong))
+    with pytest.raises(ConfigError), plugin.listen({RELEASE: lambda _found: None}):
+        pass
+
+
+UNREACHABLE = {"name": "gone", "ae_title": "GONE", "host": "127.0.0.1", "port": 1}
+
+
+def arrivals(tls: ArchiveTls | None) -> dict[str, object]:
+    return {"ae_title": "MDMIN", "port": free_port(), "tls": table(tls)}
+
+
+# --- several archives ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[tuple[int, Orthanc, Dcmqrscp]]:
+    port = free_port()
+    first = Orthanc(tmp_path / "a", {"MDM1": port})
+    second = Dcmqrscp(tmp_path / "b", {"MDM1": port})
+    for archive in (first, second):
+        archive.add(IMAGES)
+    yield port, first, second
+    first.stop()
+    second.stop()
+
+
+@pytest.mark.interop("Orthanc", "dcmqrscp", "storescu")
+def test_a_mirror_delivers_when_the_source_does_not(
+    pair: tuple[int, Orthanc, Dcmqrscp], tmp_path: Path
+) -> None:
+    port, first, second = pair
+    sources = [
+        dicom_source(first) | {"mirrors": ["b"]},
+        dicom_source(second) | {"name": "b", "retrieve": "get"},
+    ]
+    plugin = make_plugin(tmp_path, sources, port)
+    host = PluginHost(plugin, name="dicom")
+    refs = [FileRef(each.guid, each.plugin_ref, RELEASE) for each in host.discover("source=main", RELEASE)]
+
+    def stage() -> set[str]:
+        every = [host.stage(batch, MemorySink(), 15) for batch in host.plan(refs)]
+        return {type(error).__name__ for told in every for error in told.values()}
+
+    first.remove(IMAGES[0].SOPInstanceUID)
+    assert stage() == {"NoneType"}, "what one lost, the other has"
+    first.stop()
+    assert stage() == {"NoneType"}
+    started_s = time.monotonic()
+    assert stage() == {"NoneType"}
+    assert time.monotonic() - started_s < 2, "one that is down is not asked first again"
+    second.stop()
+    assert stage() == {"SourceUnavailable"}
+    plugin.close()
