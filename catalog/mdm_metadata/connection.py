@@ -69,6 +69,8 @@ class Connection:
             with suppress(OSError):
                 self._send(refusal(error))
         except (OSError, ssl.SSLError) as error:
+            if isinstance(error, ssl.SSLCertVerificationError):
+                self._dispatcher.door.refused(_reason(error))
             log.info("session_ended", peer=self._peer, reason=_reason(error))
         except Exception as error:  # noqa: BLE001 - the edge of a wire session
             log.error(  # noqa: TRY400 - a traceback may hold what the caller typed

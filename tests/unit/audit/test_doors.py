@@ -114,9 +114,13 @@ def test_logins_and_refusals_are_events(doors: Doors, pki: Pki, audit: AuditLog,
     [login] = [event for event in events(audit) if event.action is Action.LOGIN]
     assert (login.dn, login.operation) == (pki.dn(pki.user("alice")), kind)
     assert not doors.visit(kind, pki.user("banned"))
+    revoked = pki.user("revoked")
+    pki.revoke(revoked)
+    assert not doors.visit(kind, revoked)
     doors.stop()
-    [refusal] = [event for event in events(audit) if event.action is Action.REFUSAL]
-    assert "ban" in refusal.rule
+    banned, gone = [event for event in events(audit) if event.action is Action.REFUSAL]
+    assert "ban" in banned.rule
+    assert "revoked" in gone.rule
 
 
 @pytest.mark.parametrize("kind", ["web", "gridftp", "metadata"])
