@@ -81,6 +81,9 @@ STOP_S = 10.0
 SOAP_BODY_BYTES = 8 * 2**20
 """A request for 50,000 files; what is larger is refused before it is read."""
 
+SRM_IDLE_S = 330.0
+"""gfal2 sleeps up to 300 s between two polls, and then has only the connection that it had before."""
+
 ANY_BYTES = 2**63 - 1
 """Of a body that is never read whole: who uploads to a door for reading is to hear just that."""
 
@@ -251,7 +254,7 @@ def front(path: Path) -> list[Service]:
         host=config.srm.host,
         port=config.srm.port,
         maximum_tls=ssl.TLSVersion.TLSv1_2,
-        limits=Limits(body_bytes=SOAP_BODY_BYTES),
+        limits=Limits(body_bytes=SOAP_BODY_BYTES, idle_s=SRM_IDLE_S),
         name="srm",
         audit=common.audit,
     )
