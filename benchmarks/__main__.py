@@ -14,6 +14,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 NAMES = sorted(path.stem for path in HERE.glob("[!_]*.py"))
 SHORT = {
+    "get": ("--repeats", "1", "--peer-files", "20"),
     "connections": ("--peers", "300", "--rounds", "10"),
     "gridftp": ("--megabytes", "128", "--files", "100", "--repeats", "3"),
 }

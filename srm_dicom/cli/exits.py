@@ -46,6 +46,10 @@ EXIT_CODES: Mapping[type[MdmError], int] = {
 """10 to 29 the caller, 30 to 39 this site, 40 to 49 a source, 50 to 59 the key servers."""
 
 
+INTERRUPTED = 130
+"""As a shell tells of a program that SIGINT ended."""
+
+
 def exit_code(error: MdmError) -> int:
     """Return the exit code of an error."""
     return EXIT_CODES[type(error)]
@@ -61,6 +65,8 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
         except MdmError as error:
             tell(error)
             raise SystemExit(exit_code(error)) from error
+        except KeyboardInterrupt as error:
+            raise SystemExit(INTERRUPTED) from error
 
     return run
 

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
-from srm_dicom.cli.exits import exit_code, reported, tell
+from srm_dicom.cli.exits import INTERRUPTED, exit_code, reported, tell
 from srm_dicom.client.delivery import SEALED_SUFFIX, TRANSFERS, Got
 from srm_dicom.client.download import open_sealed
 from srm_dicom.client.files import FileRecord
@@ -35,7 +35,6 @@ from srm_dicom.errors import InvalidRequest, MdmError
 from srm_dicom.identity.credential import Credential
 from srm_dicom.ids import SitePath, name, parent
 
-INTERRUPTED = 130
 _CHUNK_BYTES = 1024 * 1024
 
 console = Console()

@@ -8,17 +8,17 @@ next download goes on from them.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from srm_dicom.client.download import download, open_sealed, read_manifest
+from srm_dicom.client.download import download, fetch_part, open_sealed, part_of, read_manifest
 from srm_dicom.client.gridftp import GridFtpClient
 from srm_dicom.crypto.manifest import Manifest
-from srm_dicom.errors import IntegrityError, MdmError, NoSpace
+from srm_dicom.errors import IntegrityError, MdmError, NoSpace, NotDelivered, SourceUnavailable
 from srm_dicom.identity.credential import Credential
 from srm_dicom.ids import Guid
 from srm_dicom.wire.names import FileRecord
@@ -26,6 +26,8 @@ from srm_dicom.wire.names import FileRecord
 SEALED_SUFFIX = ".c4gh"
 TRANSFERS = 4
 """Files on their way at once; on one machine more of them made nothing faster."""
+
+PAUSES_S = (0.5, 2.0)
 
 Fetching = Callable[[FileRecord, int, int], None]
 """Told of a file's bytes that are here, and of its size. Called from several threads."""
@@ -67,6 +69,7 @@ class Couriers:
         signers: keys of the sites whose manifests are believed.
         count: how many files are on their way at once.
         fetching: is told how it goes on.
+        pauses_s: before each time that a broken transfer is tried again.
     """
 
     def __init__(
@@ -75,10 +78,13 @@ class Couriers:
         signers: Mapping[str, Ed25519PublicKey],
         count: int = TRANSFERS,
         fetching: Fetching = lambda _record, _done, _size: None,
+        pauses_s: Sequence[float] = PAUSES_S,
     ) -> None:
         self._credential = credential
         self._signers = signers
         self._fetching = fetching
+        self._pauses_s = pauses_s
+        self._stopped = threading.Event()
         self._own = threading.local()
         self._clients: list[GridFtpClient] = []
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="courier")
@@ -100,6 +106,7 @@ class Couriers:
 
     def stop(self) -> None:
         """Break off what is under way, drop what is not, and let the threads go."""
+        self._stopped.set()
         for future in self._on_the_way:
             future.cancel()
         for client in self._clients:
@@ -110,12 +117,22 @@ class Couriers:
 
     def _carry(self, order: Order, turl: str) -> Got:
         try:
-            return self._fetch(self._gridftp(), order, turl)
+            return self._fetch_patiently(order, turl)
         except MdmError as error:
             return Got(order.record, error=error)
         except OSError as error:
             reason = error.strerror or type(error).__name__
             return Got(order.record, error=NoSpace(f"the file cannot be written: {reason}"))
+
+    def _fetch_patiently(self, order: Order, turl: str) -> Got:
+        """Fetch; a door that broke off or does not answer is tried again, from where it broke off."""
+        for pause_s in self._pauses_s:
+            try:
+                return self._fetch(self._gridftp(), order, turl)
+            except (NotDelivered, SourceUnavailable):
+                if self._stopped.wait(pause_s):
+                    raise
+        return self._fetch(self._gridftp(), order, turl)
 
     def _gridftp(self) -> GridFtpClient:
         client: GridFtpClient | None = getattr(self._own, "client", None)
@@ -127,17 +144,18 @@ class Couriers:
     def _fetch(self, gridftp: GridFtpClient, order: Order, turl: str) -> Got:
         record, target = order.record, order.target
         manifest = manifest_of(record, read_manifest(gridftp, turl, Guid(record.guid), self._signers))
-        opens = order.private_key is not None and bool(manifest.public_key)
-        sealed = target.with_name(target.name + SEALED_SUFFIX) if opens else target
+        target.parent.mkdir(parents=True, exist_ok=True)
 
         def told(done: int) -> None:
             self._fetching(record, done, manifest.size_bytes)
 
-        target.parent.mkdir(parents=True, exist_ok=True)
-        download(gridftp, turl, manifest, sealed, told)
-        if opens and order.private_key is not None:
-            open_sealed(sealed, target, order.private_key)
-            sealed.unlink()
+        if order.private_key is None or not manifest.public_key:
+            download(gridftp, turl, manifest, target, told)
+        else:
+            part = part_of(target.with_name(target.name + SEALED_SUFFIX))
+            fetch_part(gridftp, turl, manifest, part, told)
+            open_sealed(part, target, order.private_key)
+            part.unlink()
         return Got(record, target, size_bytes=manifest.size_bytes)
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import BinaryIO
 from urllib.parse import urlsplit
 
-from srm_dicom.client.gridftp import GridFtpClient
+from srm_dicom.client.gridftp import GridFtpClient, Sink
 from srm_dicom.client.http import HttpClient, Response
 from srm_dicom.errors import InvalidRequest, NotDelivered, NotSupported, SourceUnavailable, TooLarge
 from srm_dicom.identity.credential import Credential
@@ -46,7 +45,7 @@ class Doors:
         return body
 
     def fetch(
-        self, turl: str, sink: BinaryIO, *, offset: int = 0, progress: Callable[[int], None] | None = None
+        self, turl: str, sink: Sink, *, offset: int = 0, progress: Callable[[int], None] | None = None
     ) -> None:
         """Write a file into `sink`, from `offset` bytes on.
 
@@ -66,7 +65,7 @@ class Doors:
 
         def take(data: bytes) -> None:
             nonlocal received
-            sink.write(data)
+            sink.write(memoryview(data))
             received += len(data)
             if progress is not None:
                 progress(received)

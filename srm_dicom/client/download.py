@@ -13,6 +13,7 @@ from typing import BinaryIO, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from srm_dicom.client.gridftp import Sink
 from srm_dicom.crypto.crypt4gh import Header, Layout
 from srm_dicom.crypto.digest import Digest
 from srm_dicom.crypto.manifest import Manifest
@@ -35,9 +36,7 @@ class Door(Protocol):
         """Return a file of at most `limit_bytes`."""
         ...
 
-    def fetch(
-        self, turl: str, sink: BinaryIO, *, offset: int = ..., progress: Progress | None = ...
-    ) -> object:
+    def fetch(self, turl: str, sink: Sink, *, offset: int = ..., progress: Progress | None = ...) -> object:
         """Write a file into `sink`, from `offset` bytes on, telling how many bytes have come."""
         ...
 
@@ -58,30 +57,47 @@ def read_manifest(door: Door, turl: str, guid: Guid, signers: Mapping[str, Ed255
 def download(
     door: Door, turl: str, manifest: Manifest, target: Path, progress: Progress | None = None
 ) -> None:
-    """Fetch the sealed file to `target`, going on where an earlier try stopped.
+    """Fetch the sealed file to `target`; see `fetch_part`."""
+    part = part_of(target)
+    fetch_part(door, turl, manifest, part, progress)
+    _settle(part, target)
+
+
+def part_of(target: Path) -> Path:
+    """Return where a file is until it is proven."""
+    return target.with_name(target.name + ".part")
+
+
+def fetch_part(
+    door: Door, turl: str, manifest: Manifest, part: Path, progress: Progress | None = None
+) -> None:
+    """Fetch the sealed file to `part`, going on where an earlier try stopped, and prove it.
 
     Args:
         door: where the file is served.
         turl: its name there.
         manifest: what it has to be.
-        target: where it goes; ``<target>.part`` until it is proven.
+        part: where it goes.
         progress: called with the bytes of the file that are here by now.
 
     Raises:
         IntegrityError: what came is not what the site signed; the partial file is dropped.
     """
-    part = target.with_name(target.name + ".part")
-    with part.open("ab") as sink:
-        offset = sink.tell() if sink.tell() <= manifest.size_bytes else sink.truncate(0)
-        if offset < manifest.size_bytes:
-            told = (lambda received: progress(offset + received)) if progress else None
-            door.fetch(turl, sink, offset=offset, progress=told)
+    digest = Digest()
+    if part.exists() and part.stat().st_size <= manifest.size_bytes:
+        _measure(part, digest)
+    continued = digest.size_bytes
+    with part.open("ab" if continued else "wb") as sink:
+        told = (lambda received: progress(continued + received)) if progress else None
+        if continued < manifest.size_bytes:
+            door.fetch(turl, _Measured(sink, digest), offset=continued, progress=told)
     try:
-        manifest.check(_digest(part))
+        manifest.check(digest)
     except IntegrityError:
         part.unlink()
-        raise
-    _settle(part, target)
+        if not continued:
+            raise
+        fetch_part(door, turl, manifest, part, progress)  # the beginning may be another generation's
 
 
 def open_sealed(source: Path, target: Path, private_key: bytes) -> None:
@@ -90,7 +106,7 @@ def open_sealed(source: Path, target: Path, private_key: bytes) -> None:
     Raises:
         IntegrityError: the key is not the file's, or a segment is not where the site put it.
     """
-    part = target.with_name(target.name + ".part")
+    part = part_of(target)
     try:
         with source.open("rb") as sealed, part.open("wb") as clear:
             copy_clear(sealed, source.stat().st_size, clear, private_key)
@@ -116,9 +132,20 @@ def _settle(part: Path, target: Path) -> None:
     part.replace(target)
 
 
-def _digest(path: Path) -> Digest:
-    digest = Digest()
+def _measure(path: Path, digest: Digest) -> None:
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
-    return digest
+
+
+class _Measured:
+    """A file that is being written, and its digest."""
+
+    def __init__(self, file: BinaryIO, digest: Digest) -> None:
+        self._file = file
+        self._digest = digest
+
+    def write(self, data: bytes | memoryview, /) -> None:
+        """Write and measure."""
+        self._file.write(data)
+        self._digest.update(data)

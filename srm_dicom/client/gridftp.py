@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Protocol, Self
 from urllib.parse import unquote, urlsplit
 
 from srm_dicom.client.ftp_errors import meaning_of
@@ -44,6 +44,14 @@ _RECEIVE_BYTES = 64 * 1024
 _MAX_TOKENS = 16
 
 Progress = Callable[[int], None]
+
+
+class Sink(Protocol):
+    """What takes the bytes of a file, in order."""
+
+    def write(self, data: memoryview, /) -> object:
+        """Take the next bytes, which are valid during the call only."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +148,7 @@ class GridFtpClient:
     def fetch(
         self,
         turl: str,
-        sink: BinaryIO,
+        sink: Sink,
         *,
         offset: int = 0,
         adler32: int = 1,
@@ -306,7 +314,7 @@ class _Session:
         self._send(line)
         return self._final()
 
-    def fetch(self, command: str, sink: BinaryIO, offset: int, adler32: int, progress: Progress) -> Fetched:
+    def fetch(self, command: str, sink: Sink, offset: int, adler32: int, progress: Progress) -> Fetched:
         """Send RETR or ERET and pour what comes into the sink."""
         port = self._passive_port()
         if offset:
@@ -400,7 +408,7 @@ class _Session:
         return line
 
 
-def _pour(data: socket.socket, sink: BinaryIO, adler32: int, progress: Progress) -> Fetched:
+def _pour(data: socket.socket, sink: Sink, adler32: int, progress: Progress) -> Fetched:
     buffer = memoryview(bytearray(_BUFFER_BYTES))
     total = 0
     while count := data.recv_into(buffer):

@@ -1,0 +1,132 @@
+"""A file on its way: continued, replaced, broken off, tried again."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from srm_dicom.client import delivery
+from srm_dicom.client.delivery import Couriers, Order
+from srm_dicom.client.download import download
+from srm_dicom.client.targets import named, target_of
+from srm_dicom.crypto.digest import Digest
+from srm_dicom.crypto.manifest import Manifest
+from srm_dicom.errors import IntegrityError, NotDelivered
+from srm_dicom.ids import Guid
+from srm_dicom.rights.project import Release
+from srm_dicom.wire.names import FileRecord
+
+GUID = Guid("6f1f7f0e-5e0b-5f0e-9a35-0f0d3f3c1b52")
+CONTENT = random.Random(1).randbytes(100_000)
+RECORD = FileRecord("/grid/heart/a.dcm.c4gh", guid=GUID, surls=("srm://localhost/a",))
+
+
+def manifest(content=CONTENT):
+    digest = Digest()
+    digest.update(content)
+    release = Release("heart", "basic", "1")
+    return Manifest(GUID, 1, len(content), digest.adler32, digest.sha256, release, b"")
+
+
+class Served:
+    """A door that counts, and that breaks off as often as it is told to."""
+
+    def __init__(self, content=CONTENT, breaks=0):
+        self.content = content
+        self.breaks = breaks
+        self.offsets = []
+
+    def fetch(self, turl, sink, *, offset=0, progress=None):
+        self.offsets.append(offset)
+        end = len(self.content)
+        if self.breaks:
+            self.breaks -= 1
+            end = offset + (end - offset) // 2
+        sink.write(memoryview(self.content)[offset:end])
+        if progress:
+            progress(end - offset)
+        if end < len(self.content):
+            raise NotDelivered("the transfer broke off")
+
+    def interrupt(self):
+        pass
+
+    def close(self):
+        pass
+
+
+def test_a_broken_transfer_goes_on_where_it_stopped(tmp_path):
+    door, told = Served(breaks=1), []
+    with pytest.raises(NotDelivered):
+        download(door, "", manifest(), tmp_path / "x", told.append)
+    assert (tmp_path / "x.part").read_bytes() == CONTENT[:50_000]
+    download(door, "", manifest(), tmp_path / "x", told.append)
+    assert (tmp_path / "x").read_bytes() == CONTENT
+    assert (door.offsets, told) == ([0, 50_000], [50_000, 100_000])
+    assert not (tmp_path / "x.part").exists()
+
+
+def test_a_part_that_is_whole_is_not_fetched_again(tmp_path):
+    (tmp_path / "x.part").write_bytes(CONTENT)
+    door = Served()
+    download(door, "", manifest(), tmp_path / "x")
+    assert door.offsets == []
+
+
+@pytest.mark.parametrize("old", [b"another generation", bytes(len(CONTENT)), bytes(len(CONTENT) + 1)])
+def test_a_part_of_something_else_is_fetched_anew(tmp_path, old):
+    (tmp_path / "x.part").write_bytes(old)
+    door = Served()
+    download(door, "", manifest(), tmp_path / "x")
+    assert (tmp_path / "x").read_bytes() == CONTENT
+    assert door.offsets[-1] == 0
+
+
+def test_what_the_site_did_not_sign_leaves_nothing(tmp_path):
+    with pytest.raises(IntegrityError):
+        download(Served(bytes(len(CONTENT))), "", manifest(), tmp_path / "x")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def couriers(monkeypatch):
+    made = []
+
+    def make(door):
+        monkeypatch.setattr(delivery, "GridFtpClient", lambda _credential: door)
+        monkeypatch.setattr(delivery, "read_manifest", lambda *_: manifest())
+        made.append(Couriers(None, {}, 2, pauses_s=(0.0, 0.0)))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.stop()
+
+
+def test_a_courier_tries_again_a_few_times(couriers, tmp_path):
+    door = Served(breaks=2)
+    sent = couriers(door)
+    sent.send(Order(RECORD, tmp_path / "deep" / "x"), "gsiftp://localhost/x")
+    (got,) = sent.arrived(everything=True)
+    assert (got.error, got.path, got.size_bytes) == (None, tmp_path / "deep" / "x", len(CONTENT))
+    assert door.offsets == [0, 50_000, 75_000]
+
+
+def test_a_courier_gives_up_and_keeps_what_it_has(couriers, tmp_path):
+    sent = couriers(Served(breaks=9))
+    sent.send(Order(RECORD, tmp_path / "x"), "gsiftp://localhost/x")
+    (got,) = sent.arrived(everything=True)
+    assert isinstance(got.error, NotDelivered)
+    assert (tmp_path / "x.part").stat().st_size == 87_500
+
+
+def test_names_below_a_directory_are_kept():
+    (below,) = named("lfn:/grid", [RECORD])
+    assert target_of(below, Path("out"), sealed=False) == Path("out/heart/a.dcm")
+    (alone,) = named(RECORD.lfn, [RECORD])
+    assert target_of(alone, Path("out"), sealed=False) == Path("out/a.dcm")
+    assert target_of(alone, Path("out"), sealed=True) == Path("out/a.dcm"), "it is not sealed"
+    sealed = FileRecord("/grid/b.bin", guid=GUID, public_key="ab" * 32, key_id="k")
+    (file,) = named(f"guid:{GUID}", [sealed])
+    assert target_of(file, Path("out"), sealed=True) == Path("out/b.bin.c4gh")
+    assert target_of(file, Path("out"), sealed=False) == Path("out/b.bin")
