@@ -60,7 +60,7 @@ class BrokerSettings:
     default_total_s: int = 3600
     max_pin_s: int = 7 * 24 * 3600
     default_pin_s: int = 12 * 3600
-    poll_s: int = 2
+    poll_s: int = 10
 
 
 class Broker:

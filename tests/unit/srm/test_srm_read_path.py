@@ -100,7 +100,10 @@ def test_bring_online_from_the_queue_to_the_release(house):
     house.stage("a")
     waiting = house.call(f"srm{status}", token(bring), ALICE)
     assert waiting.code == "SRM_REQUEST_INPROGRESS"
-    assert [one.findtext("estimatedWaitTime") for one in waiting.part.iterfind(STATUSES)] == [None, "2"]
+    assert [one.findtext("estimatedWaitTime") for one in waiting.part.iterfind(STATUSES)] == [None, "1"]
+    house.clock.advance(45)
+    older = house.call(f"srm{status}", token(bring), ALICE)
+    assert [one.findtext("estimatedWaitTime") for one in older.part.iterfind(STATUSES)] == [None, "4"]
     house.stage("b")
     assert house.codes(status, token(bring)) == ("SRM_SUCCESS", ["SRM_SUCCESS"] * 2)
     assert (
