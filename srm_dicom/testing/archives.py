@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from pydicom.dataset import FileDataset
@@ -188,6 +189,19 @@ class Orthanc(_Archive):
             whole = BytesIO()
             dataset.save_as(whole, enforce_file_format=True)
             self._call("POST", "/instances", whole.getvalue())
+
+    def add_file(self, data: bytes) -> bool:
+        """Give it a file as it is; tells whether it took it."""
+        try:
+            self._call("POST", "/instances", data)
+        except HTTPError:
+            return False
+        return True
+
+    def clear(self) -> None:
+        """Let it lose everything."""
+        for study in self._call("GET", "/studies"):
+            self._call("DELETE", f"/studies/{study}")
 
     def remove(self, instance: str) -> None:
         """Let it lose an object."""

@@ -37,15 +37,19 @@ def native(element: Element, view: memoryview, facts: Facts, syntax: Syntax) -> 
         ObjectRefused: fewer bytes than described, or something in their unused bits.
     """
     length = native_bytes(facts, _FLOAT_BITS.get(element.tag) or facts.u16(f.BITS_ALLOCATED))
-    if not length or element.items is not None or element.stop - element.value < length:
+    vr = element.vr if element.vr in (b"OB", b"OW", b"OF", b"OD") else b"OW"
+    odd = length & 1
+    # The last byte of odd pixels is the second of its word where words are big endian (PS3.5 8.1.1).
+    swapped = odd if vr == b"OW" and syntax.codec is not LITTLE else 0
+    if not length or element.items is not None or element.stop - element.value < length + swapped:
         raise refused(Reason.PIXELS)
-    pixels = view[element.value : element.value + length]
+    pixels = view[element.value : element.value + length + swapped]
     if element.tag == PIXEL_DATA:
         bits.check(pixels, facts)
-    vr = element.vr if element.vr in (b"OB", b"OW", b"OF", b"OD") else b"OW"
-    filler = b"\0" * (length & 1)
-    header = syntax.header(element.tag, vr, length + len(filler))
-    return [header, pixels, filler]
+    header = syntax.header(element.tag, vr, length + odd)
+    if swapped:
+        return [header, pixels[:-2], b"\0", pixels[-1:]]
+    return [header, pixels, b"\0" * odd]
 
 
 def encapsulated(element: Element, view: memoryview, facts: Facts, syntax: Syntax) -> list[Part]:
