@@ -142,13 +142,13 @@ def audit_forward(config: Path, receiver: str, ca: Path | None, once: bool, ever
     note(common, "audit forward", f"to {receiver}")
     cursor = common.config.audit / "forwarded.json"
     forwarder = Forwarder(common.config.audit, cursor, _syslog(common, receiver, ca), common.clock)
+    if once:
+        raise SystemExit(0 if _try(forwarder) else 1)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     while not stop.is_set():
-        delivered = _try(forwarder)
-        if once:
-            raise SystemExit(0 if delivered else 1)
+        _try(forwarder)
         stop.wait(every_s)
 
 

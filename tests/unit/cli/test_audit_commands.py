@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import structlog
 from click.testing import CliRunner, Result
 
 from srm_dicom.audit.event import Action, Event, Outcome
@@ -66,11 +67,12 @@ def logs(site: DemoSite) -> Iterator[tuple[Path, Path]]:
 
 
 @pytest.fixture
-def run(site: DemoSite) -> Command:
+def run(site: DemoSite) -> Iterator[Command]:
     def invoke(*words: str) -> Result:
         return CliRunner().invoke(main, [*words, "--config", str(site.config)])
 
-    return invoke
+    yield invoke
+    structlog.reset_defaults()
 
 
 @pytest.mark.parametrize("name", ["patient1", "series1", GUID, KEY, FILE, parent(FILE)])
