@@ -42,6 +42,8 @@ class Trust(Struct, frozen=True, kw_only=True):
     host_key: Path = Path("/etc/grid-security/hostkey.pem")
     crl: Literal["require", "if-present"] = "require"
     ban_file: Path | None = None
+    admission_file: Path | None = None
+    voms_on_bad_ac: Literal["drop", "refuse"] = "drop"
 
 
 class Listen(Struct, frozen=True, kw_only=True):

@@ -220,7 +220,12 @@ def _project(file: ProjectFile) -> Project:
 def make_gate(trust: configuration.Trust, clock: Clock) -> Gate:
     """Make a gate from a ``[trust]`` table."""
     settings = TrustSettings(
-        certificates=trust.certificates, crl=trust.crl, ban_file=trust.ban_file, vomsdir=trust.vomsdir
+        certificates=trust.certificates,
+        crl=trust.crl,
+        ban_file=trust.ban_file,
+        admission_file=trust.admission_file,
+        vomsdir=trust.vomsdir,
+        voms_on_bad_ac=trust.voms_on_bad_ac,
     )
     return Gate(settings, HostCredential(trust.host_certificate, trust.host_key), clock)
 

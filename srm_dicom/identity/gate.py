@@ -28,7 +28,7 @@ from srm_dicom.identity.bans import BanList
 from srm_dicom.identity.credential import HostCredential
 from srm_dicom.identity.principal import Principal
 from srm_dicom.identity.trust import Trust, TrustDirectory
-from srm_dicom.identity.voms import Attributes, Verifier
+from srm_dicom.identity.voms import Attributes, Memory, Verifier
 from srm_dicom.telemetry import logger
 
 __all__ = ["Gate", "HostCredential", "TrustSettings", "is_nameless", "verified_chain"]
@@ -84,6 +84,7 @@ class Gate:
         self._directory = TrustDirectory(trust.certificates, clock)
         self._bans = BanList(trust.ban_file)
         self._admission = AdmissionList(trust.admission_file)
+        self._memory = Memory()
 
     def server_context(
         self, *, maximum: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3, nameless: bool = False
@@ -197,9 +198,8 @@ class Gate:
     def _attributes(self, standing: chain.Standing, trust: Trust) -> Attributes:
         if self._settings.vomsdir is None:
             return Attributes()
-        verifier = Verifier(
-            self._settings.vomsdir, trust, self.host_names, self._clock.now(), self._crl_required
-        )
+        now, vomsdir = self._clock.now(), self._settings.vomsdir
+        verifier = Verifier(vomsdir, trust, self.host_names, now, self._crl_required, self._memory)
         return verifier.attributes(standing)
 
     @property

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from asn1crypto import x509 as asn1
 from cryptography import x509
@@ -46,6 +47,9 @@ _HASHES: dict[str, hashes.HashAlgorithm] = {
     "sha384": hashes.SHA384(),
     "sha512": hashes.SHA512(),
 }
+_ASN1_NAME: Any = asn1.Name  # asn1crypto has no annotations
+_REMEMBERED = timedelta(seconds=20)
+_MOST_REMEMBERED = 1000
 _NEXT_CHAIN = re.compile(r"^-+\s*NEXT CHAIN\s*-+\s*$", re.MULTILINE)
 
 
@@ -58,6 +62,39 @@ class Attributes:
     notes: tuple[str, ...] = ()
 
 
+class Memory:
+    """Attribute certificates that were good a moment ago: users log in again and again with the same.
+
+    What is remembered holds for one state of the trust directory, for twenty seconds, and never
+    beyond the end of the attribute certificate itself.
+    """
+
+    def __init__(self) -> None:
+        self._good: dict[tuple[bytes, x509.Certificate], tuple[Trust, datetime, AttributeCertificate]] = {}
+
+    def recall(
+        self, der: bytes, end_entity: x509.Certificate, trust: Trust, now: datetime
+    ) -> AttributeCertificate | None:
+        """Return what was found good, if that still holds."""
+        state, since, certificate = self._good.get((der, end_entity), (None, now, None))
+        if certificate is None or state is not trust or not since <= now < since + _REMEMBERED:
+            return None
+        return certificate if certificate.not_before <= now < certificate.not_after else None
+
+    def keep(
+        self,
+        der: bytes,
+        end_entity: x509.Certificate,
+        trust: Trust,
+        now: datetime,
+        certificate: AttributeCertificate,
+    ) -> None:
+        """Remember what was found good."""
+        if len(self._good) >= _MOST_REMEMBERED:
+            self._good.clear()
+        self._good[der, end_entity] = (trust, now, certificate)
+
+
 @dataclass(frozen=True, slots=True)
 class Verifier:
     """Everything that attribute certificates are checked against.
@@ -68,6 +105,7 @@ class Verifier:
         hosts: names of this server, lower case, for restricted certificates.
         now: the present time.
         crl_required: refuse servers of an authority without any revocation list.
+        memory: shared by the verifiers of one gate.
     """
 
     vomsdir: Path
@@ -75,6 +113,7 @@ class Verifier:
     hosts: AbstractSet[str]
     now: datetime
     crl_required: bool = True
+    memory: Memory = field(default_factory=Memory)
 
     def attributes(self, standing: Standing) -> Attributes:
         """Collect the groups of a caller, from the first certificate that has any, leaf first."""
@@ -110,15 +149,19 @@ class Verifier:
         Raises:
             NotAuthenticated: with the first check that failed.
         """
+        known = self.memory.recall(der, end_entity, self.trust, self.now)
+        if known is not None:
+            return known
         try:
             certificate = attributecert.parse(der)
             self._check(certificate, end_entity)
         except _UNREADABLE as error:
             raise NotAuthenticated(f"malformed: {ascii(str(error))[1:-1][:200]}") from error
+        self.memory.keep(der, end_entity, self.trust, self.now, certificate)
         return certificate
 
     def _check(self, certificate: AttributeCertificate, end_entity: x509.Certificate) -> None:
-        if certificate.holder_issuer != _asn1_name(end_entity.issuer):
+        if not _same_name(certificate.holder_issuer, end_entity.issuer):
             raise NotAuthenticated("made for somebody of another authority")
         if certificate.holder_serial != end_entity.serial_number:
             raise NotAuthenticated("made for another certificate")
@@ -129,7 +172,7 @@ class Verifier:
         if not certificate.signers:
             raise NotAuthenticated("without the certificate of its server")
         signer, *others = certificate.signers
-        if certificate.issuer != _asn1_name(signer.subject):
+        if not _same_name(certificate.issuer, signer.subject):
             raise NotAuthenticated("its issuer is not the server whose certificate it brings")
         signerpath.validate(signer, others, self.trust, self.now, crl_required=self.crl_required)
         self._check_listed(signer, certificate.vo)
@@ -154,8 +197,10 @@ def _first_pair(block: str) -> list[str]:
         return []
 
 
-def _asn1_name(name: x509.Name) -> object:
-    return asn1.Name.load(name.public_bytes())
+def _same_name(name: Any, other: x509.Name) -> bool:
+    """Compare as RFC 5280, 7.1 says; VOMS servers in Java encode names anew."""
+    encoded = other.public_bytes()
+    return bool(name.dump() == encoded or name == _ASN1_NAME.load(encoded))
 
 
 def _check_signature(certificate: AttributeCertificate, signer: x509.Certificate) -> None:
