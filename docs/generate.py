@@ -294,7 +294,8 @@ def _fields(struct: type[msgspec.Struct], prefix: str, given: Any = None) -> Ite
             meaning = said.get(field.name, "")
             yield Key(name, name, _kind(field.type, field.name), _shown(default), meaning)
         elif get_origin(field.type) is tuple:
-            yield from _fields(inner, f"{name}[].")
+            keys = [key for kind in structs_in(field.type) for key in _fields(kind, f"{name}[].")]
+            yield from {key.name: key for key in keys}.values()
         else:
             if type(None) in get_args(field.type):
                 yield Key(name, name, "table", "left out", said.get(field.name, ""))
@@ -306,8 +307,9 @@ _ATTRIBUTE = re.compile(r"^    (\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
 
 
 def _attributes(struct: type[msgspec.Struct]) -> dict[str, str]:
-    """Return what the docstring of a struct says of its fields, as sentences."""
-    found = _ATTRIBUTE.findall((inspect.getdoc(struct) or "").partition("Attributes:")[2])
+    """Return what the docstrings of a struct and its bases say of its fields, as sentences."""
+    texts = [(inspect.getdoc(each) or "").partition("Attributes:")[2] for each in reversed(struct.__mro__)]
+    found = [pair for text in texts for pair in _ATTRIBUTE.findall(text)]
     sentences = ((name, " ".join(text.replace("``", "`").split())) for name, text in found)
     return {name: text[:1].upper() + text[1:] for name, text in sentences}
 
@@ -326,10 +328,15 @@ def _shown(default: Any) -> str:
     return _code(json.dumps(str(default) if isinstance(default, Path) else default))
 
 
-def _struct_in(kind: Any) -> type[msgspec.Struct] | None:
+def structs_in(kind: Any) -> list[type[msgspec.Struct]]:
+    """Return the structs that a type is made of: several where a table may be of several kinds."""
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        return kind
-    return next((found for arg in get_args(kind) if (found := _struct_in(arg))), None)
+        return [kind]
+    return [found for arg in get_args(kind) for found in structs_in(arg)]
+
+
+def _struct_in(kind: Any) -> type[msgspec.Struct] | None:
+    return next(iter(structs_in(kind)), None)
 
 
 _KINDS: Mapping[Any, str] = {

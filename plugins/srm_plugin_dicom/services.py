@@ -8,15 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from srm_plugin_dicom import negotiation, pacs
+from srm_plugin_dicom import getting, negotiation, pacs
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One service: `sop_class` is a UID, or a prefix when it ends with a dot."""
+    """One service: `sop_class` is a UID, a prefix when it ends with a dot, or a web service's clause."""
 
     name: str
-    role: Literal["SCU", "SCP"]
+    role: Literal["SCU", "SCP", "user agent"]
     sop_class: str
     supported: bool
     notes: str
@@ -36,7 +36,35 @@ SERVICES = (
     Service("Storage", "SCU", "1.2.840.10008.5.1.4.", False, "nothing is ever written to a PACS"),
     Service("Query, study root", "SCU", pacs.FIND, True, "STUDY, SERIES, IMAGE; answers are filtered again"),
     Service("Retrieve by C-MOVE, study root", "SCU", pacs.MOVE, True, "IMAGE, one list of UIDs a batch"),
-    Service("Retrieve by C-GET, study root", "SCU", "1.2.840.10008.5.1.4.1.2.2.3", False, "C-MOVE is used"),
+    Service(
+        "Retrieve by C-GET, study root",
+        "SCU",
+        getting.GET,
+        True,
+        "where configured; one transfer syntax a context, so that objects come as the PACS holds them",
+    ),
+    Service(
+        "Search (QIDO-RS)",
+        "user agent",
+        "PS3.18 10.6",
+        True,
+        "studies, series, instances, as JSON, page by page; answers are filtered again",
+    ),
+    Service(
+        "Retrieve (WADO-RS)",
+        "user agent",
+        "PS3.18 10.4",
+        True,
+        "series or instances as multipart/related application/dicom with transfer-syntax=*",
+    ),
+    Service("Store (STOW-RS)", "user agent", "PS3.18 10.5", False, "nothing is ever written to a PACS"),
+    Service(
+        "Secure transport connection",
+        "SCU",
+        "PS3.15 B.9",
+        True,
+        "TLS 1.2 and 1.3, certificates on both sides; for both AEs and for what we ask; no TLS is an option",
+    ),
     Service("Query and retrieve", "SCP", "1.2.840.10008.5.1.4.1.2.", False, "a PACS is not asked through us"),
     Service("Storage commitment", "SCU", "1.2.840.10008.1.20.1", False, "nothing is ever written to a PACS"),
     Service("Storage commitment", "SCP", "1.2.840.10008.1.20.1", False, "an arrival is news, not custody"),

@@ -24,12 +24,30 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,32}\Z")
 
 
 class TlsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """DICOM over TLS, mutual; see `tls.TlsCredential`.
+    """DICOM over TLS to an AE of our own, mutual.
 
     Attributes:
-        certificate: PEM file of our certificate, with its chain; only DICOMweb can go without.
+        certificate: PEM file of our certificate, with its chain.
         key: PEM file of its private key.
         authorities: PEM file of those who sign the certificates of the other side.
+    """
+
+    certificate: str
+    key: str
+    authorities: str
+
+    def credential(self) -> TlsCredential:
+        """Return it as the connections need it."""
+        return TlsCredential(Path(self.certificate), Path(self.key), Path(self.authorities))
+
+
+class SourceTlsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """TLS to a source.
+
+    Attributes:
+        authorities: PEM file of those who sign the certificate of the source.
+        certificate: PEM file of our certificate, with its chain; only DICOMweb can go without.
+        key: PEM file of its private key.
         name: name in the certificate of the source, when it is not its host.
     """
 
@@ -58,7 +76,7 @@ class _AnySource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fi
     name: str
     max_visits: Annotated[int, Meta(ge=1, le=64)] = 2
     mirrors: tuple[str, ...] = ()
-    tls: TlsSettings | None = None
+    tls: SourceTlsSettings | None = None
 
 
 class SourceSettings(_AnySource, frozen=True, forbid_unknown_fields=True, tag="dicom", kw_only=True):
@@ -217,14 +235,9 @@ def parse_settings(table: Mapping[str, Any]) -> Settings:
             raise ConfigError(f"dicom plugin: peer {peer.ae_title} names the unknown source {peer.source}")
     for source in settings.sources:
         _check_source(source, names)
-    speakers: tuple[NodeSettings | SourceSettings, ...] = (
-        settings.moves,
-        settings.arrivals,
-        *settings.dicom_sources,
-    )
-    for speaker in speakers:
+    for speaker in settings.dicom_sources:
         if speaker.tls and not (speaker.tls.certificate and speaker.tls.key):
-            raise ConfigError(f"dicom plugin: tls of {speaker.ae_title} needs a certificate and a key")
+            raise ConfigError(f"dicom plugin: tls of {speaker.name} needs a certificate and a key")
     return settings
 
 

@@ -239,10 +239,11 @@ def missing(struct: type[Any], table: dict[str, Any]) -> Iterator[str]:
     for field in msgspec.structs.fields(struct):
         if field.name not in table:
             yield f"{struct.__name__}.{field.name}"
-        elif inner := GENERATE._struct_in(field.type):
+        else:
             value = table[field.name]
-            merged = value if isinstance(value, dict) else {key: one[key] for one in value for key in one}
-            yield from missing(inner, merged)
+            for inner in GENERATE.structs_in(field.type):
+                merged = value if isinstance(value, dict) else {key: one[key] for one in value for key in one}
+                yield from missing(inner, merged)
 
 
 # --- the rest ------------------------------------------------------------------------------------
