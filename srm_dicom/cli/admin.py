@@ -141,6 +141,7 @@ def explain_credential(
     as_json: bool,
 ) -> None:
     """Say what the doors would say to a credential; exit code 1 if they would refuse it."""
+    telemetry.configure("explain-credential")
     trust = TrustSettings(certificates=trust_dir, crl=crl, vomsdir=vomsdir)
     verdict = explain(file, trust, clock=SystemClock(), host=host, key=key)
     if as_json:

@@ -57,7 +57,16 @@ def test_if_present(shop: Workshop, title: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "title", ["proxy: limited", "voms: role first", "file: junk", "file: encrypted key", "crl: revoked"]
+    "title",
+    [
+        "proxy: limited",
+        "voms: role first",
+        "voms: tampered",
+        "file: junk",
+        "file: encrypted key",
+        "crl: revoked",
+        "path: unreadable policy",
+    ],
 )
 def test_the_command_says_the_same(shop: Workshop, title: str) -> None:
     case = CASES[title]

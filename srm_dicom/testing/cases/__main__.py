@@ -1,7 +1,7 @@
 """Write the table of credentials out: ``python -m srm_dicom.testing.cases DIR``.
 
-Each case gets a directory with its credential, its trust directory and its vomsdir; ``manifest.json`` says what
-each deserves. Cases about the lists of a site are left out: those are settings of a server.
+Each case gets a directory with its credential, its trust directory and its vomsdir; ``manifest.json`` says
+what each deserves. Cases about the lists of a site are left out: those are settings of a server.
 """
 
 from __future__ import annotations
