@@ -11,6 +11,7 @@ import argparse
 import os
 import random
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from srm_dicom.demo.site import DemoSite
 
 PATH = "/usr/bin:/bin:/usr/sbin:/sbin"
 EVERYTHING = "FILE is not null"
-GFAL_CRASHED_AT_EXIT = 134
+GFAL_CRASHED_AT_EXIT = -signal.SIGABRT
 PEER_S = 180
 
 

@@ -89,6 +89,7 @@ class Publisher:
             sha256=filled.sha256,
             release=entry.release,
             public_key=entry.public_key,
+            header_sha256=filled.header_sha256,
         )
         return Facts(filled.size_bytes, filled.adler32, manifest.sign(self._signing_key))
 

@@ -158,8 +158,8 @@ class Client:
     def open(self, reference: str, *, wait_s: float = WAIT_S) -> io.BufferedReader:
         """Open one file for reading at any position; only the segments that are touched are fetched.
 
-        The file stays pinned until it is closed. Each segment is checked to be the one of its place; that
-        the file as a whole is its site's, `get` checks.
+        The file stays pinned until it is closed. The header is checked against the manifest that the site
+        signed, and each segment to be the one of its place under that header's key.
 
         Args:
             reference: an LFN, GUID or SURL, or a query that one file matches.
@@ -180,7 +180,7 @@ class Client:
             if not manifest.public_key:
                 return self._whole(pin, manifest)
             read_range, shown = self._reader(pin), name(records[0].lfn).removesuffix(SEALED_SUFFIX)
-            raw = SealedFile(read_range, manifest.size_bytes, private_key, name=shown, on_close=pin.release)
+            raw = SealedFile(read_range, manifest, private_key, name=shown, on_close=pin.release)
             return buffered(raw)
         except BaseException:
             pin.release()

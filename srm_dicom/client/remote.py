@@ -1,8 +1,8 @@
 """A staged, sealed file as a seekable file object: only the touched segments travel and are decrypted.
 
-Every segment must be one that belongs in its place under the file's session key (`siv.verified_reader`);
-who made the file as a whole, only a reader of the whole file can tell, from its manifest. What is read
-in order is fetched ahead, in windows that double up to `MAX_WINDOW`; what was read last is kept.
+The header must be the one that the site signed, so the session key is the site's; every segment must
+be one that belongs in its place under that key (`siv.verified_reader`). What is read in order is fetched
+ahead, in windows that double up to `MAX_WINDOW`; what was read last is kept.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from srm_dicom.crypto.crypt4gh import HEADER_BYTES, SEALED_SEGMENT_BYTES, SEGMENT_BYTES, Header, Layout
+from srm_dicom.crypto.manifest import Manifest
 from srm_dicom.crypto.siv import verified_reader
 
 MAX_WINDOW = 16
@@ -26,20 +27,20 @@ class SealedFile(io.RawIOBase):
 
     Args:
         read_range: where the sealed bytes come from.
-        size_bytes: how many there are.
+        manifest: what the site signed about them.
         private_key: X25519, of the file.
         name: what to call the file; some readers want to know.
         on_close: called once when the file is closed.
 
     Raises:
         InvalidRequest: the key is not the file's.
-        IntegrityError: the first segment is not where it belongs.
+        IntegrityError: the header or the first segment is not the site's.
     """
 
     def __init__(
         self,
         read_range: ReadRange,
-        size_bytes: int,
+        manifest: Manifest,
         private_key: bytes,
         *,
         name: str = "",
@@ -53,8 +54,10 @@ class SealedFile(io.RawIOBase):
         self._at = 0
         self._next = 1
         self._window = 1
+        size_bytes = manifest.size_bytes
         head = read_range(0, min(size_bytes, HEADER_BYTES + SEALED_SEGMENT_BYTES))
         header = Header.parse(head)
+        manifest.check_header(head[: header.size_bytes])
         self._layout = Layout(size_bytes, header.size_bytes)
         self._session_key = header.open(private_key)
         first = self._layout.window(0, SEGMENT_BYTES)

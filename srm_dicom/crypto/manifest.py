@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Annotated
 
 import msgspec
@@ -35,6 +36,7 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True):
     profile: str
     profile_version: str
     public_key: Annotated[Hex, msgspec.Meta(max_length=64)]
+    header_sha256: Annotated[Hex, msgspec.Meta(max_length=64)] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,8 @@ class Manifest:
         adler32: 8 lower-case hex digits.
         sha256: 64 lower-case hex digits, of the sealed bytes.
         public_key: X25519, 32 bytes; empty for a file that is not sealed.
+        header_sha256: of the Crypt4GH header, so that whoever reads a part knows that the session key,
+            and with it every segment that opens, is the site's; empty for a file that is not sealed.
     """
 
     guid: Guid
@@ -55,6 +59,7 @@ class Manifest:
     sha256: str
     release: Release
     public_key: bytes
+    header_sha256: str = ""
 
     def sign(self, key: Ed25519PrivateKey) -> str:
         """Return the manifest as JSON text under the site's signature."""
@@ -68,6 +73,7 @@ class Manifest:
             profile=self.release.profile,
             profile_version=self.release.version,
             public_key=self.public_key.hex(),
+            header_sha256=self.header_sha256,
         )
         return signing.sign(_PURPOSE, msgspec.to_builtins(body), key)
 
@@ -96,6 +102,7 @@ class Manifest:
             sha256=body.sha256,
             release=Release(body.project, body.profile, body.profile_version),
             public_key=bytes.fromhex(body.public_key),
+            header_sha256=body.header_sha256,
         )
 
     def check(self, digest: Digest) -> None:
@@ -107,3 +114,12 @@ class Manifest:
         read = (digest.size_bytes, digest.adler32, digest.sha256)
         if read != (self.size_bytes, self.adler32, self.sha256):
             raise IntegrityError("the file is not the one that its site signed")
+
+    def check_header(self, header: bytes) -> None:
+        """Compare the manifest with the header of a sealed file of which only parts are read.
+
+        Raises:
+            IntegrityError: it is not the header that the site signed.
+        """
+        if sha256(header).hexdigest() != self.header_sha256:
+            raise IntegrityError("the file's header is not the one that its site signed")

@@ -30,13 +30,18 @@ class SlotSettings:
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """A complete file that is not durable yet: its bytes and what is known of them."""
+    """A complete file that is not durable yet: its bytes and what is known of them.
+
+    Attributes:
+        header_sha256: of the Crypt4GH header; empty for a file that is not sealed.
+    """
 
     guid: Guid
     incoming: Incoming
     size_bytes: int
     adler32: str
     sha256: str
+    header_sha256: str = ""
 
 
 class FileSlot:
@@ -111,14 +116,15 @@ class FileSlot:
     def _fill(self) -> Filled:
         incoming = self._begin()
         try:
-            digest = self._emit(incoming)
+            digest, header_sha256 = self._emit(incoming)
             incoming.finish()
         except BaseException:
             incoming.discard()
             raise
-        return Filled(self._guid, incoming, digest.size_bytes, digest.adler32, digest.sha256)
+        return Filled(self._guid, incoming, digest.size_bytes, digest.adler32, digest.sha256, header_sha256)
 
-    def _emit(self, incoming: Incoming) -> Digest:
+    def _emit(self, incoming: Incoming) -> tuple[Digest, str]:
+        """Write the file and return what is known of it, and the SHA-256 of its header."""
         digest = Digest()
 
         def put(data: bytes | bytearray | memoryview) -> None:
@@ -128,10 +134,11 @@ class FileSlot:
         if self._sealer is None:
             for chunk in self._spool.replay():
                 put(chunk)
-            return digest
+            return digest, ""
         sealed = self._sealer.seal()
         put(sealed.header())
+        header_sha256 = digest.sha256
         for chunk in self._spool.replay():
             put(sealed.update(chunk))
         put(sealed.finish())
-        return digest
+        return digest, header_sha256

@@ -11,9 +11,12 @@ from pydicom import dcmread
 
 from srm_dicom.client.remote import MAX_WINDOW, SealedFile, buffered
 from srm_dicom.crypto.crypt4gh import HEADER_BYTES, SEALED_SEGMENT_BYTES, SEGMENT_BYTES
+from srm_dicom.crypto.digest import Digest
+from srm_dicom.crypto.manifest import Manifest
 from srm_dicom.crypto.siv import Sealer
 from srm_dicom.errors import IntegrityError, InvalidRequest
 from srm_dicom.ids import Guid
+from srm_dicom.rights.project import Release
 from srm_dicom.testing.images import SeriesSpec, make_series
 
 GUID = Guid("6f1f7f0e-5e0b-5f0e-9a35-0f0d3f3c1b52")
@@ -24,11 +27,20 @@ def public_of(private):
     return X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
 
 
-def sealed(clear):
-    sealer = Sealer(bytes(32), GUID, public_of(PRIVATE))
+def sealed(clear, seal_key=bytes(32)):
+    sealer = Sealer(seal_key, GUID, public_of(PRIVATE))
     sealer.absorb(clear)
     out = sealer.seal()
     return out.header() + bytes(out.update(clear)) + bytes(out.finish())
+
+
+def manifest(data, header_bytes=HEADER_BYTES):
+    whole, header = Digest(), Digest()
+    whole.update(data)
+    header.update(data[:header_bytes])
+    release = Release("heart", "basic", "1")
+    key = public_of(PRIVATE)
+    return Manifest(GUID, 1, len(data), whole.adler32, whole.sha256, release, key, header.sha256)
 
 
 class Stored:
@@ -47,7 +59,7 @@ class Stored:
         return sum(length for _, length in self.reads)
 
     def open(self, **more):
-        return buffered(SealedFile(self, len(self.data), PRIVATE, **more))
+        return buffered(SealedFile(self, manifest(self.data), PRIVATE, **more))
 
 
 CLEAR = os.urandom(5 * SEGMENT_BYTES + 1234)
@@ -133,7 +145,13 @@ def test_a_cut_file_is_refused_where_it_was_cut():
 
 def test_another_key_is_refused():
     with pytest.raises(InvalidRequest):
-        SealedFile(Stored(SEALED), len(SEALED), bytes(reversed(PRIVATE)))
+        SealedFile(Stored(SEALED), manifest(SEALED), bytes(reversed(PRIVATE)))
+
+
+def test_a_file_that_somebody_else_sealed_to_the_same_key_is_refused():
+    forged = sealed(CLEAR, seal_key=bytes([1] * 32))
+    with pytest.raises(IntegrityError, match="header"):
+        SealedFile(Stored(forged), manifest(SEALED), PRIVATE)
 
 
 def test_closing_tells_once_and_ends_reading():

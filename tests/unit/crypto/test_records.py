@@ -31,6 +31,7 @@ MANIFEST = Manifest(
     sha256="8b3a3a4d" * 8,
     release=Release("lung", "basic", "v1"),
     public_key=b"p" * 32,
+    header_sha256="8b3a3a4e" * 8,
 )
 
 
