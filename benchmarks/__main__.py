@@ -17,6 +17,7 @@ SHORT = {
     "get": ("--repeats", "1", "--peer-files", "20"),
     "connections": ("--peers", "300", "--rounds", "10"),
     "gridftp": ("--megabytes", "128", "--files", "100", "--repeats", "3"),
+    "webdav": ("--megabytes", "128", "--files", "100", "--repeats", "3"),
 }
 SHORT_S = 300
 FULL_S = 3600

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from srm_dicom.transfer.files import OpenedFile
 from srm_dicom.wire.dav.ranges import ByteRange
 
-PIECE_BYTES = 256 * 1024
+PIECE_BYTES = 128 * 1024
 
 Plan = Sequence[bytes | ByteRange]
 """What is sent, in this order: bytes as they are, ranges out of the file."""
