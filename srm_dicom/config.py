@@ -78,10 +78,49 @@ class GridFtp(Struct, frozen=True, kw_only=True):
     data_ports: tuple[int, int] = (20000, 20199)
 
 
+class Issuer(Struct, frozen=True, kw_only=True):
+    """One whose bearer tokens are taken; see `identity.tokens.Issuer`.
+
+    Attributes:
+        url: the `iss` of its tokens, to the letter.
+        audiences: names of this site in its tokens; one has to be there.
+        organisation: its groups are those of this organisation and below; empty takes no groups.
+        keys: file with its key set (JWKS), or https URL of it; left out, its `.well-known` document says.
+        base_path: the directory that `/` means in its scopes.
+    """
+
+    url: str
+    audiences: tuple[str, ...]
+    organisation: str = ""
+    keys: str | None = None
+    base_path: str = "/"
+
+
+class Tokens(Struct, frozen=True, kw_only=True):
+    """Bearer tokens of the WLCG profile, beside a certificate or instead of one.
+
+    Attributes:
+        issuers: by whom.
+        map_file: lines of `"token:<issuer>#<subject>" "/DC=.../CN=..."`: the certificate name that counts.
+        skew_s: by how much clocks may differ; 300 at most.
+        lifetime_s: for how long a token may have been made.
+    """
+
+    issuers: tuple[Issuer, ...]
+    map_file: Path | None = None
+    skew_s: float = 60.0
+    lifetime_s: float = 24 * 3600.0
+
+
 class WebDav(Struct, frozen=True, kw_only=True):
-    """The HTTPS/WebDAV door."""
+    """The HTTPS/WebDAV door.
+
+    Attributes:
+        tokens: whose bearer tokens it takes; left out, it asks everybody for a certificate.
+    """
 
     listen: Listen = Listen(port=8443)
+    tokens: Tokens | None = None
 
 
 class Intake(Struct, frozen=True, kw_only=True):

@@ -45,9 +45,10 @@ from srm_dicom.config import CatalogueFile, Inner, PluginFile, ProjectFile
 from srm_dicom.crypto.signing import trusting
 from srm_dicom.db.database import Database
 from srm_dicom.db.usage import Ledger
-from srm_dicom.errors import ConfigError
+from srm_dicom.errors import ConfigError, InvalidRequest
 from srm_dicom.identity.credential import Credential, HostCredential
 from srm_dicom.identity.gate import Gate, TrustSettings
+from srm_dicom.identity.tokens import Issuer, TokenSettings, TokenVerifier
 from srm_dicom.plugin.host import PluginHost
 from srm_dicom.registry.journal import Journal
 from srm_dicom.registry.policy import Places
@@ -314,7 +315,24 @@ def make_webdav(common: Common, files: ServedFiles) -> WebServer:
         limits=Limits(body_bytes=ANY_BYTES),
         name="webdav",
         audit=common.audit,
+        tokens=make_tokens(common.config.webdav.tokens, common.clock),
     )
+
+
+def make_tokens(tokens: configuration.Tokens | None, clock: Clock) -> TokenVerifier | None:
+    """Make what reads the bearer tokens of a door; None where none are taken.
+
+    Raises:
+        ConfigError: the table contradicts itself.
+    """
+    if tokens is None:
+        return None
+    issuers = tuple(Issuer(**msgspec.structs.asdict(issuer)) for issuer in tokens.issuers)
+    settings = TokenSettings(issuers, tokens.map_file, tokens.skew_s, tokens.lifetime_s)
+    try:
+        return TokenVerifier(settings, clock)
+    except InvalidRequest as error:
+        raise ConfigError(f"[webdav.tokens]: {error.message}") from error
 
 
 def make_intake(common: Common, area: ScratchArea, settings: configuration.Intake) -> WebServer:

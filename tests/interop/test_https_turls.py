@@ -1,19 +1,25 @@
 """A site that speaks https alone: SRM, namespace, scratch and the WebDAV door, with real clients."""
 
+import json
 import os
 import shutil
 import ssl
 import subprocess
+import time
 import zlib
 from datetime import UTC, datetime
 
+import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from srm_dicom.audit.event import Action
 from srm_dicom.audit.log import AuditLog
 from srm_dicom.broker.access import FileAccess
 from srm_dicom.broker.broker import Broker, BrokerSettings
 from srm_dicom.clock import SystemClock
+from srm_dicom.config import Issuer, Tokens
+from srm_dicom.daemon import make_tokens
 from srm_dicom.identity.gate import Gate, TrustSettings
 from srm_dicom.ids import Guid, parse_path
 from srm_dicom.rights.acl import Acl
@@ -31,6 +37,8 @@ SERIES = "/vo/mdm/site/heart-v1/p/s"
 SHOWN = datetime(2026, 11, 1, tzinfo=UTC)
 NODE = "node"
 PATH = "/usr/bin:/bin"
+ISSUER = "https://issuer.example.org/"
+SIGNER = ec.generate_private_key(ec.SECP256R1())
 
 
 class House:
@@ -67,7 +75,7 @@ class House:
         gate = Gate(TrustSettings(self.pki.trust_dir), self.pki.host(), clock)
         files = StagedFilesOfNode(NODE, self.area, self.stores, access, self.audit, clock)
         where = {"host": "localhost", "port": 0}
-        self.door = WebServer(WebDavDoor(files), gate, name="webdav", **where)
+        self.door = WebServer(WebDavDoor(files), gate, name="webdav", tokens=self._tokens(), **where)
         nodes = {NODE: {"https": f"https://localhost:{self.door.port}"}}
         broker = Broker(BrokerSettings("localhost", nodes), self.stores, access, clock)
         tls = ssl.TLSVersion.TLSv1_2
@@ -75,14 +83,23 @@ class House:
         for server in (self.door, self.srm):
             server.start()
 
+    def _tokens(self):
+        keys = self.directory / "keys.jwks"
+        key = json.loads(jwt.get_algorithm_by_name("ES256").to_jwk(SIGNER.public_key()))
+        keys.write_text(json.dumps({"keys": [key]}))
+        mapped = self.directory / "token-map"
+        mapped.write_text(f'"token:{ISSUER}#alice" "{self.pki.dn(self.alice)}"\n')
+        issuer = Issuer(url=ISSUER, audiences=("site",), keys=str(keys))
+        return make_tokens(Tokens(issuers=(issuer,), map_file=mapped), SystemClock())
+
     def surl(self, name=""):
         return f"srm://localhost:{self.srm.port}/srm/managerv2?SFN={SERIES}/{name}"
 
     def url(self, name=""):
         return f"davs://localhost:{self.door.port}{SERIES}/{name}"
 
-    def run(self, *command, credential=None):
-        environment = self.pki.environment(credential or self.alice)
+    def run(self, *command, credential=None, **variables):
+        environment = self.pki.environment(credential or self.alice) | variables
         return subprocess.run(
             [shutil.which(command[0], path=PATH), *map(str, command[1:])],
             env={"PATH": PATH, "HOME": str(self.directory / "home"), "LANG": "C", **environment},
@@ -150,4 +167,36 @@ def test_bob_learns_nothing(house, tmp_path):
         done = house.gfal("gfal-copy", url, f"file://{tmp_path}/copy", credential=house.bob)
         assert (done.returncode, "No such file" in done.stderr) == (2, True), done.stderr
     done = house.gfal("gfal-ls", house.url(), credential=house.bob)
+    assert (done.returncode, "No such file" in done.stderr) == (2, True), done.stderr
+
+
+def bearer(subject="alice", scope=f"storage.read:{SERIES}"):
+    now = int(time.time())
+    claims = {"iss": ISSUER, "sub": subject, "aud": "site", "iat": now, "exp": now + 600, "scope": scope}
+    return jwt.encode(claims, SIGNER, algorithm="ES256")
+
+
+def curl(house, token, url):
+    options = ("-sS", "--capath", house.pki.trust_dir, "-o", "-", "-w", "%{http_code}")
+    done = house.run("curl", *options, "-H", f"Authorization: Bearer {token}", url)
+    return succeeded(done)[-3:]
+
+
+@pytest.mark.interop("curl")
+def test_a_token_instead_of_a_certificate(house):
+    url = house.url("0.dcm.c4gh.manifest").replace("davs:", "https:")
+    assert curl(house, bearer(), url) == "200"
+    assert curl(house, bearer(scope="storage.read:/vo/other"), url) == "404"
+    assert curl(house, bearer("bob"), url) == "404"
+    assert curl(house, bearer() + "x", url) == "401"
+
+
+@pytest.mark.interop("gfal-copy")
+def test_gfal_copy_with_a_token(house, tmp_path):
+    copy = ("gfal-copy", house.url("0.dcm.c4gh"), f"file://{tmp_path}/copy")
+    succeeded(house.gfal(*copy, X509_USER_PROXY="", BEARER_TOKEN=bearer()))
+    assert (tmp_path / "copy").read_bytes() == house.contents["0.dcm.c4gh"]
+    (tmp_path / "copy").unlink()
+    narrowed = bearer(scope="storage.read:/vo/other")
+    done = house.gfal(*copy, X509_USER_PROXY="", BEARER_TOKEN=narrowed)
     assert (done.returncode, "No such file" in done.stderr) == (2, True), done.stderr
