@@ -44,7 +44,7 @@ from srm_dicom.scratch.area import ScratchArea, StagedName
 from srm_dicom.scratch.slot import SlotSettings
 from srm_dicom.srm.service import application
 from srm_dicom.store.namespace import Entry, Kind
-from srm_dicom.store.requests import FileState
+from srm_dicom.store.requests import FileState, Request
 from srm_dicom.store.stores import Stores
 from srm_dicom.testing.pki import TestPki
 from srm_dicom.testing.voms import TestVo
@@ -183,12 +183,9 @@ class Grid:
     def adler32(self, surl: str) -> str:
         return f"{zlib.adler32(self.sealed(surl)):08x}"
 
-    def staged(self, *surls: str) -> None:
-        """Have files staged, with nobody holding them."""
-        wanted = {parse_path(surl.partition("SFN=")[2]) for surl in surls}
-        self.run("gfal-bringonline", "--polling-timeout", "30", *surls)
-        found = self.stores.namespace.find_many(list(wanted))
-        assert all(entry.facts for entry in found.values())
+    def requests(self) -> list[Request]:
+        """Return Alice's requests, the newest first."""
+        return self.stores.requests.of_owner(self.pki.dn(self.alice), None, 100)
 
     def pins(self) -> int:
         return self.stores.requests.counts().get(FileState.PINNED, 0)
