@@ -2,8 +2,10 @@
 
 import base64
 import hashlib
+import os
 import socket
 import ssl
+import time
 import zlib
 from contextlib import closing, suppress
 
@@ -93,6 +95,27 @@ def test_every_file_is_closed(ask, opened, content):
     for file in opened:
         with pytest.raises(OSError, match="Bad file descriptor"):
             file.__exit__(None, None, None)
+
+
+def test_a_file_is_closed_when_its_reader_leaves(serve, alice, files, opened):
+    with (files.root / "large").open("wb") as large:
+        large.truncate(50_000_000)
+    files.checksums = False
+    sock = socket.create_connection(("localhost", serve().port), timeout=10)
+    with alice.client_context().wrap_socket(sock, server_hostname="localhost") as tls:
+        tls.sendall(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert tls.recv(12) == b"HTTP/1.1 200"
+    until_s = time.monotonic() + 10
+    while is_open(opened[0].fd) and time.monotonic() < until_s:
+        time.sleep(0.05)
+    assert not is_open(opened[0].fd)
+
+
+def is_open(fd):
+    try:
+        return os.fstat(fd).st_size == 50_000_000
+    except OSError:
+        return False
 
 
 # --- ranges and conditions
