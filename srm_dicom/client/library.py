@@ -14,6 +14,7 @@ servers. Every file is verified against its site's signature before it is opened
 from __future__ import annotations
 
 import io
+import re
 import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
@@ -53,6 +54,8 @@ __all__ = ["SEALED_SUFFIX", "Client", "Got", "Watcher"]
 
 WAIT_S = 1800.0
 FILES_PER_REQUEST = 1000
+_STRING = re.compile(r'"(\\.|[^"\\])*"')
+_WORD = re.compile(r"[A-Za-z_]\w{3,}")
 _SEALED_IS_THERE = "Without the key right, files can be fetched sealed (--encrypted)."
 
 
@@ -97,9 +100,17 @@ class Client:
 
         Raises:
             InvalidRequest: the condition cannot be read.
+            NotFound: no server has all attributes of the condition; the advice names likely ones.
             CatalogueUnavailable: a server did not answer, so the answer would not be complete.
         """
-        answer = self.metadata.find(condition, attributes, limit=limit)
+        try:
+            answer = self.metadata.find(condition, attributes, limit=limit)
+        except NotFound as absent:
+            words = [*attributes, *_WORD.findall(_STRING.sub("", condition))]
+            likely = self.metadata.likely(words)
+            if likely:
+                absent.advice = f"Did you mean {', '.join(likely)}?"
+            raise
         for server, error in answer.failures.items():
             raise CatalogueUnavailable(f"{server}: {error.message}", advice=error.advice)
         return answer.found

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from difflib import get_close_matches
 from typing import Literal, TypeVar
 
 from srm_dicom.client.amga import AmgaChannel
@@ -22,7 +23,9 @@ Value = str | int | float | None
 LFN, SURL = "LFN", "SURL"
 """Attributes that every registered entry has, beside its own."""
 
+EVERYTHING = f"{query.ENTRY_NAME} is not null"
 _NAMES = (LFN, SURL)
+_SAMPLE = 50
 _UPLOAD_ENTRIES = 5000
 _REMOVE_ENTRIES = 400
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
@@ -112,6 +115,10 @@ class MetadataClient:
             _found(values[start : start + width], types, attributes) for start in range(0, len(values), width)
         ]
 
+    def attributes(self, collection: SitePath) -> list[str]:
+        """Return the names of a collection's attributes that the caller may learn of."""
+        return list(self._channel.call("listattr", collection)[::2])
+
     def remove(self, collection: SitePath, guids: Iterable[Guid]) -> None:
         """Remove entries; one that is not there is no error."""
         for batch in _batches(guids, _REMOVE_ENTRIES):
@@ -156,7 +163,7 @@ class MetadataClient:
         return True
 
     def _add_attributes(self, collection: SitePath, schema: Sequence[AttributeSpec]) -> None:
-        known = set(self._channel.call("listattr", collection)[::2])
+        known = set(self.attributes(collection))
         for group, verb in (("search", "addattr"), ("nominative", "addnominative")):
             new = [spec for spec in schema if spec.group == group and spec.name not in known]
             if new:
@@ -212,6 +219,19 @@ class MetadataServers:
                 found.setdefault(one["guid"], one)
         real = {end: error for end, error in failures.items() if not isinstance(error, NotFound)}
         return Findings(list(found.values())[:limit], real)
+
+    def likely(self, words: Iterable[str]) -> list[str]:
+        """Return names of attributes that are spelled much like some words; none if nobody tells."""
+        known: set[str] = set()
+        for endpoint in self._endpoints:
+            client = MetadataClient(endpoint, self._credential, timeout_s=self._timeout_s)
+            with closing(client), suppress(MdmError):
+                found = client.search(EVERYTHING, limit=_SAMPLE)
+                for collection in {str(one["collection"]) for one in found}:
+                    known.update(client.attributes(SitePath(collection)))
+        by_folded = {name.casefold(): name for name in known}
+        close = (get_close_matches(w.casefold(), by_folded, n=1) for w in words if w not in known)
+        return sorted({by_folded[name] for names in close for name in names})
 
     def _ask_all(
         self, condition: str, attributes: Sequence[str], limit: int | None

@@ -84,6 +84,14 @@ def test_nifti(researcher):
     assert len(list((researcher / "out").glob("*.dcm"))) == SPEC.slices
 
 
+def test_an_attribute_that_is_misspelled_is_guessed(researcher):
+    command = [sys.executable, "-m", "srm_dicom.cli.user", "find", 'Modalty = "CT" and bodypart = "Modalty"']
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 12
+    assert "Did you mean" in done.stderr
+    assert "Modality" in done.stderr
+
+
 def test_without_the_program_the_extra_is_named(monkeypatch):
     monkeypatch.setattr(nifti.importlib.util, "find_spec", lambda _name: None)
     monkeypatch.setattr(nifti.shutil, "which", lambda _name: None)
