@@ -16,6 +16,8 @@ WORDS = {
     "trust.host_key": "Its private key, readable by the server's user only.",
     "trust.crl": "Whether the users of an authority without a CRL are refused.",
     "trust.ban_file": "DNs, FQANs and authorities that may not enter; read again when it changes.",
+    "trust.admission_file": "A grid-mapfile of those who may enter at all; without it, everybody.",
+    "trust.voms_on_bad_ac": "A bad attribute certificate costs its groups (`drop`) or the login.",
     "database": "Of the outer zone: `sqlite:////path` on one machine, or `postgresql://user@host/name`.",
     "audit": "Directory of the audit logs, a hash-chained log a role. An event is on disk before its answer.",
     "scratch.directory": "Where staged files lie: ciphertext, readable by the outer zone's user.",

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import ssl
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import structlog
 from click.testing import CliRunner
 
 from srm_dicom.cli.admin import main
@@ -17,6 +19,13 @@ from srm_dicom.identity.explain import Verdict, explain
 from srm_dicom.identity.gate import Gate, TrustSettings
 from srm_dicom.testing.cases import CASES, Case, Workshop
 from srm_dicom.testing.cases.workshop import HOST
+
+
+@pytest.fixture(autouse=True)
+def own_logs() -> Iterator[None]:
+    """Undo what a command does to the logs of this process."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture
