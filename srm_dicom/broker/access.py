@@ -161,7 +161,7 @@ class FileAccess:
             project = self._projects.get(entry.release.project)
             if project is None or not project.valid(self._clock.now()):
                 return Decision(allowed=False, rule="the project has ended")
-        return decide(entry.acl, entry.owner, principal, permission)
+        return decide(entry.acl, entry.owner, principal, permission, entry.path)
 
     def _record(
         self, principal: Principal, verdicts: Sequence[Verdict], operation: str, action: Action
