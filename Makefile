@@ -15,7 +15,7 @@ demo: $(VENV)/.ready
 	$(BIN)/srm-dicom demo $(DIR) $(if $(KEEP),--keep,)
 
 test: $(VENV)/.ready
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --dist loadfile --ignore tests/load
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
