@@ -86,7 +86,7 @@ def test_arccp_of_a_directory(grid, series, tmp_path):
 
 @ARC
 def test_arccp_waits_for_a_slow_file_as_long_as_it_is_told(grid, tmp_path):
-    (surl,) = grid.series("slow-arc", 1, slow_s=5)
+    (surl,) = grid.series("slow-arc", 1, slow_s=3)
     pins = grid.pins()
     result = grid.run("arccp", surl, tmp_path / "copy")
     assert result.code == 0, result.said
