@@ -17,6 +17,8 @@ from srm_dicom.errors import InvalidRequest
 
 MAX_HEADER_BYTES = 1 << 20
 _PREAMBLE, _PREFIX = 128, 132
+_SOP_INSTANCE = 0x00080018
+_IDENTITY_BYTES = 65_536
 _LAST_WANTED = 0x0028FFFF
 _BULK = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "UN"})
 
@@ -43,11 +45,13 @@ def read_header(data: bytes, transfer_syntax: str) -> dict[str, str]:
         raise InvalidRequest("the header of the object cannot be read") from None
 
 
-def read_file_meta(data: bytes) -> tuple[str, str, str]:
-    """Return SOP class, SOP instance and transfer syntax that a file says of itself (PS3.10, 7.1).
+def read_identity(data: bytes) -> tuple[str, str, str]:
+    """Return SOP class, SOP instance and transfer syntax of a file (PS3.10, 7.1).
+
+    The UIDs are the data set's: the file meta information of real files often has others.
 
     Args:
-        data: the beginning of the file, at least its file meta information.
+        data: the beginning of the file, to the element (0008,0018) at least.
 
     Raises:
         InvalidRequest: it is no such file.
@@ -55,13 +59,21 @@ def read_file_meta(data: bytes) -> tuple[str, str, str]:
     if data[_PREAMBLE:_PREFIX] != b"DICM":
         raise InvalidRequest("an object is no DICOM file")
     try:
-        meta = read_dataset(
-            BytesIO(data[_PREFIX:]), False, True, stop_when=lambda tag, _vr, _length: tag.group != 2
+        file = BytesIO(data[_PREFIX:])
+        meta = read_dataset(file, False, True, stop_when=lambda tag, _vr, _length: tag.group != 2)
+        syntax = UID(meta.TransferSyntaxUID)
+        rest = file.read()
+        if syntax == DeflatedExplicitVRLittleEndian:
+            rest = zlib.decompressobj(-zlib.MAX_WBITS).decompress(rest, _IDENTITY_BYTES)
+        own = read_dataset(
+            BytesIO(rest),
+            syntax.is_implicit_VR,
+            syntax.is_little_endian,
+            stop_when=lambda tag, _vr, _length: tag > _SOP_INSTANCE,
         )
-        told = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID, meta.TransferSyntaxUID
+        return str(own.SOPClassUID), str(own.SOPInstanceUID), str(syntax)
     except Exception:  # noqa: BLE001 - a parser of foreign bytes may raise anything, with values in it
-        raise InvalidRequest("the file meta information cannot be read") from None
-    return str(told[0]), str(told[1]), str(told[2])
+        raise InvalidRequest("the beginning of the file cannot be read") from None
 
 
 def texts(dataset: Dataset) -> dict[str, str]:

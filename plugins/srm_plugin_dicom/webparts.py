@@ -1,16 +1,16 @@
 """Takes the parts of a WADO-RS answer, each a DICOM file (PS3.10), to whoever waits for them.
 
-Which object a part is, is said by its file meta information; until that is read nothing else is held.
+Which object a part is, its first elements say; until these are read nothing else is held.
 """
 
 from __future__ import annotations
 
 from srm_dicom.errors import InvalidRequest, MdmError, NotAuthorised, Overloaded, TooLarge
-from srm_plugin_dicom.header import read_file_meta
+from srm_plugin_dicom.header import read_identity
 from srm_plugin_dicom.multipart import Event, PartBegins, PartEnds
 from srm_plugin_dicom.stores import Handler, ObjectInfo, ObjectSink
 
-META_BYTES = 65_536
+HEAD_BYTES = 65_536
 
 
 class PartTaker:
@@ -37,7 +37,7 @@ class PartTaker:
             self._write(event)
         else:
             self._prefix += event
-            if len(self._prefix) >= META_BYTES:
+            if len(self._prefix) >= HEAD_BYTES:
                 self._begin()
 
     def close(self) -> None:
@@ -52,7 +52,7 @@ class PartTaker:
             return
         prefix, self._prefix = self._prefix, None
         try:
-            sop_class, instance, syntax = read_file_meta(bytes(prefix[:META_BYTES]))
+            sop_class, instance, syntax = read_identity(bytes(prefix[:HEAD_BYTES]))
             self._sink = self._handler.begin(ObjectInfo(sop_class, instance, syntax, self._name, ""))
         except (InvalidRequest, NotAuthorised):
             return
