@@ -28,7 +28,7 @@ from pydicom.dataset import FileDataset
 
 from srm_dicom.client.library import Client
 from srm_dicom.clock import SystemClock
-from srm_dicom.daemon import Common
+from srm_dicom.daemon.common import Common
 from srm_dicom.demo.site import Archive, DemoSite
 from srm_dicom.scratch.area import ScratchArea
 from srm_dicom.testing.archives import SYSTEM_PATH, Orthanc, free_port, program

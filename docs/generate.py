@@ -216,7 +216,11 @@ def _command(program: str, words: Sequence[str], command: click.Command) -> str:
 
 def walk(group: click.Group, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
     """Yield every command below a group with the words that name it."""
-    for name, command in sorted(group.commands.items()):
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if command is None:
+            raise LookupError(name)
         if isinstance(command, click.Group):
             yield from walk(command, (*words, name))
         else:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from srm_dicom.client.keys import KeyServers
 from srm_dicom.client.metadata import MetadataClient
-from srm_dicom.daemon import Common, host_credential
+from srm_dicom.daemon.common import Common, host_credential
 from srm_dicom.errors import MdmError, NotAuthenticated
 from srm_dicom.identity.principal import Principal
 from srm_dicom.ids import SitePath

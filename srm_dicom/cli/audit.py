@@ -26,7 +26,7 @@ from srm_dicom.broker.secrets import InnerSecrets
 from srm_dicom.cli.exits import reported
 from srm_dicom.cli.options import config_option
 from srm_dicom.crypto import signing
-from srm_dicom.daemon import ADMIN, Common, host_credential
+from srm_dicom.daemon.common import ADMIN, Common, host_credential
 from srm_dicom.errors import ConfigError, InvalidRequest
 
 PURPOSE = "audit heads"

@@ -12,9 +12,10 @@ from urllib.parse import urlsplit
 
 from cryptography import x509
 
-from srm_dicom import daemon
 from srm_dicom.broker.secrets import InnerSecrets
 from srm_dicom.client.http import HttpClient
+from srm_dicom.daemon.common import Common, host_credential
+from srm_dicom.daemon.inner import load_plugins
 from srm_dicom.errors import MdmError
 from srm_dicom.plugin.api import Check
 from srm_dicom.scratch.area import ScratchArea
@@ -29,7 +30,7 @@ def run(config: Path) -> Iterator[Check]:
     Raises:
         ConfigError: the configuration itself is not usable.
     """
-    common = daemon.Common(config, "check")
+    common = Common(config, "check")
     yield Check("configuration", passed=True, detail=str(config))
     yield from _each(
         ("host certificate", lambda: _certificate(common)),
@@ -53,7 +54,7 @@ def _each(*named: tuple[str, Callable[[], str]]) -> Iterator[Check]:
             yield Check(name, passed=False, detail=str(error))
 
 
-def _certificate(common: daemon.Common) -> str:
+def _certificate(common: Common) -> str:
     pem = common.config.trust.host_certificate.read_bytes()
     ends = x509.load_pem_x509_certificate(pem).not_valid_after_utc
     if ends - datetime.now(UTC) < SOON:
@@ -61,7 +62,7 @@ def _certificate(common: daemon.Common) -> str:
     return f"ends {ends:%Y-%m-%d}"
 
 
-def _trust(common: daemon.Common) -> str:
+def _trust(common: Common) -> str:
     directory = common.config.trust.certificates
     authorities = sorted(directory.glob("*.0"))
     if not authorities:
@@ -73,27 +74,27 @@ def _trust(common: daemon.Common) -> str:
     return f"{len(authorities)} authorities"
 
 
-def _projects(common: daemon.Common) -> str:
+def _projects(common: Common) -> str:
     for project in common.projects.values():
         if project.valid_until - common.clock.now() < SOON:
             raise ValueError(f"{project.id} ends {project.valid_until:%Y-%m-%d}")
     return f"{len(common.projects)} valid"
 
 
-def _scratch(common: daemon.Common) -> str:
+def _scratch(common: Common) -> str:
     space = ScratchArea(common.config.scratch.directory).free_bytes()
     if space < common.config.scratch.low_bytes // 10:
         raise ValueError(f"only {space // 2**20} MiB free")
     return f"{space // 2**30} GiB free"
 
 
-def _secrets(common: daemon.Common) -> str:
+def _secrets(common: Common) -> str:
     InnerSecrets.load(common.inner().secrets)
     return "readable by this user only"
 
 
-def _reach(common: daemon.Common, url: str) -> str:
-    client = HttpClient(url, daemon.host_credential(common.config.trust), timeout_s=5.0)
+def _reach(common: Common, url: str) -> str:
+    client = HttpClient(url, host_credential(common.config.trust), timeout_s=5.0)
     try:
         client.request("GET", "/")
     finally:
@@ -101,8 +102,8 @@ def _reach(common: daemon.Common, url: str) -> str:
     return f"{urlsplit(url).hostname} answers"
 
 
-def _plugins(common: daemon.Common) -> Iterator[Check]:
+def _plugins(common: Common) -> Iterator[Check]:
     with ExitStack() as closing:
-        for host in daemon.load_plugins(common).values():
+        for host in load_plugins(common).values():
             closing.callback(host.close)
             yield from host.checks()

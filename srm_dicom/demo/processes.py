@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from srm_dicom.daemon import command
+from srm_dicom.daemon.processes import command
 from srm_dicom.errors import ConfigError
 
 START_S = 60.0

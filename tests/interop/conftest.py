@@ -32,7 +32,7 @@ from srm_dicom.broker.publish import Publisher
 from srm_dicom.broker.sink import Sealing
 from srm_dicom.broker.stager import Stager, StagerSettings
 from srm_dicom.clock import SystemClock
-from srm_dicom.daemon import SRM_IDLE_S
+from srm_dicom.daemon.outer import SRM_IDLE_S
 from srm_dicom.identity.credential import Credential
 from srm_dicom.identity.gate import Gate, TrustSettings
 from srm_dicom.ids import Guid, SitePath, parse_path

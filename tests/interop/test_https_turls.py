@@ -19,7 +19,7 @@ from srm_dicom.broker.access import FileAccess
 from srm_dicom.broker.broker import Broker, BrokerSettings
 from srm_dicom.clock import SystemClock
 from srm_dicom.config import Issuer, Tokens
-from srm_dicom.daemon import make_tokens
+from srm_dicom.daemon.outer import make_tokens
 from srm_dicom.identity.gate import Gate, TrustSettings
 from srm_dicom.ids import Guid, parse_path
 from srm_dicom.rights.acl import Acl

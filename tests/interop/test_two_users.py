@@ -56,7 +56,7 @@ def as_user(zone: str) -> list[str]:
 def python() -> str:
     """Return a Python of this version that other users may run; /root is closed to them."""
     for program in (sys.executable, f"/usr/bin/python3.{sys.version_info.minor}"):
-        trial = [*as_user("outer"), program, "-c", "import srm_dicom.daemon"]
+        trial = [*as_user("outer"), program, "-c", "import srm_dicom.daemon.inner"]
         if (
             subprocess.run(trial, env=ENVIRONMENT, capture_output=True, timeout=60, check=False).returncode
             == 0

@@ -17,7 +17,7 @@ import pytest
 
 from srm_dicom.client.library import Client
 from srm_dicom.client.srm import SrmClient
-from srm_dicom.daemon import Common
+from srm_dicom.daemon.common import Common
 from srm_dicom.demo.site import DemoSite
 from srm_dicom.errors import MdmError, RequestUnknown
 from srm_dicom.scratch.area import ScratchArea

@@ -27,7 +27,7 @@ from srm_dicom.client.library import Client
 from srm_dicom.crypto.crypt4gh import SEALED_SEGMENT_BYTES, Header, Layout, SegmentReader
 from srm_dicom.crypto.derive import derive
 from srm_dicom.crypto.siv import Sealer, verified_reader
-from srm_dicom.daemon import Common
+from srm_dicom.daemon.common import Common
 from srm_dicom.demo.site import HOST, DemoSite
 from srm_dicom.errors import IntegrityError, InvalidRequest
 from srm_dicom.scratch.area import ScratchArea, StagedName
@@ -293,9 +293,9 @@ WATCHED = """
             called.add(repr(arguments[1]))
 
     sys.addaudithook(watch)
-    from srm_dicom import daemon
+    from srm_dicom.daemon.processes import builder
 
-    services = daemon.ROLES[sys.argv[1]](Path(sys.argv[2]))
+    services = builder(sys.argv[1])(Path(sys.argv[2]))
     for service in services:
         service.start()
     time.sleep(0.5)

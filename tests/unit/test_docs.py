@@ -20,8 +20,9 @@ from click.testing import CliRunner
 from mdm_files.settings import FileCatalogueSettings
 from mdm_keys.server import KeyServerSettings
 from mdm_metadata.settings import MetadataSettings
-from srm_dicom import config, daemon
+from srm_dicom import config
 from srm_dicom.cli import admin, user
+from srm_dicom.daemon.processes import ROLES
 from srm_plugin_dicom.commands import group as dicom_group
 from srm_plugin_dicom.settings import Settings as DicomSettings
 from srm_plugin_disk.plugin import Settings as DiskSettings
@@ -161,7 +162,9 @@ def test_the_readme_denies_no_command_that_exists() -> None:
     named = re.findall(r"`(mdm|srm-dicom) ([a-z-]+)`", "".join(denied))
     assert named
     groups = {"mdm": user.main, "srm-dicom": admin.main}
-    assert [f"{program} {name}" for program, name in named if name in groups[program].commands] == []
+    assert [
+        f"{program} {name}" for program, name in named if name in groups[program].list_commands(None)
+    ] == []
 
 
 # --- examples ------------------------------------------------------------------------------------
@@ -287,4 +290,4 @@ def test_a_unit_runs_a_role_as_the_user_of_its_zone(unit: Path) -> None:
 
 
 def test_every_role_has_a_unit() -> None:
-    assert {path.stem for path in UNITS} == {f"srm-dicom-{role}" for role in daemon.ROLES}
+    assert {path.stem for path in UNITS} == {f"srm-dicom-{role}" for role in ROLES}

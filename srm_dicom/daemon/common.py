@@ -1,0 +1,205 @@
+"""What every role is made with: configuration, stores, audit, gate; and what a service is."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+from srm_dicom import config as configuration
+from srm_dicom.audit.event import Action, Event, Outcome
+from srm_dicom.audit.log import AuditLog
+from srm_dicom.broker.access import FileAccess
+from srm_dicom.broker.spending import Spending
+from srm_dicom.clock import Clock, SystemClock
+from srm_dicom.config import Inner, ProjectFile
+from srm_dicom.db.usage import Ledger
+from srm_dicom.errors import ConfigError
+from srm_dicom.identity.credential import Credential, HostCredential
+from srm_dicom.identity.gate import Gate, TrustSettings
+from srm_dicom.rights.acl import Tag
+from srm_dicom.rights.budget import Budget
+from srm_dicom.rights.project import Member, Project
+from srm_dicom.store.stores import Stores
+
+ADMIN = "admin"
+"""The role of an administrator's commands; several may run, one at a time writes the audit log."""
+
+ADMIN_WAIT_S = 10.0
+
+STOP_S = 10.0
+"""How long a child may take to end."""
+
+SOAP_BODY_BYTES = 8 * 2**20
+"""A request for 50,000 files; what is larger is refused before it is read."""
+
+SRM_IDLE_S = 330.0
+"""gfal2 sleeps up to 300 s between two polls, and then has only the connection that it had before."""
+
+ANY_BYTES = 2**63 - 1
+"""Of a body that is never read whole: who uploads to a door for reading is to hear just that."""
+
+
+ADMIN_WAIT_S = 10.0
+
+STOP_S = 10.0
+"""How long a child may take to end."""
+
+SOAP_BODY_BYTES = 8 * 2**20
+"""A request for 50,000 files; what is larger is refused before it is read."""
+
+SRM_IDLE_S = 330.0
+"""gfal2 sleeps up to 300 s between two polls, and then has only the connection that it had before."""
+
+ANY_BYTES = 2**63 - 1
+"""Of a body that is never read whole: who uploads to a door for reading is to hear just that."""
+
+
+class Service(Protocol):
+    """Something that runs until it is told to stop."""
+
+    def start(self) -> None:
+        """Begin."""
+        ...
+
+    def stop(self) -> None:
+        """End, and wait a bounded time for it."""
+        ...
+
+
+class Loop:
+    """A service that is one thread around a function of a stop event."""
+
+    def __init__(self, name: str, body: Callable[[threading.Event], None]) -> None:
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=body, args=(self._stop,), name=name, daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """Set the event and wait for the thread."""
+        self._stop.set()
+        self._thread.join(timeout_s)
+
+
+class Activity:
+    """Writes the start and the stop of a role into its audit log (DICOM: Application Activity)."""
+
+    def __init__(self, audit: AuditLog, role: str) -> None:
+        self._audit = audit
+        self._role = role
+
+    def start(self) -> None:
+        """Say that the role starts."""
+        self._record("start")
+
+    def stop(self) -> None:
+        """Say that the role stops."""
+        self._record("stop")
+
+    def _record(self, operation: str) -> None:
+        self._audit.record(
+            Event(action=Action.ADMINISTRATIVE, outcome=Outcome.ALLOWED, operation=operation, rule=self._role)
+        )
+
+
+class Common:
+    """What the roles of a storage server are made with; each part is opened when it is first wanted."""
+
+    def __init__(self, path: Path, role: str) -> None:
+        """Read the configuration.
+
+        Raises:
+            ConfigError: it is not usable.
+        """
+        self.config = configuration.load(path)
+        self.clock: Clock = SystemClock()
+        self.projects = load_projects(self.config.projects)
+        self._role = role
+
+    @cached_property
+    def stores(self) -> Stores:
+        """The outer zone's database."""
+        return Stores.open(self.config.database)
+
+    @cached_property
+    def audit(self) -> AuditLog:
+        """The role's audit log; one process of a role and host has it open."""
+        wait_s = ADMIN_WAIT_S if self._role == ADMIN else 0.0
+        return AuditLog(self.config.audit, self._role, socket.gethostname(), self.clock, lock_wait_s=wait_s)
+
+    @property
+    def node(self) -> str:
+        """The name of this machine's scratch area."""
+        return self.config.site.host
+
+    def gate(self) -> Gate:
+        """Make the process's gate."""
+        return make_gate(self.config.trust, self.clock)
+
+    def access(self) -> FileAccess:
+        """Make the decider about files."""
+        return FileAccess(self.stores.namespace, self.projects, self.audit, self.clock)
+
+    def spending(self) -> Spending:
+        """Make what charges the daily budgets."""
+        budgets = self.config.budgets
+        ledger = Ledger(self.stores.database, self.audit, self.clock, alarm_at=budgets.alarm_at)
+        return Spending(ledger, Budget(budgets.caller.bytes, budgets.caller.objects), self.projects)
+
+    def inner(self) -> Inner:
+        """Return the inner zone's table.
+
+        Raises:
+            ConfigError: this machine has none.
+        """
+        if self.config.inner is None:
+            raise ConfigError("the configuration has no [inner] table", advice="Inner roles run where it is.")
+        return self.config.inner
+
+
+def load_projects(directory: Path) -> dict[str, Project]:
+    """Read ``projects.d``."""
+    files = configuration.load_directory(directory, ProjectFile)
+    return {file.id: _project(file) for file in files.values()}
+
+
+def _project(file: ProjectFile) -> Project:
+    members = tuple(
+        Member(Tag.USER if member.user else Tag.GROUP, member.user or member.group, frozenset(member.rights))
+        for member in file.members
+    )
+    return Project(
+        file.id,
+        file.permit,
+        file.purpose,
+        file.profile,
+        file.basis,
+        file.valid_until,
+        members,
+        file.jobs,
+        Budget(file.daily.bytes, file.daily.objects),
+    )
+
+
+def make_gate(trust: configuration.Trust, clock: Clock) -> Gate:
+    """Make a gate from a ``[trust]`` table."""
+    settings = TrustSettings(
+        certificates=trust.certificates,
+        crl=trust.crl,
+        ban_file=trust.ban_file,
+        admission_file=trust.admission_file,
+        vomsdir=trust.vomsdir,
+        voms_on_bad_ac=trust.voms_on_bad_ac,
+    )
+    return Gate(settings, HostCredential(trust.host_certificate, trust.host_key), clock)
+
+
+def host_credential(trust: configuration.Trust) -> Credential:
+    """Return this host's certificate as a client's credential."""
+    return Credential(trust.host_certificate, trust.host_key, trust.certificates)

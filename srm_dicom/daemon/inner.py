@@ -1,0 +1,129 @@
+"""The inner zone: what speaks to a PACS, holds secrets, and calls everybody itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from srm_dicom import config as configuration
+from srm_dicom.broker.publish import Publisher
+from srm_dicom.broker.secrets import InnerSecrets
+from srm_dicom.broker.sink import Sealing
+from srm_dicom.broker.stager import Stager, StagerSettings
+from srm_dicom.client.files import FileCatalogueClient
+from srm_dicom.client.keys import KeyServers
+from srm_dicom.client.metadata import MetadataClient
+from srm_dicom.client.scratch import RemoteScratch
+from srm_dicom.config import PluginFile
+from srm_dicom.crypto.signing import trusting
+from srm_dicom.daemon.common import Activity, Common, Loop, Service, host_credential
+from srm_dicom.db.database import Database
+from srm_dicom.errors import ConfigError
+from srm_dicom.plugin.host import PluginHost
+from srm_dicom.registry.journal import Journal
+from srm_dicom.registry.policy import Places
+from srm_dicom.registry.registrar import Feed, Registrar, RegistrarSettings
+from srm_dicom.registry.saga import Catalogues, Saga
+from srm_dicom.rights.project import Project
+from srm_dicom.scratch.area import ScratchArea
+from srm_dicom.scratch.node import ScratchNode
+from srm_dicom.scratch.slot import SlotSettings
+
+
+def stager(path: Path) -> list[Service]:
+    """The stager."""
+    common = Common(path, "stager")
+    inner = common.inner()
+    secrets = InnerSecrets.load(inner.secrets)
+    inner.spool.mkdir(parents=True, exist_ok=True, mode=0o700)
+    slots = SlotSettings(inner.spool, inner.spool_above_bytes, inner.max_object_bytes)
+    worker = Stager(
+        StagerSettings(f"{common.node}/stager", visits=inner.visits, visit_s=inner.visit_s),
+        load_plugins(common),
+        common.stores,
+        Publisher(common.node, scratch_node(common), common.stores, secrets.signing_key, common.clock),
+        Sealing(secrets.seal_key, slots),
+        common.audit,
+        common.clock,
+    )
+    return [Activity(common.audit, "stager"), Loop("stager", worker.run)]
+
+
+def scratch_node(common: Common) -> ScratchNode:
+    """Return where the stager puts what it has sealed: a node that it calls, or this machine."""
+    node = common.inner().node
+    if node:
+        return RemoteScratch(node, host_credential(common.config.trust))
+    return ScratchArea(common.config.scratch.directory)
+
+
+def registrar(path: Path) -> list[Service]:
+    """The registrar."""
+    common = Common(path, "registrar")
+    return [Activity(common.audit, "registrar"), Loop("registrar", make_registrar(common).run)]
+
+
+def make_registrar(common: Common) -> Registrar:
+    """Make the registrar with its journal, saga and feeds."""
+    config, inner = common.config, common.inner()
+    secrets = InnerSecrets.load(inner.secrets)
+    journal = Journal(Database(inner.database), secrets.journal_key)
+    credential = host_credential(config.trust)
+    catalogues = Catalogues(
+        keys=KeyServers(config.catalogues.keys, credential, sites=trusting(secrets.signing_key.public_key())),
+        files=FileCatalogueClient(config.catalogues.files, credential),
+        metadata=[MetadataClient(endpoint, credential) for endpoint in config.catalogues.metadata],
+        threshold=config.catalogues.threshold,
+    )
+    saga = Saga(
+        Places(config.site.vo, config.site.name, f"{config.site.host}:{config.srm.port}"),
+        common.projects,
+        journal,
+        common.stores.namespace,
+        catalogues,
+        secrets.signing_key,
+        common.clock,
+    )
+    settings = RegistrarSettings(**msgspec.structs.asdict(config.registrar))
+    return Registrar(
+        settings, load_feeds(common), journal, saga, common.stores.requests, common.audit, common.clock
+    )
+
+
+def load_plugins(common: Common) -> dict[str, PluginHost]:
+    """Load every plugin of ``plugins.d``."""
+    inner = common.inner()
+    files = configuration.load_directory(inner.plugins, PluginFile)
+    return {name: _load_plugin(common, name, file) for name, file in files.items()}
+
+
+def load_feeds(common: Common) -> dict[str, Feed]:
+    """Load every plugin with the projects that it feeds."""
+    files = configuration.load_directory(common.inner().plugins, PluginFile)
+    return {
+        name: Feed(
+            _load_plugin(common, name, file),
+            tuple(_known(common.projects, project, name) for project in file.projects),
+            file.sealed,
+        )
+        for name, file in files.items()
+    }
+
+
+def _load_plugin(common: Common, name: str, file: PluginFile) -> PluginHost:
+    return PluginHost.load(
+        file.plugin,
+        name=name,
+        settings=file.settings,
+        secrets=common.inner().secrets / name,
+        clock=common.clock,
+        seals=file.sealed,
+    )
+
+
+def _known(projects: Mapping[str, Project], project: str, plugin: str) -> Project:
+    if project not in projects:
+        raise ConfigError(f"plugins.d/{plugin}.toml names the project {project}, which projects.d has not")
+    return projects[project]

@@ -1,0 +1,155 @@
+"""The outer zone: what users call. Nothing here opens a secret, a plugin or a PACS."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+import msgspec
+
+from srm_dicom import config as configuration
+from srm_dicom.broker.broker import Broker, BrokerSettings
+from srm_dicom.broker.janitor import Janitor, SpaceSettings
+from srm_dicom.clock import Clock
+from srm_dicom.daemon.common import Activity, Common, Loop, Service
+from srm_dicom.errors import ConfigError, InvalidRequest
+from srm_dicom.identity.tokens import Issuer, TokenSettings, TokenVerifier
+from srm_dicom.scratch.area import ScratchArea
+from srm_dicom.srm.service import application as srm_application
+from srm_dicom.transfer.files import ServedFiles
+from srm_dicom.transfer.gridftp import GridFtpDoor, GridFtpSettings
+from srm_dicom.transfer.intake import Intake
+from srm_dicom.transfer.intake import application as intake_application
+from srm_dicom.transfer.served import StagedFilesOfNode
+from srm_dicom.transfer.webdav import WebDavDoor
+from srm_dicom.web.limits import Limits
+from srm_dicom.web.server import WebServer
+
+SOAP_BODY_BYTES = 8 * 2**20
+"""A request for 50,000 files; what is larger is refused before it is read."""
+
+SRM_IDLE_S = 330.0
+"""gfal2 sleeps up to 300 s between two polls, and then has only the connection that it had before."""
+
+ANY_BYTES = 2**63 - 1
+"""Of a body that is never read whole: who uploads to a door for reading is to hear just that."""
+
+
+SRM_IDLE_S = 330.0
+"""gfal2 sleeps up to 300 s between two polls, and then has only the connection that it had before."""
+
+ANY_BYTES = 2**63 - 1
+"""Of a body that is never read whole: who uploads to a door for reading is to hear just that."""
+
+
+ANY_BYTES = 2**63 - 1
+"""Of a body that is never read whole: who uploads to a door for reading is to hear just that."""
+
+
+def front(path: Path) -> list[Service]:
+    """The SRM."""
+    common = Common(path, "front")
+    config = common.config
+    bounds = config.requests
+    settings = BrokerSettings(
+        host=f"{config.site.host}:{config.srm.port}",
+        nodes={common.node: transfer_urls(config)},
+        max_files=bounds.max_files,
+        max_total_s=bounds.max_total_s,
+        default_total_s=bounds.default_total_s,
+        max_pin_s=bounds.max_pin_s,
+        default_pin_s=bounds.default_pin_s,
+    )
+    broker = Broker(settings, common.stores, common.access(), common.clock)
+    server = WebServer(
+        srm_application(broker),
+        common.gate(),
+        host=config.srm.host,
+        port=config.srm.port,
+        maximum_tls=ssl.TLSVersion.TLSv1_2,
+        limits=Limits(body_bytes=SOAP_BODY_BYTES, idle_s=SRM_IDLE_S),
+        name="srm",
+        audit=common.audit,
+    )
+    return [Activity(common.audit, "front"), server]
+
+
+def transfer_urls(config: configuration.Config) -> dict[str, str]:
+    """Return where the doors are, by protocol; the site prefers what comes first."""
+    host = config.site.host
+    return {
+        "gsiftp": f"gsiftp://{host}:{config.gridftp.listen.port}",
+        "https": f"https://{host}:{config.webdav.listen.port}",
+    }
+
+
+def transfer(path: Path) -> list[Service]:
+    """The doors over this machine's scratch, its janitor, and the intake if stagers push into it."""
+    common = Common(path, "transfer")
+    config = common.config
+    area = ScratchArea(config.scratch.directory)
+    space = SpaceSettings(config.scratch.high_bytes, config.scratch.low_bytes)
+    janitor = Janitor(common.node, area, common.stores, space, common.clock)
+    files = StagedFilesOfNode(
+        common.node,
+        area,
+        common.stores,
+        common.access(),
+        common.audit,
+        common.clock,
+        common.spending(),
+    )
+    settings = GridFtpSettings(
+        host=config.gridftp.listen.host,
+        port=config.gridftp.listen.port,
+        data_ports=config.gridftp.data_ports,
+    )
+    services: list[Service] = [Activity(common.audit, "transfer"), Loop("janitor", janitor.run)]
+    if config.intake is not None:
+        services.append(make_intake(common, area, config.intake))
+    gridftp = GridFtpDoor(files, common.gate(), settings, common.clock, common.audit)
+    return [*services, gridftp, make_webdav(common, files)]
+
+
+def make_webdav(common: Common, files: ServedFiles) -> WebServer:
+    """Make the HTTPS/WebDAV door."""
+    listen = common.config.webdav.listen
+    return WebServer(
+        WebDavDoor(files),
+        common.gate(),
+        host=listen.host,
+        port=listen.port,
+        limits=Limits(body_bytes=ANY_BYTES),
+        name="webdav",
+        audit=common.audit,
+        tokens=make_tokens(common.config.webdav.tokens, common.clock),
+    )
+
+
+def make_tokens(tokens: configuration.Tokens | None, clock: Clock) -> TokenVerifier | None:
+    """Make what reads the bearer tokens of a door; None where none are taken.
+
+    Raises:
+        ConfigError: the table contradicts itself.
+    """
+    if tokens is None:
+        return None
+    issuers = tuple(Issuer(**msgspec.structs.asdict(issuer)) for issuer in tokens.issuers)
+    settings = TokenSettings(issuers, tokens.map_file, tokens.skew_s, tokens.lifetime_s)
+    try:
+        return TokenVerifier(settings, clock)
+    except InvalidRequest as error:
+        raise ConfigError(f"[webdav.tokens]: {error.message}") from error
+
+
+def make_intake(common: Common, area: ScratchArea, settings: configuration.Intake) -> WebServer:
+    """Make the port that stagers push to."""
+    return WebServer(
+        intake_application(Intake(area, settings.stagers, common.audit)),
+        common.gate(),
+        host=settings.listen.host,
+        port=settings.listen.port,
+        limits=Limits(body_bytes=settings.max_file_bytes),
+        name="intake",
+        audit=common.audit,
+    )

@@ -1,0 +1,100 @@
+"""Running roles: one in this process, or all of a machine as children."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+
+from srm_dicom import config as configuration
+from srm_dicom import telemetry
+from srm_dicom.config import CatalogueFile
+from srm_dicom.daemon.common import Service
+from srm_dicom.errors import ConfigError
+
+STOP_S = 10.0
+"""How long a child may take to end."""
+
+SOAP_BODY_BYTES = 8 * 2**20
+"""A request for 50,000 files; what is larger is refused before it is read."""
+
+SRM_IDLE_S = 330.0
+"""gfal2 sleeps up to 300 s between two polls, and then has only the connection that it had before."""
+
+ANY_BYTES = 2**63 - 1
+"""Of a body that is never read whole: who uploads to a door for reading is to hear just that."""
+
+
+ROLES: Mapping[str, str] = {
+    "front": "outer:front",
+    "transfer": "outer:transfer",
+    "stager": "inner:stager",
+    "registrar": "inner:registrar",
+    "keys": "catalogues:catalogue",
+    "files": "catalogues:catalogue",
+    "metadata": "catalogues:catalogue",
+}
+"""Where the builder of each role is: a process loads the code of its own zone and no other."""
+
+
+def builder(role: str) -> Callable[[Path], list[Service]]:
+    """Return what builds a role."""
+    module, _, name = ROLES[role].partition(":")
+    build: Callable[[Path], list[Service]] = getattr(import_module(f"srm_dicom.daemon.{module}"), name)
+    return build
+
+
+def serve(path: Path, role: str) -> None:
+    """Run one role until SIGTERM or SIGINT.
+
+    Raises:
+        ConfigError: the configuration is not usable; nothing was started.
+    """
+    telemetry.configure(role)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    services = builder(role)(path)
+    log = telemetry.logger("daemon")
+    for service in services:
+        service.start()
+    log.info("ready", role=role)
+    stop.wait()
+    for service in reversed(services):
+        service.stop()
+    log.info("stopped", role=role)
+
+
+def serve_all(path: Path) -> None:
+    """Run every role of a machine as children; if one ends, all end.
+
+    Raises:
+        ConfigError: a role ended by itself.
+    """
+    catalogues = sorted((path.parent / "catalog.d").glob("*.toml"))
+    roles = ["front", "transfer", *(["stager", "registrar"] if configuration.load(path).inner else [])]
+    units = [(role, path) for role in roles]
+    units += [(configuration.read(file, CatalogueFile).role, file) for file in catalogues]
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    children = [subprocess.Popen(command(role, file)) for role, file in units]
+    try:
+        while not stop.wait(0.5):
+            for (role, _), child in zip(units, children, strict=True):
+                if child.poll() is not None:
+                    raise ConfigError(f"{role} ended with {child.returncode}", advice="Its log says why.")
+    finally:
+        for child in children:
+            child.terminate()
+        for child in children:
+            child.wait(STOP_S)
+
+
+def command(role: str, path: Path) -> list[str]:
+    """Return the command that runs one role."""
+    return [sys.executable, "-m", "srm_dicom.cli.admin", "serve", "--role", role, "--config", str(path)]
