@@ -5,6 +5,7 @@ Where one is missing the test is skipped and names it; with ``INTEROP=required``
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -17,9 +18,16 @@ SYSTEM_PATH = "/usr/bin:/bin:/usr/sbin:/sbin"
 """Debian's clients run with Debian's Python: a venv's programs of the same name must not be found."""
 
 
+def is_installed(program):
+    """Tell whether a program, or a file given by its absolute path, is there."""
+    if program.startswith("/"):
+        return Path(program).exists()
+    return shutil.which(program, path=SYSTEM_PATH) is not None
+
+
 def pytest_runtest_setup(item):
     for marker in item.iter_markers("interop"):
-        missing = [program for program in marker.args if not shutil.which(program, path=SYSTEM_PATH)]
+        missing = [program for program in marker.args if not is_installed(program)]
         if missing and REQUIRED:
             pytest.fail(f"INTEROP=required and {', '.join(missing)} is not installed")
         if missing:

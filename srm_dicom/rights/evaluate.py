@@ -16,9 +16,7 @@ class Decision:
     rule: str
 
 
-def decide(
-    acl: Acl, owner: str, principal: Principal, permission: str, path: str | None = None
-) -> Decision:
+def decide(acl: Acl, owner: str, principal: Principal, permission: str, path: str | None = None) -> Decision:
     """Decide as POSIX.1e draft 17 does: owner, named user, all groups together, everybody else.
 
     Before that, the scopes of a token are held: they narrow what the ACL grants, and leave nothing of

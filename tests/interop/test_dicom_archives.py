@@ -135,10 +135,7 @@ class TestGetFromOrthancOverTls(_Checked):
         yield from site(archive, tmp_path, lambda: make_plugin(tmp_path, [source], free_port()))
 
 
-@pytest.mark.interop("Orthanc")
-@pytest.mark.skipif(
-    not Path(ORTHANC_PLUGINS, "libOrthancDicomWeb.so").exists(), reason="orthanc-dicomweb is not installed"
-)
+@pytest.mark.interop("Orthanc", f"{ORTHANC_PLUGINS}/libOrthancDicomWeb.so")
 class TestDicomWebFromOrthanc(_Checked):
     @pytest.fixture
     def site(self, tmp_path: Path) -> Iterator[PluginSite]:
