@@ -51,7 +51,7 @@ class Bench:
     def __init__(self, directory: Path, leaving: ExitStack, images: Mapping[str, list[FileDataset]]) -> None:
         self.directory = directory
         self.images = images
-        self.site = DemoSite(directory / "site")
+        self.site = DemoSite(directory / "site", push=False)
         self.drop_port = free_port()
         ports = {
             "MDM1": self.site.ports["moves"],

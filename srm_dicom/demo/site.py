@@ -40,6 +40,7 @@ GRANTS: Mapping[str, tuple[str, ...]] = {
 _PORTS = (
     "srm",
     "gridftp",
+    "intake",
     "webdav",
     "files",
     "metadata",
@@ -65,7 +66,12 @@ class DemoSite:
     """One site below `directory`; `write` makes it, `start` runs it."""
 
     def __init__(
-        self, directory: Path, *, archive: Archive | None = None, plugins: Mapping[str, Any] | None = None
+        self,
+        directory: Path,
+        *,
+        archive: Archive | None = None,
+        plugins: Mapping[str, Any] | None = None,
+        push: bool = True,
     ) -> None:
         """Describe a site.
 
@@ -73,12 +79,15 @@ class DemoSite:
             directory: where everything goes.
             archive: the PACS; by default one that the demo runs on a port of its own.
             plugins: ``plugins.d`` files by name; by default ``dicom`` over the archive.
+            push: let the stager push into the node over https, as between two machines; otherwise it
+                writes into scratch itself.
         """
         self.directory = directory
         self.ports = _free_ports(_PORTS)
         self.archive = archive or Archive("PACS", HOST, self.ports["pacs"])
         self.processes = Processes(directory / "log")
         self._plugins = plugins
+        self._push = push
 
     @cached_property
     def pki(self) -> TestPki:
@@ -191,6 +200,7 @@ class DemoSite:
 
     def _site(self) -> dict[str, Any]:
         here = self.directory
+        intake = {"stagers": [self._host_dn()], "listen": {"host": HOST, "port": self.ports["intake"]}}
         return {
             "database": f"sqlite:///{here}/outer/srm-dicom.db",
             "audit": here / "audit",
@@ -204,7 +214,9 @@ class DemoSite:
                 "listen": {"host": HOST, "port": self.ports["gridftp"]},
             },
             "webdav": {"listen": {"host": HOST, "port": self.ports["webdav"]}},
+            **({"intake": intake} if self._push else {}),
             "inner": {
+                "node": f"https://{HOST}:{self.ports['intake']}" if self._push else "",
                 "secrets": here / "inner" / "secrets",
                 "database": f"sqlite:///{here}/inner/journal.db",
                 "spool": here / "inner" / "spool",

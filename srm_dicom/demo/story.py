@@ -88,7 +88,7 @@ class Story:
     # --- the chapters ----------------------------------------------------------------------------
 
     def _open(self) -> PacsSimulator:
-        with self._console.status("making certificates, starting eleven processes"):
+        with self._console.status("making certificates, starting nine processes"):
             self._site.write()
             pacs = PacsSimulator(self._site.archive.ae_title, port=self._site.archive.port)
             pacs.destinations = {"MDM1": ("127.0.0.1", self._site.ports["moves"])}
@@ -97,7 +97,8 @@ class Story:
             self._leaving.callback(self._site.stop)
             self._site.start()
         self._say(
-            "A hospital opens", "a PACS; a storage server in two zones; three key servers; two catalogues"
+            "A hospital opens",
+            "a PACS; a storage server in two zones; three key servers; a file and a metadata catalogue",
         )
         return pacs
 
@@ -166,7 +167,7 @@ class Story:
 
     def _recognise(self, client: Client) -> None:
         row = client.find(CT, ["PatientName"], limit=1)[0]
-        self._say("The physician also knows who it is", str(row["PatientName"]))
+        self._say("The physician also knows who it is", f"{row['PatientName']}, who does not exist")
 
     def _keep(self, found: Sequence[Found]) -> None:
         sample = found[0]

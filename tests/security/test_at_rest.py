@@ -12,7 +12,6 @@ import hmac
 import json
 import os
 import random
-import socket
 import subprocess
 import sys
 import textwrap
@@ -28,7 +27,7 @@ from srm_dicom.crypto.crypt4gh import SEALED_SEGMENT_BYTES, Header, Layout, Segm
 from srm_dicom.crypto.derive import derive
 from srm_dicom.crypto.siv import Sealer, verified_reader
 from srm_dicom.daemon.common import Common
-from srm_dicom.demo.site import HOST, DemoSite
+from srm_dicom.demo.site import DemoSite
 from srm_dicom.errors import IntegrityError, InvalidRequest
 from srm_dicom.scratch.area import ScratchArea, StagedName
 
@@ -73,18 +72,6 @@ class Stolen:
         return found
 
 
-class TwoZones(DemoSite):
-    """A demo site whose stager reaches the node over the network only."""
-
-    def _site(self):
-        with socket.create_server((HOST, 0)) as free:
-            port = free.getsockname()[1]
-        table = super()._site()
-        table["intake"] = {"stagers": [self._host_dn()], "listen": {"host": HOST, "port": port}}
-        table["inner"]["node"] = f"https://{HOST}:{port}"
-        return table
-
-
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     directory = tmp_path_factory.mktemp("site")
@@ -94,7 +81,7 @@ def site(tmp_path_factory):
     for name, size in SIZES.items():
         (data / f"{name}.bin").write_bytes(generator.randbytes(size))
     disk = {"plugin": "disk", "projects": ["demo"], "settings": {"root": str(data)}}
-    demo = TwoZones(directory / "site", plugins={"disk": disk})
+    demo = DemoSite(directory / "site", plugins={"disk": disk})
     demo.write()
     demo.start()
     try:
