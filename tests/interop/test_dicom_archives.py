@@ -4,7 +4,6 @@ Debian's dcmqrscp, movescu and getscu (3.6.7) have no TLS. What it would meet is
 programs that have it: storescu and echoscu against our receiver.
 """
 
-import os
 import socket
 import subprocess
 import time
