@@ -203,11 +203,14 @@ class Grid:
         self, *command: Any, credential: Credential | None = None, timeout_s: float = 90.0, text: str = ""
     ) -> Any:
         """Run a client as its user does; once more if it died of its known flake."""
-        for _ in range(2):
-            done = self._run([str(word) for word in command], credential, timeout_s, text)
-            if not done.flaked:
-                break
-        return done
+        words = [str(word) for word in command]
+        done = self._run(words, credential, timeout_s, text)
+        if not done.flaked:
+            return done
+        for target in (Path(word.removeprefix("file://")) for word in words if word.startswith("file://")):
+            if target.is_file():
+                target.unlink()
+        return self._run(words, credential, timeout_s, text)
 
     def _run(
         self, command: list[str], credential: Credential | None, timeout_s: float, text: str

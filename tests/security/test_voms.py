@@ -24,7 +24,6 @@ from srm_dicom.testing.voms import TestVo, extension
 BASE = (("DC", "test"), ("DC", "mdm"))
 VO = "biomed.test"
 GROUPS = ("/biomed.test/radiology/Role=physician", "/biomed.test", "/biomed.test/radiology")
-NOW = datetime.now(UTC).replace(microsecond=0)
 DAY = timedelta(days=1)
 
 
@@ -54,9 +53,10 @@ def test_without_a_vomsdir_there_are_no_groups(vo: TestVo) -> None:
 
 
 def test_a_session_ends_with_its_groups(vo: TestVo) -> None:
-    end = NOW + timedelta(hours=1)
+    now = datetime.now(UTC).replace(microsecond=0)
+    end = now + timedelta(hours=1)
     certificate = vo.attributes(alice(vo), "/biomed.test", not_after=end)
-    verifier = Verifier(vo.vomsdir, trust_module.load(vo.pki.trust_dir), frozenset(), NOW)
+    verifier = Verifier(vo.vomsdir, trust_module.load(vo.pki.trust_dir), frozenset(), now)
     assert verifier.verify(certificate, vo.pki.end_entity(alice(vo))).not_after == end
 
 
@@ -72,7 +72,7 @@ def test_a_banned_group_does_not_enter(vo: TestVo, tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def specimen(tmp_path_factory: pytest.TempPathFactory) -> tuple[Verifier, bytes, x509.Certificate]:
     vo = TestVo(TestPki(tmp_path_factory.mktemp("vo"), fast=True), VO)
-    verifier = Verifier(vo.vomsdir, trust_module.load(vo.pki.trust_dir), frozenset(), NOW)
+    verifier = Verifier(vo.vomsdir, trust_module.load(vo.pki.trust_dir), frozenset(), datetime.now(UTC))
     der = vo.attributes(alice(vo), *GROUPS)
     end_entity = vo.pki.end_entity(alice(vo))
     assert verifier.verify(der, end_entity).fqans == GROUPS

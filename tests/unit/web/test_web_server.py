@@ -214,7 +214,8 @@ def test_a_session_ends_with_its_credential(serve, line, clock):
     connection = line(server)
     assert b"200 OK" in connection.say(GET).hear(b"}")
     clock.ahead = timedelta(days=1)
-    assert b"HTTP/1.1 401 " in connection.say(GET).hear_all()
+    heard = connection.say(GET).hear_all()
+    assert heard.startswith(b"HTTP/1.1 401 ") or not heard, "told, or hung up on while it was idle"
 
 
 def test_an_idle_session_ends_when_its_credential_does(serve, line, pki):
