@@ -57,7 +57,7 @@ def _read(path: Path) -> bytes:
         content = path.read_bytes()
     except OSError as error:
         raise ConfigError(
-            f"{path.name}: {error.strerror}", advice="srm-dicom init makes the secrets."
+            f"{path.name}: {error.strerror}", advice="docs/admin/install.md tells how they are made."
         ) from error
     if mode & 0o077:
         raise ConfigError(f"{path.name} is readable by others", advice=f"chmod 600 {path.name}")
