@@ -206,8 +206,10 @@ class Requests:
         )
 
     def free_leases(self, worker: str) -> int:
-        """Give back what a worker of this name held when it died."""
-        return int(self._file.update(lease_until=0).where(self._file.worker == worker).execute())
+        """Give back what a worker of this name held when it died; dying is no failure of the source's."""
+        held = (self._file.worker == worker, self._file.lease_until > 0)
+        freed = self._file.update(lease_until=0, attempts=self._file.attempts - 1)
+        return int(freed.where(*held).execute())
 
     def renew_leases(self, ids: Sequence[int], until: datetime) -> None:
         """Extend the lease of rows whose visit goes on."""

@@ -24,6 +24,7 @@ from srm_dicom.scratch.area import ScratchArea
 from srm_dicom.store.requests import FileState
 
 FILES = 600
+KILLS = 16
 LEAST_KILLS = 4
 SEED = 20261121
 PATIENCE_S = 150.0
@@ -57,7 +58,7 @@ def site(tmp_path):
 
 def kill_some(demo: DemoSite, stop: threading.Event, killed: list[str]) -> None:
     generator = random.Random(SEED)
-    while not stop.wait(generator.uniform(0.02, 0.2)):
+    while len(killed) < KILLS and not stop.wait(generator.uniform(0.02, 0.2)):
         for name in ("stager", generator.choice(["front", "transfer"])):
             killed.append(name)
             demo.processes.restart(name, signal.SIGKILL)
