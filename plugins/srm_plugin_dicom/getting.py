@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
@@ -21,7 +21,7 @@ from srm_plugin_dicom.archive import Wanted
 from srm_plugin_dicom.dimse import Command, CommandField, Status
 from srm_plugin_dicom.moves import Deliver, MoveDesk, Visit
 from srm_plugin_dicom.negotiation import IMPLICIT_LITTLE_ENDIAN
-from srm_plugin_dicom.pacs import PARTLY, Pacs, PacsSession, PacsSettings, images, refusal
+from srm_plugin_dicom.pacs import PARTLY, AskedByDimse, Pacs, PacsSettings, images, refusal
 from srm_plugin_dicom.pdu import PduError, PduType, ProposedContext
 from srm_plugin_dicom.pdureader import ConnectionClosed, PduReader
 from srm_plugin_dicom.proposals import Pair, rounds
@@ -36,28 +36,15 @@ _GET_CONTEXT = 1
 _PENDING = 0xFF00
 
 
-class GetArchive:
+class GetArchive(AskedByDimse):
     """See the module."""
 
     def __init__(self, pacs: Pacs, own_title: str, desk: MoveDesk, clock: Clock) -> None:
         """Take a desk of its own: what it is asked for comes by no other way."""
-        self._pacs = pacs
+        super().__init__(pacs)
         self._own_title = own_title
         self._desk = desk
         self._clock = clock
-
-    @property
-    def name(self) -> str:
-        """The site's word for it."""
-        return self._pacs.name
-
-    def echo(self) -> None:
-        """Ask whether it is there (C-ECHO)."""
-        self._pacs.echo()
-
-    def session(self) -> AbstractContextManager[PacsSession]:
-        """Open an association for questions."""
-        return self._pacs.session()
 
     def fetch(self, wanted: Wanted, deliver: Deliver, deadline_s: float) -> None:
         """Fetch by one C-GET, or several where the archive does not tell SOP classes.

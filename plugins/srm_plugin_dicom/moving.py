@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 
 from srm_dicom.clock import Clock
 from srm_plugin_dicom.archive import Wanted
 from srm_plugin_dicom.moves import Deliver, MoveDesk, Visit
-from srm_plugin_dicom.pacs import Pacs, PacsSession
+from srm_plugin_dicom.pacs import AskedByDimse, Pacs
 
 
-class MoveArchive:
+class MoveArchive(AskedByDimse):
     """See the module; `listen` opens the AE when it is not open yet."""
 
     def __init__(
@@ -25,26 +24,13 @@ class MoveArchive:
         settle_s: float,
         clock: Clock,
     ) -> None:
-        self._pacs = pacs
+        super().__init__(pacs)
         self._senders = senders
         self._destination = destination
         self._desk = desk
         self._listen = listen
         self._settle_s = settle_s
         self._clock = clock
-
-    @property
-    def name(self) -> str:
-        """The site's word for it."""
-        return self._pacs.name
-
-    def echo(self) -> None:
-        """Ask whether it is there (C-ECHO)."""
-        self._pacs.echo()
-
-    def session(self) -> AbstractContextManager[PacsSession]:
-        """Open an association for questions."""
-        return self._pacs.session()
 
     def fetch(self, wanted: Wanted, deliver: Deliver, deadline_s: float) -> None:
         """Fetch by one C-MOVE; see `archive.Archive`."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
@@ -188,6 +188,26 @@ class Pacs:
         if association.is_rejected:
             raise SourceRefused(f"{self.name} rejected the association of {self._own_title}")
         raise SourceUnavailable(f"{self.name} does not answer at its DICOM port")
+
+
+class AskedByDimse:
+    """The half of an `archive.Archive` that is the same however the images come."""
+
+    def __init__(self, pacs: Pacs) -> None:
+        self._pacs = pacs
+
+    @property
+    def name(self) -> str:
+        """The site's word for it."""
+        return self._pacs.name
+
+    def echo(self) -> None:
+        """Ask whether it is there (C-ECHO)."""
+        self._pacs.echo()
+
+    def session(self) -> AbstractContextManager[PacsSession]:
+        """Open an association for questions."""
+        return self._pacs.session()
 
 
 def images(study: str, series: str, instances: Sequence[str]) -> Dataset:

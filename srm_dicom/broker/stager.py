@@ -71,6 +71,11 @@ class StagerSettings:
     first_pause_s: float = 2.0
     longest_pause_s: float = 120.0
 
+    @property
+    def lease_s(self) -> float:
+        """How long a claim holds: a visit, and what is left to publish after it."""
+        return self.visit_s * 1.1
+
 
 class Stager:
     """One staging process; `run` until stopped."""
@@ -114,7 +119,7 @@ class Stager:
             ACTIVE,
             after(FileState.QUEUED, Event.CLAIM),
             now=self._clock.now(),
-            lease_s=self._settings.visit_s * 1.1,
+            lease_s=self._settings.lease_s,
             limit=self._settings.claim,
         )
         by_guid: dict[Guid, list[RequestFile]] = {}
@@ -141,11 +146,15 @@ class Stager:
         worker = threading.Thread(target=self._stage, args=(batch, entries, sink), daemon=True)
         worker.start()
         waiting = set(entries)
-        while waiting:
+        until_s = self._clock.monotonic_s() + self._settings.lease_s
+        while waiting and self._clock.monotonic_s() < until_s:
             group = dict(sink.drain(self._settings.drain_s, self._settings.gather_s))
             waiting -= set(group)
             self._settle(group, entries, rows)
-        worker.join()
+        if waiting:
+            late = NotDelivered("staging was not over when its time was up")
+            self._settle(dict.fromkeys(waiting, late), entries, rows)
+        worker.join(self._settings.drain_s)
 
     def _plan(self, by_guid: Mapping[Guid, Sequence[RequestFile]]) -> list[Batch]:
         refs: dict[str, list[FileRef]] = {}

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,10 +64,6 @@ class Processes:
             process.terminate()
         for name in list(self._running):
             self.stop(name)
-
-    def pids(self) -> Mapping[str, int]:
-        """Return the process ids by name."""
-        return {name: process.pid for name, (_, process) in self._running.items()}
 
     def log(self, name: str) -> Path:
         """Return where a unit's log is."""

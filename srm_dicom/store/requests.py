@@ -211,12 +211,6 @@ class Requests:
         freed = self._file.update(lease_until=0, attempts=self._file.attempts - 1)
         return int(freed.where(*held).execute())
 
-    def renew_leases(self, ids: Sequence[int], until: datetime) -> None:
-        """Extend the lease of rows whose visit goes on."""
-        for start in range(0, len(ids), _CHUNK):
-            chunk = list(ids[start : start + _CHUNK])
-            self._file.update(lease_until=to_ms(until)).where(self._file.id.in_(chunk)).execute()
-
     def fail_overdue(self, sources: Sequence[FileState], target: FileState, now: datetime) -> int:
         """Fail what waits beyond its deadline, with the last reason that a source gave."""
         overdue = (self._file.deadline_at <= to_ms(now)) & self._file.state.in_(values(sources))

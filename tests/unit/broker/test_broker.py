@@ -333,6 +333,16 @@ def test_a_dead_stagers_lease_is_claimed_again(house):
     assert house.broker.status(who(), request.token, None).states == (FileState.PINNED,)
 
 
+def test_a_visit_without_outcomes_ends_with_its_lease(house, monkeypatch):
+    house.file("a")
+    request = house.broker.submit(who(), get("a"))
+    monkeypatch.setattr(house.stager, "_stage", lambda *_: house.clock.advance(6))
+    house.stage()
+    file = house.broker.status(who(), request.token, None).files[0]
+    assert file.state is FileState.IN_PROGRESS
+    assert file.explanation == "staging was not over when its time was up"
+
+
 def test_two_stagers_never_claim_the_same_file(house):
     for number in range(50):
         house.file(f"f{number}")
