@@ -143,10 +143,10 @@ class Stager:
         """Publish what comes, group by group, and tell those who wait for what did not."""
         entries = self._entries(batch)
         sink = BatchSink(list(entries.values()), self._sealing, self._publisher.begin)
+        until_s = self._clock.monotonic_s() + self._settings.lease_s
         worker = threading.Thread(target=self._stage, args=(batch, entries, sink), daemon=True)
         worker.start()
         waiting = set(entries)
-        until_s = self._clock.monotonic_s() + self._settings.lease_s
         while waiting and self._clock.monotonic_s() < until_s:
             group = dict(sink.drain(self._settings.drain_s, self._settings.gather_s))
             waiting -= set(group)
