@@ -15,7 +15,7 @@ demo: $(VENV)/.ready
 	$(BIN)/srm-dicom demo $(DIR) $(if $(KEEP),--keep,)
 
 test: $(VENV)/.ready
-	$(BIN)/pytest --numprocesses auto --dist loadfile --ignore tests/load
+	$(BIN)/pytest --numprocesses auto --dist loadfile --max-worker-restart 0 --ignore tests/load
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
