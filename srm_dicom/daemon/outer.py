@@ -35,17 +35,6 @@ ANY_BYTES = 2**63 - 1
 """Of a body that is never read whole: who uploads to a door for reading is to hear just that."""
 
 
-SRM_IDLE_S = 330.0
-"""gfal2 sleeps up to 300 s between two polls, and then has only the connection that it had before."""
-
-ANY_BYTES = 2**63 - 1
-"""Of a body that is never read whole: who uploads to a door for reading is to hear just that."""
-
-
-ANY_BYTES = 2**63 - 1
-"""Of a body that is never read whole: who uploads to a door for reading is to hear just that."""
-
-
 def front(path: Path) -> list[Service]:
     """The SRM."""
     common = Common(path, "front")

@@ -19,16 +19,6 @@ from srm_dicom.errors import ConfigError
 STOP_S = 10.0
 """How long a child may take to end."""
 
-SOAP_BODY_BYTES = 8 * 2**20
-"""A request for 50,000 files; what is larger is refused before it is read."""
-
-SRM_IDLE_S = 330.0
-"""gfal2 sleeps up to 300 s between two polls, and then has only the connection that it had before."""
-
-ANY_BYTES = 2**63 - 1
-"""Of a body that is never read whole: who uploads to a door for reading is to hear just that."""
-
-
 ROLES: Mapping[str, str] = {
     "front": "outer:front",
     "transfer": "outer:transfer",
