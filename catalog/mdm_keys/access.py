@@ -7,7 +7,7 @@ and only keys that let jobs in: Hydra's ``x`` beside ``g``. Who guesses ids is t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from mdm_keys.store import Key, KeyStore
 from srm_dicom.audit.event import Action, Event, Outcome, printable
@@ -20,8 +20,8 @@ from srm_dicom.rights.enumeration import Guesses, Patience
 from srm_dicom.rights.evaluate import Decision, decide
 from srm_dicom.wire.hydra.contract import LETTERS
 
-Spend = Callable[[Principal, int, str], None]
-"""Charges a number of keys to a caller for an operation; raises `BudgetExhausted`."""
+Spend = Callable[[Principal, Collection[str], str], None]
+"""Charges keys to a caller for an operation; raises `BudgetExhausted`."""
 
 _JOBS = "x"
 
@@ -90,7 +90,7 @@ class Access:
         decisions = {key.id: self.decide(key, principal, right) for key in keys.values()}
         allowed = {key_id: keys[key_id] for key_id, decision in decisions.items() if decision.allowed}
         if right is Right.KEY_FETCH and allowed and self._spend is not None:
-            self._spend(principal, len(allowed), operation)
+            self._spend(principal, allowed, operation)
         action = _ACTIONS.get(right, Action.ADMINISTRATIVE)
         for decision in sorted(set(decisions.values()), key=lambda one: one.rule):
             ruled = [key_id for key_id, its_decision in decisions.items() if its_decision == decision]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -17,7 +19,7 @@ from srm_dicom.db.usage import Ledger
 from srm_dicom.errors import ConfigError
 from srm_dicom.identity.gate import Gate
 from srm_dicom.identity.principal import Principal
-from srm_dicom.rights.budget import Account, Amount, Budget
+from srm_dicom.rights.budget import Account, Budget
 from srm_dicom.rights.enumeration import Guesses, Patience
 from srm_dicom.web.limits import Limits
 from srm_dicom.web.server import WebServer
@@ -33,7 +35,7 @@ class KeyServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
         creators: DNs and FQANs that may register keys; it does not let them fetch.
         host: address to listen on.
         port: 0 takes any.
-        keys_per_day: that one caller may fetch in a day (UTC); 0 sets no bound.
+        keys_per_day: different ones that one caller may fetch in a day (UTC); 0 sets no bound.
         misses_per_minute: ids tried in vain before a caller is told to come back later; 0 sets no bound.
     """
 
@@ -80,9 +82,8 @@ class KeyServer:
     def _spending(self, keys_per_day: int, audit: AuditLog, clock: Clock) -> Spend:
         ledger, budget = Ledger(self._database, audit, clock), Budget(objects=keys_per_day)
 
-        def spend(principal: Principal, count: int, operation: str) -> None:
-            account = Account.of_caller(principal.dn, budget)
-            ledger.charge(principal, [account], Amount(objects=count), operation)
+        def spend(principal: Principal, key_ids: Collection[str], operation: str) -> None:
+            ledger.charge(principal, [Account.of_caller(principal.dn, budget)], operation, key_ids)
 
         return spend
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any
 
 import peewee
@@ -149,9 +148,4 @@ class Collections:
 
 def _collection(row: Any) -> Collection:
     end = datetime.fromtimestamp(row.valid_until, UTC)
-    return Collection(row.id, SitePath(row.path), _acl(row.acl), end)
-
-
-@lru_cache(maxsize=1024)
-def _acl(text: str) -> Acl:
-    return Acl.parse(text)
+    return Collection(row.id, SitePath(row.path), Acl.parse(row.acl), end)

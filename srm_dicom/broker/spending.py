@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from srm_dicom.db.usage import Ledger
 from srm_dicom.identity.principal import Principal
-from srm_dicom.rights.budget import Account, Amount, Budget
+from srm_dicom.rights.budget import Account, Budget
 from srm_dicom.rights.project import Project, Release
 
 
@@ -24,8 +24,14 @@ class Spending:
         self._caller = caller
         self._projects = projects
 
-    def charge(self, principal: Principal, release: Release | None, size_bytes: int) -> None:
-        """Charge one file.
+    def charge(self, principal: Principal, release: Release | None, file: str, size_bytes: int) -> None:
+        """Charge a file, or a part of it.
+
+        Args:
+            principal: who gets it.
+            release: what it was made for.
+            file: its GUID; read in many parts it is one object of the day.
+            size_bytes: how many bytes are about to be sent.
 
         Raises:
             BudgetExhausted: the caller or the project has not so much left today.
@@ -34,4 +40,4 @@ class Spending:
         project = self._projects.get(release.project) if release else None
         if project is not None:
             accounts.append(Account.of_project(project.id, project.daily))
-        self._ledger.charge(principal, accounts, Amount(size_bytes, 1), "open")
+        self._ledger.charge(principal, accounts, "open", [file], size_bytes)

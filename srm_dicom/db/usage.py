@@ -1,12 +1,13 @@
 """What was given today, account by account: where budgets are counted.
 
 `charge` takes from every account or from none. The bound stands in the statement that counts, so it
-holds however many doors and processes charge at once, on either database.
+holds however many doors and processes charge at once, on either database. Bytes count as often as they are
+given; an object counts once a day, in however many parts it is read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import date
 from typing import Any
 
@@ -22,6 +23,8 @@ from srm_dicom.rights.budget import ALARM_AT, Account, Amount
 from srm_dicom.telemetry import logger
 
 log = logger("budget")
+
+_ROWS_A_STATEMENT = 200
 
 
 class UsageRow(peewee.Model):
@@ -39,6 +42,20 @@ class UsageRow(peewee.Model):
         primary_key = peewee.CompositeKey("day", "account")
 
 
+class UsedObjectRow(peewee.Model):
+    """Table ``usage_object``: which objects an account has been charged today; older days are dropped."""
+
+    day = peewee.CharField(max_length=10)
+    account = peewee.TextField()
+    object = peewee.TextField()
+
+    class Meta:
+        """An object counts once a day."""
+
+        table_name = "usage_object"
+        primary_key = peewee.CompositeKey("day", "account", "object")
+
+
 class Ledger:
     """Charges accounts of one database, and raises the alarm.
 
@@ -51,14 +68,27 @@ class Ledger:
     ) -> None:
         self._database = database
         self._row = database.bind(UsageRow)
+        self._object = database.bind(UsedObjectRow)
         self._audit = audit
         self._clock = clock
         self._alarm_at = alarm_at
 
     def charge(
-        self, principal: Principal, accounts: Sequence[Account], amount: Amount, operation: str
+        self,
+        principal: Principal,
+        accounts: Sequence[Account],
+        operation: str,
+        objects: Collection[str],
+        size_bytes: int = 0,
     ) -> None:
         """Count what is about to be given.
+
+        Args:
+            principal: who gets it.
+            accounts: that pay for it, each the whole.
+            operation: the protocol's word for it, for the alarm.
+            objects: names of the files or keys.
+            size_bytes: of all of them together, as far as they are given.
 
         Raises:
             BudgetExhausted: one of the accounts has not so much left; nothing was counted.
@@ -66,10 +96,12 @@ class Ledger:
         bounded = [account for account in accounts if account.budget.bytes or account.budget.objects]
         if not bounded:
             return
-        today = self._clock.now().date()
+        today = self._clock.now().date().isoformat()
         try:
             with self._database.transaction():
-                alarming = [account for account in bounded if self._charge(today, account, amount)]
+                alarming = [
+                    account for account in bounded if self._charge(today, account, objects, size_bytes)
+                ]
         except BudgetExhausted:
             self._tell(principal, operation, "a daily budget is used up", Outcome.DENIED)
             raise
@@ -79,22 +111,37 @@ class Ledger:
 
     def used(self, account: Account, day: date) -> Amount:
         """Return what an account has been charged on a day."""
-        row = self._row.get_or_none(self._row.day == day.isoformat(), self._row.account == account.name)
+        return self._used(account, day.isoformat())
+
+    def _used(self, account: Account, day: str) -> Amount:
+        row = self._row.get_or_none(self._row.day == day, self._row.account == account.name)
         return Amount(row.bytes, row.objects) if row else Amount()
 
-    def _charge(self, day: date, account: Account, amount: Amount) -> bool:
+    def _charge(self, day: str, account: Account, objects: Collection[str], size_bytes: int) -> bool:
         """Charge one account; tells whether it has come to the share that is an alarm."""
         row = self._row
-        row.insert(day=day.isoformat(), account=account.name).on_conflict_ignore().execute()
-        mine = (row.day == day.isoformat()) & (row.account == account.name)
+        if row.insert(day=day, account=account.name).on_conflict_ignore().as_rowcount().execute():
+            self._object.delete().where(self._object.day < day).execute()
+        amount = Amount(size_bytes, self._first_today(day, account, objects))
+        mine = (row.day == day) & (row.account == account.name)
         counted = row.update(bytes=row.bytes + amount.bytes, objects=row.objects + amount.objects)
         if not counted.where(mine, *self._within(account, amount)).execute():
             raise BudgetExhausted(
                 "the daily budget is used up", advice="Go on tomorrow, or ask the project's coordinator."
             )
-        after = self.used(account, day)
+        after = self._used(account, day)
         before = Amount(after.bytes - amount.bytes, after.objects - amount.objects)
         return account.budget.share(before) < self._alarm_at <= account.budget.share(after)
+
+    def _first_today(self, day: str, account: Account, objects: Collection[str]) -> int:
+        """Note objects, and return how many of them are new today; nothing where nobody bounds them."""
+        if not account.budget.objects:
+            return 0
+        rows = [{"day": day, "account": account.name, "object": one} for one in dict.fromkeys(objects)]
+        fresh = 0
+        for chunk in peewee.chunked(rows, _ROWS_A_STATEMENT):
+            fresh += self._object.insert_many(chunk).on_conflict_ignore().as_rowcount().execute()
+        return fresh
 
     def _within(self, account: Account, amount: Amount) -> list[Any]:
         row, budget = self._row, account.budget

@@ -15,9 +15,10 @@ depends on the object: files know ``r w x``, keys Hydra's ``p d r w l x g s``, m
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import cached_property, lru_cache
 
 from srm_dicom.errors import InvalidRequest
 
@@ -51,6 +52,33 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Rule:
+    """An access entry as it is asked: what it grants, and its text."""
+
+    permissions: frozenset[str]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """The access entries of an ACL by whom they speak of; no list is empty.
+
+    Attributes:
+        owner: ``user::``; of several the first counts, and so for `other` and `mask`.
+        users: by DN.
+        groups: by FQAN.
+        other: everybody else.
+        mask: the most that named users and groups have; None for no bound.
+    """
+
+    owner: Rule | None = None
+    users: Mapping[str, list[Rule]] = field(default_factory=dict)
+    groups: Mapping[str, list[Rule]] = field(default_factory=dict)
+    other: Rule | None = None
+    mask: Rule | None = None
+
+
+@dataclass(frozen=True)
 class Acl:
     """An ordered set of entries; `str()` gives the text that `parse` reads."""
 
@@ -58,15 +86,12 @@ class Acl:
 
     @classmethod
     def parse(cls, text: str) -> Acl:
-        """Read ACL text.
+        """Read ACL text; the files of a project have one text, so texts are remembered.
 
         Raises:
             InvalidRequest: a line is not an entry, or there are too many.
         """
-        entries = tuple(_parse_entry(line) for line in _lines(text))
-        if len(entries) > MAX_ENTRIES:
-            raise InvalidRequest(f"an ACL has at most {MAX_ENTRIES} entries")
-        return cls(entries)
+        return _parse(text)
 
     def __str__(self) -> str:
         return "\n".join(str(entry) for entry in self.entries)
@@ -74,6 +99,22 @@ class Acl:
     def access(self) -> tuple[Entry, ...]:
         """Return the entries that decide about the object itself."""
         return tuple(entry for entry in self.entries if not entry.default)
+
+    @cached_property
+    def index(self) -> Index:
+        """The access entries, ready to be asked."""
+        single: dict[Tag, Rule] = {}
+        users: dict[str, list[Rule]] = {}
+        groups: dict[str, list[Rule]] = {}
+        for entry in self.access():
+            rule = Rule(entry.permissions, str(entry))
+            if entry.tag is Tag.GROUP:
+                groups.setdefault(entry.qualifier, []).append(rule)
+            elif entry.qualifier:
+                users.setdefault(entry.qualifier, []).append(rule)
+            else:
+                single.setdefault(entry.tag, rule)
+        return Index(single.get(Tag.USER), users, groups, single.get(Tag.OTHER), single.get(Tag.MASK))
 
     def inherited(self, *, directory: bool) -> Acl:
         """Return the ACL of a new child: the defaults, kept as defaults too below a directory."""
@@ -102,6 +143,14 @@ _ENTRY = re.compile(
 _SEPARATOR = re.compile(r"""((?:[^",\n]|"(?:[^"\\]|\\.)*")+)""")
 
 
+@lru_cache(maxsize=1024)
+def _parse(text: str) -> Acl:
+    entries = tuple(_parse_entry(line) for line in _lines(text))
+    if len(entries) > MAX_ENTRIES:
+        raise InvalidRequest(f"an ACL has at most {MAX_ENTRIES} entries")
+    return Acl(entries)
+
+
 def _lines(text: str) -> list[str]:
     return [line.strip() for line in _SEPARATOR.findall(text) if line.strip()]
 
@@ -111,7 +160,9 @@ def _parse_entry(line: str) -> Entry:
     if match is None:
         raise InvalidRequest('an ACL entry reads [default:]user|group|mask|other:"name":letters')
     tag = Tag(match["tag"])
-    who = re.sub(r"\\(.)", r"\1", match["who"].strip('"'))
+    who = match["who"]
+    if who.startswith('"'):
+        who = re.sub(r"\\(.)", r"\1", who[1:-1])
     letters = frozenset(match["letters"].replace("-", ""))
     if not letters <= frozenset(PERMISSIONS):
         raise InvalidRequest(f"permissions are letters of {PERMISSIONS}")

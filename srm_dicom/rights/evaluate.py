@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from srm_dicom.identity.principal import Principal
-from srm_dicom.rights.acl import Acl, Entry, Tag
+from srm_dicom.rights.acl import Acl, Rule
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """`rule` is the text of the entry that decided, or why none did."""
 
     allowed: bool
@@ -29,32 +29,30 @@ def decide(acl: Acl, owner: str, principal: Principal, permission: str, path: st
         permission: one letter of `acl.PERMISSIONS`.
         path: normalised name of a file or directory of the storage; None for keys, metadata and ACLs.
     """
-    if not principal.in_scope(permission, path):
+    if principal.scopes is not None and not principal.in_scope(permission, path):
         return Decision(allowed=False, rule="the scope of the caller's token does not cover this")
-    entries = acl.access()
+    index = acl.index
     if owner and principal.dn == owner:
-        return _first(entries, Tag.USER, "", permission)
-    named = [entry for entry in entries if entry.tag is Tag.USER and entry.qualifier == principal.dn]
-    if named:
-        return _masked(entries, named, permission)
-    groups = [entry for entry in entries if entry.tag is Tag.GROUP and entry.qualifier in principal.fqans]
-    if groups:
-        return _masked(entries, groups, permission)
-    return _first(entries, Tag.OTHER, "", permission)
+        return _single(index.owner, permission)
+    matching = index.users.get(principal.dn)
+    if matching is None:
+        groups = index.groups
+        matching = [rule for fqan in principal.fqans if fqan in groups for rule in groups[fqan]]
+    if matching:
+        return _masked(index.mask, matching, permission)
+    return _single(index.other, permission)
 
 
-def _first(entries: tuple[Entry, ...], tag: Tag, qualifier: str, permission: str) -> Decision:
-    for entry in entries:
-        if entry.tag is tag and entry.qualifier == qualifier:
-            return Decision(permission in entry.permissions, str(entry))
-    return Decision(allowed=False, rule="no entry speaks of this caller")
+def _single(rule: Rule | None, permission: str) -> Decision:
+    if rule is None:
+        return Decision(allowed=False, rule="no entry speaks of this caller")
+    return Decision(permission in rule.permissions, rule.text)
 
 
-def _masked(entries: tuple[Entry, ...], matching: list[Entry], permission: str) -> Decision:
-    granting = [entry for entry in matching if permission in entry.permissions]
-    if not granting:
-        return Decision(allowed=False, rule=str(matching[0]))
-    mask = next((entry for entry in entries if entry.tag is Tag.MASK), None)
+def _masked(mask: Rule | None, matching: Sequence[Rule], permission: str) -> Decision:
+    granting = next((rule for rule in matching if permission in rule.permissions), None)
+    if granting is None:
+        return Decision(allowed=False, rule=matching[0].text)
     if mask is not None and permission not in mask.permissions:
-        return Decision(allowed=False, rule=str(mask))
-    return Decision(allowed=True, rule=str(granting[0]))
+        return Decision(allowed=False, rule=mask.text)
+    return Decision(allowed=True, rule=granting.text)

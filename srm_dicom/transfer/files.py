@@ -55,6 +55,13 @@ class OpenedFile(Protocol):
     def adler32(self) -> str | None:
         """Checksum of all bytes, if it is known."""
 
+    def charge(self, size_bytes: int) -> None:
+        """Charge bytes to the daily budgets, before any of them is sent.
+
+        Raises:
+            BudgetExhausted: there is not so much left today; nothing may be sent.
+        """
+
     def __enter__(self) -> OpenedFile:
         """Return itself."""
 

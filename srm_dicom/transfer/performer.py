@@ -107,12 +107,14 @@ class Performer:
         begun_s = self._clock.monotonic_s()
         with self._files.open(self._principal, action.path) as file:
             ranges = action.section.to_send(file.size_bytes, action.restart)
+            size_bytes = sum(end - start for start, end in ranges)
+            file.charge(size_bytes)
             self._transfer(lambda channels: self._send(channels, file, ranges, action.section.offset))
         log.info(
             "file_sent",
             dn=self._principal.dn,
             path=action.path,
-            bytes=sum(end - start for start, end in ranges),
+            bytes=size_bytes,
             seconds=round(self._clock.monotonic_s() - begun_s, 3),
         )
 

@@ -8,8 +8,9 @@ such names of its own, so nothing is hidden by them.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from srm_dicom.audit.event import Action, Event, Outcome, printable
 from srm_dicom.audit.log import AuditLog
@@ -35,6 +36,7 @@ class OpenFile:
     fd: int
     size_bytes: int
     adler32: str | None
+    charge: Callable[[int], None]
 
     def __enter__(self) -> OpenFile:
         return self
@@ -102,10 +104,9 @@ class StagedFilesOfNode:
         staged = self._find(entry)
         if staged is None:
             raise _not_staged()
-        opened = self._open(staged, entry)
+        opened = self._open(staged, entry, partial(self._charge, principal, entry))
         try:
             self._staged.touch(staged.guid, self._node, self._clock.now())
-            self._charge(principal, entry, opened.size_bytes)
             self._audit.record(_released(principal, entry, rule))
         except BaseException:
             os.close(opened.fd)
@@ -113,9 +114,9 @@ class StagedFilesOfNode:
         return opened
 
     def _charge(self, principal: Principal, entry: Entry, size_bytes: int) -> None:
-        """Charge the whole file to the caller's and the project's budget, whatever part is wanted."""
+        """Charge a file, or the part of it that is about to be sent."""
         if self._spending is not None:
-            self._spending.charge(principal, entry.release, size_bytes)
+            self._spending.charge(principal, entry.release, entry.guid or entry.path, size_bytes)
 
     def _find(self, entry: Entry) -> Staged | None:
         """Return what is staged of an entry's own generation on this node."""
@@ -126,7 +127,7 @@ class StagedFilesOfNode:
             return None
         return staged
 
-    def _open(self, staged: Staged, entry: Entry) -> OpenFile:
+    def _open(self, staged: Staged, entry: Entry, charge: Callable[[int], None]) -> OpenFile:
         try:
             descriptor = os.open(
                 self._area.path(StagedName(staged.guid, staged.generation)), os.O_RDONLY | os.O_CLOEXEC
@@ -136,7 +137,8 @@ class StagedFilesOfNode:
         if os.fstat(descriptor).st_size != staged.size_bytes:
             os.close(descriptor)
             raise IntegrityError("a staged file has not its length")
-        return OpenFile(descriptor, staged.size_bytes, entry.facts.adler32 if entry.facts else None)
+        adler32 = entry.facts.adler32 if entry.facts else None
+        return OpenFile(descriptor, staged.size_bytes, adler32, charge)
 
 
 def _not_staged() -> RequestExpired:
@@ -182,4 +184,4 @@ def _manifest(entry: Entry) -> bytes:
 def _in_memory(content: bytes) -> OpenFile:
     descriptor = os.memfd_create("manifest", os.MFD_CLOEXEC)
     os.write(descriptor, content)
-    return OpenFile(descriptor, len(content), None)
+    return OpenFile(descriptor, len(content), None, lambda _size_bytes: None)

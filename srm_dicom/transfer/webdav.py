@@ -147,6 +147,7 @@ class WebDavDoor:
                 answer, plan = self._plan(request, tag, file.size_bytes)
             except Unsatisfiable:
                 return _unsatisfiable(file.size_bytes)
+            file.charge(sum(part.size_bytes for part in plan if isinstance(part, ByteRange)))
             body = FileBody(file, plan, stack.pop_all().close)
             return Answer(answer.status, [*answer.headers, *headers], body)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -80,17 +80,33 @@ def test_a_budget_ends_and_begins_again_the_next_day(
     ledger: Ledger, clock: FakeClock, alarms: Callable[[], list[tuple[str, Outcome]]]
 ) -> None:
     account = Account.of_caller("/CN=a", Budget(bytes=100))
-    ledger.charge(who("a"), [account], Amount(60, 1), "open")
+    ledger.charge(who("a"), [account], "open", ["x"], 60)
     with pytest.raises(BudgetExhausted):
-        ledger.charge(who("a"), [account], Amount(41, 1), "open")
-    assert ledger.used(account, NOW.date()) == Amount(60, 1)
-    ledger.charge(who("a"), [account], Amount(40, 1), "open")
+        ledger.charge(who("a"), [account], "open", ["x"], 41)
+    assert ledger.used(account, NOW.date()).bytes == 60
+    ledger.charge(who("a"), [account], "open", ["x"], 40)
     assert alarms() == [
         ("a daily budget is used up", Outcome.DENIED),
         ("80% of the daily budget of a caller", Outcome.ALLOWED),
     ]
     clock.advance(86_400)
-    ledger.charge(who("a"), [account], Amount(10, 1), "open")
+    ledger.charge(who("a"), [account], "open", ["x"], 10)
+
+
+def test_an_object_counts_once_a_day_and_its_bytes_as_often_as_they_are_given(
+    ledger: Ledger, clock: FakeClock
+) -> None:
+    account = Account.of_caller("/CN=a", Budget(bytes=1000, objects=2))
+    for _ in range(5):
+        ledger.charge(who("a"), [account], "open", ["x"], 10)
+    ledger.charge(who("a"), [account], "open", ["y"], 10)
+    assert ledger.used(account, NOW.date()) == Amount(60, 2)
+    with pytest.raises(BudgetExhausted):
+        ledger.charge(who("a"), [account], "open", ["z"], 10)
+    ledger.charge(who("a"), [account], "open", ["x"], 10)
+    clock.advance(86_400)
+    ledger.charge(who("a"), [account], "open", ["x", "z"], 10)
+    assert ledger.used(account, clock.now().date()) == Amount(10, 2)
 
 
 def test_all_accounts_or_none(ledger: Ledger) -> None:
@@ -98,9 +114,9 @@ def test_all_accounts_or_none(ledger: Ledger) -> None:
         Account.of_caller("/CN=a", Budget(objects=10)),
         Account.of_project("heart", Budget(objects=1)),
     )
-    ledger.charge(who("a"), [mine, ours], Amount(5, 1), "open")
+    ledger.charge(who("a"), [mine, ours], "open", ["x"], 5)
     with pytest.raises(BudgetExhausted):
-        ledger.charge(who("a"), [mine, ours], Amount(5, 1), "open")
+        ledger.charge(who("a"), [mine, ours], "open", ["y"], 5)
     assert ledger.used(mine, NOW.date()) == Amount(5, 1)
 
 
@@ -108,9 +124,9 @@ def test_many_at_once_take_no_more_than_there_is(database: Database, ledger: Led
     account, taken = Account.of_project("heart", Budget(objects=25)), []
 
     def take(name: str) -> None:
-        for _ in range(10):
+        for number in range(10):
             try:
-                ledger.charge(who(name), [account], Amount(1, 1), "open")
+                ledger.charge(who(name), [account], "open", [f"{name} {number}"], 1)
                 taken.append(name)
             except BudgetExhausted:
                 continue
@@ -129,13 +145,13 @@ def test_a_file_is_charged_to_its_caller_and_its_project(ledger: Ledger) -> None
     end = NOW + timedelta(days=1)
     project = Project("heart", "", "", "basic", "", end, (), daily=Budget(bytes=150))
     spending = Spending(ledger, Budget(bytes=100), {"heart": project})
-    spending.charge(who("a"), RELEASE, 80)
+    spending.charge(who("a"), RELEASE, "x", 80)
     with pytest.raises(BudgetExhausted):
-        spending.charge(who("a"), RELEASE, 80)
+        spending.charge(who("a"), RELEASE, "x", 80)
     with pytest.raises(BudgetExhausted):
-        spending.charge(who("b"), RELEASE, 80)
-    spending.charge(who("b"), None, 80)
-    spending.charge(who("b"), RELEASE, 20)
+        spending.charge(who("b"), RELEASE, "x", 80)
+    spending.charge(who("b"), None, "x", 80)
+    spending.charge(who("b"), RELEASE, "x", 20)
 
 
 def test_keys_are_charged_before_they_are_released(
@@ -144,9 +160,8 @@ def test_keys_are_charged_before_they_are_released(
     store = KeyStore(database)
     store.create([Key(f"k{n}", "", "", Acl.parse('user:"/CN=a":g')) for n in range(3)])
 
-    def spend(principal: Principal, count: int, operation: str) -> None:
-        account = Account.of_caller(principal.dn, Budget(objects=2))
-        ledger.charge(principal, [account], Amount(objects=count), operation)
+    def spend(principal: Principal, key_ids: Collection[str], operation: str) -> None:
+        ledger.charge(principal, [Account.of_caller(principal.dn, Budget(objects=2))], operation, key_ids)
 
     access = Access(store, audit, frozenset(), spend=spend)
     with pytest.raises(BudgetExhausted):
@@ -158,5 +173,5 @@ def test_keys_are_charged_before_they_are_released(
 
 def test_without_a_budget_nothing_is_counted(ledger: Ledger) -> None:
     account = Account.of_caller("/CN=a", UNLIMITED)
-    ledger.charge(who("a"), [account], Amount(10**15, 10**9), "open")
+    ledger.charge(who("a"), [account], "open", ["x"], 10**15)
     assert ledger.used(account, NOW.date()) == Amount()
