@@ -40,6 +40,7 @@ from srm_dicom.wire.dav.methods import HEADERS, METHODS
 from srm_dicom.wire.dav.multistatus import PROPERTIES
 from srm_dicom.wire.gridftp.verbs import TABLE as VERBS
 from srm_dicom.wire.hydra import contract as hydra
+from srm_dicom.wire.tape import CALLS as TAPE_CALLS
 from srm_plugin_dicom import services
 from srm_plugin_dicom.deidentify import options, profile, reasons
 from srm_plugin_dicom.settings import Settings as DicomSettings
@@ -96,6 +97,15 @@ def webdav_headers() -> str:
 def webdav_properties() -> str:
     """The properties that PROPFIND tells."""
     return "\n".join(f"* {_code(name)}" for name in PROPERTIES)
+
+
+def tape_calls() -> str:
+    """The calls of the Tape REST API."""
+    rows = [
+        (call.name, _code(f"{call.method} {call.path}"), _right(call.right), call.how)
+        for call in TAPE_CALLS.values()
+    ]
+    return _table(("call", "request", "right", "how"), rows)
 
 
 def key_operations() -> str:
@@ -403,6 +413,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "webdav methods": webdav_methods,
     "webdav headers": webdav_headers,
     "webdav properties": webdav_properties,
+    "tape calls": tape_calls,
     "dicom services": services.as_markdown,
     "de-identification options": options.markdown,
     "de-identification profiles": profiles,

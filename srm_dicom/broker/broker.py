@@ -166,6 +166,16 @@ class Broker:
             replace(view, failure=None) if file.id else view for file, view in zip(files, views, strict=True)
         )
 
+    def forget(self, principal: Principal, token: str) -> None:
+        """Withdraw a request and drop it: nobody can ask for it again.
+
+        Raises:
+            RequestUnknown: as for `status`.
+        """
+        request = self._own(principal, token)
+        self._end(self._files(request, None), Event.ABORT)
+        self._requests.remove(request.token)
+
     def extend(
         self, principal: Principal, token: str, surls: Sequence[str], pin_s: int
     ) -> tuple[FileView, ...]:

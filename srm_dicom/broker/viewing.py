@@ -42,6 +42,7 @@ class Viewer:
             files=tuple(self._file(request, file, staged, now) for file in files),
             states=states,
             remaining_s=seconds_left(request.deadline_at, now),
+            created_at=request.created_at,
         )
 
     def _file(

@@ -71,6 +71,7 @@ class RequestView:
     files: tuple[FileView, ...]
     states: tuple[FileState, ...]
     remaining_s: int
+    created_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

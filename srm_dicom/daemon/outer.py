@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from srm_dicom import config as configuration
+from srm_dicom.broker.access import FileAccess
 from srm_dicom.broker.broker import Broker, BrokerSettings
 from srm_dicom.broker.janitor import Janitor, SpaceSettings
 from srm_dicom.clock import Clock
@@ -21,9 +22,12 @@ from srm_dicom.transfer.gridftp import GridFtpDoor, GridFtpSettings
 from srm_dicom.transfer.intake import Intake
 from srm_dicom.transfer.intake import application as intake_application
 from srm_dicom.transfer.served import StagedFilesOfNode
+from srm_dicom.transfer.tape import TapeApi, TapeSettings
 from srm_dicom.transfer.webdav import WebDavDoor
 from srm_dicom.web.limits import Limits
+from srm_dicom.web.routes import routed
 from srm_dicom.web.server import WebServer
+from srm_dicom.wire.tape import BASE, DISCOVERY
 
 SOAP_BODY_BYTES = 8 * 2**20
 """A request for 50,000 files; what is larger is refused before it is read."""
@@ -39,6 +43,22 @@ def front(path: Path) -> list[Service]:
     """The SRM."""
     common = Common(path, "front")
     config = common.config
+    server = WebServer(
+        srm_application(make_broker(common, common.access())),
+        common.gate(),
+        host=config.srm.host,
+        port=config.srm.port,
+        maximum_tls=ssl.TLSVersion.TLSv1_2,
+        limits=Limits(body_bytes=SOAP_BODY_BYTES, idle_s=SRM_IDLE_S),
+        name="srm",
+        audit=common.audit,
+    )
+    return [Activity(common.audit, "front"), server]
+
+
+def make_broker(common: Common, access: FileAccess) -> Broker:
+    """Make what takes requests in; the front and the doors have one each, over the same rows."""
+    config = common.config
     bounds = config.requests
     settings = BrokerSettings(
         host=f"{config.site.host}:{config.srm.port}",
@@ -49,18 +69,7 @@ def front(path: Path) -> list[Service]:
         max_pin_s=bounds.max_pin_s,
         default_pin_s=bounds.default_pin_s,
     )
-    broker = Broker(settings, common.stores, common.access(), common.clock)
-    server = WebServer(
-        srm_application(broker),
-        common.gate(),
-        host=config.srm.host,
-        port=config.srm.port,
-        maximum_tls=ssl.TLSVersion.TLSv1_2,
-        limits=Limits(body_bytes=SOAP_BODY_BYTES, idle_s=SRM_IDLE_S),
-        name="srm",
-        audit=common.audit,
-    )
-    return [Activity(common.audit, "front"), server]
+    return Broker(settings, common.stores, access, common.clock)
 
 
 def transfer_urls(config: configuration.Config) -> dict[str, str]:
@@ -79,11 +88,12 @@ def transfer(path: Path) -> list[Service]:
     area = ScratchArea(config.scratch.directory)
     space = SpaceSettings(config.scratch.high_bytes, config.scratch.low_bytes)
     janitor = Janitor(common.node, area, common.stores, space, common.clock)
+    access = common.access()
     files = StagedFilesOfNode(
         common.node,
         area,
         common.stores,
-        common.access(),
+        access,
         common.audit,
         common.clock,
         common.spending(),
@@ -97,14 +107,15 @@ def transfer(path: Path) -> list[Service]:
     if config.intake is not None:
         services.append(make_intake(common, area, config.intake))
     gridftp = GridFtpDoor(files, common.gate(), settings, common.clock, common.audit)
-    return [*services, gridftp, make_webdav(common, files)]
+    return [*services, gridftp, make_webdav(common, files, make_broker(common, access))]
 
 
-def make_webdav(common: Common, files: ServedFiles) -> WebServer:
-    """Make the HTTPS/WebDAV door."""
+def make_webdav(common: Common, files: ServedFiles, broker: Broker) -> WebServer:
+    """Make the HTTPS/WebDAV door, with the Tape REST API on its port."""
     listen = common.config.webdav.listen
+    tape = TapeApi(broker, TapeSettings(common.config.site.host, transfer_urls(common.config)["https"]))
     return WebServer(
-        WebDavDoor(files),
+        routed(WebDavDoor(files), dict.fromkeys((DISCOVERY, BASE), tape)),
         common.gate(),
         host=listen.host,
         port=listen.port,

@@ -13,9 +13,13 @@ from dataclasses import dataclass
 from srm_dicom.errors import InvalidRequest
 from srm_dicom.ids import parse_path
 
+STAGE = "stage"
+"""The permission to have a file brought from its source. ACLs do not know it: whoever may read may stage,
+unless a token is for reading alone."""
+
 _PERMISSIONS = {
     "storage.read": frozenset("rx"),
-    "storage.stage": frozenset("rx"),
+    "storage.stage": frozenset({"r", "x", STAGE}),
     "storage.create": frozenset("wx"),
     "storage.modify": frozenset("wx"),
 }

@@ -63,6 +63,12 @@ class Requests:
             for start in range(0, len(rows), _CHUNK):
                 self._file.insert_many(rows[start : start + _CHUNK]).execute()
 
+    def remove(self, token: Token) -> None:
+        """Drop a request with all its files."""
+        with self._database.transaction():
+            self._file.delete().where(self._file.token == token).execute()
+            self._request.delete().where(self._request.token == token).execute()
+
     def find(self, token: str) -> Request | None:
         """Return a request, if there is one of this token."""
         row = self._request.get_or_none(self._request.token == token)

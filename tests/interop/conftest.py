@@ -46,12 +46,17 @@ from srm_dicom.srm.service import application
 from srm_dicom.store.namespace import Entry, Kind
 from srm_dicom.store.requests import FileState, Request
 from srm_dicom.store.stores import Stores
+from srm_dicom.testing.issuer import TestIssuer
 from srm_dicom.testing.pki import TestPki
 from srm_dicom.testing.voms import TestVo
 from srm_dicom.transfer.gridftp import GridFtpDoor, GridFtpSettings
 from srm_dicom.transfer.served import StagedFilesOfNode
+from srm_dicom.transfer.tape import TapeApi, TapeSettings
+from srm_dicom.transfer.webdav import WebDavDoor
 from srm_dicom.web.limits import Limits
+from srm_dicom.web.routes import routed
 from srm_dicom.web.server import WebServer
+from srm_dicom.wire.tape import BASE, DISCOVERY
 
 PATH = "/usr/bin:/bin:/usr/sbin:/sbin"
 FLAKE = "free(): invalid pointer"
@@ -129,6 +134,14 @@ class Grid:
             application(self.broker), gate, host="localhost", port=0,
             maximum_tls=ssl.TLSVersion.TLSv1_2, limits=Limits(idle_s=SRM_IDLE_S), name="srm",
         )  # fmt: skip
+        self.tokens = TestIssuer(self.directory / "issuer")
+        apps: dict[str, Any] = {}
+        self.web = WebServer(
+            routed(WebDavDoor(files), apps), gate, host="localhost", port=0, name="webdav",
+            tokens=self.tokens.verifier({"alice": self.pki.dn(self.alice)}),
+        )  # fmt: skip
+        tape = TapeApi(self.broker, TapeSettings("localhost", f"https://localhost:{self.web.port}"))
+        apps.update(dict.fromkeys((DISCOVERY, BASE), tape))
         publisher = Publisher("node", self.area, self.stores, Ed25519PrivateKey.generate(), self.clock)
         stager = Stager(
             StagerSettings("worker"),
@@ -143,11 +156,13 @@ class Grid:
 
     def start(self) -> None:
         self.server.start()
+        self.web.start()
         self._stager.start()
 
     def stop(self) -> None:
         self._stop.set()
         self.server.stop()
+        self.web.stop()
         self.door.stop()
         self._stager.join(10)
 
@@ -172,6 +187,10 @@ class Grid:
 
     def surl(self, path: str) -> str:
         return f"srm://localhost:{self.server.port}/srm/managerv2?SFN={path}"
+
+    def davs(self, surl: str) -> str:
+        """Return the URL at the HTTPS door of a file of `series`."""
+        return f"davs://localhost:{self.web.port}{surl.partition('SFN=')[2]}"
 
     def sealed(self, surl: str) -> bytes:
         """Return the ciphertext of a staged file."""
@@ -200,26 +219,36 @@ class Grid:
         }
 
     def run(
-        self, *command: Any, credential: Credential | None = None, timeout_s: float = 90.0, text: str = ""
+        self,
+        *command: Any,
+        credential: Credential | None = None,
+        timeout_s: float = 90.0,
+        text: str = "",
+        **variables: str,
     ) -> Any:
         """Run a client as its user does; once more if it died of its known flake."""
         words = [str(word) for word in command]
-        done = self._run(words, credential, timeout_s, text)
+        done = self._run(words, credential, timeout_s, text, variables)
         if not done.flaked:
             return done
         for target in (Path(word.removeprefix("file://")) for word in words if word.startswith("file://")):
             if target.is_file():
                 target.unlink()
-        return self._run(words, credential, timeout_s, text)
+        return self._run(words, credential, timeout_s, text, variables)
 
     def _run(
-        self, command: list[str], credential: Credential | None, timeout_s: float, text: str
+        self,
+        command: list[str],
+        credential: Credential | None,
+        timeout_s: float,
+        text: str,
+        variables: dict[str, str],
     ) -> SimpleNamespace:
         program = shutil.which(command[0], path=PATH) or command[0]
         options = ["-D", "BDII:ENABLED=false"] if Path(program).name.startswith("gfal-") else []
         done = subprocess.run(
-            [program, *options, *command[1:]], env=self.environment(credential), input=text.encode(),
-            capture_output=True, timeout=timeout_s, check=False,
+            [program, *options, *command[1:]], env=self.environment(credential) | variables,
+            input=text.encode(), capture_output=True, timeout=timeout_s, check=False,
         )  # fmt: skip
         said = done.stdout.decode(errors="replace") + done.stderr.decode(errors="replace")
         flaked = done.returncode in (-signal.SIGABRT, 134) and FLAKE in said

@@ -46,6 +46,7 @@ from srm_dicom.testing.clock import FakeClock
 from srm_dicom.transfer.intake import Intake
 from srm_dicom.transfer.performer import Performer
 from srm_dicom.transfer.served import StagedFilesOfNode
+from srm_dicom.transfer.tape import TapeApi, TapeSettings
 from srm_dicom.transfer.webdav import WebDavDoor
 from srm_dicom.wire import names as wire
 from srm_dicom.wire.gridftp.dialogue import Dialogue
@@ -53,6 +54,7 @@ from srm_dicom.wire.gridftp.replies import Reply
 from srm_dicom.wire.gridftp.verbs import TABLE
 from srm_dicom.wire.hydra.contract import SharedKey
 from srm_dicom.wire.hydra.permissions import permission_of
+from srm_dicom.wire.tape import CALLS
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 CONTENT = b"sealed" * 1000
@@ -163,6 +165,20 @@ class House:
         content = b"".join(self.webdav(environ, lambda *args: head.append(args)))  # type: ignore[arg-type,return-value]
         return *head[0][:2], content
 
+    def tape(self, name: str, path: str, caller: Principal, token: str = "") -> tuple[str, bytes]:
+        """Call the Tape REST API about a file; status and body."""
+        call = CALLS[name]
+        body = {"files": [{"path": path}]} if name == "stage" else {"paths": [path]}
+        environ = {
+            "PATH_INFO": call.path.replace("{id}", token or getattr(self, "token", "")),
+            "REQUEST_METHOD": call.method,
+            "srm_dicom.principal": caller,
+            "wsgi.input": io.BytesIO(msgspec.json.encode(body)),
+        }
+        head: list[Any] = []
+        content = b"".join(self.tape_api(environ, lambda *args: head.append(args)))  # type: ignore[arg-type,return-value]
+        return head[0][0], content
+
     def names(self, call: str, request: wire.Message, caller: Principal) -> Any:
         """Call the file catalogue through its HTTPS edge; the answer as plain values."""
         body = msgspec.json.encode(request)
@@ -196,6 +212,7 @@ class House:
         )
         self.served = StagedFilesOfNode("node", self.area, self.stores, access, self.audit, clock)
         self.webdav = WebDavDoor(self.served)
+        self.tape_api = TapeApi(self.broker, TapeSettings("here", "https://localhost:8443"))
         admin = self.roles["admin"].dn
         self.intake = Intake(self.area, [admin], self.audit)
         self.keys_db = Database(f"sqlite:///{here}/keys.db")

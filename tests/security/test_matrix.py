@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import msgspec
 import pytest
 
 from mdm_files.access import Access as NameAccess
@@ -40,6 +41,7 @@ from srm_dicom.wire.hydra.contract import OPERATIONS as KEY_OPERATIONS
 from srm_dicom.wire.hydra.contract import SCHEMA, KeyReference, Permission, PermissionEntry, StringPair
 from srm_dicom.wire.hydra.contract import Attribute as KeyAttribute
 from srm_dicom.wire.hydra.permissions import permission_of
+from srm_dicom.wire.tape import CALLS as TAPE_CALLS
 
 # Columns: nobody, replica manager, cohort finder, researcher, the same with a limited proxy, physician,
 # administrator (registrar, creator of keys, stager), member of a project that has ended.
@@ -63,6 +65,13 @@ srm      srmGetRequestSummary          request:owner .      .       .      +    
 https    GET                           file:r        .      +       .      +          +       +         .     .
 https    HEAD                          directory:r   .      +       .      +          +       +         .     .
 https    PROPFIND                      directory:r   .      +       .      +          +       +         .     .
+
+tape     stage                         file:r        .      +       .      +          +       +         .     .
+tape     archiveinfo                   directory:r   .      +       .      +          +       +         .     .
+tape     poll                          request:owner .      .       .      +          +       .         .     .
+tape     cancel                        request:owner .      .       .      +          +       .         .     .
+tape     delete                        request:owner .      .       .      +          +       .         .     .
+tape     release                       request:owner .      .       .      +          +       .         .     .
 
 gridftp  RETR                          file:r        .      +       .      +          +       +         .     .
 gridftp  ERET                          file:r        .      +       .      +          +       +         .     .
@@ -164,6 +173,7 @@ OPEN = {
         *("listSchemas", "describeSchema", "query", "createSchema", "addSchemaAttributes"),
         *("removeSchemaAttributes", "dropSchema"),
     },
+    "tape": {"discover"},
     "metadata": {"pwd", "whoami", "help"},
     "files": set(),
     "intake": set(),
@@ -217,14 +227,16 @@ def operations() -> Iterator[tuple[str, str, Declaration | None]]:
             yield "srm", name, operation.right
     for name, method in METHODS.items():
         yield "https", name, method.right
+    for name, call in TAPE_CALLS.items():
+        yield "tape", name, call.right
     for name, verb in VERBS.items():
         yield "gridftp", name, verb.right
     for name in KEY_OPERATIONS:
         yield "keys", name, declared(getattr(KeyService, method_name(name)))
     for name, command in COMMANDS.items():
         yield "metadata", name, command.right
-    for name, call in CALLS.items():
-        yield "files", name, call.right
+    for name, file_call in CALLS.items():
+        yield "files", name, file_call.right
     for intake_call in calls(Intake(None, (), None)).values():  # type: ignore[arg-type]
         yield "intake", intake_call.__name__, declared(intake_call)  # type: ignore[attr-defined]
 
@@ -339,6 +351,16 @@ def https(house: Any, name: str, caller: Principal, objects: Any) -> bool:
     return bool(status.startswith("2"))
 
 
+def tape(house: Any, name: str, caller: Principal, objects: Any) -> bool:
+    status, answer = house.tape(name, objects.file, caller)
+    if name == "stage":  # each file has an answer of its own
+        progress = house.tape("poll", objects.file, caller, msgspec.json.decode(answer)["requestId"])[1]
+        return bool(msgspec.json.decode(progress)["files"][0]["state"] != "FAILED")
+    if name == "archiveinfo":
+        return "locality" in msgspec.json.decode(answer)[0]
+    return bool(status.startswith("2"))
+
+
 def gridftp(house: Any, name: str, caller: Principal, objects: Any) -> bool:
     argument = {
         "ERET": f"P 0 10 {objects.file}",
@@ -442,6 +464,7 @@ def intake(house: Any, name: str, caller: Principal, _objects: Any) -> bool:
 DOORS: dict[str, Callable[[Any, str, Principal, Any], bool]] = {
     "srm": srm,
     "https": https,
+    "tape": tape,
     "gridftp": gridftp,
     "keys": keys,
     "metadata": metadata,
@@ -484,6 +507,7 @@ def test_row(row: Row, house: Any, roles: tuple[str, ...], spy: Spy) -> None:
 
 def own_request(house: Any, operation: str) -> str:
     """Let the researcher make the request that an operation is about; its token."""
-    kind = RequestKind.BRING_ONLINE if "BringOnline" in operation else RequestKind.GET
+    kind = RequestKind.GET if operation.startswith("srm") else RequestKind.BRING_ONLINE
+    kind = RequestKind.BRING_ONLINE if "BringOnline" in operation else kind
     wish = Wish(kind, (house.heart.surl,), description=MINE)
     return str(house.broker.submit(house.roles["researcher"], wish).token)

@@ -109,7 +109,7 @@ class FakeBroker:
         by_surl = {file.surl: file for file in request.files}
         asked = request.files if surls is None else [by_surl[surl] for surl in surls]
         states = tuple(file.state for file in request.files)
-        return RequestView(Token(token), request.kind, tuple(asked), states, 3600)
+        return RequestView(Token(token), request.kind, tuple(asked), states, 3600, SHOWN)
 
     def release(
         self, principal: Principal, token: str | None, surls: Sequence[str] | None
