@@ -21,6 +21,7 @@ from srm_dicom.ids import SitePath, parent
 from srm_dicom.rights.enumeration import Guesses, Patience
 from srm_dicom.rights.evaluate import Decision, decide
 from srm_dicom.rights.project import Project
+from srm_dicom.store.bundles import find_bundle
 from srm_dicom.store.namespace import Entry, Namespace
 
 _ABSENT = "no such file or directory"
@@ -121,10 +122,10 @@ class FileAccess:
 
     def explain(self, principal: Principal, path: SitePath) -> Decision:
         """Say which rule decides about reading a name, for the administrator."""
-        entry = self._namespace.find(path)
+        entry = self._namespace.find(path) or find_bundle(self._namespace, path)
         if entry is None:
             return Decision(allowed=False, rule="there is no such name")
-        return self._allows(principal, entry, "r")
+        return self._reading(principal, entry)
 
     def _file(self, principal: Principal, path: SitePath, entries: Mapping[SitePath, Entry]) -> Verdict:
         verdict = self._seen(principal, path, entries)
@@ -133,7 +134,7 @@ class FileAccess:
         return verdict
 
     def _seen(self, principal: Principal, path: SitePath, entries: Mapping[SitePath, Entry]) -> Verdict:
-        entry = entries.get(path)
+        entry = entries.get(path) or find_bundle(self._namespace, path)
         if entry is None:
             return Verdict(path, None, self._refusal(principal, path, entries), _ABSENT)
         decision = self._sight(principal, entry)
@@ -151,10 +152,18 @@ class FileAccess:
         return self._sight(principal, entry).allowed
 
     def _sight(self, principal: Principal, entry: Entry) -> Decision:
-        decision = self._allows(principal, entry, "r")
+        decision = self._reading(principal, entry)
         if decision.allowed or not entry.is_directory:
             return decision
         return self._allows(principal, entry, "x")
+
+    def _reading(self, principal: Principal, entry: Entry) -> Decision:
+        """Decide about reading a name: of what is made of others, every one decides."""
+        for file in entry.files:
+            decision = self._allows(principal, file, "r")
+            if not decision.allowed:
+                break
+        return decision
 
     def _allows(self, principal: Principal, entry: Entry, permission: str) -> Decision:
         if entry.release is not None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from srm_dicom.broker.access import FileAccess, Verdict
-from srm_dicom.broker.listings import Listings, parse
+from srm_dicom.broker.listings import Listings, is_staged, parse
 from srm_dicom.broker.states import ACTIVE, Event, after, before
 from srm_dicom.broker.viewing import Viewer
 from srm_dicom.broker.views import (
@@ -100,7 +100,9 @@ class Broker:
         operation = "srmPrepareToGet" if wish.kind is RequestKind.GET else "srmBringOnline"
         verdicts = iter(self._access.files(principal, known, operation))
         answers = [next(verdicts) if isinstance(surl, Surl) else surl for surl in surls]
-        guids = [v.entry.guid for v in answers if isinstance(v, Verdict) and v.entry and v.entry.guid]
+        entries = [v.entry for v in answers if isinstance(v, Verdict) and v.entry]
+        guids = [file.guid for entry in entries for file in entry.files if file.guid]
+        self._bound(len(guids))
         with self._database.transaction():
             staged = self._staged.find(guids)
             files = [
@@ -188,7 +190,7 @@ class Broker:
         self.apply_time()
         now = self._clock.now()
         pin_s = _bounded(pin_s, self._settings.default_pin_s, self._settings.max_pin_s)
-        ids = [file.id for file in self._files(request, surls) if file.id]
+        ids = [row.id for file in self._files(request, surls) for row in file.rows if row.id]
         self._requests.extend(ids, pin_s, now, waiting=ACTIVE, held=before(Event.EXPIRE))
         return self._viewer.view(request, self._files(request, surls), (), now).files
 
@@ -235,8 +237,7 @@ class Broker:
         settings = self._settings
         if not wish.surls:
             raise InvalidRequest("no file was asked for")
-        if len(wish.surls) > settings.max_files:
-            raise TooLarge(f"a request has at most {settings.max_files} files")
+        self._bound(len(wish.surls))
         now = self._clock.now()
         total_s = _bounded(wish.total_s, settings.default_total_s, settings.max_total_s)
         return Request(
@@ -249,6 +250,10 @@ class Broker:
             pin_s=_bounded(wish.pin_s, settings.default_pin_s, settings.max_pin_s),
             description=wish.description,
         )
+
+    def _bound(self, files: int) -> None:
+        if files > self._settings.max_files:
+            raise TooLarge(f"a request has at most {self._settings.max_files} files")
 
     def _protocol(self, wish: Wish) -> str:
         spoken = self.protocols()
@@ -268,13 +273,14 @@ class Broker:
         if isinstance(answer, NotFound):
             return RequestFile(surl, None, None, FileState.FAILED, answer)
         entry = answer.entry
-        if entry is None or entry.guid is None:
+        if entry is None or entry.is_directory:
             return RequestFile(surl, answer.path, None, FileState.FAILED, answer.error)
-        fresh = RequestFile(surl, entry.path, entry.guid, FileState.QUEUED, pin_s=request.pin_s)
-        if entry.guid in staged and staged[entry.guid].generation == entry.generation:
-            until = self._clock.now() + timedelta(seconds=request.pin_s)
-            return replace(fresh, state=after(FileState.QUEUED, Event.PUBLISH), pin_until=until)
-        return fresh
+        fresh = RequestFile(surl, entry.path, None, FileState.QUEUED, pin_s=request.pin_s)
+        until = self._clock.now() + timedelta(seconds=request.pin_s)
+        held = replace(fresh, state=after(FileState.QUEUED, Event.PUBLISH), pin_until=until)
+        return RequestFile.of(
+            [replace(held if is_staged(file, staged) else fresh, guid=file.guid) for file in entry.files]
+        )
 
     # --- files of requests ---------------------------------------------------------------------
 
@@ -309,7 +315,8 @@ class Broker:
     def _end(self, files: Sequence[RequestFile], event: Event) -> list[FileView]:
         """Let `event` happen to the files that it can happen to, and tell of all."""
         target = after(FileState.PINNED, event)
-        ids = [file.id for file in files if file.id and file.state in before(event)]
+        rows = [row for file in files for row in file.rows]
+        ids = [row.id for row in rows if row.id and row.state in before(event)]
         self._requests.move(ids, before(event), target)
         return [
             FileView(file.surl, target if file.state in before(event) else file.state, file.failure)

@@ -5,7 +5,7 @@ Nothing here waits for a source. A name that the caller may not know has a failu
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from srm_dicom.broker.access import FileAccess, Verdict
@@ -38,7 +38,7 @@ class Listings:
         parsed = [parse(text) for text in surls]
         known = [surl.path for surl in parsed if isinstance(surl, Surl)]
         verdicts = self._access.seen(principal, known, operation)
-        online = self._staged.find([v.entry.guid for v in verdicts if v.entry and v.entry.guid])
+        online = self._online([verdict.entry for verdict in verdicts if verdict.entry])
         told = iter(verdicts)
         return [
             _listing(surl, next(told), online) if isinstance(surl, Surl) else Listing(text, None, None, surl)
@@ -61,7 +61,7 @@ class Listings:
             return top
         entries = self._access.children(principal, top.entry)
         chosen = entries[offset : None if count is None else offset + count]
-        online = self._staged.find([entry.guid for entry in chosen if entry.guid])
+        online = self._online(chosen)
         children = []
         for entry in chosen:
             child = self._child(principal, entry, online)
@@ -70,21 +70,24 @@ class Listings:
         more = len(entries) > offset + len(chosen)
         return replace(top, children=tuple(children), more=more)
 
+    def _online(self, entries: Iterable[Entry]) -> dict[Guid, Staged]:
+        return self._staged.find([file.guid for entry in entries for file in entry.files if file.guid])
+
     def _child(self, principal: Principal, entry: Entry, online: Mapping[Guid, Staged]) -> Listing:
         surl = Surl(f"srm://{self._host}{entry.path}", entry.path)
         if not self._access.may_see(principal, entry):
             return Listing(surl, entry.path, None, NotAuthorised("the file right is missing"))
-        return Listing(surl, entry.path, entry, online=_is_online(entry, online))
+        return Listing(surl, entry.path, entry, online=is_staged(entry, online))
 
 
 def _listing(surl: Surl, verdict: Verdict, online: Mapping[Guid, Staged]) -> Listing:
     entry = verdict.entry
     return Listing(
-        surl, surl.path, entry, verdict.error, online=entry is not None and _is_online(entry, online)
+        surl, surl.path, entry, verdict.error, online=entry is not None and is_staged(entry, online)
     )
 
 
-def _is_online(entry: Entry, staged: Mapping[Guid, Staged]) -> bool:
+def is_staged(entry: Entry, staged: Mapping[Guid, Staged]) -> bool:
     """Tell whether the bytes that an entry means, and no older generation, are in scratch."""
-    there = staged.get(entry.guid) if entry.guid else None
-    return there is not None and there.generation == entry.generation
+    places = [(file, staged.get(file.guid) if file.guid else None) for file in entry.files]
+    return all(there is not None and there.generation == file.generation for file, there in places)

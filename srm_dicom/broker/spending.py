@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from srm_dicom.db.usage import Ledger
 from srm_dicom.identity.principal import Principal
@@ -24,13 +24,15 @@ class Spending:
         self._caller = caller
         self._projects = projects
 
-    def charge(self, principal: Principal, release: Release | None, file: str, size_bytes: int) -> None:
+    def charge(
+        self, principal: Principal, release: Release | None, files: Sequence[str], size_bytes: int
+    ) -> None:
         """Charge a file, or a part of it.
 
         Args:
             principal: who gets it.
             release: what it was made for.
-            file: its GUID; read in many parts it is one object of the day.
+            files: its GUID, or those of what it is made of; read in many parts each is one object of the day.
             size_bytes: how many bytes are about to be sent.
 
         Raises:
@@ -40,4 +42,4 @@ class Spending:
         project = self._projects.get(release.project) if release else None
         if project is not None:
             accounts.append(Account.of_project(project.id, project.daily))
-        self._ledger.charge(principal, accounts, "open", [file], size_bytes)
+        self._ledger.charge(principal, accounts, "open", files, size_bytes)

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from srm_dicom.broker.states import ACTIVE
 from srm_dicom.broker.views import FileState, FileView, RequestKind, RequestView
-from srm_dicom.errors import IntegrityError
+from srm_dicom.errors import IntegrityError, NotDelivered
 from srm_dicom.ids import Guid, SitePath
 from srm_dicom.store.requests import Request, RequestFile
 from srm_dicom.store.staged import Staged, StagedFiles
@@ -34,8 +34,8 @@ class Viewer:
         Raises:
             IntegrityError: a file is on a node without a URL.
         """
-        held = [file.guid for file in files if file.state is FileState.PINNED and file.guid]
-        staged = self._staged.find(held)
+        held = (row for file in files if file.state is FileState.PINNED for row in file.rows)
+        staged = self._staged.find([row.guid for row in held if row.guid])
         return RequestView(
             token=request.token,
             kind=request.kind,
@@ -51,15 +51,19 @@ class Viewer:
         if file.state in ACTIVE:
             wait_s = self._wait_s(now - request.created_at)
             return FileView(file.surl, file.state, explanation=file.explanation, wait_s=wait_s)
-        if file.state is not FileState.PINNED or file.path is None or file.guid is None:
+        if file.state is not FileState.PINNED or file.path is None:
             failure = file.failure if file.state is FileState.FAILED else None
             return FileView(file.surl, file.state, failure, file.explanation)
-        there = staged.get(file.guid)
+        there = [staged[row.guid] for row in file.rows if row.guid and row.guid in staged]
+        nodes = {place.node for place in there}
+        if len(nodes) > 1:
+            return FileView(file.surl, FileState.FAILED, _scattered())
+        complete = len(there) == len(file.rows)
         return FileView(
             surl=file.surl,
             state=file.state,
-            size_bytes=there.size_bytes if there else None,
-            turl=self._turl(request, file.path, there) if there else None,
+            size_bytes=there[0].size_bytes if complete and not file.parts else None,
+            turl=self._turl(request, file.path, nodes.pop()) if complete else None,
             pin_left_s=seconds_left(file.pin_until, now),
         )
 
@@ -67,13 +71,19 @@ class Viewer:
         # A tenth of the wait so far: ARC, which does as it is told, is late by no more than that.
         return max(1, min(int(age.total_seconds()) // 10, self._poll_s))
 
-    def _turl(self, request: Request, path: SitePath, staged: Staged) -> str | None:
+    def _turl(self, request: Request, path: SitePath, node: str) -> str | None:
         if request.kind is not RequestKind.GET:
             return None
-        base = self._nodes.get(staged.node, {}).get(request.protocol)
+        base = self._nodes.get(node, {}).get(request.protocol)
         if base is None:
             raise IntegrityError("a staged file is on a node that this site does not name")
         return f"{base}{path}"
+
+
+def _scattered() -> NotDelivered:
+    return NotDelivered(
+        "what this name is made of lies on several nodes", advice="Ask for the files themselves."
+    )
 
 
 def seconds_left(until: datetime | None, now: datetime) -> int:

@@ -33,9 +33,14 @@ def shown(entry: Entry, principal: Principal) -> dict[str, Any]:
 
 
 def mode(entry: Entry, principal: Principal) -> str:
-    """Return what a caller may do, as a TPermissionMode."""
-    granted = (decide(entry.acl, entry.owner, principal, letter, entry.path).allowed for letter in "rwx")
-    return _word({letter for letter, allowed in zip("rwx", granted, strict=True) if allowed})
+    """Return what a caller may do, as a TPermissionMode; with what is made of others, as with each."""
+    return _word(
+        {
+            letter
+            for letter in "rwx"
+            if all(decide(one.acl, one.owner, principal, letter, one.path).allowed for one in entry.files)
+        }
+    )
 
 
 def _owner(entry: Entry) -> str:

@@ -45,6 +45,7 @@ class Entry:
         key_id: the key pair on the key servers; empty for a file that is not sealed.
         public_key: X25519, 32 bytes; empty for a file that is not sealed.
         plugin: name of the plugin instance that has the bytes, `plugin_ref` its own words for them.
+        members: the files that a name without bytes of its own is made of (see `bundles`).
     """
 
     path: SitePath
@@ -60,6 +61,12 @@ class Entry:
     public_key: bytes = b""
     plugin: str = ""
     plugin_ref: bytes = b""
+    members: tuple[Entry, ...] = ()
+
+    @property
+    def files(self) -> tuple[Entry, ...]:
+        """What has to be staged, and may be read, for this name: its members, or itself."""
+        return self.members or (self,)
 
     @property
     def is_directory(self) -> bool:

@@ -6,7 +6,7 @@ Times are kept as integer milliseconds of UTC; a failure as the name of its clas
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
@@ -39,6 +39,13 @@ class FileState(Enum):
     ABORTED = "aborted"
 
 
+WORST_FIRST = (
+    *(FileState.FAILED, FileState.ABORTED, FileState.RELEASED, FileState.EXPIRED),
+    *(FileState.QUEUED, FileState.IN_PROGRESS, FileState.PINNED),
+)
+"""A file that is made of others is in the first of these states that one of them is in."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One accepted prepareToGet or bringOnline.
@@ -61,7 +68,11 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class RequestFile:
-    """One file of a request; `id` is the row, 0 while it has none."""
+    """One file of a request; `id` is the row, 0 while it has none.
+
+    Attributes:
+        parts: of a name that is made of others, one for each of them; it has no GUID itself.
+    """
 
     surl: str
     path: SitePath | None
@@ -74,6 +85,21 @@ class RequestFile:
     deadline_at: datetime | None = None
     pin_s: int = 0
     id: int = 0
+    parts: tuple[RequestFile, ...] = ()
+
+    @property
+    def rows(self) -> tuple[RequestFile, ...]:
+        """What has a row each: its parts, or itself."""
+        return self.parts or (self,)
+
+    @classmethod
+    def of(cls, parts: Sequence[RequestFile]) -> RequestFile:
+        """Return one part as it is, and several as what they make together."""
+        if len(parts) == 1:
+            return parts[0]
+        worst = min(parts, key=lambda part: WORST_FIRST.index(part.state))
+        ends = [part.pin_until for part in parts if part.pin_until is not None]
+        return replace(worst, guid=None, pin_until=min(ends, default=None), parts=tuple(parts))
 
 
 class RequestRow(peewee.Model):
@@ -95,7 +121,10 @@ class RequestRow(peewee.Model):
 
 
 class RequestFileRow(peewee.Model):
-    """Table ``request_file``: the queue. `deadline_at`, `owner` and `pin_s` repeat the request's."""
+    """Table ``request_file``: the queue. `deadline_at`, `owner` and `pin_s` repeat the request's.
+
+    The parts of one file share its `position`.
+    """
 
     id = peewee.BigAutoField()
     token = peewee.CharField(max_length=36)
@@ -123,7 +152,7 @@ class RequestFileRow(peewee.Model):
             (("state", "not_before"), False),
             (("state", "deadline_at"), False),
             (("state", "pin_until"), False),
-            (("token", "position"), True),
+            (("token", "position"), False),
             (("owner", "path"), False),
         )
 

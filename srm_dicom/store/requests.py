@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 import peewee
@@ -18,6 +20,7 @@ from srm_dicom import errors
 from srm_dicom.db.database import Database
 from srm_dicom.ids import Guid, SitePath, Token
 from srm_dicom.store.requestrows import (
+    WORST_FIRST,
     FileState,
     Request,
     RequestFile,
@@ -59,7 +62,11 @@ class Requests:
                 pin_s=request.pin_s,
                 description=request.description,
             )
-            rows = [file_columns(request, position, file) for position, file in enumerate(files)]
+            rows = [
+                file_columns(request, position, row)
+                for position, file in enumerate(files)
+                for row in file.rows
+            ]
             for start in range(0, len(rows), _CHUNK):
                 self._file.insert_many(rows[start : start + _CHUNK]).execute()
 
@@ -92,29 +99,29 @@ class Requests:
 
     def files(self, token: Token) -> list[RequestFile]:
         """Return the files of a request in their order."""
-        query = self._file.select().where(self._file.token == token).order_by(self._file.position)
-        return [read_file(row) for row in query.namedtuples()]
+        return self._gathered(self._file.token == token)
 
     def some_files(self, token: Token, surls: Sequence[str], paths: Sequence[SitePath]) -> list[RequestFile]:
         """Return the files of a request that are one of `surls` or of `paths`."""
         named = self._file.surl.in_(list(surls)) | self._file.path.in_(list(paths))
-        query = self._file.select().where(self._file.token == token, named)
-        return [read_file(row) for row in query.namedtuples()]
+        return self._gathered((self._file.token == token) & named)
 
     def states(self, token: Token) -> tuple[FileState, ...]:
         """Return the states of all files of a request, in their order."""
-        query: Any = self._file.select(self._file.state).where(self._file.token == token)
-        return tuple(FileState(state) for (state,) in query.order_by(self._file.position).tuples())
+        position = self._file.position
+        worst: Any = self._worst(self._file.token == token, position).order_by(position)
+        return tuple(WORST_FIRST[rank] for _, rank in worst.tuples())
 
     def state_counts(self, tokens: Sequence[Token]) -> dict[Token, Counter[FileState]]:
         """Return for each request how many of its files are in each state."""
         counts: dict[Token, Counter[FileState]] = {token: Counter() for token in tokens}
-        count = peewee.fn.COUNT(self._file.id)
         for start in range(0, len(tokens), _CHUNK):
             mine = self._file.token.in_(list(tokens[start : start + _CHUNK]))
-            query: Any = self._file.select(self._file.token, self._file.state, count).where(mine)
-            for token, state, number in query.group_by(self._file.token, self._file.state).tuples():
-                counts[token][FileState(state)] = number
+            worst = self._worst(mine, self._file.token, self._file.position).alias("worst")
+            by_state = (worst.c.token, worst.c.rank)
+            query: Any = self._file.select(*by_state, peewee.fn.COUNT(worst.c.position)).from_(worst)
+            for token, rank, number in query.group_by(*by_state).tuples():
+                counts[token][WORST_FIRST[rank]] = number
         return counts
 
     def files_of_owner(self, owner: str, paths: Sequence[SitePath]) -> list[RequestFile]:
@@ -246,6 +253,18 @@ class Requests:
         count = peewee.fn.COUNT(self._file.id)
         rows: Any = self._file.select(self._file.state, count).group_by(self._file.state).tuples()
         return {FileState(row[0]): row[1] for row in rows}
+
+    def _gathered(self, where: Any) -> list[RequestFile]:
+        """Return files of one request in their order, each with all its parts."""
+        query = self._file.select().where(where).order_by(self._file.position, self._file.id).namedtuples()
+        by_position = groupby(query, key=attrgetter("position"))
+        return [RequestFile.of([read_file(row) for row in rows]) for _, rows in by_position]
+
+    def _worst(self, where: Any, *file: Any) -> Any:
+        """Select, for each file, the columns that name it and the `rank` of its state in `WORST_FIRST`."""
+        ranks = tuple((state.value, rank) for rank, state in enumerate(WORST_FIRST))
+        worst = peewee.fn.MIN(peewee.Case(self._file.state, ranks)).alias("rank")
+        return self._file.select(*file, worst).where(where).group_by(*file)
 
     def _move(
         self, where: Any, sources: Sequence[FileState], target: FileState, columns: Mapping[str, object]

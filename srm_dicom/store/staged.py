@@ -85,12 +85,13 @@ class StagedFiles:
                 preserve=[row.generation, row.size_bytes, row.used_at],
             ).execute()
 
-    def touch(self, guid: Guid, node: str, now: datetime) -> None:
-        """Note that a file was used; writes at most once a minute."""
+    def touch(self, guids: Sequence[Guid], node: str, now: datetime) -> None:
+        """Note that files were used; writes at most once a minute."""
         stale = self._row.used_at < _ms(now - _TOUCH_EVERY)
-        mine = (self._row.guid == guid, self._row.node == node)
-        if self._row.select().where(*mine, stale).exists():
-            self._row.update(used_at=_ms(now)).where(*mine).execute()
+        for start in range(0, len(guids), _CHUNK):
+            mine = (self._row.guid.in_(list(guids[start : start + _CHUNK])), self._row.node == node)
+            if self._row.select().where(*mine, stale).exists():
+                self._row.update(used_at=_ms(now)).where(*mine).execute()
 
     def remove(self, guid: Guid, node: str) -> None:
         """Say that a file is there no longer."""

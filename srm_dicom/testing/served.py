@@ -13,26 +13,9 @@ from srm_dicom.errors import IsADirectory, NotADirectory, NotAuthorised, NotFoun
 from srm_dicom.identity.principal import Principal
 from srm_dicom.ids import SitePath, join
 from srm_dicom.transfer.files import FileInfo
+from srm_dicom.transfer.opened import OpenFile, open_read
 
 SHOWN_AT = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class DirectoryFile:
-    """An open file of the directory."""
-
-    fd: int
-    size_bytes: int
-    adler32: str | None
-
-    def charge(self, size_bytes: int) -> None:
-        """Cost nothing."""
-
-    def __enter__(self) -> DirectoryFile:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self.fd)
 
 
 @dataclass
@@ -66,7 +49,7 @@ class DirectoryFiles:
         names = (join(path, entry.name) for entry in sorted(directory.iterdir()))
         return [self._info(name, self._local(name)) for name in names if name not in self.hidden]
 
-    def open(self, principal: Principal, path: SitePath) -> DirectoryFile:
+    def open(self, principal: Principal, path: SitePath) -> OpenFile:
         """Open a file."""
         local = self._find(principal, path)
         if local.is_dir():
@@ -75,8 +58,8 @@ class DirectoryFiles:
             raise NotAuthorised("no read permission")
         if path in self.nearline:
             raise RequestExpired("the file is not staged here", advice="Ask the SRM for it.")
-        fd = os.open(local, os.O_RDONLY | os.O_CLOEXEC)
-        return DirectoryFile(fd, os.fstat(fd).st_size, self._adler32(local))
+        fd = open_read(local)
+        return OpenFile(fd, os.fstat(fd).st_size, self._adler32(local))
 
     def _find(self, principal: Principal, path: SitePath) -> Path:
         local = self._local(path)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 
-from srm_dicom.transfer.files import OpenedFile
+from srm_dicom.transfer.files import OpenedFile, read_bytes
 from srm_dicom.wire.dav.ranges import ByteRange
 
 PIECE_BYTES = 128 * 1024
@@ -31,15 +30,6 @@ class FileBody:
         """
         for part in self._plan:
             if isinstance(part, ByteRange):
-                yield from self._read(part)
+                yield from read_bytes(self._file, part.start, part.end, PIECE_BYTES)
             else:
                 yield part
-
-    def _read(self, part: ByteRange) -> Iterator[bytes]:
-        at = part.start
-        while at < part.end:
-            data = os.pread(self._file.fd, min(PIECE_BYTES, part.end - at), at)
-            if not data:
-                raise OSError("the file ended early")
-            at += len(data)
-            yield data

@@ -8,7 +8,8 @@ that does not exist and for one that the caller may not learn of it raises the s
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
@@ -37,15 +38,17 @@ class FileInfo:
     online: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Bytes from `start` to `end` of an open file (`os.pread`, `os.sendfile`); a memory file will do."""
+
+    fd: int
+    start: int
+    end: int
+
+
 class OpenedFile(Protocol):
-    """An open file; it stays readable until it is closed, whatever happens to its name meanwhile.
-
-    `fd` is open for reading at any offset (`os.pread`, `os.sendfile`); a memory file will do.
-    """
-
-    @property
-    def fd(self) -> int:
-        """A file descriptor."""
+    """An open file: a body of bytes that lie in one or in several files."""
 
     @property
     def size_bytes(self) -> int:
@@ -62,6 +65,15 @@ class OpenedFile(Protocol):
             BudgetExhausted: there is not so much left today; nothing may be sent.
         """
 
+    def extents(self, start: int, end: int) -> Iterator[Extent]:
+        """Yield where the bytes from `start` to `end` lie, in their order.
+
+        A descriptor is open until the next extent is asked for. Called from several threads at once.
+
+        Raises:
+            OSError: they are not there any more.
+        """
+
     def __enter__(self) -> OpenedFile:
         """Return itself."""
 
@@ -72,7 +84,23 @@ class OpenedFile(Protocol):
         trace: TracebackType | None,
         /,
     ) -> None:
-        """Close the descriptor."""
+        """Let the bytes go."""
+
+
+def read_bytes(file: OpenedFile, start: int, end: int, piece_bytes: int) -> Iterator[bytes]:
+    """Yield the bytes from `start` to `end`, in pieces of at most `piece_bytes`.
+
+    Raises:
+        OSError: the file is shorter than it was.
+    """
+    for extent in file.extents(start, end):
+        at = extent.start
+        while at < extent.end:
+            data = os.pread(extent.fd, min(piece_bytes, extent.end - at), at)
+            if not data:
+                raise OSError("the file ended early")
+            at += len(data)
+            yield data
 
 
 class ServedFiles(Protocol):

@@ -122,9 +122,9 @@ class Performer:
         self, channels: list[DataChannel], file: OpenedFile, ranges: list[tuple[int, int]], base: int
     ) -> None:
         if self._parameters.mode == "E":
-            send_blocks(channels, file.fd, ranges, base, self._guard)
+            send_blocks(channels, file, ranges, base, self._guard)
         else:
-            send_stream(channels[0], file.fd, ranges, self._guard)
+            send_stream(channels[0], file, ranges, self._guard)
 
     def _checksum(self, action: actions.Checksum) -> str:
         info = self._files.stat(self._principal, action.path)

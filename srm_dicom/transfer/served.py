@@ -7,42 +7,27 @@ such names of its own, so nothing is hidden by them.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from srm_dicom.audit.event import Action, Event, Outcome, printable
 from srm_dicom.audit.log import AuditLog
 from srm_dicom.broker.access import FileAccess
+from srm_dicom.broker.listings import is_staged
 from srm_dicom.broker.spending import Spending
 from srm_dicom.clock import Clock
 from srm_dicom.errors import IntegrityError, NotADirectory, RequestExpired
 from srm_dicom.identity.principal import Principal
 from srm_dicom.ids import SitePath
 from srm_dicom.scratch.area import ScratchArea, StagedName
+from srm_dicom.store.bundles import bundle_of
 from srm_dicom.store.namespace import Entry
 from srm_dicom.store.staged import Staged
 from srm_dicom.store.stores import Stores
 from srm_dicom.transfer.files import FileInfo
+from srm_dicom.transfer.opened import OpenBundle, OpenFile, open_read
 
 MANIFEST_SUFFIX = ".manifest"
-
-
-@dataclass(frozen=True, slots=True)
-class OpenFile:
-    """An open descriptor; see `files.OpenedFile`."""
-
-    fd: int
-    size_bytes: int
-    adler32: str | None
-    charge: Callable[[int], None]
-
-    def __enter__(self) -> OpenFile:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self.fd)
 
 
 class StagedFilesOfNode:
@@ -80,7 +65,7 @@ class StagedFilesOfNode:
                 online=True,
             )
         entry = self._access.visible(principal, path, "stat")
-        return _info(entry, online=self._find(entry) is not None)
+        return _info(entry, online=bool(self._find(entry)))
 
     def listdir(self, principal: Principal, path: SitePath) -> Iterable[FileInfo]:
         """Return what the caller may see in a directory; see `files.ServedFiles.listdir`."""
@@ -95,50 +80,51 @@ class StagedFilesOfNode:
         staged = self._staged.find([entry.guid for entry in entries if entry.guid])
         return [_info(entry, online=entry.guid in staged) for entry in entries]
 
-    def open(self, principal: Principal, path: SitePath) -> OpenFile:
+    def open(self, principal: Principal, path: SitePath) -> OpenFile | OpenBundle:
         """Open a file that is staged here; see `files.ServedFiles.open`."""
         if path.endswith(MANIFEST_SUFFIX):
             entry, _ = self._access.file(principal, _without_suffix(path), "manifest")
-            return _in_memory(_manifest(entry))
+            return OpenFile.in_memory(_manifest(entry))
         entry, rule = self._access.file(principal, path, "open")
         staged = self._find(entry)
-        if staged is None:
-            raise _not_staged()
-        opened = self._open(staged, entry, partial(self._charge, principal, entry))
+        opened = self._open(entry, staged, partial(self._charge, principal, entry))
         try:
-            self._staged.touch(staged.guid, self._node, self._clock.now())
+            self._staged.touch([file.guid for file in staged], self._node, self._clock.now())
             self._audit.record(_released(principal, entry, rule))
         except BaseException:
-            os.close(opened.fd)
+            opened.close()
             raise
         return opened
 
     def _charge(self, principal: Principal, entry: Entry, size_bytes: int) -> None:
         """Charge a file, or the part of it that is about to be sent."""
         if self._spending is not None:
-            self._spending.charge(principal, entry.release, entry.guid or entry.path, size_bytes)
+            files = [file.guid or file.path for file in entry.files]
+            self._spending.charge(principal, entry.release, files, size_bytes)
 
-    def _find(self, entry: Entry) -> Staged | None:
-        """Return what is staged of an entry's own generation on this node."""
-        if entry.guid is None:
-            return None
-        staged = self._staged.find([entry.guid]).get(entry.guid)
-        if staged is None or staged.node != self._node or staged.generation != entry.generation:
-            return None
-        return staged
+    def _find(self, entry: Entry) -> list[Staged]:
+        """Return what is staged on this node of an entry's own generation: all of it, or nothing."""
+        found = self._staged.find([file.guid for file in entry.files if file.guid])
+        if entry.facts is None or not found or not is_staged(entry, found):
+            return []
+        staged = [found[file.guid] for file in entry.files if file.guid]
+        return staged if all(place.node == self._node for place in staged) else []
 
-    def _open(self, staged: Staged, entry: Entry, charge: Callable[[int], None]) -> OpenFile:
+    def _open(
+        self, entry: Entry, staged: Sequence[Staged], charge: Callable[[int], None]
+    ) -> OpenFile | OpenBundle:
+        if not staged:
+            raise _not_staged()
+        paths = [self._area.path(StagedName(place.guid, place.generation)) for place in staged]
         try:
-            descriptor = os.open(
-                self._area.path(StagedName(staged.guid, staged.generation)), os.O_RDONLY | os.O_CLOEXEC
-            )
+            if [path.stat().st_size for path in paths] != [place.size_bytes for place in staged]:
+                raise IntegrityError("a staged file has not its length")
+            if bundle := bundle_of(entry):
+                return OpenBundle(bundle, paths, charge)
+            adler32 = entry.facts.adler32 if entry.facts else None
+            return OpenFile(open_read(paths[0]), staged[0].size_bytes, adler32, charge)
         except FileNotFoundError as error:
             raise _not_staged() from error
-        if os.fstat(descriptor).st_size != staged.size_bytes:
-            os.close(descriptor)
-            raise IntegrityError("a staged file has not its length")
-        adler32 = entry.facts.adler32 if entry.facts else None
-        return OpenFile(descriptor, staged.size_bytes, adler32, charge)
 
 
 def _not_staged() -> RequestExpired:
@@ -166,7 +152,7 @@ def _released(principal: Principal, entry: Entry, rule: str) -> Event:
         Outcome.ALLOWED,
         operation="open",
         project=entry.release.project if entry.release else "",
-        objects=(entry.path, *((entry.guid,) if entry.guid else ())),
+        objects=(entry.path, *(file.guid for file in entry.files if file.guid)),
         rule=printable(rule),
     )
 
@@ -179,9 +165,3 @@ def _manifest(entry: Entry) -> bytes:
     if entry.facts is None:
         raise _not_staged()
     return entry.facts.manifest.encode()
-
-
-def _in_memory(content: bytes) -> OpenFile:
-    descriptor = os.memfd_create("manifest", os.MFD_CLOEXEC)
-    os.write(descriptor, content)
-    return OpenFile(descriptor, len(content), None, lambda _size_bytes: None)

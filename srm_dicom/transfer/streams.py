@@ -8,6 +8,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 
 from srm_dicom.errors import Aborted
 from srm_dicom.transfer.channel import DataChannel, Guard
+from srm_dicom.transfer.files import OpenedFile
 from srm_dicom.wire.gridftp.blocks import BlockQueue, Flag, Header, end_of_stream
 
 _GUARD_EVERY_S = 0.25
@@ -15,18 +16,20 @@ _GUARD_EVERY_S = 0.25
 Ranges = Sequence[tuple[int, int]]
 
 
-def send_stream(channel: DataChannel, fd: int, ranges: Ranges, guard: Guard) -> None:
+def send_stream(channel: DataChannel, file: OpenedFile, ranges: Ranges, guard: Guard) -> None:
     """Send ranges one after the other (MODE S); the end of the connection is the end of the file."""
     for start, end in ranges:
-        channel.send_file(fd, start, end, guard)
+        _send_range(channel, file, start, end, guard)
 
 
-def send_blocks(channels: Sequence[DataChannel], fd: int, ranges: Ranges, base: int, guard: Guard) -> None:
+def send_blocks(
+    channels: Sequence[DataChannel], file: OpenedFile, ranges: Ranges, base: int, guard: Guard
+) -> None:
     """Send ranges as blocks over all connections at once (MODE E).
 
     Args:
         channels: at least one.
-        fd: the open file.
+        file: the open file.
         ranges: (start, end) in the file.
         base: what offset 0 of the transfer is in the file.
         guard: called in this thread alone.
@@ -36,13 +39,13 @@ def send_blocks(channels: Sequence[DataChannel], fd: int, ranges: Ranges, base: 
     """
     queue = BlockQueue(ranges)
     if len(channels) == 1:
-        _send_share(channels[0], fd, queue, base, end_of_stream(0, 1), guard)
+        _send_share(channels[0], file, queue, base, end_of_stream(0, 1), guard)
         return
     stop = threading.Event()
     with ThreadPoolExecutor(len(channels), thread_name_prefix="stream") as pool:
         futures = [
             pool.submit(
-                _send_share, channel, fd, queue, base, end_of_stream(number, len(channels)), _until(stop)
+                _send_share, channel, file, queue, base, end_of_stream(number, len(channels)), _until(stop)
             )
             for number, channel in enumerate(channels)
         ]
@@ -61,13 +64,18 @@ def send_block(channels: Sequence[DataChannel], data: bytes, guard: Guard) -> No
 
 
 def _send_share(
-    channel: DataChannel, fd: int, queue: BlockQueue, base: int, end: Header, guard: Guard
+    channel: DataChannel, file: OpenedFile, queue: BlockQueue, base: int, end: Header, guard: Guard
 ) -> None:
     while (block := queue.take()) is not None:
         offset, count = block
         channel.send(Header(Flag(0), count, offset - base).encode(), guard)
-        channel.send_file(fd, offset, offset + count, guard)
+        _send_range(channel, file, offset, offset + count, guard)
     channel.send(end.encode(), guard)
+
+
+def _send_range(channel: DataChannel, file: OpenedFile, start: int, end: int, guard: Guard) -> None:
+    for extent in file.extents(start, end):
+        channel.send_file(extent.fd, extent.start, extent.end, guard)
 
 
 def _until(stop: threading.Event) -> Guard:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 from srm_dicom.transfer.channel import Guard
-from srm_dicom.transfer.files import OpenedFile
+from srm_dicom.transfer.files import OpenedFile, read_bytes
 from srm_dicom.wire.gridftp.ranges import Restart, Section
 from srm_dicom.wire.gridftp.sums import new_sum
 
@@ -21,12 +19,7 @@ def sum_of(file: OpenedFile, algorithm: str, section: Section, guard: Guard) -> 
     """
     running = new_sum(algorithm)
     for start, end in section.to_send(file.size_bytes, Restart()):
-        at = start
-        while at < end:
+        for data in read_bytes(file, start, end, _READ_BYTES):
             guard()
-            data = os.pread(file.fd, min(_READ_BYTES, end - at), at)
-            if not data:
-                raise OSError("the file ended early")
             running.update(data)
-            at += len(data)
     return running.hexdigest()

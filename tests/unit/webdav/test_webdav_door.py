@@ -106,9 +106,9 @@ def test_a_file_is_closed_when_its_reader_leaves(serve, alice, files, opened):
         tls.sendall(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert tls.recv(12) == b"HTTP/1.1 200"
     until_s = time.monotonic() + 10
-    while is_open(opened[0].fd) and time.monotonic() < until_s:
+    while is_open(next(opened[0].extents(0, 1)).fd) and time.monotonic() < until_s:
         time.sleep(0.05)
-    assert not is_open(opened[0].fd)
+    assert not is_open(next(opened[0].extents(0, 1)).fd)
 
 
 def is_open(fd):
