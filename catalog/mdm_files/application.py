@@ -61,8 +61,6 @@ class FileCatalogueApplication:
             return Problem.of(error).answer(start_response)
         except Exception as error:  # noqa: BLE001 - the edge of a wire session
             return Problem.of(_defect(error)).answer(start_response)
-        finally:
-            self._database.close()
         headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
         start_response("200 OK", headers)
         return [body]

@@ -102,7 +102,6 @@ class MetadataServer:
         try:
             connection.serve()
         finally:
-            self._database.close()
             with self._lock:
                 del self._open[threading.current_thread()]
 

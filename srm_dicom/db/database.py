@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import peewee
 
+from srm_dicom.db.pool import CONNECTIONS, LentPostgresqlDatabase, LentSqliteDatabase
 from srm_dicom.errors import ConfigError
 
 M = TypeVar("M", bound=peewee.Model)
@@ -22,7 +23,13 @@ M = TypeVar("M", bound=peewee.Model)
 BUSY_TIMEOUT_S = 30
 """How long a writer waits for another before the call fails."""
 
-_PRAGMAS = {"journal_mode": "wal", "synchronous": "full", "foreign_keys": 1, "secure_delete": 1}
+_PRAGMAS = {
+    "busy_timeout": BUSY_TIMEOUT_S * 1000,
+    "journal_mode": "wal",
+    "synchronous": "full",
+    "foreign_keys": 1,
+    "secure_delete": 1,
+}
 
 
 class Database:
@@ -64,20 +71,31 @@ class Database:
         return isinstance(self._peewee, peewee.SqliteDatabase)
 
     def close(self) -> None:
-        """Close the calling thread's connection."""
-        if not self._peewee.is_closed():
+        """Close every connection; nothing can be asked any more."""
+        if isinstance(self._peewee, LentSqliteDatabase | LentPostgresqlDatabase):
+            self._peewee.shut()
+        else:
             self._peewee.close()
 
 
 def _open(url: str) -> peewee.Database:
     parts = urlsplit(url)
+    if parts.scheme == "sqlite" and parts.netloc == ":memory:":
+        return peewee.SqliteDatabase(":memory:", pragmas=_PRAGMAS)
+    kind: type[Any]
     if parts.scheme == "sqlite":
-        path = ":memory:" if parts.netloc == ":memory:" else parts.path
-        if path != ":memory:":
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-        return peewee.SqliteDatabase(path, pragmas=_PRAGMAS, timeout=BUSY_TIMEOUT_S)
-    if parts.scheme in ("postgresql", "postgres"):
-        return peewee.PostgresqlDatabase(url, prefer_psycopg3=True)
-    raise ConfigError(
-        f"no database speaks {parts.scheme or 'an empty URL'}", advice="Use sqlite:/// or postgresql://."
-    )
+        Path(parts.path).parent.mkdir(parents=True, exist_ok=True)
+        kind, name, options = (
+            LentSqliteDatabase,
+            parts.path,
+            {"pragmas": _PRAGMAS, "check_same_thread": False},
+        )
+    elif parts.scheme in ("postgresql", "postgres"):
+        kind, name, options = LentPostgresqlDatabase, url, {"prefer_psycopg3": True}
+    else:
+        raise ConfigError(
+            f"no database speaks {parts.scheme or 'an empty URL'}",
+            advice="Use sqlite:/// or postgresql://.",
+        )
+    database: peewee.Database = kind(name, max_connections=CONNECTIONS, timeout=BUSY_TIMEOUT_S, **options)
+    return database

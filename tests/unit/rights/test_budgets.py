@@ -120,7 +120,7 @@ def test_all_accounts_or_none(ledger: Ledger) -> None:
     assert ledger.used(mine, NOW.date()) == Amount(5, 1)
 
 
-def test_many_at_once_take_no_more_than_there_is(database: Database, ledger: Ledger) -> None:
+def test_many_at_once_take_no_more_than_there_is(ledger: Ledger) -> None:
     account, taken = Account.of_project("heart", Budget(objects=25)), []
 
     def take(name: str) -> None:
@@ -130,7 +130,6 @@ def test_many_at_once_take_no_more_than_there_is(database: Database, ledger: Led
                 taken.append(name)
             except BudgetExhausted:
                 continue
-        database.close()
 
     threads = [threading.Thread(target=take, args=(f"user {n}",)) for n in range(5)]
     for thread in threads:

@@ -1,0 +1,86 @@
+"""Connections are lent, never left in a thread: one for a statement, or for a transaction.
+
+peewee opens a connection for every thread and keeps it there. Here a thread that ends leaves nothing to
+the garbage collector, a thousand idle callers hold no file descriptor, and a server's connections stay
+open from its start to its end: SQLite does not map and unmap its shared memory at every request.
+The rows of a statement outside a transaction are read at once; statements here are bounded in size.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from playhouse.pool import PooledPostgresqlDatabase, PooledSqliteDatabase
+
+CONNECTIONS = 32
+"""Statements and transactions of one database that may be under way; others wait their turn."""
+
+
+class _Rows:
+    """A cursor whose rows have been read: all that peewee asks of one."""
+
+    def __init__(self, cursor: Any) -> None:
+        self.description = cursor.description
+        self.rowcount = cursor.rowcount
+        self.lastrowid = getattr(cursor, "lastrowid", None)
+        self._rows = iter(cursor.fetchall() if cursor.description else ())
+
+    def fetchone(self) -> Any:
+        """Return the next row, or None."""
+        return next(self._rows, None)
+
+    def fetchall(self) -> list[Any]:
+        """Return the rest."""
+        return list(self._rows)
+
+    def close(self) -> None:
+        """Do nothing: the connection has been given back."""
+
+
+class _Lent:
+    """Gives the connection back as soon as nothing is under way on it."""
+
+    def shut(self) -> None:
+        """Close what is idle, at once, and what is lent, when it comes back; lend no more."""
+        self.autoconnect = False
+        self.close_idle()  # type: ignore[attr-defined]
+
+    def _close(self, conn: Any, close_conn: bool = False) -> None:
+        super()._close(conn, close_conn=close_conn or not self.autoconnect)  # type: ignore[misc]
+
+    def execute_sql(self, sql: str, params: Any = None) -> Any:
+        """Execute one statement."""
+        if self.in_transaction():  # type: ignore[attr-defined]
+            return super().execute_sql(sql, params)  # type: ignore[misc]
+        try:
+            return _Rows(super().execute_sql(sql, params))  # type: ignore[misc]
+        finally:
+            self.close()  # type: ignore[attr-defined]
+
+    def begin(self, *args: Any, **kwargs: Any) -> None:
+        """Begin a transaction."""
+        try:
+            super().begin(*args, **kwargs)  # type: ignore[misc]
+        except BaseException:
+            self.close()  # type: ignore[attr-defined]
+            raise
+
+    def commit(self) -> None:
+        """End a transaction; if that fails, peewee rolls it back."""
+        super().commit()  # type: ignore[misc]
+        self.close()  # type: ignore[attr-defined]
+
+    def rollback(self) -> None:
+        """End a transaction without its effects."""
+        try:
+            super().rollback()  # type: ignore[misc]
+        finally:
+            self.close()  # type: ignore[attr-defined]
+
+
+class LentSqliteDatabase(_Lent, PooledSqliteDatabase):  # type: ignore[misc]
+    """SQLite; a connection may be used by one thread after another."""
+
+
+class LentPostgresqlDatabase(_Lent, PooledPostgresqlDatabase):  # type: ignore[misc]
+    """PostgreSQL; the pool drops connections that the server has closed."""

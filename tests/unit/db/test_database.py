@@ -1,0 +1,102 @@
+"""Connections: lent for a statement or a transaction, to whichever thread asks, and closed at the end."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import peewee
+import pytest
+
+from srm_dicom.db.database import Database
+from srm_dicom.db.pool import CONNECTIONS
+
+
+class CountRow(peewee.Model):
+    name = peewee.TextField(primary_key=True)
+    value = peewee.IntegerField()
+
+    class Meta:
+        table_name = "count"
+
+
+@pytest.fixture
+def database(tmp_path):
+    database = Database(f"sqlite://{tmp_path}/some.db")
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def counts(database):
+    counts = database.bind(CountRow)
+    counts.insert_many([{"name": str(number), "value": number} for number in range(50)]).execute()
+    return counts
+
+
+def in_threads(count, work):
+    with ThreadPoolExecutor(count) as pool:
+        list(pool.map(work, range(count), timeout=60))
+
+
+def descriptors(path):
+    """Count what this process has open of the database."""
+    return [link.resolve() for link in Path("/proc/self/fd").iterdir()].count(path / "some.db")
+
+
+def test_threads_leave_no_connection_behind(tmp_path, database, counts):
+    """More threads than connections, all alive at the same time, as callers that are idle are."""
+    together = threading.Barrier(3 * CONNECTIONS)
+
+    def look(number):
+        assert counts.get_by_id(str(number % 50)).value == number % 50
+        together.wait(30)
+
+    in_threads(together.parties, look)
+    assert 0 < descriptors(tmp_path) <= CONNECTIONS
+    database.close()
+    assert descriptors(tmp_path) == 0
+
+
+def test_transactions_of_many_threads_are_one_after_the_other(database, counts):
+    def add(_number):
+        for _ in range(5):
+            with database.transaction():
+                value = counts.get_by_id("0").value
+                with database.transaction():
+                    counts.update(value=value + 1).where(counts.name == "0").execute()
+
+    in_threads(12, add)
+    assert counts.get_by_id("0").value == 60
+
+
+def test_a_transaction_that_fails_leaves_nothing(database, counts):
+    def spoil():
+        with database.transaction():
+            counts.delete().execute()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        spoil()
+    assert counts.select().count() == 50
+
+
+def test_a_statement_that_fails_gives_its_connection_back(database, counts):
+    for _ in range(2 * CONNECTIONS):
+        with pytest.raises(peewee.IntegrityError):
+            counts.insert(name="1", value=1).execute()
+    assert counts.select().count() == 50
+
+
+def test_rows_may_be_read_while_others_are_written(counts):
+    for row in counts.select().order_by(counts.value):
+        counts.update(value=row.value + 1).where(counts.name == row.name).execute()
+    assert [row.value for row in counts.select().order_by(counts.value)] == list(range(1, 51))
+
+
+def test_what_is_lent_when_the_database_closes_is_closed_when_it_comes_back(tmp_path, database, counts):
+    with database.transaction():
+        database.close()
+        assert descriptors(tmp_path) == 1
+    assert descriptors(tmp_path) == 0
+    with pytest.raises(peewee.InterfaceError):
+        counts.get_by_id("1")
