@@ -17,6 +17,7 @@ WORDS = {
     "trust.crl": "Whether the users of an authority without a CRL are refused.",
     "trust.ban_file": "DNs, FQANs and authorities that may not enter; read again when it changes.",
     "trust.admission_file": "A grid-mapfile of those who may enter at all; without it, everybody.",
+    "trust.emergency_role": "FQAN of whom may break the glass: reads what no ACL grants; each use is an alarm.",
     "trust.voms_on_bad_ac": "A bad attribute certificate costs its groups (`drop`) or the login.",
     "database": "Of the outer zone: `sqlite:////path` on one machine, or `postgresql://user@host/name`.",
     "audit": "Directory of the audit logs, a hash-chained log a role. An event is on disk before its answer.",

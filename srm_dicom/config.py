@@ -34,7 +34,11 @@ class Site(Struct, frozen=True, kw_only=True):
 
 
 class Trust(Struct, frozen=True, kw_only=True):
-    """Whom the doors believe, and this host's own certificate."""
+    """Whom the doors believe, and this host's own certificate.
+
+    Attributes:
+        emergency_role: FQAN of whom may break the glass; left out, nobody may.
+    """
 
     certificates: Path = Path("/etc/grid-security/certificates")
     vomsdir: Path = Path("/etc/grid-security/vomsdir")
@@ -44,6 +48,7 @@ class Trust(Struct, frozen=True, kw_only=True):
     ban_file: Path | None = None
     admission_file: Path | None = None
     voms_on_bad_ac: Literal["drop", "refuse"] = "drop"
+    emergency_role: str | None = None
 
 
 class Listen(Struct, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from mdm_files.tree import ROOT, Name, Sight, Tree
 from srm_dicom.errors import InvalidRequest, MdmError, NotAuthorised, NotFound
-from srm_dicom.identity.principal import Principal
+from srm_dicom.identity.principal import BREAK_GLASS, Principal
 from srm_dicom.ids import Guid, Lfn, SitePath, parent, parse_guid
 from srm_dicom.rights.evaluate import Decision, decide
 from srm_dicom.wire.names import is_surl
@@ -35,6 +35,11 @@ class Seen:
     refused: list[str] = field(default_factory=list)
     misses: int = 0
     rule: str = "no entry speaks of this caller"
+
+    def by(self, rule: str) -> None:
+        """Keep the rule that decided; that the glass was broken is never left out."""
+        if self.rule != BREAK_GLASS:
+            self.rule = rule
 
 
 class Access:
@@ -114,7 +119,7 @@ class Access:
         if not decision.allowed and name.is_directory:
             decision = self._may(name, "x")
         if decision.allowed:
-            self.seen.rule = decision.rule
+            self.seen.by(decision.rule)
             return True
         sight = self.sight
         return name.is_directory and sight is not None and self._tree.leads_somewhere(name.path, sight)
@@ -153,7 +158,7 @@ class Access:
         if not decision.allowed:
             self.seen.refused.append(object_of(name))
             raise NotAuthorised("the right to change this name is missing")
-        self.seen.rule = decision.rule
+        self.seen.by(decision.rule)
         return name
 
     def _may(self, name: Name, letter: str) -> Decision:

@@ -19,7 +19,7 @@ from srm_dicom.audit.event import Action, Event, Outcome, printable
 from srm_dicom.audit.log import AuditLog
 from srm_dicom.clock import Clock
 from srm_dicom.errors import MdmError, NotAuthorised, NotFound
-from srm_dicom.identity.principal import Principal
+from srm_dicom.identity.principal import BREAK_GLASS, Principal
 from srm_dicom.rights.declare import OpenAccess, Right
 from srm_dicom.rights.enumeration import Guesses, Patience
 from srm_dicom.wire import amga
@@ -121,9 +121,16 @@ class Dispatcher:
                 outcome,
                 operation=command.name,
                 objects=tuple(dict.fromkeys(seen.paths))[:_MAX_OBJECTS],
-                rule=printable(seen.rules[-1] if seen.rules else "nothing that exists for this caller"),
+                rule=printable(_rule(seen.rules)),
             )
         )
+
+
+def _rule(rules: Sequence[str]) -> str:
+    """Return the rule of an event: the last that decided, but that the glass was broken is never left out."""
+    if BREAK_GLASS in rules:
+        return BREAK_GLASS
+    return rules[-1] if rules else "nothing that exists for this caller"
 
 
 def _run(command: Command, session: Session, args: Sequence[str]) -> Iterable[str]:

@@ -3,6 +3,7 @@
 `record` returns when the event is on the disk. Threads that record at the same time share one write and
 one fsync. When the disk fails, every event that was waiting is refused with an error, so what it would
 have released is not released; the file is cut back to what is durable and later events are tried anew.
+An event whose rule is that somebody broke the glass brings an alarm with it, written before it.
 A last line that a crash has torn was never acknowledged; it is cut off when the log is opened, and an
 event says so.
 """
@@ -15,10 +16,16 @@ import threading
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from srm_dicom.audit.event import Action, Event, Outcome
 from srm_dicom.audit.line import GENESIS, MAX_LINE_BYTES, Line, decode, encode
 from srm_dicom.clock import Clock
 from srm_dicom.errors import ConfigError, InternalError, Overloaded, TooLarge
+from srm_dicom.identity.principal import BREAK_GLASS
+from srm_dicom.telemetry import logger
+
+log = logger("audit")
 
 _LOCK_AGAIN_S = 0.05
 
@@ -92,6 +99,12 @@ class AuditLog:
             Overloaded: too many events are waiting.
             TooLarge: it lists more objects than a line can hold.
         """
+        if BREAK_GLASS in event.rule and event.outcome is Outcome.ALLOWED:
+            log.error("break_glass_alarm", dn=event.dn, operation=event.operation)
+            self._record(msgspec.structs.replace(event, action=Action.ALARM))
+        self._record(event)
+
+    def _record(self, event: Event) -> None:
         with self._changed:
             if len(self._pending) >= self._max_pending:
                 raise Overloaded("too many audit events are waiting for the disk")

@@ -75,6 +75,8 @@ def explain_access(
     common = Common(config, ADMIN)
     path = Surl.parse(name).path if name.startswith("srm:") else parse_path(name)
     note(common, "explain-access", "", *((path,) if is_object(path) else ()))
-    who = Principal(principal, groups, limited=limited, expires=datetime.max.replace(tzinfo=UTC))
+    ends = datetime.max.replace(tzinfo=UTC)
+    emergency = common.config.trust.emergency_role in groups and not limited
+    who = Principal(principal, groups, limited, ends, emergency=emergency)
     for right, decision in Explainer(common, who, path).answers(ask=ask):
         click.echo(f"{right:11} {'allowed' if decision.allowed else 'denied':8} {decision.rule}")

@@ -169,6 +169,7 @@ def make_gate(trust: configuration.Trust, clock: Clock) -> Gate:
         admission_file=trust.admission_file,
         vomsdir=trust.vomsdir,
         voms_on_bad_ac=trust.voms_on_bad_ac,
+        emergency_role=trust.emergency_role,
     )
     return Gate(settings, HostCredential(trust.host_certificate, trust.host_key), clock)
 

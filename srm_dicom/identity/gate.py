@@ -50,6 +50,8 @@ class TrustSettings:
         ban_file: names, groups and authorities that may not enter; None bans nobody.
         admission_file: a grid-mapfile of those who may enter; None admits everybody.
         vomsdir: directory of ``<vo>/<host>.lsc``; None accepts no VOMS attributes.
+        emergency_role: the FQAN of whom may break the glass (`principal.Principal.emergency`); None for
+            nobody.
         voms_on_bad_ac: ``drop`` lets a caller in without the groups of an attribute certificate that is
             not good; ``refuse`` does not let such a caller in.
         max_proxies: the longest row of proxies that is taken.
@@ -60,6 +62,7 @@ class TrustSettings:
     ban_file: Path | None = None
     admission_file: Path | None = None
     vomsdir: Path | None = None
+    emergency_role: str | None = None
     voms_on_bad_ac: Literal["drop", "refuse"] = "drop"
     max_proxies: int = 10
 
@@ -149,7 +152,10 @@ class Gate:
             raise NotAuthenticated(f"{standing.dn}: {'; '.join(voms.notes)}")
         expires = min(standing.expires, voms.expires or standing.expires)
         evidence = _Evidence(standing, standing.authority_dns, trust, self._clock.monotonic_s())
-        principal = Principal(standing.dn, voms.fqans, standing.limited, expires, evidence=evidence)
+        emergency = self._settings.emergency_role in voms.fqans and not standing.limited
+        principal = Principal(
+            standing.dn, voms.fqans, standing.limited, expires, emergency=emergency, evidence=evidence
+        )
         self._check_lists(principal)
         return principal, voms.notes
 

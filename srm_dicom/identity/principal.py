@@ -7,6 +7,9 @@ from datetime import datetime
 
 from srm_dicom.identity.scopes import Scope, within
 
+BREAK_GLASS = "break-glass"
+"""Stands in the rule of every decision made for an emergency; the audit log sounds an alarm at it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Principal:
@@ -21,6 +24,8 @@ class Principal:
         limited: the chain has a limited proxy, or this is a token; such a caller may read and never
             administer.
         expires: the earliest end of validity in the chain; sessions end with it.
+        emergency: came with the site's role for emergencies, and not with a limited proxy: reads what no ACL
+            grants (`rights.evaluate.decide`), and rings an alarm by it.
         scopes: what a token narrows its user's rights to; None narrows nothing. `rights.evaluate.decide`
             is the one place that holds it.
         evidence: what the gate keeps to ask again during the session; opaque to everybody else.
@@ -30,6 +35,7 @@ class Principal:
     fqans: tuple[str, ...]
     limited: bool
     expires: datetime
+    emergency: bool = False
     scopes: tuple[Scope, ...] | None = None
     evidence: object = field(default=None, repr=False, compare=False)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import secrets
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -64,8 +64,9 @@ RIGHTS: Mapping[str, tuple[str, ...]] = {
     "researcher": ("file", "key", "search"),
     "physician": ("file", "key", "search", "nominative"),
 }
-ROLES = ("nobody", "replica", "finder", "researcher", "limited", "physician", "admin", "former")
-"""The columns of DESIGN's table, a limited proxy, an administrator, a member of a project that has ended."""
+ROLES = ("nobody", "replica", "finder", "researcher", "limited", "physician", "admin", "former", "emergency")
+"""A limited proxy, an administrator, a member of a project that has ended, and one who has broken the glass,
+beside those whom rights make."""
 
 
 def principal(name: str, *, limited: bool = False) -> Principal:
@@ -106,6 +107,7 @@ class House:
         self.signing_key = Ed25519PrivateKey.generate()
         self.sites = trusting(self.signing_key.public_key())
         self.roles = {name: principal(name) for name in (*RIGHTS, "nobody", "admin", "former")}
+        self.roles["emergency"] = replace(principal("doctor"), emergency=True)
         self.roles["limited"] = Principal(self.roles["researcher"].dn, (), True, NOW + timedelta(days=1))
         members = tuple(
             Member(Tag.USER, self.roles[name].dn, frozenset(rights))  # type: ignore[arg-type]

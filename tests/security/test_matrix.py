@@ -44,116 +44,117 @@ from srm_dicom.wire.hydra.permissions import permission_of
 from srm_dicom.wire.tape import CALLS as TAPE_CALLS
 
 # Columns: nobody, replica manager, cohort finder, researcher, the same with a limited proxy, physician,
-# administrator (registrar, creator of keys, stager), member of a project that has ended.
+# administrator (registrar, creator of keys, stager), member of a project that has ended, nobody's member who
+# has broken the glass.
 MATRIX = """
-door     operation                     right         nobody replica finder researcher limited physician admin former
+door     operation                     right         nobody replica finder researcher limited physician admin former emergency
 
-srm      srmLs                         directory:r   .      +       .      +          +       +         .     .
-srm      srmPrepareToGet               file:r        .      +       .      +          +       +         .     .
-srm      srmBringOnline                file:r        .      +       .      +          +       +         .     .
-srm      srmCheckPermission            directory:r   .      +       .      +          +       +         .     .
-srm      srmGetPermission              directory:r   .      +       .      +          +       +         .     .
-srm      srmStatusOfGetRequest         request:owner .      .       .      +          +       .         .     .
-srm      srmReleaseFiles               request:owner .      .       .      +          +       .         .     .
-srm      srmAbortRequest               request:owner .      .       .      +          +       .         .     .
-srm      srmStatusOfBringOnlineRequest request:owner .      .       .      +          +       .         .     .
-srm      srmExtendFileLifeTime         request:owner .      .       .      +          +       .         .     .
-srm      srmAbortFiles                 request:owner .      .       .      +          +       .         .     .
-srm      srmGetRequestTokens           request:owner .      .       .      +          +       .         .     .
-srm      srmGetRequestSummary          request:owner .      .       .      +          +       .         .     .
+srm      srmLs                         directory:r   .      +       .      +          +       +         .     .       +
+srm      srmPrepareToGet               file:r        .      +       .      +          +       +         .     .       +
+srm      srmBringOnline                file:r        .      +       .      +          +       +         .     .       +
+srm      srmCheckPermission            directory:r   .      +       .      +          +       +         .     .       +
+srm      srmGetPermission              directory:r   .      +       .      +          +       +         .     .       +
+srm      srmStatusOfGetRequest         request:owner .      .       .      +          +       .         .     .       .
+srm      srmReleaseFiles               request:owner .      .       .      +          +       .         .     .       .
+srm      srmAbortRequest               request:owner .      .       .      +          +       .         .     .       .
+srm      srmStatusOfBringOnlineRequest request:owner .      .       .      +          +       .         .     .       .
+srm      srmExtendFileLifeTime         request:owner .      .       .      +          +       .         .     .       .
+srm      srmAbortFiles                 request:owner .      .       .      +          +       .         .     .       .
+srm      srmGetRequestTokens           request:owner .      .       .      +          +       .         .     .       .
+srm      srmGetRequestSummary          request:owner .      .       .      +          +       .         .     .       .
 
-https    GET                           file:r        .      +       .      +          +       +         .     .
-https    HEAD                          directory:r   .      +       .      +          +       +         .     .
-https    PROPFIND                      directory:r   .      +       .      +          +       +         .     .
+https    GET                           file:r        .      +       .      +          +       +         .     .       +
+https    HEAD                          directory:r   .      +       .      +          +       +         .     .       +
+https    PROPFIND                      directory:r   .      +       .      +          +       +         .     .       +
 
-tape     stage                         file:r        .      +       .      +          +       +         .     .
-tape     archiveinfo                   directory:r   .      +       .      +          +       +         .     .
-tape     poll                          request:owner .      .       .      +          +       .         .     .
-tape     cancel                        request:owner .      .       .      +          +       .         .     .
-tape     delete                        request:owner .      .       .      +          +       .         .     .
-tape     release                       request:owner .      .       .      +          +       .         .     .
+tape     stage                         file:r        .      +       .      +          +       +         .     .       +
+tape     archiveinfo                   directory:r   .      +       .      +          +       +         .     .       +
+tape     poll                          request:owner .      .       .      +          +       .         .     .       .
+tape     cancel                        request:owner .      .       .      +          +       .         .     .       .
+tape     delete                        request:owner .      .       .      +          +       .         .     .       .
+tape     release                       request:owner .      .       .      +          +       .         .     .       .
 
-gridftp  RETR                          file:r        .      +       .      +          +       +         .     .
-gridftp  ERET                          file:r        .      +       .      +          +       +         .     .
-gridftp  SIZE                          directory:r   .      +       .      +          +       +         .     .
-gridftp  MDTM                          directory:r   .      +       .      +          +       +         .     .
-gridftp  MLST                          directory:r   .      +       .      +          +       +         .     .
-gridftp  MLSD                          directory:r   .      +       .      +          +       +         .     .
-gridftp  LIST                          directory:r   .      +       .      +          +       +         .     .
-gridftp  NLST                          directory:r   .      +       .      +          +       +         .     .
-gridftp  CKSM                          directory:r   .      +       .      +          +       +         .     .
-gridftp  CWD                           directory:r   .      +       .      +          +       +         .     .
-gridftp  CDUP                          directory:r   .      +       .      +          +       +         .     .
-gridftp  STOR                          file:w        .      .       .      .          .       .         .     .
-gridftp  STOU                          file:w        .      .       .      .          .       .         .     .
-gridftp  APPE                          file:w        .      .       .      .          .       .         .     .
-gridftp  ESTO                          file:w        .      .       .      .          .       .         .     .
-gridftp  DELE                          file:w        .      .       .      .          .       .         .     .
-gridftp  MKD                           file:w        .      .       .      .          .       .         .     .
-gridftp  RMD                           file:w        .      .       .      .          .       .         .     .
-gridftp  RNFR                          file:w        .      .       .      .          .       .         .     .
-gridftp  RNTO                          file:w        .      .       .      .          .       .         .     .
+gridftp  RETR                          file:r        .      +       .      +          +       +         .     .       +
+gridftp  ERET                          file:r        .      +       .      +          +       +         .     .       +
+gridftp  SIZE                          directory:r   .      +       .      +          +       +         .     .       +
+gridftp  MDTM                          directory:r   .      +       .      +          +       +         .     .       +
+gridftp  MLST                          directory:r   .      +       .      +          +       +         .     .       +
+gridftp  MLSD                          directory:r   .      +       .      +          +       +         .     .       +
+gridftp  LIST                          directory:r   .      +       .      +          +       +         .     .       +
+gridftp  NLST                          directory:r   .      +       .      +          +       +         .     .       +
+gridftp  CKSM                          directory:r   .      +       .      +          +       +         .     .       +
+gridftp  CWD                           directory:r   .      +       .      +          +       +         .     .       +
+gridftp  CDUP                          directory:r   .      +       .      +          +       +         .     .       +
+gridftp  STOR                          file:w        .      .       .      .          .       .         .     .       .
+gridftp  STOU                          file:w        .      .       .      .          .       .         .     .       .
+gridftp  APPE                          file:w        .      .       .      .          .       .         .     .       .
+gridftp  ESTO                          file:w        .      .       .      .          .       .         .     .       .
+gridftp  DELE                          file:w        .      .       .      .          .       .         .     .       .
+gridftp  MKD                           file:w        .      .       .      .          .       .         .     .       .
+gridftp  RMD                           file:w        .      .       .      .          .       .         .     .       .
+gridftp  RNFR                          file:w        .      .       .      .          .       .         .     .       .
+gridftp  RNTO                          file:w        .      .       .      .          .       .         .     .       .
 
-keys     getKeys                       key:g         .      .       .      +          .       +         .     .
-keys     getAttributes                 key:g         .      .       .      +          .       +         .     .
-keys     listAttributes                key:g         .      .       .      +          .       +         .     +
-keys     getPermission                 key:p         .      .       .      .          .       .         +     .
-keys     setPermission                 key:p         .      .       .      .          .       .         +     .
-keys     createEntry                   keys:create   .      .       .      .          .       .         +     .
-keys     putKeys                       keys:create   .      .       .      .          .       .         +     .
-keys     setAttributes                 key:s         .      .       .      .          .       .         +     .
-keys     clearAttributes               key:s         .      .       .      .          .       .         +     .
-keys     removeEntry                   key:d         .      .       .      .          .       .         +     .
-keys     removeKeys                    key:d         .      .       .      .          .       .         +     .
+keys     getKeys                       key:g         .      .       .      +          .       +         .     .       +
+keys     getAttributes                 key:g         .      .       .      +          .       +         .     .       +
+keys     listAttributes                key:g         .      .       .      +          .       +         .     +       +
+keys     getPermission                 key:p         .      .       .      .          .       .         +     .       .
+keys     setPermission                 key:p         .      .       .      .          .       .         +     .       .
+keys     createEntry                   keys:create   .      .       .      .          .       .         +     .       .
+keys     putKeys                       keys:create   .      .       .      .          .       .         +     .       .
+keys     setAttributes                 key:s         .      .       .      .          .       .         +     .       .
+keys     clearAttributes               key:s         .      .       .      .          .       .         +     .       .
+keys     removeEntry                   key:d         .      .       .      .          .       .         +     .       .
+keys     removeKeys                    key:d         .      .       .      .          .       .         +     .       .
 
-metadata listattr                      metadata:r    .      .       +      +          +       +         +     .
-metadata dir                           metadata:r    .      .       +      +          +       +         +     .
-metadata listentries                   metadata:r    .      .       +      +          +       +         +     .
-metadata cd                            metadata:r    .      .       +      +          +       +         +     .
-metadata getattr                       metadata:r    .      .       +      +          +       +         .     .
-metadata find                          metadata:r    .      .       +      +          +       +         .     .
-metadata selectattr                    metadata:r    .      .       +      +          +       +         .     .
-metadata findall                       metadata:r    .      .       +      +          +       +         .     .
-metadata getattr-nominative            metadata:n    .      .       .      .          .       +         .     .
-metadata find-nominative               metadata:n    .      .       .      .          .       +         .     .
-metadata myrights                      metadata:r    .      .       +      +          +       +         +     .
-metadata createdir                     metadata:p    .      .       .      .          .       .         +     .
-metadata getvalidity                   metadata:p    .      .       .      .          .       .         +     .
-metadata setvalidity                   metadata:p    .      .       .      .          .       .         +     .
-metadata addattr                       metadata:p    .      .       .      .          .       .         +     .
-metadata addnominative                 metadata:p    .      .       .      .          .       .         +     .
-metadata acl_show                      metadata:p    .      .       .      .          .       .         +     .
-metadata acl_add                       metadata:p    .      .       .      .          .       .         +     .
-metadata acl_remove                    metadata:p    .      .       .      .          .       .         +     .
-metadata setacl                        metadata:p    .      .       .      .          .       .         +     .
-metadata addentry                      metadata:w    .      .       .      .          .       .         +     .
-metadata addentries                    metadata:w    .      .       .      .          .       .         +     .
-metadata setattr                       metadata:w    .      .       .      .          .       .         +     .
-metadata updateattr                    metadata:w    .      .       .      .          .       .         +     .
-metadata upload                        metadata:w    .      .       .      .          .       .         +     .
-metadata put                           metadata:w    .      .       .      .          .       .         +     .
-metadata commit                        metadata:w    .      .       .      .          .       .         +     .
-metadata abort                         metadata:w    .      .       .      .          .       .         +     .
-metadata rm                            metadata:w    .      .       .      .          .       .         +     .
-metadata rmdir                         metadata:p    .      .       .      .          .       .         +     .
+metadata listattr                      metadata:r    .      .       +      +          +       +         +     .       +
+metadata dir                           metadata:r    .      .       +      +          +       +         +     .       +
+metadata listentries                   metadata:r    .      .       +      +          +       +         +     .       +
+metadata cd                            metadata:r    .      .       +      +          +       +         +     .       +
+metadata getattr                       metadata:r    .      .       +      +          +       +         .     .       +
+metadata find                          metadata:r    .      .       +      +          +       +         .     .       +
+metadata selectattr                    metadata:r    .      .       +      +          +       +         .     .       +
+metadata findall                       metadata:r    .      .       +      +          +       +         .     .       +
+metadata getattr-nominative            metadata:n    .      .       .      .          .       +         .     .       +
+metadata find-nominative               metadata:n    .      .       .      .          .       +         .     .       +
+metadata myrights                      metadata:r    .      .       +      +          +       +         +     .       +
+metadata createdir                     metadata:p    .      .       .      .          .       .         +     .       .
+metadata getvalidity                   metadata:p    .      .       .      .          .       .         +     .       .
+metadata setvalidity                   metadata:p    .      .       .      .          .       .         +     .       .
+metadata addattr                       metadata:p    .      .       .      .          .       .         +     .       .
+metadata addnominative                 metadata:p    .      .       .      .          .       .         +     .       .
+metadata acl_show                      metadata:p    .      .       .      .          .       .         +     .       .
+metadata acl_add                       metadata:p    .      .       .      .          .       .         +     .       .
+metadata acl_remove                    metadata:p    .      .       .      .          .       .         +     .       .
+metadata setacl                        metadata:p    .      .       .      .          .       .         +     .       .
+metadata addentry                      metadata:w    .      .       .      .          .       .         +     .       .
+metadata addentries                    metadata:w    .      .       .      .          .       .         +     .       .
+metadata setattr                       metadata:w    .      .       .      .          .       .         +     .       .
+metadata updateattr                    metadata:w    .      .       .      .          .       .         +     .       .
+metadata upload                        metadata:w    .      .       .      .          .       .         +     .       .
+metadata put                           metadata:w    .      .       .      .          .       .         +     .       .
+metadata commit                        metadata:w    .      .       .      .          .       .         +     .       .
+metadata abort                         metadata:w    .      .       .      .          .       .         +     .       .
+metadata rm                            metadata:w    .      .       .      .          .       .         +     .       .
+metadata rmdir                         metadata:p    .      .       .      .          .       .         +     .       .
 
-files    lookup                        name:r        .      +       .      +          +       +         +     +
-files    list                          name:r        .      +       .      +          +       +         +     +
-files    tree                          name:r        .      +       .      +          +       +         +     +
-files    getacl                        name:w        .      .       .      .          .       .         +     .
-files    setacl                        name:w        .      .       .      .          .       .         +     .
-files    setcomment                    name:w        .      .       .      .          .       .         +     .
-files    delcomment                    name:w        .      .       .      .          .       .         +     .
-files    addreplica                    name:w        .      .       .      .          .       .         +     .
-files    delreplica                    name:w        .      .       .      .          .       .         +     .
-files    register                      name:w        .      .       .      .          .       .         +     .
-files    mkdir                         name:w        .      .       .      .          .       .         +     .
-files    rename                        name:w        .      .       .      .          .       .         +     .
-files    unregister                    name:w        .      .       .      .          .       .         +     .
-files    remove                        name:w        .      .       .      .          .       .         +     .
+files    lookup                        name:r        .      +       .      +          +       +         +     +       +
+files    list                          name:r        .      +       .      +          +       +         +     +       +
+files    tree                          name:r        .      +       .      +          +       +         +     +       +
+files    getacl                        name:w        .      .       .      .          .       .         +     .       .
+files    setacl                        name:w        .      .       .      .          .       .         +     .       .
+files    setcomment                    name:w        .      .       .      .          .       .         +     .       .
+files    delcomment                    name:w        .      .       .      .          .       .         +     .       .
+files    addreplica                    name:w        .      .       .      .          .       .         +     .       .
+files    delreplica                    name:w        .      .       .      .          .       .         +     .       .
+files    register                      name:w        .      .       .      .          .       .         +     .       .
+files    mkdir                         name:w        .      .       .      .          .       .         +     .       .
+files    rename                        name:w        .      .       .      .          .       .         +     .       .
+files    unregister                    name:w        .      .       .      .          .       .         +     .       .
+files    remove                        name:w        .      .       .      .          .       .         +     .       .
 
-intake   incoming                      scratch:w     .      .       .      .          .       .         +     .
-intake   publish                       scratch:w     .      .       .      .          .       .         +     .
+intake   incoming                      scratch:w     .      .       .      .          .       .         +     .       .
+intake   publish                       scratch:w     .      .       .      .          .       .         +     .       .
 """  # noqa: E501 - a table
 
 MINE = "a request of my own"
