@@ -45,13 +45,7 @@ NOT_HELD = {
 }
 """Files that Orthanc does not take, as they are or completed; and no directory."""
 
-_NO_FORMAT = "objects of this SOP class cannot be proven clean"
 REFUSED = {
-    "ExplVR_BigEndNoMeta.dcm": _NO_FORMAT,
-    "ExplVR_LitEndNoMeta.dcm": _NO_FORMAT,
-    "rtplan.dcm": _NO_FORMAT,
-    "rtstruct.dcm": _NO_FORMAT,
-    "GDCMJ2K_TextGBR.dcm": "the compressed pixels cannot be walked (SOC)",
     "MR_truncated.dcm": "the pixel data do not fit their description",
     "badVR.dcm": "the pixel data do not fit their description",
     "reportsi.dcm": "structured reports cannot be proven clean",
@@ -178,6 +172,7 @@ DECODERS = {
 
 def without_comments(codestream: bytes) -> bytes:
     """Return a JPEG 2000 codestream without the COM segments of its main header (T.800, A.9.2)."""
+    codestream = codestream[codestream.index(b"\xff\x4f\xff\x51") :]  # a JP2 file may be around it
     kept, at = codestream[:2], 2
     while (marker := codestream[at : at + 2]) != b"\xff\x90":
         end = at + 2 + int.from_bytes(codestream[at + 2 : at + 4], "big")

@@ -87,14 +87,22 @@ class Checker:
         self._remembered = remembered
         self._passed: dict[_Codec, dict[bytes, tuple[_Room, ...]]] = {}
 
-    def check(self, head: bytes, bulk: Sequence[bytes | memoryview], syntax: str, original: bytes) -> None:
+    def check(
+        self,
+        head: bytes,
+        bulk: Sequence[bytes | memoryview],
+        syntax: str,
+        original: bytes,
+        source: str = "",
+    ) -> None:
         """Refuse a data set that should not leave.
 
         Args:
             head: the data set up to its pixel data, as it is about to leave.
             bulk: pixel data in parts, each frame's or the element's header a part of its own.
-            syntax: transfer syntax of both.
+            syntax: transfer syntax of what leaves.
             original: the input's data set up to its pixel data.
+            source: transfer syntax of the input; empty if it is the same.
 
         Raises:
             ObjectRefused: a finding; the message names its kind, never a value.
@@ -108,6 +116,7 @@ class Checker:
             _check_bulk(bulk, codec)
         except struct.error:
             raise refused(Reason.CHECK, "cut") from None
+        codec = _CODECS.get(source, _LITTLE_EXPLICIT) if source else codec
         _check_originals(room, originals(original, codec, self._identifying))
 
     def _level(

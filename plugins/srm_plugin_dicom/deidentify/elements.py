@@ -24,6 +24,8 @@ from srm_plugin_dicom.deidentify.syntax import (
     Syntax,
 )
 
+_FRAGMENTED = frozenset((b"OB", b"OW"))
+
 Buffer = bytes | bytearray | memoryview
 
 
@@ -107,15 +109,17 @@ class Reader:
             value = at + 8
             if vr not in SHORT_VRS:
                 if vr not in LONG_VRS:
-                    return self._ended(found, tag, at, open_end)
-                (length,) = u32(data, value)
-                value += 4
+                    if group == ITEM >> 16 or vr.isalnum():
+                        return self._ended(found, tag, at, open_end)
+                    vr = b"UN"  # blanks, as an old writer left them: no representation at all
+                else:
+                    (length,) = u32(data, value)
+                    value += 4
                 if tag == PIXEL_DATA and depth == 0:
                     append(self._pixel_data(vr, at, value, length))
                     return found, end
                 if length == UNDEFINED:
-                    inner = IMPLICIT_LITTLE if vr == b"UN" else syntax
-                    items, stop = self._items(value, end, inner, depth + 1, open_end=True)
+                    items, stop = self._undefined(tag, vr, value, end, syntax, depth + 1)
                     append(Element(tag, vr, at, value, stop, items))
                     at = stop
                     continue
@@ -141,7 +145,7 @@ class Reader:
                 found.append(self._pixel_data(b"", at, value, length))
                 return found, end
             if length == UNDEFINED:
-                items, stop = self._items(value, end, syntax, depth + 1, open_end=True)
+                items, stop = self._undefined(tag, b"", value, end, syntax, depth + 1)
                 found.append(Element(tag, b"", at, value, stop, items))
             else:
                 stop = value + length
@@ -157,6 +161,26 @@ class Reader:
         if stop > len(self._data):
             raise refused(Reason.TRUNCATED)
         return Element(PIXEL_DATA, vr, at, value, stop, () if length == UNDEFINED else None)
+
+    def _undefined(
+        self, tag: int, vr: bytes, at: int, end: int, syntax: Syntax, depth: int
+    ) -> tuple[Sequence[Sequence[Element]], int]:
+        """Return the items of undefined length and where they end; of fragments (PS3.5 A.4) no item."""
+        if tag == PIXEL_DATA or vr in _FRAGMENTED:
+            return (), self._beyond_fragments(at, end, syntax)
+        inner = IMPLICIT_LITTLE if vr == b"UN" else syntax
+        return self._items(at, end, inner, depth, open_end=True)
+
+    def _beyond_fragments(self, at: int, end: int, syntax: Syntax) -> int:
+        while at < end:
+            group, element, length = syntax.codec.implicit.unpack_from(self._data, at)
+            at += 8
+            if group << 16 | element == SEQUENCE_END:
+                return at
+            if group << 16 | element != ITEM:
+                raise refused(Reason.MALFORMED)
+            at += length
+        raise refused(Reason.TRUNCATED)
 
     def _ended(self, found: list[Element], tag: int, at: int, open_end: bool) -> tuple[list[Element], int]:
         if tag == ITEM_END and open_end:

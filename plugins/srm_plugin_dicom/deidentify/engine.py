@@ -103,19 +103,20 @@ class Deidentifier:
         """De-identify one object (see the function of this name)."""
         opened = part10.open_object(data, transfer_syntax, self._context.limits)
         reader = Reader(opened.data, self._context.limits)
-        elements = reader.data_set(opened.start, opened.syntax)
+        elements = reader.data_set(opened.start, opened.source)
         header_end = _header_end(elements, len(opened.data))
         header = bytes(opened.data[:header_end])
         facts = Facts.of(header, elements, opened.syntax)
-        parts, walk = self._made(memoryview(opened.data), header, reader, elements, facts, sop_class)
+        parts, walk = self._made(opened, header, reader, elements, facts, sop_class)
         head, *bulk = parts
-        self._checker.check(bytes(head), bulk, opened.syntax.uid, header[opened.start :])
+        original = header[opened.start :]
+        self._checker.check(bytes(head), bulk, opened.syntax.uid, original, opened.source.uid)
         report = Report(self._profile, walk.seen, walk.removed)
         return Output(self._file(parts, facts, opened.syntax), report)
 
     def _made(
         self,
-        view: memoryview,
+        opened: part10.Opened,
         header: bytes,
         reader: Reader,
         elements: list[Element],
@@ -123,12 +124,12 @@ class Deidentifier:
         sop_class: str,
     ) -> tuple[list[Part], Walk]:
         """Return the data set that leaves: what comes before the pixels in one part, then these."""
-        syntax = facts.syntax
+        view, syntax = memoryview(opened.data), opened.syntax
         self._admit(facts, sop_class)
         walk = Walk(header, reader, syntax, self._rules, self._patient(facts))
         ordered = walk.ordered(elements)
         first_pixel = _index(ordered, _PIXEL_GROUP)
-        body = self._with_statement(walk, ordered[:first_pixel], syntax)
+        body = self._with_statement(walk, ordered[:first_pixel], opened)
         pixels: list[Part] = []
         for element in ordered[first_pixel:]:
             if element.tag == PIXEL_DATA and syntax.pixels:
@@ -150,15 +151,16 @@ class Deidentifier:
         pseudonym = self._key.pseudonym(patient_id, issuer).encode("ascii")
         return Patient(pseudonym, self._key.shift_days(patient_id, issuer))
 
-    def _with_statement(self, walk: Walk, elements: Sequence[Element], syntax: Syntax) -> bytes:
+    def _with_statement(self, walk: Walk, elements: Sequence[Element], opened: part10.Opened) -> bytes:
         """Return cleaned elements with what was done stated between them (PS3.15 E.1.1)."""
+        syntax, source = opened.syntax, opened.source
         first, second = _index(elements, _IDENTITY_REMOVED), _index(elements, _TEMPORAL)
         chunks = [
-            *walk.elements(elements[:first], syntax),
+            *walk.elements(elements[:first], source),
             method(syntax, self._profile),
-            *walk.elements(elements[first:second], syntax),
+            *walk.elements(elements[first:second], source),
             _element(syntax, _TEMPORAL, b"CS", self._profile.temporal),
-            *walk.elements(elements[second:], syntax),
+            *walk.elements(elements[second:], source),
         ]
         return b"".join(chunks)
 

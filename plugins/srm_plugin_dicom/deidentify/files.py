@@ -9,10 +9,10 @@ from pathlib import Path
 
 from srm_dicom.errors import ObjectRefused
 from srm_plugin_dicom.deidentify.engine import Context, Output, deidentify
+from srm_plugin_dicom.deidentify.part10 import looks_like_an_object
 from srm_plugin_dicom.deidentify.report import Report
 
 _NO_FILE = "not a DICOM file"
-_MAGIC_AT, _MAGIC = 128, b"DICM"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def deidentify_file(name: Path, source: Path, target: Path, context: Context) ->
         OSError: the file cannot be read or written.
     """
     data = source.read_bytes()
-    if data[_MAGIC_AT : _MAGIC_AT + 4] != _MAGIC:
+    if not looks_like_an_object(data):
         return Outcome(name, refusal=_NO_FILE)
     try:
         output = deidentify(data, "", "", context)

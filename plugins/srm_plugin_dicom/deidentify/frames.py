@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 
-from srm_plugin_dicom.deidentify import bits, jpeg, jpeg2000, rle
+from srm_plugin_dicom.deidentify import bits, jpeg, jpeg2000, part10, rle
 from srm_plugin_dicom.deidentify import facts as f
 from srm_plugin_dicom.deidentify.elements import Element
 from srm_plugin_dicom.deidentify.facts import Facts
@@ -22,9 +22,9 @@ _FLOAT_BITS = {0x7FE00008: 32, 0x7FE00009: 64}
 _SUBSAMPLED = {"YBR_FULL_422": 2, "YBR_PARTIAL_422": 2, "YBR_PARTIAL_420": 1.5}
 
 
-def native_bytes(facts: Facts, allocated: int) -> int:
-    """Return how many bytes the pixels that a header describes have (PS3.5 8.1)."""
-    pixels = facts.u16(f.ROWS) * facts.u16(f.COLUMNS) * facts.frames()
+def native_bytes(facts: Facts, allocated: int, frames: int) -> int:
+    """Return how many bytes so many frames of what a header describes have (PS3.5 8.1)."""
+    pixels = facts.u16(f.ROWS) * facts.u16(f.COLUMNS) * frames
     samples = facts.u16(f.SAMPLES, 1)
     factor = _SUBSAMPLED.get(facts.word(f.PHOTOMETRIC), samples) if samples == 3 else samples
     return (int(pixels * factor * allocated) + 7) // 8
@@ -36,7 +36,8 @@ def native(element: Element, view: memoryview, facts: Facts, syntax: Syntax) -> 
     Raises:
         ObjectRefused: fewer bytes than described, or something in their unused bits.
     """
-    length = native_bytes(facts, _FLOAT_BITS.get(element.tag) or facts.u16(f.BITS_ALLOCATED))
+    allocated = _FLOAT_BITS.get(element.tag) or facts.u16(f.BITS_ALLOCATED)
+    length = native_bytes(facts, allocated, facts.frames())
     vr = element.vr if element.vr in (b"OB", b"OW", b"OF", b"OD") else b"OW"
     odd = length & 1
     # The last byte of odd pixels is the second of its word where words are big endian (PS3.5 8.1.1).
@@ -74,7 +75,7 @@ def _fragments(view: memoryview, at: int) -> tuple[bytes, list[memoryview]]:
     """Return the basic offset table and the fragments (PS3.5 A.4)."""
     found: list[memoryview] = []
     try:
-        while True:
+        while at < len(view) or not found:  # some writers leave the delimiter out at the end of a file
             group, element, length = LITTLE.implicit.unpack_from(view, at)
             at += 8
             tag = group << 16 | element
@@ -128,7 +129,22 @@ def _clean(frame: memoryview, facts: Facts, syntax: Syntax) -> list[Part]:
     if syntax.pixels == "jpeg2000":
         return jpeg2000.clean(frame)
     if syntax.pixels == "rle":
-        segments = facts.u16(f.SAMPLES, 1) * ((facts.u16(f.BITS_ALLOCATED) + 7) // 8)
+        allocated = facts.u16(f.BITS_ALLOCATED)
+        segments = facts.u16(f.SAMPLES, 1) * ((allocated + 7) // 8)
         pixels = facts.u16(f.ROWS) * facts.u16(f.COLUMNS)
-        return rle.clean(frame, segments, pixels, bits.high_bytes(facts))
+        return rle.clean(
+            frame, segments, (pixels + 7) // 8 if allocated == 1 else pixels, bits.high_bytes(facts)
+        )
+    if syntax.pixels in ("plain", "deflate"):
+        return _plain(frame, facts, deflated=syntax.pixels == "deflate")
     return jpeg.clean(frame, lossless_ls=syntax.pixels == "jpeg-ls")
+
+
+def _plain(frame: memoryview, facts: Facts, *, deflated: bool) -> list[Part]:
+    """Return one frame of native pixels, as they are (PS3.5 A.4.11) or deflated (A.4.12)."""
+    length = native_bytes(facts, facts.u16(f.BITS_ALLOCATED), 1)
+    pixels = memoryview(part10.inflated(frame, 0, length + 1)) if deflated else frame
+    if not length or not length <= len(pixels) <= length + 1:
+        raise refused(Reason.PIXELS)
+    bits.check(pixels[:length], facts)
+    return part10.stored([pixels[:length]]) if deflated else [pixels[:length]]

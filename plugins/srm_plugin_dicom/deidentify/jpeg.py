@@ -8,6 +8,7 @@ follows the end of the image goes.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from srm_plugin_dicom.deidentify.reasons import Reason, refused
 
@@ -16,6 +17,8 @@ APP0, APP8, APP14, COM = 0xE0, 0xE8, 0xEE, 0xFE
 _FRAMES = frozenset((0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF, 0xF7))
 _NEEDED = _FRAMES | {SOS, DHT, DQT, DRI, LSE, 0xCC, 0xDC}
 _APPLICATION = frozenset(range(0xE0, 0xF0))
+_LSE_PRESET_BYTES = 11
+_LONGEST = {DRI: 4, 0xDC: 2, 0xCC: 32}
 _JFIF = b"\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00"
 _MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]", re.DOTALL)
 _MARKER_LS = re.compile(rb"\xff+[\x80-\xfe]", re.DOTALL)
@@ -69,7 +72,7 @@ def _segment_end(stream: memoryview, at: int) -> int:
 
 def _kept(marker: int, stream: memoryview, at: int, stop: int) -> list[bytes | memoryview]:
     if marker in _NEEDED:
-        _check_tables(marker, stream[at + 2 : stop])
+        _check_segment(marker, stream[at + 2 : stop])
         return [b"\xff" + bytes((marker,)), stream[at:stop]]
     if marker in _APPLICATION:
         return _application(marker, bytes(stream[at + 2 : min(stop, at + 18)]))
@@ -88,16 +91,27 @@ def _application(marker: int, body: bytes) -> list[bytes | memoryview]:
     return []
 
 
-def _check_tables(marker: int, body: memoryview) -> None:
-    """Refuse quantisation and Huffman segments with bytes behind their tables."""
-    at = 0
+def _check_segment(marker: int, body: memoryview) -> None:
+    """Refuse a segment that is longer than what it holds: decoders do not look behind that."""
+    expected = len(body)
     if marker == DQT:
-        while at < len(body):
-            at += 129 if body[at] >> 4 else 65
+        expected = _tables_end(body, lambda at: 129 if body[at] >> 4 else 65)
     elif marker == DHT:
-        while at + 17 <= len(body):
-            at += 17 + sum(body[at + 1 : at + 17])
-    else:
-        return
-    if at != len(body):
-        raise refused(Reason.STREAM, f"tables {marker:02X}")
+        expected = _tables_end(body, lambda at: 17 + sum(body[at + 1 : at + 17]))
+    elif marker in _FRAMES:
+        expected = 6 + 3 * body[5] if len(body) > 5 else -1
+    elif marker == SOS:
+        expected = 4 + 2 * body[0] if body else -1
+    elif marker == LSE:
+        expected = _LSE_PRESET_BYTES if bytes(body[:1]) == b"\1" else -1  # mapping tables are not pixels
+    elif marker in _LONGEST:
+        expected = min(len(body), _LONGEST[marker])
+    if expected != len(body):
+        raise refused(Reason.STREAM, f"segment {marker:02X}")
+
+
+def _tables_end(body: memoryview, size: Callable[[int], int]) -> int:
+    at = 0
+    while at < len(body):
+        at += size(at)
+    return at

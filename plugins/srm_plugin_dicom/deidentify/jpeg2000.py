@@ -6,34 +6,55 @@ tile-part lengths are corrected. What follows the end of the codestream goes.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from srm_plugin_dicom.deidentify.reasons import Reason, refused
 
 SOC, SIZ, SOT, SOD, EOC = 0xFF4F, 0xFF51, 0xFF90, 0xFF93, 0xFFD9
+COD, COC, QCD = 0xFF52, 0xFF53, 0xFF5C
 _NEEDED = frozenset(
     (0xFF50, 0xFF51, 0xFF52, 0xFF53, 0xFF59, 0xFF5C, 0xFF5D, 0xFF5E, 0xFF5F, 0xFF60, 0xFF61, 0xFF72,
      0xFF74, 0xFF75, 0xFF76, 0xFF77, 0xFF78, 0xFF79)
 )  # fmt: skip
 _REMOVED = frozenset((0xFF55, 0xFF57, 0xFF58, 0xFF63, 0xFF64))
 _SOT_BYTES = 12
+_SHORTEST = {COD: 14, QCD: 6}
+_JP2 = b"\0\0\0\x0cjP  \r\n\x87\n"
 
 
 def clean(stream: memoryview) -> list[bytes | memoryview]:
     """Return the parts of a codestream that decoding needs, in order and without copying coded data.
 
     Raises:
-        ObjectRefused: not a codestream (a JP2 file, for one), or a marker that is not known.
+        ObjectRefused: not a codestream, or a marker that is not known.
     """
+    stream = _codestream(stream)
     if _u16(stream, 0) != SOC:
         raise refused(Reason.STREAM, "SOC")
     header, at, marker = _header(stream, 2)
-    parts: list[bytes | memoryview] = [b"\xff\x4f", *header]
+    parts: list[bytes | memoryview] = [b"\xff\x4f", *_cut(header)]
     while marker == SOT:
         tile, at = _tile_part(stream, at)
         parts += tile
-        marker = _u16(stream, at)
+        misplaced, at, marker = _header(stream, at)
+        if misplaced:
+            raise refused(Reason.STREAM, "marker after the tiles")
     if marker != EOC:
         raise refused(Reason.STREAM, f"marker {marker:04X}")
     return [*parts, b"\xff\xd9"]
+
+
+def _codestream(stream: memoryview) -> memoryview:
+    """Return the codestream of a JP2 file, which some writers put where the bare stream belongs."""
+    if bytes(stream[:12]) != _JP2:
+        return stream
+    at = 0
+    while at + 8 <= len(stream):
+        length = int.from_bytes(stream[at : at + 4], "big")
+        if bytes(stream[at + 4 : at + 8]) == b"jp2c":
+            return stream[at + 8 : at + length if length else len(stream)]
+        at += max(length, 8)
+    raise refused(Reason.STREAM, "JP2")
 
 
 def _header(stream: memoryview, at: int) -> tuple[list[memoryview], int, int]:
@@ -51,6 +72,39 @@ def _header(stream: memoryview, at: int) -> tuple[list[memoryview], int, int]:
         elif marker not in _REMOVED:
             raise refused(Reason.STREAM, f"marker {marker:04X}")
         at = stop
+
+
+def _cut(segments: list[memoryview]) -> Iterator[bytes | memoryview]:
+    """Yield size, coding and quantisation segments no longer than what they hold (A.5, A.6), and the others.
+
+    Raises:
+        ObjectRefused: one of them is shorter than that.
+    """
+    if any(len(segment) < _SHORTEST.get(_u16(segment, 0), 4) for segment in segments):
+        raise refused(Reason.STREAM, "cut")
+    levels = max((segment[9] for segment in segments if _u16(segment, 0) == COD), default=0)
+    own_levels = any(_u16(segment, 0) == COC for segment in segments)
+    for segment in segments:
+        length = _content_bytes(segment, levels)
+        if length > len(segment) - 2:
+            raise refused(Reason.STREAM, f"segment {_u16(segment, 0):04X}")
+        if length == len(segment) - 2 or own_levels:
+            yield segment
+        else:
+            yield bytes(segment[:2]) + length.to_bytes(2, "big") + bytes(segment[4 : 2 + length])
+
+
+def _content_bytes(segment: memoryview, levels: int) -> int:
+    """Return how long the content of a main header's segment is, with the length itself."""
+    marker, length = _u16(segment, 0), len(segment) - 2
+    if marker == SIZ:
+        return 38 + 3 * _u16(segment, 38)
+    if marker == COD:
+        return 12 + (levels + 1 if segment[4] & 1 else 0)
+    if marker == QCD:
+        style = segment[4] & 31
+        return 3 + (1 if style == 1 else 3 * levels + 1) * (2 if style else 1)
+    return length
 
 
 def _tile_part(stream: memoryview, start: int) -> tuple[list[bytes | memoryview], int]:

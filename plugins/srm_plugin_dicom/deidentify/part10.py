@@ -9,7 +9,16 @@ from dataclasses import dataclass
 from srm_plugin_dicom.deidentify.elements import Buffer, Limits
 from srm_plugin_dicom.deidentify.profile import IMPLEMENTATION_UID, Profile
 from srm_plugin_dicom.deidentify.reasons import Reason, refused
-from srm_plugin_dicom.deidentify.syntax import EXPLICIT_LITTLE, LITTLE, LONG_VRS, SYNTAXES, Syntax
+from srm_plugin_dicom.deidentify.syntax import (
+    EXPLICIT_BIG,
+    EXPLICIT_LITTLE,
+    IMPLICIT_LITTLE,
+    LITTLE,
+    LONG_VRS,
+    SHORT_VRS,
+    SYNTAXES,
+    Syntax,
+)
 from srm_plugin_dicom.deidentify.values import pad
 
 PREAMBLE_BYTES = 128
@@ -17,15 +26,21 @@ _MAGIC = b"DICM"
 _META_GROUP = 0x0002
 _TRANSFER_SYNTAX = 0x00020010
 _STORED_BYTES = 0xFFFF
+_FIRST_GROUPS = (b"\x08\0", b"\x0a\0", b"\x10\0", b"\0\x08")
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A data set in a buffer: where it starts and how it is encoded."""
+    """A data set in a buffer: where it starts and how it is encoded.
+
+    Attributes:
+        syntax: what it is said to be, and what leaves; `source` how its elements are really encoded.
+    """
 
     data: Buffer
     start: int
     syntax: Syntax
+    source: Syntax
 
 
 def open_object(data: Buffer, transfer_syntax: str, limits: Limits) -> Opened:
@@ -41,18 +56,41 @@ def open_object(data: Buffer, transfer_syntax: str, limits: Limits) -> Opened:
     """
     start = 0
     if bytes(data[PREAMBLE_BYTES : PREAMBLE_BYTES + 4]) == _MAGIC:
-        start, transfer_syntax = _read_meta(data)
-    syntax = SYNTAXES.get(transfer_syntax)
+        start, transfer_syntax = _read_meta(data, PREAMBLE_BYTES + 4)
+    elif bytes(data[:2]) == _META_GROUP.to_bytes(2, "little"):
+        start, transfer_syntax = _read_meta(data, 0)
+    syntax = SYNTAXES.get(transfer_syntax) if transfer_syntax else _encoding(data, start)
     if syntax is None:
         raise refused(Reason.TRANSFER_SYNTAX)
     if syntax.deflated:
-        return Opened(_inflate(data, start, limits.inflated_bytes), 0, syntax)
-    return Opened(data, start, syntax)
+        data, start = inflated(data, start, limits.inflated_bytes), 0
+    found = _encoding(data, start)
+    # Writers exist that say explicit and mean implicit, or the reverse; what leaves is as it says.
+    differs = found is not None and syntax.codec is LITTLE and found.explicit is not syntax.explicit
+    return Opened(data, start, syntax, found if found and differs else syntax)
 
 
-def _read_meta(data: Buffer) -> tuple[int, str]:
+def looks_like_an_object(data: Buffer) -> bool:
+    """Tell whether a file may be DICOM: it has the prefix, or begins with an element of a low group."""
+    if bytes(data[PREAMBLE_BYTES : PREAMBLE_BYTES + 4]) == _MAGIC:
+        return True
+    return bytes(data[:2]) == _META_GROUP.to_bytes(2, "little") or _encoding(data, 0) is not None
+
+
+def _encoding(data: Buffer, at: int) -> Syntax | None:
+    """Return how the elements of a data set are encoded, by the first of them; None if it is none."""
+    head = bytes(data[at : at + 8])
+    if head[:2] not in _FIRST_GROUPS or len(head) < 8:
+        return None
+    if head[4:6] in SHORT_VRS or head[4:6] in LONG_VRS:
+        return EXPLICIT_LITTLE if head[0] else EXPLICIT_BIG
+    length = int.from_bytes(head[4:8], "little")
+    return IMPLICIT_LITTLE if head[0] and at + 8 + length <= len(data) else None
+
+
+def _read_meta(data: Buffer, at: int) -> tuple[int, str]:
     """Return where the data set starts, and its transfer syntax."""
-    at, transfer_syntax = PREAMBLE_BYTES + 4, ""
+    transfer_syntax = ""
     try:
         while at < len(data):
             group, element, vr, length = LITTLE.explicit.unpack_from(data, at)
@@ -70,17 +108,22 @@ def _read_meta(data: Buffer) -> tuple[int, str]:
     return at, transfer_syntax
 
 
-def _inflate(data: Buffer, start: int, most: int) -> bytes:
+def inflated(data: Buffer, start: int, most: int) -> bytes:
+    """Return what a deflate stream (RFC 1951) stands for.
+
+    Raises:
+        ObjectRefused: broken, cut, or more than `most` bytes.
+    """
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
-        inflated = inflater.decompress(memoryview(data)[start:], most)
+        plain = inflater.decompress(memoryview(data)[start:], most)
     except zlib.error:
         raise refused(Reason.MALFORMED) from None
     if inflater.unconsumed_tail:
         raise refused(Reason.TOO_LARGE)
     if not inflater.eof:
         raise refused(Reason.TRUNCATED)
-    return inflated
+    return plain
 
 
 def file_meta(sop_class: bytes, instance: bytes, syntax: Syntax, profile: Profile) -> bytes:

@@ -8,6 +8,7 @@ machine may show text; a machine's own word that it is clean counts only for tru
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from srm_dicom.errors import ObjectRefused
@@ -17,19 +18,24 @@ from srm_plugin_dicom.deidentify.reasons import Reason, refused
 
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 _SECONDARY_CAPTURE = _STORAGE + "7"
+_ULTRASOUND = frozenset(_STORAGE + suffix for suffix in ("3", "3.1", "6", "6.1", "6.2"))
 WHOLE_SLIDE = _STORAGE + "77.1.6"
 _IMAGES = frozenset(
     _STORAGE + suffix
     for suffix in (
         *("1", "1.1", "1.1.1", "1.2", "1.2.1", "1.3", "1.3.1"),
-        *("2", "2.1", "2.2", "3.1", "4", "4.1", "4.3", "4.4", "6.1", "6.2"),
-        *("7", "7.1", "7.2", "7.3", "7.4", "12.1", "12.1.1", "12.2", "12.2.1"),
-        *("13.1.1", "13.1.3", "13.1.4", "13.1.5", "14.1", "14.2", "20", "30", "66.4"),
+        *("2", "2.1", "2.2", "3", "3.1", "4", "4.1", "4.3", "4.4", "5", "6", "6.1", "6.2"),
+        *("7", "7.1", "7.2", "7.3", "7.4", "12.1", "12.1.1", "12.2", "12.2.1", "12.3"),
+        *("13.1.1", "13.1.3", "13.1.4", "13.1.5", "14.1", "14.2", "20", "30", "66.4", "66.7"),
         *("77.1.1", "77.1.2", "77.1.3", "77.1.4", "77.1.5.1", "77.1.5.2", "77.1.5.4", "77.1.6"),
         *("128", "128.1", "130", "481.1", "481.2"),
     )
 )
-_WITHOUT_PIXELS = frozenset(_STORAGE + suffix for suffix in ("66.1", "66.3", "67"))
+_WITHOUT_PIXELS = frozenset(
+    _STORAGE + suffix
+    for suffix in ("66.1", "66.3", "67", "481.3", "481.4", "481.5", "481.6", "481.7", "481.8", "481.9")
+)
+_CONTOURS = _STORAGE + "481.3"
 _PHOTOGRAPH = _STORAGE + "77.1.4"
 _REFUSED = {
     "104.": Reason.DOCUMENT,
@@ -42,16 +48,24 @@ _REFUSED = {
     "77.1.4.1": Reason.VIDEO,
     "77.1.5.1.1": Reason.VIDEO,
 }
-_RISKY_MODALITIES = frozenset(("US", "SC", "OT", "XC", "ES", "GM", "IVUS", "BDUS", "DOC", "DG", "HC"))
-_RISKY_CONVERSIONS = frozenset(("DF", "SD", "SI", "DV", "WSD", "SYN", "DRW", "DI"))
+_RISKY_MODALITIES = frozenset(("US", "SC", "XC", "ES", "GM", "IVUS", "BDUS", "DOC", "DG", "HC"))
+_RISKY_CONVERSIONS = frozenset(("DF", "SD", "SI", "DRW"))
+# Ways of making an image that may show text but mostly do not: here the word of any machine counts.
+_DOUBTFUL_MODALITIES = frozenset(("OT",))
+_DOUBTFUL_CONVERSIONS = frozenset(("DV", "WSD", "SYN"))
 _RISKY_IMAGE_TYPES = frozenset(("SCREEN", "DOSE", "SCREEN SAVE", "SCREENSAVE"))
 _SLIDE_LABELS = frozenset(("LABEL", "OVERVIEW", "THUMBNAIL"))
 _HEADS = (
     *("HEAD", "BRAIN", "SKULL", "FACE", "ORBIT", "SINUS", "JAW", "MANDIBLE", "MAXILLA", "CRANIUM"),
     *("IAC", "PITUITARY", "EAR", "EYE", "NOSE", "TMJ"),
 )
+_HEAD_WORDS = re.compile(
+    r"HEAD|BRAIN|NEURO|SKULL|FACE|FACIAL|ORBIT|SINUS|CRANI|CEREB|ENCEPH|KOPF|GEHIRN|SCH.{1,2}DEL|TETE|CERVEAU|"
+    r"MPRAGE|PITUIT|TEMPORAL BONE|\bIAC\b|\bTMJ\b|\bEPI ?BOLD|FMRI|\bTOF\b"
+)
 _SLICED = frozenset(("CT", "MR", "PT"))
 _THIN_MM = 3.0
+_PROJECTION = "PROJECTION IMAGE"  # of vessels through the whole head: no surface in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +103,8 @@ class PixelPolicy:
             ObjectRefused: a kind of object or a risk that this policy does not accept.
         """
         if sop_class in _WITHOUT_PIXELS:
+            if sop_class == _CONTOURS and not self.recognizable:
+                raise refused(Reason.RECOGNIZABLE)
             return
         if sop_class not in _IMAGES:
             raise _kind(sop_class)
@@ -96,14 +112,17 @@ class PixelPolicy:
             raise refused(Reason.BURNED_IN)
         if not self.recognizable and may_show_face(sop_class, facts):
             raise refused(Reason.RECOGNIZABLE)
-        if sop_class == WHOLE_SLIDE and _SLIDE_LABELS & set(facts.words(f.IMAGE_TYPE)):
+        if sop_class == WHOLE_SLIDE and _shows_label(facts):
             raise refused(Reason.SLIDE_LABEL)
 
     def _may_show_text(self, sop_class: str, facts: Facts) -> bool:
         said = facts.word(f.BURNED_IN)
         if said == "YES":
             return True
-        if not _risk_of_text(sop_class, facts) or any(trust.covers(facts) for trust in self.clean):
+        risky = _risk_of_text(sop_class, facts)
+        if not risky and (said == "NO" or not _doubt_of_text(facts)):
+            return False
+        if any(trust.covers(facts) for trust in self.clean):
             return False
         return not (said == "NO" and any(trust.covers(facts) for trust in self.trusted))
 
@@ -112,25 +131,40 @@ def _risk_of_text(sop_class: str, facts: Facts) -> bool:
     return (
         sop_class == _SECONDARY_CAPTURE
         or sop_class.startswith(_SECONDARY_CAPTURE + ".")
+        or sop_class in _ULTRASOUND
         or facts.word(f.MODALITY) in _RISKY_MODALITIES
         or facts.word(f.CONVERSION_TYPE) in _RISKY_CONVERSIONS
         or bool(_RISKY_IMAGE_TYPES & set(facts.words(f.IMAGE_TYPE)))
     )
 
 
+def _doubt_of_text(facts: Facts) -> bool:
+    modality, conversion = facts.word(f.MODALITY), facts.word(f.CONVERSION_TYPE)
+    return modality in _DOUBTFUL_MODALITIES or conversion in _DOUBTFUL_CONVERSIONS
+
+
+def _shows_label(facts: Facts) -> bool:
+    return bool(_SLIDE_LABELS & set(facts.words(f.IMAGE_TYPE))) or facts.word(f.LABEL_IN_IMAGE) == "YES"
+
+
 def may_show_face(sop_class: str, facts: Facts) -> bool:
     """Tell a photograph, or thin slices of a head: CT, MR and PET under 3 mm can be rendered as a face."""
     if sop_class == _PHOTOGRAPH:
         return True
-    if facts.word(f.MODALITY) not in _SLICED or not _is_head(facts.word(f.BODY_PART)):
+    if facts.word(f.MODALITY) not in _SLICED or not _is_head(facts):
         return False
-    spacing = [facts.number(tag) for tag in (f.SLICE_THICKNESS, f.SLICE_SPACING)]
-    known = [abs(value) for value in spacing if value]
-    return not known or min(known) < _THIN_MM
+    if _PROJECTION in facts.words(f.IMAGE_TYPE):
+        return False
+    thickness = facts.number(f.SLICE_THICKNESS) or facts.number(f.SLICE_SPACING)
+    return not thickness or abs(thickness) < _THIN_MM
 
 
-def _is_head(body_part: str) -> bool:
-    return any(body_part.startswith(head) for head in _HEADS)
+def _is_head(facts: Facts) -> bool:
+    """Tell a head by the body part, or where none is named by what people wrote about the series."""
+    body_part = facts.word(f.BODY_PART)
+    if body_part:
+        return any(body_part.startswith(head) for head in _HEADS)
+    return any(_HEAD_WORDS.search(facts.word(tag)) for tag in f.DESCRIPTIONS)
 
 
 def _kind(sop_class: str) -> ObjectRefused:

@@ -20,7 +20,7 @@ def clean(frame: memoryview, segments: int, pixels: int, high: bytes = b"") -> l
     Args:
         frame: one encoded frame.
         segments: how many there must be: bytes of a sample times samples of a pixel.
-        pixels: rows times columns.
+        pixels: bytes of a segment: rows times columns, or an eighth of that for single bits.
         high: what the bytes of a 16-bit sample's high half may be; empty if anything.
 
     Raises:

@@ -80,6 +80,7 @@ class Syntax:
 
 IMPLICIT_LITTLE = Syntax("1.2.840.10008.1.2", explicit=False)
 EXPLICIT_LITTLE = Syntax("1.2.840.10008.1.2.1")
+EXPLICIT_BIG = Syntax("1.2.840.10008.1.2.2", codec=BIG)
 _JPEG_LOSSY = (".50", ".51", ".52", ".53", ".54", ".55", ".56")
 _JPEG_LOSSLESS = (".57", ".58", ".59", ".60", ".61", ".62", ".63", ".64", ".65", ".66", ".70")
 _JPEG_2000 = (".90", ".91", ".92", ".93", ".201", ".202", ".203")
@@ -95,8 +96,10 @@ SYNTAXES: dict[str, Syntax] = {
         IMPLICIT_LITTLE,
         EXPLICIT_LITTLE,
         Syntax("1.2.840.10008.1.2.1.99", deflated=True),
-        Syntax("1.2.840.10008.1.2.2", codec=BIG),
+        EXPLICIT_BIG,
         Syntax("1.2.840.10008.1.2.5", pixels="rle"),
+        Syntax("1.2.840.10008.1.2.8.1", pixels="deflate"),
+        Syntax("1.2.840.10008.1.2.1.98", pixels="plain"),
         *(
             Syntax(f"1.2.840.10008.1.2.4{suffix}", pixels=name)
             for name, suffixes in _STREAMS.items()

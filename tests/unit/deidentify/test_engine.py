@@ -148,6 +148,34 @@ def test_nested_content_in_unknown_representation_is_cleaned():
         assert clean(made.file()) == clean(expected.file())
 
 
+@pytest.mark.parametrize(("said", "meant"), [(EXPLICIT, IMPLICIT), (IMPLICIT, EXPLICIT)])
+def test_elements_that_are_not_encoded_as_the_file_says(said, meant):
+    honest, lying = TestObject(Writer(said)), TestObject(Writer(meant))
+    assert clean(lying.data_set(), syntax=said) == clean(honest.file())
+
+
+@pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT, BIG_ENDIAN])
+def test_a_file_without_preamble_or_meta_information(syntax):
+    made = TestObject(Writer(syntax))
+    expected = clean(made.file())
+    assert clean(made.data_set()) == expected
+    assert clean(made.file()[132:]) == expected
+
+
+def test_a_blank_representation_is_none():
+    write = Writer()
+    blank = write.element(0x00280120, "US", b"\1\0").replace(b"US", b"  ")
+    plain = {0x00280120: write.u16(0x00280120, 1)}
+    assert clean(TestObject(extra={0x00280120: blank}).file()) == clean(TestObject(extra=plain).file())
+
+
+@pytest.mark.parametrize("vr", ["OB", "OW"])
+def test_compressed_pixels_of_an_icon_are_stepped_over(vr):
+    write = Writer()
+    icon = write.sequence(0x00880200, write.fragments(b"\xff\xd8SECRET", vr=vr), undefined=True)
+    assert clean(TestObject(extra={0x00880200: icon}).file()) == clean(TestObject().file())
+
+
 def test_concepts_leave_with_their_public_meaning_or_not_at_all():
     write = Writer()
 
@@ -299,10 +327,14 @@ def test_kinds_of_objects_that_cannot_be_proven(sop_class, reason):
     ],
 )
 def test_pixels_that_may_show_text(said, policy, passes):
+    judge_text(b"US", said, policy, passes)
+
+
+def judge_text(modality, said, policy, passes):
     write = Writer()
     made = TestObject(
         extra={
-            0x00080060: write.element(0x00080060, "CS", b"US"),
+            0x00080060: write.element(0x00080060, "CS", modality),
             0x00080070: write.element(0x00080070, "LO", b"Maker"),
             0x00081090: write.element(0x00081090, "LO", b"One"),
             0x00280301: write.element(0x00280301, "CS", said),
@@ -313,6 +345,51 @@ def test_pixels_that_may_show_text(said, policy, passes):
     else:
         with pytest.raises(ObjectRefused, match="text"):
             clean(made.file(), context(**policy))
+
+
+@pytest.mark.parametrize(("said", "passes"), [(b"NO", True), (b"", False), (b"YES", False)])
+def test_of_a_doubtful_origin_any_machine_may_say_that_it_is_clean(said, passes):
+    judge_text(b"OT", said, {}, passes)
+
+
+@pytest.mark.parametrize("label", [{0x00080008: b"DERIVED\\PRIMARY\\LABEL\\NONE"}, {0x00480010: b"YES"}])
+def test_labels_of_slides_are_refused(label):
+    write = Writer()
+    slide = {0x00080016: write.element(0x00080016, "UI", b"1.2.840.10008.5.1.4.1.1.77.1.6")}
+    assert clean(TestObject(extra=dict(slide)).file())
+    slide |= {tag: write.element(tag, "CS", value) for tag, value in label.items()}
+    with pytest.raises(ObjectRefused, match="label"):
+        clean(TestObject(extra=slide).file())
+
+
+@pytest.mark.parametrize(
+    ("said", "face"),
+    [
+        ({0x0008103E: b"t1_mprage_sag"}, True),
+        ({0x00081030: b"MRT Kopf"}, True),
+        ({0x00081030: b"Head and neck", 0x00180015: b"CHEST"}, False),
+        ({0x0008103E: b"Brain MIP", 0x00080008: b"DERIVED\\SECONDARY\\PROJECTION IMAGE"}, False),
+        ({0x0008103E: b"Abdomen"}, False),
+    ],
+)
+def test_a_head_without_a_body_part_is_known_by_its_descriptions(said, face):
+    write = Writer()
+    said = {0x00180050: b"1.0"} | said
+    made = TestObject(extra={tag: write.element(tag, "LO", value) for tag, value in said.items()})
+    made.extra[0x00080060] = write.element(0x00080060, "CS", b"MR")
+    if face:
+        with pytest.raises(ObjectRefused, match="face"):
+            clean(made.file())
+    else:
+        assert clean(made.file())
+
+
+def test_contours_may_show_a_face_too():
+    write = Writer()
+    contours = {0x00080016: write.element(0x00080016, "UI", b"1.2.840.10008.5.1.4.1.1.481.3")}
+    with pytest.raises(ObjectRefused, match="face"):
+        clean(TestObject(extra=contours).file())
+    assert clean(TestObject(extra=contours).file(), context(recognizable=True))
 
 
 def test_thin_slices_of_heads_need_a_statement():

@@ -1,6 +1,8 @@
 """Compressed pixels: what decoding does not need goes, what it needs stays to the bit."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pydicom
@@ -57,6 +59,9 @@ def test_jpeg_segments_that_change_colours_stay_in_their_shortest_form():
         JPEG[:30],
         b"\xff\xd8" + segment(0xF0, b"?") + JPEG[2:],
         b"\xff\xd8" + FRAME + segment(0xC4, b"\0" + bytes(16) + b"SECRET") + SCAN + b"\xff\xd9",
+        b"\xff\xd8" + segment(0xC3, FRAME[4:] + b"SECRET") + HUFFMAN + SCAN + b"\xff\xd9",
+        b"\xff\xd8" + FRAME + segment(0xDD, b"\0\0SECRET") + SCAN + b"\xff\xd9",
+        b"\xff\xd8" + FRAME + segment(0xF8, b"\2\1\1SECRET") + SCAN + b"\xff\xd9",
     ],
 )
 def test_jpeg_that_cannot_be_walked_is_refused(stream):
@@ -64,22 +69,40 @@ def test_jpeg_that_cannot_be_walked_is_refused(stream):
         jpeg.clean(memoryview(stream), lossless_ls=False)
 
 
-def codestream(comment, tile_comment=b""):
-    main = b"\xff\x4f\xff\x51" + (41).to_bytes(2, "big") + bytes(39)
-    main += b"\xff\x52\x00\x04AB" + b"\xff\x5c\x00\x04CD" + comment
+def codestream(comment, tile_comment=b"", after=b"", slack=b""):
+    size = segment(0x51, bytes(34) + b"\0\1" + bytes(3))
+    coding, quantisation = segment(0x52, bytes(10)), segment(0x5C, b"\0\x40" + slack)
     data = b"\xff\x93coded data"
     length = (12 + len(tile_comment) + len(data)).to_bytes(4, "big")
-    return main + b"\xff\x90\x00\x0a\0\0" + length + b"\0\1" + tile_comment + data + b"\xff\xd9"
+    tile = b"\xff\x90\x00\x0a\0\0" + length + b"\0\1" + tile_comment + data
+    return b"\xff\x4f" + size + coding + quantisation + comment + tile + after + b"\xff\xd9"
 
 
 def test_jpeg_2000_comments_go_and_lengths_fit():
     comment = b"\xff\x64\x00\x0a\0\1SECRET"
-    dirty = codestream(comment, comment) + b"SECRET"
+    dirty = codestream(comment, comment, comment, b"SECRET") + b"SECRET"
     assert join(jpeg2000.clean(memoryview(dirty))) == codestream(b"")
 
 
+def box(kind, body):
+    return (8 + len(body)).to_bytes(4, "big") + kind + body
+
+
+def test_of_a_jp2_file_the_codestream_stays():
+    file = box(b"jP  ", b"\r\n\x87\n") + box(b"uuid", b"SECRET") + box(b"jp2c", codestream(b""))
+    assert join(jpeg2000.clean(memoryview(file + box(b"xml ", b"SECRET")))) == codestream(b"")
+
+
 @pytest.mark.parametrize(
-    "stream", [b"", b"\0\0\0\x0cjP  ", codestream(b"")[:-4], codestream(b"\xff\x70\0\2")]
+    "stream",
+    [
+        b"",
+        b"\0\0\0\x0cjP  ",
+        codestream(b"")[:-4],
+        codestream(b"\xff\x70\0\2"),
+        codestream(b"", after=segment(0x52, bytes(10))),
+        b"\xff\x4f" + segment(0x52, b"") + b"\xff\xd9",
+    ],
 )
 def test_jpeg_2000_that_cannot_be_walked_is_refused(stream):
     with pytest.raises(ObjectRefused):
@@ -140,3 +163,44 @@ def test_real_rle_decodes_the_same(name):
 def test_native_pixels_in_a_compressed_syntax_are_refused(syntax):
     with pytest.raises(ObjectRefused):
         deidentify(TestObject(Writer(syntax)).file(), "", "", ANY)
+
+
+def bitmap(writer, pixels):
+    narrow = {
+        tag: writer.u16(tag, value) for tag, value in ((0x00280100, 1), (0x00280101, 1), (0x00280102, 0))
+    }
+    return TestObject(writer, extra=narrow, pixels=pixels)
+
+
+def test_rle_of_single_bits():
+    header = struct.pack("<16L", 1, 64, *([0] * 14))
+    made = bitmap(Writer(RLE), Writer(RLE).fragments(header + b"\x01\x0f\xf0SECRET"))
+    data = bytes(deidentify(made.file(), "", "", ANY))
+    assert b"SECRET" not in data
+    assert header + b"\x01\x0f\xf0" in data
+
+
+def deflated(body):
+    compressor = zlib.compressobj(wbits=-15)
+    return compressor.compress(body) + compressor.flush()
+
+
+def test_frames_that_are_deflated_or_plain():
+    pixels = bytes(range(32))
+    for syntax, stream in (
+        ("1.2.840.10008.1.2.1.98", pixels),
+        ("1.2.840.10008.1.2.8.1", deflated(pixels) + b"SECRET"),
+    ):
+        write = Writer(syntax)
+        data = bytes(deidentify(TestObject(write, pixels=write.fragments(stream)).file(), "", "", ANY))
+        assert b"SECRET" not in data
+        assert pixels in data
+        for wrong in (stream[:-20], deflated(pixels + b"SECRET"), pixels + b"SECRET"):
+            with pytest.raises(ObjectRefused):
+                deidentify(TestObject(write, pixels=write.fragments(wrong)).file(), "", "", ANY)
+
+
+def test_a_missing_delimiter_at_the_end_of_a_file():
+    write = Writer(JPEG_LOSSLESS)
+    whole = TestObject(write, pixels=write.fragments(JPEG)).file()
+    assert bytes(deidentify(whole[:-8], "", "", ANY)) == bytes(deidentify(whole, "", "", ANY))
