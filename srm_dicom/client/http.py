@@ -7,46 +7,29 @@ repeated. Every exchange has a deadline and every answer a bound. Not for two th
 
 from __future__ import annotations
 
-import select
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import h11
 
+from srm_dicom.client.exchange import BrokenOff, Exchange, Response
 from srm_dicom.clock import Clock, SystemClock
-from srm_dicom.errors import CatalogueUnavailable, InvalidRequest, MdmError, NotAuthenticated, TooLarge
-from srm_dicom.identity.credential import Credential
-from srm_dicom.web.problems import error_of
-from srm_dicom.web.stream import Budget, PeerGone, Stalled, Stream
+from srm_dicom.errors import CatalogueUnavailable, InvalidRequest, MdmError, NotAuthenticated
+from srm_dicom.identity.credential import Shown
+from srm_dicom.web.stream import PeerGone, Stalled, Stream
 from srm_dicom.wire.httpg import NO_DELEGATION
+
+__all__ = ["HttpClient", "Response", "Upload"]
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 
+Connect = Callable[[tuple[str, int], float], socket.socket]
+
 _PORTS = {"https": 443, "httpg": 8446}
 _REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "PROPFIND"})
-_SLOWEST_BYTES_PER_S = 16 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """An answer: status, headers (names in lower case) and the whole body."""
-
-    status: int
-    headers: tuple[tuple[str, str], ...]
-    body: bytes
-
-    def header(self, name: str) -> str | None:
-        """Return the first header of this name, in lower case."""
-        return next((value for key, value in self.headers if key == name), None)
-
-    def raise_for_problem(self) -> None:
-        """Raise what the server reported, as the same leaf of the error tree, if it reported an error."""
-        if self.status >= 400:
-            raise error_of(self.status, self.body)
 
 
 class HttpClient:
@@ -55,6 +38,7 @@ class HttpClient:
     Args:
         url: ``https://host[:port]`` or ``httpg://host[:port]``; a path is ignored.
         credential: shown to the server, and whose authorities the server is verified against.
+        connect: makes the TCP connection to (host, port) within so many seconds.
         timeout_s: for connecting, and again for an answer to begin; large bodies get more as they move.
         max_answer_bytes: of a body that is held in memory.
         unavailable: the leaf that is raised when the server does not answer.
@@ -67,12 +51,13 @@ class HttpClient:
     def __init__(
         self,
         url: str,
-        credential: Credential,
+        credential: Shown,
         *,
         timeout_s: float = 30.0,
         max_answer_bytes: int = MAX_ANSWER_BYTES,
         unavailable: type[MdmError] = CatalogueUnavailable,
         clock: Clock | None = None,
+        connect: Connect = socket.create_connection,
     ) -> None:
         self._httpg, self._address = _endpoint(url)
         self._credential = credential
@@ -80,7 +65,8 @@ class HttpClient:
         self._max_answer_bytes = max_answer_bytes
         self._unavailable = unavailable
         self._clock = clock or SystemClock()
-        self._connection: _Connection | None = None
+        self._tcp = connect
+        self._connection: Exchange | None = None
 
     def request(
         self,
@@ -126,15 +112,32 @@ class HttpClient:
         except PeerGone as error:
             raise self._gone(error) from error
 
-    def upload(self, target: str, headers: Iterable[tuple[str, str]] = ()) -> Upload:
-        """Begin a POST whose body is written piece by piece; nothing else may be asked before it ends.
+    def upload(
+        self,
+        target: str,
+        headers: Iterable[tuple[str, str]] = (),
+        *,
+        method: str = "POST",
+        size_bytes: int | None = None,
+    ) -> Upload:
+        """Begin a request whose body is written piece by piece; nothing else may be asked before it ends.
+
+        Args:
+            target: path and query, already encoded.
+            headers: beside Host and the framing.
+            method: of HTTP.
+            size_bytes: of the body; None sends it in chunks.
 
         Raises:
             InvalidRequest, NotAuthenticated, MdmError: as `request`.
         """
-        chunked = [("Host", self._name), *headers, ("Transfer-Encoding", "chunked")]
+        length = (
+            ("Transfer-Encoding", "chunked") if size_bytes is None else ("Content-Length", str(size_bytes))
+        )
         try:
-            request = h11.Request(method="POST", target=target, headers=chunked)
+            request = h11.Request(
+                method=method, target=target, headers=[("Host", self._name), *headers, length]
+            )
         except h11.LocalProtocolError as error:
             raise InvalidRequest("the target or a header cannot be sent by HTTP") from error
         if self._connection is None or self._connection.dead():
@@ -180,24 +183,24 @@ class HttpClient:
             if isinstance(error, Stalled):
                 late = f"{self._name} did not answer within {self._timeout_s:g} s"
                 raise self._unavailable(late) from error
-            if isinstance(error, h11.ProtocolError | _BrokenOff):
+            if isinstance(error, h11.ProtocolError | BrokenOff):
                 raise self._unavailable(f"{self._name} broke off in the middle of its answer") from error
             raise
 
-    def _connect(self) -> _Connection:
+    def _connect(self) -> Exchange:
         maximum = ssl.TLSVersion.TLSv1_2 if self._httpg else ssl.TLSVersion.TLSv1_3
         context = self._credential.client_context(maximum=maximum)
         try:
             tls = self._secured(context)
         except OSError as error:
             raise self._not_connected(error) from error
-        connection = _Connection(Stream(tls, self._clock), tls, self._timeout_s, self._max_answer_bytes)
+        connection = Exchange(Stream(tls, self._clock), tls, self._timeout_s, self._max_answer_bytes)
         if self._httpg:
             connection.send_flag(NO_DELEGATION)
         return connection
 
     def _secured(self, context: ssl.SSLContext) -> ssl.SSLSocket:
-        sock = socket.create_connection(self._address, timeout=self._timeout_s)
+        sock = self._tcp(self._address, self._timeout_s)
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return context.wrap_socket(sock, server_hostname=self._address[0])
@@ -228,12 +231,28 @@ class HttpClient:
 class Upload:
     """A request under way, of which the body is still being written; see `HttpClient.upload`."""
 
-    def __init__(self, client: HttpClient, connection: _Connection, request: h11.Request) -> None:
+    def __init__(self, client: HttpClient, connection: Exchange, request: h11.Request) -> None:
         self._client = client
         self._connection = connection
         self._answer: Response | None = None
         with self._guarded():
             connection.send_piece(request)
+
+    def invited(self, wait_s: float) -> bool:
+        """Wait for the answer to an ``Expect: 100-continue`` among the headers.
+
+        Returns:
+            False when the server has answered without wanting the body.
+
+        Raises:
+            MdmError: as `HttpClient.request`.
+        """
+        with self._guarded():
+            if self._connection.invited(wait_s):
+                return True
+            self._answer = self._connection.receive(None)
+        self._client.close()
+        return False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send a piece of the body; does nothing when the server has answered already.
@@ -279,102 +298,6 @@ class Upload:
                 yield
         except PeerGone as error:
             raise self._client._gone(error) from error  # noqa: SLF001
-
-
-class _BrokenOff(Exception):
-    """The connection broke when a part of the answer had arrived."""
-
-
-class _Connection:
-    """One connection and the exchange on it."""
-
-    def __init__(self, stream: Stream, sock: socket.socket, timeout_s: float, max_answer_bytes: int) -> None:
-        self._stream = stream
-        self._socket = sock
-        self._timeout_s = timeout_s
-        self._max_answer_bytes = max_answer_bytes
-        self._http = h11.Connection(h11.CLIENT)
-
-    @property
-    def reusable(self) -> bool:
-        """True when both sides are ready for another request; starts the next cycle."""
-        if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
-            return False
-        self._http.start_next_cycle()
-        return True
-
-    def dead(self) -> bool:
-        """Tell whether anything has arrived on the idle connection: it can only be its end."""
-        poll = select.poll()
-        poll.register(self._socket, select.POLLIN)
-        return bool(poll.poll(0))
-
-    def close(self) -> None:
-        """Close it."""
-        self._stream.close()
-
-    def send_flag(self, flag: bytes) -> None:
-        """Send the flag of httpg, a record of its own."""
-        self._stream.send(flag, Budget(self._timeout_s))
-
-    def send(self, request: h11.Request, body: bytes) -> None:
-        """Send a whole request."""
-        data = self._http.send(request) or b""
-        if body:
-            data += self._http.send(h11.Data(body)) or b""
-        data += self._http.send(h11.EndOfMessage()) or b""
-        self._stream.send(data, self._budget())
-
-    def send_piece(self, event: h11.Request | h11.Data | h11.EndOfMessage) -> None:
-        """Send a part of a request that is told piece by piece."""
-        self._stream.send(self._http.send(event) or b"", self._budget())
-
-    def receive(self, into: Callable[[bytes], object] | None) -> Response:
-        """Read a whole answer.
-
-        Raises:
-            PeerGone: the connection ended before any of it.
-            _BrokenOff: the connection ended in the middle.
-            TooLarge: the body exceeds the bound.
-        """
-        budget = self._budget()
-        head: h11.Response | None = None
-        body = bytearray()
-        while True:
-            event = self._next_event(budget)
-            if isinstance(event, h11.Response):
-                head = event
-            elif isinstance(event, h11.Data):
-                if into is not None and head is not None and head.status_code < 300:
-                    into(bytes(event.data))
-                else:
-                    body += event.data
-                    self._check(len(body))
-            elif head is not None and isinstance(event, h11.EndOfMessage):
-                break
-        headers = tuple((name.decode("ascii"), value.decode("latin-1")) for name, value in head.headers)
-        return Response(head.status_code, headers, bytes(body))
-
-    def _next_event(self, budget: Budget) -> object:
-        while (event := self._http.next_event()) is h11.NEED_DATA:
-            begun = self._http.their_state is not h11.SEND_RESPONSE or bool(self._http.trailing_data[0])
-            try:
-                data = self._stream.receive(budget)
-            except PeerGone as error:
-                raise (_BrokenOff if begun else PeerGone) from error.__cause__
-            if not data and not begun:
-                raise PeerGone
-            self._http.receive_data(data)
-        if event is h11.PAUSED or isinstance(event, h11.ConnectionClosed):
-            raise _BrokenOff
-        return event
-
-    def _budget(self) -> Budget:
-        return Budget(self._timeout_s, bytes_per_s=_SLOWEST_BYTES_PER_S)
-
-    def _check(self, size_bytes: int) -> None:
-        if size_bytes > self._max_answer_bytes:
-            raise TooLarge(f"the answer is larger than {self._max_answer_bytes} bytes")
 
 
 def _endpoint(url: str) -> tuple[bool, tuple[str, int]]:

@@ -7,10 +7,22 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from srm_dicom.errors import NotAuthenticated
 
 SYSTEM_TRUST = Path("/etc/grid-security/certificates")
+
+
+class Shown(Protocol):
+    """What a client shows to servers: a certificate and key, or nothing, and whom it believes."""
+
+    def client_context(self, *, maximum: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLContext:
+        """Build a context that shows it and verifies the server, its host name included.
+
+        Raises:
+            NotAuthenticated: it is not usable.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +69,39 @@ class Credential:
         Raises:
             NotAuthenticated: the files cannot be read or do not belong together.
         """
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.maximum_version = maximum
+        context = trusting(self.trust, maximum)
         try:
-            context.load_verify_locations(capath=str(self.trust))
             context.load_cert_chain(self.certificate, self.key)
         except (OSError, ssl.SSLError) as error:
             raise NotAuthenticated(f"{self.certificate}: {error.strerror or error}") from error
         return context
+
+
+@dataclass(frozen=True, slots=True)
+class Nobody:
+    """A client without a certificate: a header says who it is, if anything does."""
+
+    trust: Path
+
+    def client_context(self, *, maximum: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLContext:
+        """Build a context that verifies the server; see `Shown.client_context`."""
+        return trusting(self.trust, maximum)
+
+
+def trusting(directory: Path, maximum: ssl.TLSVersion) -> ssl.SSLContext:
+    """Build a client's context that believes the authorities of a directory and shows nothing.
+
+    Raises:
+        NotAuthenticated: the directory cannot be read.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.maximum_version = maximum
+    try:
+        context.load_verify_locations(capath=str(directory))
+    except (OSError, ssl.SSLError) as error:
+        raise NotAuthenticated(f"{directory}: {error.strerror or error}") from error
+    return context
 
 
 def _first(candidates: tuple[Path, ...]) -> Path:

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from srm_dicom.errors import NotAuthenticated
 from srm_dicom.identity import dn
 from srm_dicom.identity.chain import MALFORMED, check_proxy_name, is_limited, proxy_info
+from srm_dicom.identity.credential import trusting
 
 MAX_CERTIFICATE_BYTES = 100 * 1024
 
@@ -49,6 +50,20 @@ class DelegatedCredential:
         key = self.key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         first, *rest = (certificate.public_bytes(pem) for certificate in self.certificates)
         return b"".join((first, key, *rest))
+
+
+@dataclass(frozen=True)
+class Delegate:
+    """What is shown to a server on behalf of the owner of a delegated credential; see `credential.Shown`."""
+
+    credential: DelegatedCredential
+    trust: Path
+
+    def client_context(self, *, maximum: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLContext:
+        """Build a context that shows the delegated credential and verifies the server."""
+        context = trusting(self.trust, maximum)
+        self.credential.load_into(context)
+        return context
 
 
 class DelegationAcceptor:

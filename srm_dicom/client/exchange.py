@@ -1,0 +1,149 @@
+"""One exchange after the other on a client's connection: requests out, answers in, over h11."""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import h11
+
+from srm_dicom.errors import TooLarge
+from srm_dicom.web.problems import error_of
+from srm_dicom.web.stream import Budget, PeerGone, Stalled, Stream
+
+_SLOWEST_BYTES_PER_S = 16 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An answer: status, headers (names in lower case) and the whole body."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+    def header(self, name: str) -> str | None:
+        """Return the first header of this name, in lower case."""
+        return next((value for key, value in self.headers if key == name), None)
+
+    def raise_for_problem(self) -> None:
+        """Raise what the server reported, as the same leaf of the error tree, if it reported an error."""
+        if self.status >= 400:
+            raise error_of(self.status, self.body)
+
+
+class BrokenOff(Exception):
+    """The connection broke when a part of the answer had arrived."""
+
+
+class Exchange:
+    """One connection of a client, and the exchange that is going on upon it."""
+
+    def __init__(self, stream: Stream, sock: socket.socket, timeout_s: float, max_answer_bytes: int) -> None:
+        self._stream = stream
+        self._socket = sock
+        self._timeout_s = timeout_s
+        self._max_answer_bytes = max_answer_bytes
+        self._http = h11.Connection(h11.CLIENT)
+        self._early: object = None
+
+    @property
+    def reusable(self) -> bool:
+        """True when both sides are ready for another request; starts the next cycle."""
+        if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
+            return False
+        self._http.start_next_cycle()
+        return True
+
+    def dead(self) -> bool:
+        """Tell whether anything has arrived on the idle connection: it can only be its end."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        return bool(poll.poll(0))
+
+    def close(self) -> None:
+        """Close it."""
+        self._stream.close()
+
+    def send_flag(self, flag: bytes) -> None:
+        """Send the flag of httpg, a record of its own."""
+        self._stream.send(flag, Budget(self._timeout_s))
+
+    def send(self, request: h11.Request, body: bytes) -> None:
+        """Send a whole request."""
+        data = self._http.send(request) or b""
+        if body:
+            data += self._http.send(h11.Data(body)) or b""
+        data += self._http.send(h11.EndOfMessage()) or b""
+        self._stream.send(data, self._budget())
+
+    def send_piece(self, event: h11.Request | h11.Data | h11.EndOfMessage) -> None:
+        """Send a part of a request that is told piece by piece."""
+        self._stream.send(self._http.send(event) or b"", self._budget())
+
+    def invited(self, wait_s: float) -> bool:
+        """Wait for the answer to ``Expect: 100-continue``; False when the final one is there instead.
+
+        Who does not answer in `wait_s` may not know the header: then too the body may be sent.
+
+        Raises:
+            PeerGone, BrokenOff: as `receive`.
+        """
+        budget = Budget(wait_s)
+        try:
+            event = self._next_event(budget)
+        except Stalled:
+            return True
+        if isinstance(event, h11.InformationalResponse):
+            return True
+        self._early = event
+        return False
+
+    def receive(self, into: Callable[[bytes], object] | None) -> Response:
+        """Read a whole answer.
+
+        Raises:
+            PeerGone: the connection ended before any of it.
+            BrokenOff: the connection ended in the middle.
+            TooLarge: the body exceeds the bound.
+        """
+        budget = self._budget()
+        head: h11.Response | None = None
+        body = bytearray()
+        while True:
+            event, self._early = self._early or self._next_event(budget), None
+            if isinstance(event, h11.Response):
+                head = event
+            elif isinstance(event, h11.Data):
+                if into is not None and head is not None and head.status_code < 300:
+                    into(bytes(event.data))
+                else:
+                    body += event.data
+                    self._check(len(body))
+            elif head is not None and isinstance(event, h11.EndOfMessage):
+                break
+        headers = tuple((name.decode("ascii"), value.decode("latin-1")) for name, value in head.headers)
+        return Response(head.status_code, headers, bytes(body))
+
+    def _next_event(self, budget: Budget) -> object:
+        while (event := self._http.next_event()) is h11.NEED_DATA:
+            begun = self._http.their_state is not h11.SEND_RESPONSE or bool(self._http.trailing_data[0])
+            try:
+                data = self._stream.receive(budget)
+            except PeerGone as error:
+                raise (BrokenOff if begun else PeerGone) from error.__cause__
+            if not data and not begun:
+                raise PeerGone
+            self._http.receive_data(data)
+        if event is h11.PAUSED or isinstance(event, h11.ConnectionClosed):
+            raise BrokenOff
+        return event
+
+    def _budget(self) -> Budget:
+        return Budget(self._timeout_s, bytes_per_s=_SLOWEST_BYTES_PER_S)
+
+    def _check(self, size_bytes: int) -> None:
+        if size_bytes > self._max_answer_bytes:
+            raise TooLarge(f"the answer is larger than {self._max_answer_bytes} bytes")
