@@ -1,7 +1,7 @@
-"""A GridFTP client that reads: log in with GSI, stat, fetch from an offset, read small files and ranges.
+"""A GridFTP client: log in with GSI, stat, fetch from an offset, read small files and ranges, store.
 
 One session a server is kept and used again. Data connections are passive, in stream mode and clear
-(DCAU N): what is fetched is ciphertext, checked against its manifest afterwards. Nothing is delegated.
+(DCAU N): what is moved is ciphertext, checked against its manifest afterwards. Nothing is delegated.
 Talks to this project's door and to any Globus server.
 """
 
@@ -13,7 +13,7 @@ import io
 import select
 import socket
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,7 +31,7 @@ from srm_dicom.errors import (
     SourceUnavailable,
     TooLarge,
 )
-from srm_dicom.identity.credential import Credential
+from srm_dicom.identity.credential import Shown
 from srm_dicom.wire.gridftp.addresses import parse_passive_port
 from srm_dicom.wire.gridftp.facts import parse_facts, parse_timestamp
 from srm_dicom.wire.gridftp.gsi import GsiInitiator, SecureChannel
@@ -43,6 +43,7 @@ _BUFFER_BYTES = 1024 * 1024
 _RECEIVE_BYTES = 64 * 1024
 _MAX_TOKENS = 16
 
+Connect = Callable[[tuple[str, int], float], socket.socket]
 Progress = Callable[[int], None]
 
 
@@ -107,15 +108,24 @@ class Timeouts:
 
 
 class GridFtpClient:
-    """Reads files as the owner of a credential; not for several threads.
+    """Moves files as the owner of a credential; not for several threads.
 
     Args:
         credential: whose proxy is shown, and the authorities that servers must come from.
         timeouts: deadlines.
+        connect: makes the control connection to (host, port) within so many seconds; data connections go
+            where that one went.
     """
 
-    def __init__(self, credential: Credential, *, timeouts: Timeouts | None = None) -> None:
+    def __init__(
+        self,
+        credential: Shown,
+        *,
+        timeouts: Timeouts | None = None,
+        connect: Connect = socket.create_connection,
+    ) -> None:
         self._credential = credential
+        self._connect = connect
         self._timeouts = timeouts or Timeouts()
         self._sessions: dict[tuple[str, int], _Session] = {}
         self._lent: _Session | None = None
@@ -174,6 +184,22 @@ class GridFtpClient:
         with self._session(where) as session:
             return session.fetch(command, sink, offset, adler32, progress or _silent)
 
+    def store(self, turl: str, size_bytes: int, pieces: Iterable[bytes]) -> None:
+        """Write a whole file (GFD.020, STOR); whether the server has it is told by its final reply.
+
+        Args:
+            turl: ``gsiftp://host[:port]/path``.
+            size_bytes: of the file, announced with ALLO: the end of a stream alone could be an accident.
+            pieces: the file.
+
+        Raises:
+            NotDelivered: the transfer broke off; the server has no whole file.
+            MdmError: what the server refused, or what `pieces` raises.
+        """
+        where = Turl.parse(turl)
+        with self._session(where) as session:
+            session.store(f"STOR {where.path}", size_bytes, pieces)
+
     def read(self, turl: str, *, limit_bytes: int = 1024 * 1024) -> bytes:
         """Return a small file.
 
@@ -217,7 +243,7 @@ class GridFtpClient:
         if session is None or session.stale:
             if session is not None:
                 session.leave()
-            session = _Session(where, self._credential, self._timeouts)
+            session = _Session(where, self._credential, self._timeouts, self._connect)
         self._lent = session
         try:
             yield session
@@ -257,7 +283,13 @@ class _BoundedBuffer(io.BytesIO):
 class _Session:
     """One control connection after its login."""
 
-    def __init__(self, where: Turl, credential: Credential, timeouts: Timeouts) -> None:
+    def __init__(
+        self,
+        where: Turl,
+        credential: Shown,
+        timeouts: Timeouts,
+        connect: Connect = socket.create_connection,
+    ) -> None:
         self._timeouts = timeouts
         self._raw = LineReader()
         self._plain = LineReader()
@@ -265,7 +297,7 @@ class _Session:
         self._channel: SecureChannel | None = None
         self._data: socket.socket | None = None
         try:
-            self._sock = socket.create_connection((where.host, where.port), timeouts.connect_s)
+            self._sock = connect((where.host, where.port), timeouts.connect_s)
         except OSError as error:
             raise SourceUnavailable(
                 f"{where.host}:{where.port} does not answer: {error.strerror or error}"
@@ -316,6 +348,25 @@ class _Session:
 
     def fetch(self, command: str, sink: Sink, offset: int, adler32: int, progress: Progress) -> Fetched:
         """Send RETR or ERET and pour what comes into the sink."""
+        with self._transfer(command, offset) as data:
+            return _pour(data, sink, adler32, progress)
+
+    def store(self, command: str, size_bytes: int, pieces: Iterable[bytes]) -> None:
+        """Send STOR and what the file shall be."""
+        with suppress(_Refused):
+            self.command(f"ALLO {size_bytes}")
+        with self._transfer(command) as data:
+            try:
+                for piece in pieces:
+                    data.sendall(piece)
+            except BaseException:
+                with suppress(OSError):
+                    self._send("ABOR")  # before the stream ends: so far is not all
+                raise
+
+    @contextmanager
+    def _transfer(self, command: str, offset: int = 0) -> Iterator[socket.socket]:
+        """Lend the data connection of a command; in stream mode its end is the end of the file."""
         port = self._passive_port()
         if offset:
             self.command(f"REST {offset}")
@@ -325,10 +376,9 @@ class _Session:
             data.settimeout(self._timeouts.data_s)
             self._send(command)
             first = self._accepted(self._next_reply())
-            fetched = _pour(data, sink, adler32, progress)
+            yield data
         if first.preliminary:
             self._final(broken=NotDelivered)
-        return fetched
 
     def _passive_port(self) -> int:
         try:
@@ -336,7 +386,7 @@ class _Session:
         except _Refused:
             return parse_passive_port(self.command("PASV"))
 
-    def _log_in(self, host: str, credential: Credential) -> None:
+    def _log_in(self, host: str, credential: Shown) -> None:
         self._final()
         self._send("AUTH GSSAPI")
         self._accepted(self._next_reply())

@@ -1,0 +1,327 @@
+"""Moves a file between this server and another one, as the user: by https or gsiftp, in either direction.
+
+It is what third-party copies are made of (COPY at the HTTPS door, srmCopy). It knows nothing of names and
+rights here: who calls it has opened what is sent, or begun what shall receive, and audited it. One call
+is one transfer in the caller's thread; another thread may look at its `Progress` and end it.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Protocol
+from urllib.parse import quote, urljoin, urlsplit
+
+from srm_dicom.client.gridftp import GridFtpClient, Timeouts
+from srm_dicom.client.http import HttpClient, Response
+from srm_dicom.errors import (
+    Aborted,
+    IntegrityError,
+    InvalidRequest,
+    MdmError,
+    NotDelivered,
+    NotSupported,
+    SourceUnavailable,
+)
+from srm_dicom.identity.credential import Shown
+from srm_dicom.identity.principal import Principal
+from srm_dicom.transfer.files import OpenedFile, read_bytes
+from srm_dicom.transfer.hosts import CopyHosts
+
+SCHEMES: Mapping[str, str] = {"https": "https", "davs": "https", "gsiftp": "gsiftp"}
+
+_PIECE_BYTES = 128 * 1024
+_ADLER32 = re.compile(r"(?:^|,)\s*adler32=([0-9a-fA-F]{1,8})\s*(?:,|$)", re.IGNORECASE)
+_REDIRECTS = (
+    HTTPStatus.MOVED_PERMANENTLY,
+    HTTPStatus.FOUND,
+    HTTPStatus.TEMPORARY_REDIRECT,
+    HTTPStatus.PERMANENT_REDIRECT,
+)
+_SECRET = frozenset({"authorization", "cookie"})
+
+Headers = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """The other side of a copy.
+
+    Attributes:
+        principal: for whom; decides which hosts there are.
+        url: https, davs or gsiftp.
+        shown: the credential that the user has delegated, or none.
+        headers: of https, what the user wants the other side told; its token, if there is one.
+    """
+
+    principal: Principal
+    url: str
+    shown: Shown
+    headers: Headers = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MoverSettings:
+    """Bounds of one transfer.
+
+    Attributes:
+        silence_s: that the other side may say nothing.
+        invitation_s: for its answer to ``Expect: 100-continue``.
+        redirects: that are followed.
+    """
+
+    silence_s: float = 60.0
+    invitation_s: float = 10.0
+    redirects: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What has been moved; `verified` says that the other side told the same checksum."""
+
+    size_bytes: int
+    adler32: str
+    verified: bool
+
+
+class Landing(Protocol):
+    """What takes the bytes of a file that is fetched; a `files.ReceivingFile` does."""
+
+    def write(self, offset: int, data: bytes | bytearray | memoryview, /) -> object:
+        """Take bytes at an offset."""
+
+
+class Progress:
+    """How far a transfer is. Written by its thread, read by others, one of which may end it."""
+
+    def __init__(self) -> None:
+        self.moved_bytes = 0
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        """End the transfer at its next bytes."""
+        self._cancelled = True
+
+    def moved(self, size_bytes: int) -> None:
+        """Count bytes.
+
+        Raises:
+            Aborted: nobody wants them any more.
+        """
+        if self._cancelled:
+            raise Aborted("the copy was cancelled")
+        self.moved_bytes += size_bytes
+
+    def again(self) -> None:
+        """Begin to count anew: another server has the file."""
+        self.moved_bytes = 0
+
+
+class Mover:
+    """Makes transfers.
+
+    Args:
+        hosts: where connections may go.
+        settings: bounds.
+    """
+
+    def __init__(self, hosts: CopyHosts, settings: MoverSettings | None = None) -> None:
+        self._hosts = hosts
+        self._settings = settings or MoverSettings()
+
+    def check(self, remote: Remote) -> None:
+        """Refuse what will not be possible, before anything is begun for it.
+
+        Raises:
+            NotAuthorised: the host is not listed for the caller.
+            NotSupported, InvalidRequest: not a URL that is spoken here.
+        """
+        _scheme(remote.url)
+        self._hosts.check(remote.principal, urlsplit(remote.url).hostname or "")
+
+    def pull(self, remote: Remote, landing: Landing, progress: Progress | None = None) -> Moved:
+        """Fetch a file from another server. Whoever calls finishes what was landed, or gives it up.
+
+        Raises:
+            NotAuthorised: the host or its network is not allowed.
+            IntegrityError: the bytes are not what the other side says of them.
+            Aborted: the transfer was cancelled.
+            MdmError: what the other side refused, or that it does not answer.
+        """
+        self.check(remote)
+        landed = _Landed(landing, progress or Progress())
+        if _scheme(remote.url) == "gsiftp":
+            with self._gridftp(remote) as client:
+                client.fetch(remote.url, landed)
+            return landed.moved("")
+        answer = self._follow("GET", remote, landed.get)
+        return landed.moved(answer.header("digest") or "")
+
+    def push(self, file: OpenedFile, remote: Remote, progress: Progress | None = None) -> Moved:
+        """Send an open file to another server and see that it has arrived.
+
+        Raises:
+            NotAuthorised: the host or its network is not allowed.
+            IntegrityError: the other side has other bytes.
+            Aborted: the transfer was cancelled.
+            MdmError: what the other side refused, or that it does not answer.
+        """
+        self.check(remote)
+        sent = _Sent(file, progress or Progress(), self._settings.invitation_s)
+        if _scheme(remote.url) == "gsiftp":
+            with self._gridftp(remote) as client:
+                client.store(remote.url, file.size_bytes, sent.pieces())
+            return sent.moved("")
+        self._follow("PUT", remote, sent.put)
+        seen = self._follow("HEAD", remote, _head)
+        return sent.moved(seen.header("digest") or "")
+
+    def _gridftp(self, remote: Remote) -> GridFtpClient:
+        wait_s = self._settings.silence_s
+        timeouts = Timeouts(wait_s, wait_s, wait_s)
+        return GridFtpClient(
+            remote.shown, timeouts=timeouts, connect=self._hosts.connect_for(remote.principal)
+        )
+
+    def _follow(self, method: str, remote: Remote, ask: Asking) -> Response:
+        """Ask a server, and those that it points to."""
+        url, headers = remote.url, remote.headers
+        for _ in range(self._settings.redirects + 1):
+            parts = urlsplit(url)
+            client = HttpClient(
+                f"https://{parts.netloc}",
+                remote.shown,
+                timeout_s=self._settings.silence_s,
+                unavailable=SourceUnavailable,
+                connect=self._hosts.connect_for(remote.principal),
+            )
+            try:
+                answer = ask(client, _target(url), headers)
+            finally:
+                client.close()
+            if answer.status not in _REDIRECTS:
+                return _accepted(method, answer)
+            url, headers = _redirected(url, answer.header("location"), headers)
+        raise NotDelivered("the other server points elsewhere again and again")
+
+
+class Asking(Protocol):
+    """One request of a transfer."""
+
+    def __call__(self, client: HttpClient, target: str, headers: Headers, /) -> Response:
+        """Make it."""
+
+
+class _Landed:
+    """The bytes that come in."""
+
+    def __init__(self, landing: Landing, progress: Progress) -> None:
+        self._landing = landing
+        self._progress = progress
+        self._offset = 0
+        self._adler32 = 1
+
+    def get(self, client: HttpClient, target: str, headers: Headers) -> Response:
+        wanted = (("Want-Digest", "adler32"), *headers)
+        return client.request("GET", target, headers=wanted, repeatable=False, into=self.write)
+
+    def write(self, data: bytes | memoryview) -> None:
+        self._progress.moved(len(data))
+        self._landing.write(self._offset, data)
+        self._offset += len(data)
+        self._adler32 = zlib.adler32(data, self._adler32)
+
+    def moved(self, digest: str) -> Moved:
+        return _moved(self._offset, f"{self._adler32:08x}", digest)
+
+
+class _Sent:
+    """The bytes that go out."""
+
+    def __init__(self, file: OpenedFile, progress: Progress, invitation_s: float) -> None:
+        self._file = file
+        self._progress = progress
+        self._invitation_s = invitation_s
+        self._adler32 = 1
+
+    def put(self, client: HttpClient, target: str, headers: Headers) -> Response:
+        size_bytes = self._file.size_bytes
+        upload = client.upload(
+            target, (("Expect", "100-continue"), *headers), method="PUT", size_bytes=size_bytes
+        )
+        if upload.invited(self._invitation_s):
+            for piece in self.pieces():
+                upload.write(piece)
+        return upload.finish()
+
+    def pieces(self) -> Iterable[bytes]:
+        self._progress.again()
+        self._adler32 = 1
+        for piece in read_bytes(self._file, 0, self._file.size_bytes, _PIECE_BYTES):
+            self._progress.moved(len(piece))
+            self._adler32 = zlib.adler32(piece, self._adler32)
+            yield piece
+
+    def moved(self, digest: str) -> Moved:
+        return _moved(self._file.size_bytes, f"{self._adler32:08x}", digest)
+
+
+def _head(client: HttpClient, target: str, headers: Headers) -> Response:
+    return client.request("HEAD", target, headers=(("Want-Digest", "adler32"), *headers))
+
+
+def _moved(size_bytes: int, adler32: str, digest: str) -> Moved:
+    """Compare with what the other side says, if it says anything (RFC 3230)."""
+    told = _ADLER32.search(digest)
+    if told and told[1].lower().zfill(8) != adler32:
+        raise IntegrityError("the other server has other bytes than were moved", advice="Copy it again.")
+    return Moved(size_bytes, adler32, verified=told is not None)
+
+
+def _accepted(method: str, answer: Response) -> Response:
+    """Return an answer that is what was asked for.
+
+    Raises:
+        MdmError: as the other side says.
+    """
+    if answer.status == HTTPStatus.ACCEPTED and method == "GET":
+        raise NotDelivered("the other server has the file on tape and is staging it; try again later")
+    try:
+        answer.raise_for_problem()
+    except MdmError as error:
+        raise type(error)(f"the other server: {error.message}", advice=error.advice) from error
+    if not HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
+        raise NotDelivered(f"the other server answered {answer.status}")
+    return answer
+
+
+def _scheme(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        found, host, _ = SCHEMES.get(parts.scheme.lower()), parts.hostname, parts.port
+    except ValueError as error:
+        raise InvalidRequest("the other side of the copy is not a URL") from error
+    if found is None:
+        raise NotSupported("copies go by https, davs or gsiftp", advice=f"Use one of {', '.join(SCHEMES)}.")
+    if not host or parts.username is not None or not url.isprintable():
+        raise InvalidRequest("the other side of the copy is not a URL")
+    return found
+
+
+def _target(url: str) -> str:
+    parts = urlsplit(url)
+    path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~-._")
+    return f"{path}?{parts.query}" if parts.query else path
+
+
+def _redirected(url: str, location: str | None, headers: Headers) -> tuple[str, Headers]:
+    """Return where an answer points to; secrets of one server are not for another."""
+    wanted = urljoin(url, location or "")
+    if not location or _scheme(wanted) != "https":
+        raise NotDelivered("the other server points to a place that is no https URL")
+    if urlsplit(wanted).netloc == urlsplit(url).netloc:
+        return wanted, headers
+    return wanted, tuple((name, value) for name, value in headers if name.lower() not in _SECRET)
