@@ -81,6 +81,10 @@ class GridFtp(Struct, frozen=True, kw_only=True):
 
     listen: Listen = Listen(port=2811)
     data_ports: tuple[int, int] = (20000, 20199)
+    data_host: str | None = None
+    mode_e_active: bool = True
+    third_party: tuple[str, ...] = ()
+    third_party_public: bool = True
 
 
 class Issuer(Struct, frozen=True, kw_only=True):

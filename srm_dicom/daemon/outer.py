@@ -102,6 +102,10 @@ def transfer(path: Path) -> list[Service]:
         host=config.gridftp.listen.host,
         port=config.gridftp.listen.port,
         data_ports=config.gridftp.data_ports,
+        data_host=config.gridftp.data_host,
+        active=config.gridftp.mode_e_active,
+        third_party=config.gridftp.third_party,
+        third_party_public=config.gridftp.third_party_public,
     )
     services: list[Service] = [Activity(common.audit, "transfer"), Loop("janitor", janitor.run)]
     if config.intake is not None:

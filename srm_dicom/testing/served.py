@@ -1,4 +1,4 @@
-"""`transfer.files.ServedFiles` over a plain directory: what door tests and benchmarks serve."""
+"""`transfer.files` over a plain directory: what door tests and benchmarks serve and let be written."""
 
 from __future__ import annotations
 
@@ -9,13 +9,52 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from srm_dicom.errors import IsADirectory, NotADirectory, NotAuthorised, NotFound, RequestExpired
+from srm_dicom.errors import (
+    AlreadyExists,
+    InvalidRequest,
+    IsADirectory,
+    NotADirectory,
+    NotAuthorised,
+    NotEmpty,
+    NotFound,
+    RequestExpired,
+)
 from srm_dicom.identity.principal import Principal
-from srm_dicom.ids import SitePath, join
+from srm_dicom.ids import SitePath, join, parent
 from srm_dicom.transfer.files import FileInfo
 from srm_dicom.transfer.opened import OpenFile, open_read
 
 SHOWN_AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class NewDirectoryFile:
+    """A file that is being written beside its name; what is not finished stays there for a restart."""
+
+    fd: int
+    partial: Path
+    final: Path
+
+    @property
+    def size_bytes(self) -> int:
+        """How many bytes there are."""
+        return os.fstat(self.fd).st_size
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Write bytes where they belong."""
+        while data:
+            written = os.pwrite(self.fd, data, offset)
+            offset, data = offset + written, data[written:]
+
+    def finish(self) -> None:
+        """Give it its name."""
+        self.partial.rename(self.final)
+
+    def __enter__(self) -> NewDirectoryFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.fd)
 
 
 @dataclass
@@ -28,6 +67,7 @@ class DirectoryFiles:
         nearline: paths that are not staged.
         members: DNs that may see anything at all; None lets everybody in.
         checksums: whether adler32 is told, which costs a read of the file.
+        sealed: paths that are only written over encrypted connections.
     """
 
     root: Path
@@ -36,6 +76,7 @@ class DirectoryFiles:
     nearline: set[str] = field(default_factory=set)
     members: set[str] | None = None
     checksums: bool = True
+    sealed: set[str] = field(default_factory=set)
 
     def stat(self, principal: Principal, path: SitePath) -> FileInfo:
         """Look a name up."""
@@ -46,7 +87,7 @@ class DirectoryFiles:
         directory = self._find(principal, path)
         if not directory.is_dir():
             raise NotADirectory("this is a file")
-        names = (join(path, entry.name) for entry in sorted(directory.iterdir()))
+        names = (join(path, entry.name) for entry in sorted(directory.iterdir()) if entry.suffix != ".part")
         return [self._info(name, self._local(name)) for name in names if name not in self.hidden]
 
     def open(self, principal: Principal, path: SitePath) -> OpenFile:
@@ -60,6 +101,63 @@ class DirectoryFiles:
             raise RequestExpired("the file is not staged here", advice="Ask the SRM for it.")
         fd = open_read(local)
         return OpenFile(fd, os.fstat(fd).st_size, self._adler32(local))
+
+    def private_only(self, _principal: Principal, path: SitePath) -> bool:
+        """Tell whether a path is sealed."""
+        return path in self.sealed
+
+    def create(
+        self,
+        principal: Principal,
+        path: SitePath,
+        *,
+        keep_bytes: int | None = 0,
+        expected_bytes: int | None = None,  # noqa: ARG002 a directory reserves nothing
+    ) -> NewDirectoryFile:
+        """Begin a file, or go on with an unfinished one."""
+        final = self._free(principal, path, over_files=True)
+        partial = final.with_name(f".{final.name}.part")
+        file = NewDirectoryFile(
+            os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), partial, final
+        )
+        if keep_bytes is not None:
+            if file.size_bytes < keep_bytes:
+                os.close(file.fd)
+                raise InvalidRequest("fewer bytes are here than shall stay")
+            os.ftruncate(file.fd, keep_bytes)
+        return file
+
+    def mkdir(self, principal: Principal, path: SitePath) -> None:
+        """Make a directory."""
+        self._free(principal, path).mkdir()
+
+    def remove(self, principal: Principal, path: SitePath, *, directory: bool) -> None:
+        """Remove a file or an empty directory."""
+        local = self._find(principal, path)
+        if local.is_dir() and not directory:
+            raise IsADirectory("this is a directory")
+        if not local.is_dir() and directory:
+            raise NotADirectory("this is a file")
+        if not directory:
+            local.unlink()
+        elif any(local.iterdir()):
+            raise NotEmpty("the directory has entries")
+        else:
+            local.rmdir()
+
+    def rename(self, principal: Principal, source: SitePath, target: SitePath) -> None:
+        """Rename."""
+        self._find(principal, source).rename(self._free(principal, target))
+
+    def _free(self, principal: Principal, path: SitePath, *, over_files: bool = False) -> Path:
+        """Return where a new name goes."""
+        local = self._local(path)
+        self._find(principal, parent(path))
+        if path in self.unreadable:
+            raise NotAuthorised("no write permission")
+        if local.is_dir() or (local.exists() and not over_files):
+            raise AlreadyExists("the name is taken")
+        return local
 
     def _find(self, principal: Principal, path: SitePath) -> Path:
         local = self._local(path)

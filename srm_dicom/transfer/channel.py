@@ -69,6 +69,14 @@ class DataChannel:
                 raise OSError("the file ended early")
             start += sent
 
+    def receive_into(self, buffer: memoryview, guard: Guard) -> int:
+        """Wait for bytes and return how many came; 0 at the end of the stream.
+
+        Raises:
+            OSError: the connection is lost or stalled.
+        """
+        return self._push(partial(self._sock.recv_into, buffer), guard, select.POLLIN)
+
     def close(self) -> None:
         """End the stream with a plain FIN; data connections know no close_notify."""
         with contextlib.suppress(OSError):
@@ -79,18 +87,21 @@ class DataChannel:
         count = min(SENDFILE_BYTES, end - start)
         return self._push(partial(os.sendfile, self._sock.fileno(), fd, start, count), guard)
 
-    def _push(self, attempt: Callable[[], int], guard: Guard) -> int:
+    def _push(self, attempt: Callable[[], int], guard: Guard, ready: int = select.POLLOUT) -> int:
+        """Attempt until something has gone through; `ready` is what a plain socket waits for."""
         deadline_s = self._clock.monotonic_s() + self._stall_s
         while True:
             guard()
             try:
                 return attempt()
-            except (BlockingIOError, ssl.SSLWantWriteError):
+            except BlockingIOError:
+                self._wait(ready)
+            except ssl.SSLWantWriteError:
                 self._wait(select.POLLOUT)
             except ssl.SSLWantReadError:
                 self._wait(select.POLLIN)
             if self._clock.monotonic_s() > deadline_s:
-                raise TimeoutError("the other side stopped taking data")
+                raise TimeoutError("the other side stopped moving data")
 
     def _wait(self, event: int) -> None:
         self._poll.register(self._sock.fileno(), event)

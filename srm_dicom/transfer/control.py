@@ -18,7 +18,7 @@ from srm_dicom.identity.gate import Gate
 from srm_dicom.identity.watch import LOOK_EVERY_S
 from srm_dicom.telemetry import logger
 from srm_dicom.transfer.dataport import CannotConnect, DataPort, DataSettings
-from srm_dicom.transfer.files import ServedFiles
+from srm_dicom.transfer.files import ServedFiles, WrittenFiles
 from srm_dicom.transfer.peers import PeerPolicy
 from srm_dicom.transfer.performer import Performer
 from srm_dicom.transfer.replies import reply_for
@@ -56,9 +56,10 @@ class ControlSettings:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What every session of a door shares."""
+    """What every session of a door shares; `writing` is None at a door that only sends."""
 
     files: ServedFiles
+    writing: WrittenFiles | None
     gate: Gate
     clock: Clock
     control: ControlSettings
@@ -89,7 +90,14 @@ class ControlConnection:
             lines=LineReader(),
         )
         self._performer = Performer(
-            self._session, services.files, self._port, self._clock, self._tell, self._guard
+            self._session,
+            services.files,
+            services.writing,
+            self._port,
+            self._clock,
+            self._tell,
+            self._guard,
+            self._look,
         )
 
     def run(self) -> None:
@@ -212,6 +220,10 @@ class ControlConnection:
         if now_s < self._look_again_s:
             return
         self._look_again_s = now_s + _GUARD_EVERY_S
+        self._look()
+
+    def _look(self) -> None:
+        """End what runs when the caller has gone, may not be here any more, or has said ABOR."""
         self._ask_gate()
         if not self._session.full and self._poll.poll(0):
             data = self._sock.recv(_RECEIVE_BYTES)

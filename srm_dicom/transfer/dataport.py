@@ -13,6 +13,7 @@ import socket
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from srm_dicom.clock import Clock
 from srm_dicom.errors import NotAuthenticated, NotSupported
@@ -38,13 +39,15 @@ class DataSettings:
         ports: first and last port to listen on; (0, 0) takes any.
         host: address told to clients instead of the control connection's local one (behind NAT).
         connect_s: deadline of a connection with its handshake.
-        stall_s: a peer that takes no byte for this long has gone.
+        stall_s: a peer that moves no byte for this long has gone.
+        max_streams: connections of one transfer that we receive.
     """
 
     ports: tuple[int, int] = (20000, 20199)
     host: str | None = None
     connect_s: float = 30.0
     stall_s: float = 120.0
+    max_streams: int = MAX_STRIPES
 
 
 class DataPort:
@@ -69,6 +72,11 @@ class DataPort:
         self._targets: tuple[Address, ...] = ()
         self._kept: list[DataChannel] = []
         self._kept_under: tuple[str, str, str] | None = None
+
+    @property
+    def max_streams(self) -> int:
+        """Most connections of one transfer."""
+        return self._settings.max_streams
 
     def listen(self, family: str = "") -> Address:
         """Open a fresh listening port and return the address to tell.
@@ -100,8 +108,11 @@ class DataPort:
         """Remember where to connect to.
 
         Raises:
+            CannotConnect: the site connects to nobody.
             NotSupported: the site's policy does not allow one of them.
         """
+        if not self._policy.active:
+            raise CannotConnect("this server connects to nobody: use passive mode (PASV, EPSV) and MODE S")
         for address in addresses:
             self._policy.check_target(self._peer, address)
         self.close()
@@ -114,12 +125,39 @@ class DataPort:
         tell: Callable[[Reply], None],
         guard: Guard,
     ) -> list[DataChannel]:
-        """Return connections for a transfer: the kept ones of MODE E, or fresh ones.
+        """Return connections to send on, or the one to receive on in MODE S: kept ones, or fresh ones.
 
         Raises:
             CannotConnect: none came to be in time, one is not with the user, or neither PASV nor PORT
                 came before.
         """
+        kept = self._take_kept(parameters, security, tell)
+        if kept:
+            return kept
+        if self._listener is not None:
+            return [self._accept(self._listener, parameters, security, guard)]
+        return self._connect_all(parameters, security, guard)
+
+    def arrivals(
+        self, parameters: Parameters, security: DataSecurity, tell: Callable[[Reply], None]
+    ) -> tuple[list[DataChannel], Arriving]:
+        """Return connections to receive on in MODE E: kept ones, and where new ones come from.
+
+        Raises:
+            CannotConnect: in MODE E the sender connects, so PASV or SPAS has to come before.
+        """
+        kept = self._take_kept(parameters, security, tell)
+        if not kept and self._listener is None:
+            raise CannotConnect("in MODE E the sender connects: use PASV or SPAS before STOR")
+        listener, self._listener = self._listener, None
+        ready = partial(self._ready, parameters=parameters, security=security, accepted=True)
+        take = partial(self._take_peer, proven=parameters.dcau != "N")
+        return kept, Arriving(listener, take, ready, self._settings.connect_s, self._clock)
+
+    def _take_kept(
+        self, parameters: Parameters, security: DataSecurity, tell: Callable[[Reply], None]
+    ) -> list[DataChannel]:
+        """Say that the transfer begins; return the connections that are there already."""
         if self._kept and self._kept_under == parameters.connection:
             tell(Reply.of(125, "Beginning transfer; reusing existing data connection."))
             kept, self._kept = self._kept, []
@@ -132,9 +170,7 @@ class DataPort:
         if parameters.dcau != "N" and not security.possible:
             raise CannotConnect("no credential was delegated: delegate at login, or send DCAU N")
         tell(Reply.of(150, "Beginning transfer."))
-        if self._listener is not None:
-            return [self._accept(self._listener, parameters, security, guard)]
-        return self._connect_all(parameters, security, guard)
+        return []
 
     def keep(self, channels: list[DataChannel], parameters: Parameters) -> None:
         """Keep connections for the next transfer (MODE E)."""
@@ -179,32 +215,36 @@ class DataPort:
         self, listener: socket.socket, parameters: Parameters, security: DataSecurity, guard: Guard
     ) -> DataChannel:
         try:
-            sock = self._accept_peer(listener, guard)
+            sock = self._accept_peer(listener, guard, proven=parameters.dcau != "N")
         finally:
             port = listener.getsockname()[1]
             listener.close()
             self._listener = None
         return self._ready(sock, Address(self._peer, port), parameters, security, accepted=True)
 
-    def _accept_peer(self, listener: socket.socket, guard: Guard) -> socket.socket:
+    def _accept_peer(self, listener: socket.socket, guard: Guard, *, proven: bool) -> socket.socket:
         listener.setblocking(False)
         deadline_s = self._clock.monotonic_s() + self._settings.connect_s
         poll = select.poll()
         poll.register(listener.fileno(), select.POLLIN)
         while self._clock.monotonic_s() < deadline_s:
             guard()
-            if poll.poll(_GUARD_EVERY_S * 1000):
-                try:
-                    sock, peer = listener.accept()
-                except OSError:
-                    continue
-                if self._policy.accepts(self._peer, plain(peer[0])):
-                    return sock
-                sock.close()
-        raise CannotConnect(
-            f"no data connection from {self._peer} to port {listener.getsockname()[1]} "
-            f"within {self._settings.connect_s:g} s: look for a firewall between them"
-        )
+            poll.poll(_GUARD_EVERY_S * 1000)
+            sock = self._take_peer(listener, proven=proven)
+            if sock is not None:
+                return sock
+        raise _nobody_came(self._peer, listener, self._settings.connect_s)
+
+    def _take_peer(self, listener: socket.socket, *, proven: bool) -> socket.socket | None:
+        """Return a connection that has come from where it may come from, if there is one; do not wait."""
+        try:
+            sock, peer = listener.accept()
+        except OSError:
+            return None
+        if self._policy.accepts(self._peer, plain(peer[0]), proven=proven):
+            return sock
+        sock.close()
+        return None
 
     def _connect_all(self, parameters: Parameters, security: DataSecurity, guard: Guard) -> list[DataChannel]:
         targets = self._targets * (parameters.streams if parameters.mode == "E" else 1)
@@ -249,6 +289,68 @@ class DataPort:
                 f"the data connection with {target} failed: {error.strerror or error}"
             ) from error
         return DataChannel(sock, self._settings.stall_s, self._clock)
+
+
+class Arriving:
+    """New connections of a MODE E transfer that we receive: `receiving.Arrivals` over a listening port.
+
+    Args:
+        listener: None when only connections of the transfer before can carry this one.
+        take: accepts one from an allowed peer, or nothing.
+        ready: shakes hands.
+        patience_s: how long nothing may be under way.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket | None,
+        take: Callable[[socket.socket], socket.socket | None],
+        ready: Callable[[socket.socket, Address], DataChannel],
+        patience_s: float,
+        clock: Clock,
+    ) -> None:
+        self._listener = listener
+        self._take = take
+        self._ready = ready
+        self._patience_s = patience_s
+        self._clock = clock
+        self._until_s = clock.monotonic_s() + patience_s
+        if listener is not None:
+            listener.setblocking(False)
+
+    def fileno(self) -> int:
+        """Return the listening port's descriptor, -1 if there is none."""
+        return -1 if self._listener is None else self._listener.fileno()
+
+    def take(self) -> Callable[[], DataChannel] | None:
+        """Return what makes the next connection ready, or None."""
+        sock = None if self._listener is None else self._take(self._listener)
+        if sock is None:
+            return None
+        self._until_s = self._clock.monotonic_s() + self._patience_s
+        host, port = sock.getpeername()[:2]
+        return partial(self._ready, sock, Address(plain(host), port))
+
+    def check_patience(self) -> None:
+        """Raise when nothing has been under way for too long.
+
+        Raises:
+            CannotConnect: the sender opened no connection, or fewer than it announced.
+        """
+        if self._listener is None or self._clock.monotonic_s() > self._until_s:
+            raise CannotConnect("the sender opened too few data connections: look for a firewall")
+
+    def close(self) -> None:
+        """Give the port back."""
+        if self._listener is not None:
+            self._listener.close()
+
+
+def _nobody_came(peer: str, listener: socket.socket, seconds: float) -> CannotConnect:
+    return CannotConnect(
+        f"no data connection from {peer} to port {listener.getsockname()[1]} "
+        f"within {seconds:g} s: look for a firewall between them"
+    )
 
 
 def _all_or_none(futures: Sequence[Future[DataChannel]]) -> list[DataChannel]:

@@ -130,3 +130,99 @@ class ServedFiles(Protocol):
             IsADirectory: the name is a directory's.
             RequestExpired: it is not staged here, or not any more; the advice says how to get it.
         """
+
+
+class NewFile(Protocol):
+    """A file while it is being written: nobody sees it under its name before `finish`.
+
+    Leaving the context closes it. What was not finished is never published; it may stay for a restart
+    (see `WrittenFiles.create`) until its own time is over.
+    """
+
+    @property
+    def size_bytes(self) -> int:
+        """How many bytes there are."""
+
+    def write(self, offset: int, data: memoryview, /) -> None:
+        """Write bytes where they belong; from several threads at once if they write different places.
+
+        Raises:
+            TooLarge: that is more than the file may have.
+            NoSpace: the disk is full.
+        """
+
+    def finish(self) -> None:
+        """Take what has been written as the whole file.
+
+        Raises:
+            IntegrityError: it is not what was announced.
+            NoSpace: it could not be made durable.
+        """
+
+    def __enter__(self) -> NewFile:
+        """Return itself."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> None:
+        """Close the descriptor."""
+
+
+class WrittenFiles(Protocol):
+    """Names and files that callers may change through the doors. Called from many threads at once.
+
+    Every call raises `NotFound` for what the caller may not learn of, and `NotAuthorised` for what the
+    caller may see and not change.
+    """
+
+    def private_only(self, principal: Principal, path: SitePath) -> bool:
+        """Tell whether what is written there must not cross a network in clear."""
+
+    def create(
+        self,
+        principal: Principal,
+        path: SitePath,
+        *,
+        keep_bytes: int | None = 0,
+        expected_bytes: int | None = None,
+    ) -> NewFile:
+        """Begin to write a file: at the name of an upload, or at a name that the caller may write.
+
+        Args:
+            principal: who writes.
+            path: where.
+            keep_bytes: how much stays of what an earlier call has written and not finished; None keeps all.
+            expected_bytes: how many there will be, if the client says.
+
+        Raises:
+            AlreadyExists: the name is a finished file's.
+            RequestExpired: the upload has ended.
+            InvalidRequest: there are fewer bytes than shall stay.
+            NoSpace: there is no room for `expected_bytes`.
+        """
+
+    def mkdir(self, principal: Principal, path: SitePath) -> None:
+        """Make a directory.
+
+        Raises:
+            AlreadyExists: the name is taken.
+        """
+
+    def remove(self, principal: Principal, path: SitePath, *, directory: bool) -> None:
+        """Remove a file or an empty directory.
+
+        Raises:
+            NotEmpty: the directory has entries.
+            IsADirectory, NotADirectory: the name is the other kind's.
+        """
+
+    def rename(self, principal: Principal, source: SitePath, target: SitePath) -> None:
+        """Give a name to a file or a directory.
+
+        Raises:
+            AlreadyExists: the new name is taken.
+        """

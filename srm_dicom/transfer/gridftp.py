@@ -20,7 +20,7 @@ from srm_dicom.identity.gate import Gate
 from srm_dicom.telemetry import logger
 from srm_dicom.transfer.control import ControlConnection, ControlSettings, Services
 from srm_dicom.transfer.dataport import DataSettings
-from srm_dicom.transfer.files import ServedFiles
+from srm_dicom.transfer.files import ServedFiles, WrittenFiles
 from srm_dicom.transfer.peers import PeerPolicy
 from srm_dicom.wire.gridftp.addresses import plain
 from srm_dicom.wire.gridftp.dialogue import Limits
@@ -67,7 +67,14 @@ class GridFtpSettings:
     third_party: tuple[str, ...] = ()
     third_party_public: bool = True
 
-    def services(self, files: ServedFiles, gate: Gate, clock: Clock, audit: AuditLog | None) -> Services:
+    def services(
+        self,
+        files: ServedFiles,
+        writing: WrittenFiles | None,
+        gate: Gate,
+        clock: Clock,
+        audit: AuditLog | None,
+    ) -> Services:
         """Put together what every session of a door shares.
 
         Raises:
@@ -75,10 +82,13 @@ class GridFtpSettings:
         """
         return Services(
             files,
+            writing,
             gate,
             clock,
             ControlSettings(self.login_s, self.idle_s, Limits(self.max_streams)),
-            DataSettings(self.data_ports, self.data_host, self.data_connect_s, self.data_stall_s),
+            DataSettings(
+                self.data_ports, self.data_host, self.data_connect_s, self.data_stall_s, self.max_streams
+            ),
             PeerPolicy.parse(
                 active=self.active, third_party=self.third_party, public=self.third_party_public
             ),
@@ -95,6 +105,7 @@ class GridFtpDoor:
         settings: bounds.
         clock: time.
         audit: logins and refusals go there.
+        writing: takes uploads and changes names; None makes the door read-only.
     """
 
     def __init__(
@@ -104,9 +115,10 @@ class GridFtpDoor:
         settings: GridFtpSettings,
         clock: Clock,
         audit: AuditLog | None = None,
+        writing: WrittenFiles | None = None,
     ) -> None:
         self._settings = settings
-        self._services = settings.services(files, gate, clock, audit)
+        self._services = settings.services(files, writing, gate, clock, audit)
         self._lock = threading.Lock()
         self._live: dict[ControlConnection, threading.Thread] = {}
         self._from: Counter[str] = Counter()

@@ -24,7 +24,8 @@ class PeerPolicy:
     Attributes:
         active: whether we connect out at all (PORT); MODE E downloads need it.
         third_party: networks besides the control peer that data may go to and come from.
-        public: whether any public address is as good as a listed one, for third-party copies.
+        public: whether any public address is as good as a listed one, for third-party copies; to our
+            listening ports only together with proof.
     """
 
     active: bool = True
@@ -47,18 +48,22 @@ class PeerPolicy:
         """Refuse to connect to what a client named with PORT.
 
         Raises:
-            NotSupported: active mode is off, or the address is not allowed.
+            NotSupported: the address is not allowed.
         """
-        if not self.active:
-            raise NotSupported("active mode is off here: use passive mode (PASV, EPSV) and MODE S")
         if target.port < LOWEST_PORT:
             raise NotSupported("data connections go to ports from 1024 on")
         if not self._allowed(control_peer, target.host, public=self.public):
             raise NotSupported("data connections go to the address of the control connection")
 
-    def accepts(self, control_peer: str, peer: str) -> bool:
-        """Tell whether a connection to a listening port may come from `peer`."""
-        return self._allowed(control_peer, peer, public=False)
+    def accepts(self, control_peer: str, peer: str, *, proven: bool) -> bool:
+        """Tell whether a connection to a listening port may come from `peer`.
+
+        Args:
+            control_peer: where the control connection comes from.
+            peer: the address in question.
+            proven: the peer has to show that it is the same user (DCAU A), so a stranger gets nothing.
+        """
+        return self._allowed(control_peer, peer, public=self.public and proven)
 
     def _allowed(self, control_peer: str, host: str, *, public: bool) -> bool:
         if host == control_peer:

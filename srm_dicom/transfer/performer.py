@@ -1,17 +1,23 @@
-"""Does what a GridFTP session asks of its door: looks names up, opens data connections, sends files."""
+"""Does what a GridFTP session asks of its door: names, data connections, files out.
+
+Files in are `storing`'s.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 
 from srm_dicom.clock import Clock
-from srm_dicom.errors import InvalidRequest, IsADirectory, MdmError, NotADirectory
+from srm_dicom.errors import InvalidRequest, IsADirectory, MdmError, NotADirectory, NotFound, TooLarge
 from srm_dicom.identity.principal import Principal
+from srm_dicom.ids import SitePath
 from srm_dicom.telemetry import logger
 from srm_dicom.transfer.channel import DataChannel, Guard
 from srm_dicom.transfer.dataport import DataPort
-from srm_dicom.transfer.files import FileInfo, OpenedFile, ServedFiles
+from srm_dicom.transfer.files import FileInfo, OpenedFile, ServedFiles, WrittenFiles
 from srm_dicom.transfer.security import DataSecurity
+from srm_dicom.transfer.storing import Storing
 from srm_dicom.transfer.streams import send_block, send_blocks, send_stream
 from srm_dicom.transfer.summing import sum_of
 from srm_dicom.wire.gridftp import actions
@@ -22,31 +28,44 @@ from srm_dicom.wire.gridftp.session import ServerSession
 log = logger("transfer")
 
 _COMPLETE = Reply.of(226, "Transfer Complete.")
+_READ_ONLY = Reply.of(
+    502,
+    "GridFTP-Error-String: Permission denied",
+    "This door is read-only: files come to be by registration at the site.",
+)
+MAX_LISTED = 100_000
+"""Entries of one listing."""
 
 
 class Performer:
     """Performs the actions of one session.
 
     Args:
+        writing: None at a door that only sends.
         tell: sends a preliminary reply at once.
         guard: called again and again while something takes long.
+        look: makes sure, at once, that the client is there still.
     """
 
     def __init__(
         self,
         session: ServerSession,
         files: ServedFiles,
+        writing: WrittenFiles | None,
         port: DataPort,
         clock: Clock,
         tell: Callable[[Reply], None],
         guard: Guard,
+        look: Guard,
     ) -> None:
         self._session = session
         self._files = files
+        self._writing = writing
         self._port = port
         self._clock = clock
         self._tell = tell
         self._guard = guard
+        self._look = look
         self._security: DataSecurity | None = None
 
     def perform(self, action: actions.Action) -> None:
@@ -71,6 +90,24 @@ class Performer:
                 self._retrieve(action)
             case actions.Checksum():
                 self._session.reply(Reply.of(213, self._checksum(action)))
+            case _ if self._writing is None:
+                self._session.reply(_READ_ONLY)
+            case _:
+                self._session.reply(self._change(action, self._writing))
+
+    def _change(self, action: actions.Change, writing: WrittenFiles) -> Reply:
+        match action:
+            case actions.Store():
+                storing = Storing(writing, self._port, self._clock, self._tell, self._guard, self._look)
+                return storing.store(self._principal, action, self._parameters, self._secure())
+            case actions.MakeDirectory():
+                writing.mkdir(self._principal, action.path)
+                return Reply.of(257, f'"{action.path}" directory created.')
+            case actions.Remove():
+                writing.remove(self._principal, action.path, directory=action.directory)
+            case actions.Rename():
+                writing.rename(self._principal, action.source, action.target)
+        return Reply.of(250, "OK.")
 
     @property
     def _principal(self) -> Principal:
@@ -94,14 +131,35 @@ class Performer:
         if info.is_directory:
             lines = [action.itself(info)] if action.itself else []
             entries = list(self._files.listdir(self._principal, action.path))
+            if action.deep:
+                entries = list(self._walk(entries))
         elif action.itself:
-            raise NotADirectory("MLSD takes a directory")
+            raise NotADirectory("MLSD and MLSR take a directory")
         lines += map(action.entry, entries)
         data = "".join(f"{line}\r\n" for line in lines).encode()
         if self._parameters.mode == "E":
             self._transfer(lambda channels: send_block(channels, data, self._guard))
         else:
             self._transfer(lambda channels: channels[0].send(data, self._guard))
+
+    def _walk(self, entries: Iterable[FileInfo]) -> Iterator[FileInfo]:
+        """Yield entries and all below them.
+
+        Raises:
+            TooLarge: there are more than a listing may have.
+        """
+        waiting, count = list(reversed(list(entries))), 0
+        while waiting:
+            self._guard()
+            entry = waiting.pop()
+            count += 1
+            if count + len(waiting) > MAX_LISTED:
+                raise TooLarge(f"a listing has at most {MAX_LISTED} entries: list the directories one by one")
+            yield entry
+            if entry.is_directory:
+                with suppress(NotFound):  # gone, or forbidden, since it was listed
+                    below = self._files.listdir(self._principal, SitePath(entry.path))
+                    waiting += reversed(list(below))
 
     def _retrieve(self, action: actions.Retrieve) -> None:
         begun_s = self._clock.monotonic_s()

@@ -44,11 +44,13 @@ class ListDirectory:
     """Send a directory over a data connection, one line an entry.
 
     `itself` renders the directory as its own first line; `entry` may also be used for a single file.
+    With `deep`, directories below are listed as well.
     """
 
     path: SitePath
     entry: Callable[[Described], str]
     itself: Callable[[Described], str] | None = None
+    deep: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,4 +71,46 @@ class Checksum:
     section: Section
 
 
-Action = Listen | Target | Describe | ListDirectory | Retrieve | Checksum
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Receive a file, or a part of it, over data connections.
+
+    Attributes:
+        restart: what the client has sent before; nothing, unless REST came first.
+        base: what offset 0 of the transfer is in the file, if only a part comes (ESTO A).
+        append: begin behind what is there (APPE).
+        expected_bytes: what ALLO announced.
+    """
+
+    path: SitePath
+    restart: Restart
+    base: int | None = None
+    append: bool = False
+    expected_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MakeDirectory:
+    """Make a directory."""
+
+    path: SitePath
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """Remove a file, or an empty directory."""
+
+    path: SitePath
+    directory: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Rename:
+    """Give a file or a directory another name."""
+
+    source: SitePath
+    target: SitePath
+
+
+Change = Store | MakeDirectory | Remove | Rename
+Action = Listen | Target | Describe | ListDirectory | Retrieve | Checksum | Change

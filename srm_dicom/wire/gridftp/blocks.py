@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from enum import IntFlag
 
 from srm_dicom.errors import InvalidRequest
+from srm_dicom.wire.gridftp.ranges import MAX_OFFSET
 
 _HEADER = struct.Struct(">BQQ")
+_ALL_FLAGS = 0x04 | 0x08 | 0x10 | 0x20 | 0x40
 HEADER_BYTES = _HEADER.size
 BLOCK_BYTES = 16 * 1024 * 1024
 
@@ -52,9 +54,83 @@ class Header:
         if len(data) != HEADER_BYTES:
             raise InvalidRequest(f"a block header has {HEADER_BYTES} bytes")
         flags, count, offset = _HEADER.unpack(data)
-        if flags & ~sum(Flag):
+        if flags & ~_ALL_FLAGS:
             raise InvalidRequest("a block header has an unknown descriptor bit")
         return cls(Flag(flags), count, offset)
+
+
+class BlockReader:
+    """The blocks of one connection as they arrive; never takes a byte behind the end of a transfer.
+
+    Feed it at most `wants` bytes at a time. That is what is left of the header or of the block's data, so
+    that what follows an EOD on a kept connection stays in the socket for the next transfer.
+
+    Attributes:
+        ended: an EOD has come: this connection carries nothing more of this transfer.
+        closing: the sender will not use the connection again.
+        connections: how many connections the whole transfer has, once an EOF has told.
+    """
+
+    def __init__(self, max_end: int = MAX_OFFSET) -> None:
+        """Read blocks; one that ends behind `max_end` is refused."""
+        self.ended = False
+        self.closing = False
+        self.connections: int | None = None
+        self._max_end = max_end
+        self._head = bytearray()
+        self._offset = 0
+        self._left = 0
+        self._last = False
+
+    @property
+    def wants(self) -> int:
+        """How many bytes it can take next; 0 at the end."""
+        if self.ended:
+            return 0
+        return self._left or HEADER_BYTES - len(self._head)
+
+    @property
+    def started(self) -> bool:
+        """Tell whether it has taken a part of a header or of a block and waits for the rest."""
+        return bool(self._head or self._left)
+
+    def feed(self, data: memoryview) -> int | None:
+        """Take bytes.
+
+        Args:
+            data: 1 to `wants` bytes.
+
+        Returns:
+            Where the bytes belong in the transfer, or None if they are a header's.
+
+        Raises:
+            InvalidRequest: this is no block; nothing that follows can be read.
+        """
+        if not self._left:
+            self._head += data
+            if len(self._head) == HEADER_BYTES:
+                self._begin(Header.decode(bytes(self._head)))
+            return None
+        place = self._offset
+        self._offset += len(data)
+        self._left -= len(data)
+        if not self._left:
+            self.ended = self._last
+        return place
+
+    def _begin(self, header: Header) -> None:
+        self._head.clear()
+        self.closing = self.closing or Flag.CLOSE in header.flags
+        self._last = Flag.EOD in header.flags
+        if Flag.EOF in header.flags:
+            if header.count:
+                raise InvalidRequest("a block with EOF holds no data")
+            self.connections = header.offset
+        elif header.offset + header.count > self._max_end:
+            raise InvalidRequest("a block lies behind the largest offset")
+        self._offset, self._left = header.offset, header.count
+        if not header.count:
+            self.ended = self._last
 
 
 def end_of_stream(stream: int, streams: int) -> Header:

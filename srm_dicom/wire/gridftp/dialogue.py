@@ -81,6 +81,8 @@ class Dialogue:
         new_acceptor: makes the GSI acceptor when the client chooses the mechanism.
         directory: the working directory.
         restart: what REST announced for the next transfer.
+        expected_bytes: what ALLO announced for the next upload.
+        renaming: what RNFR named for RNTO.
         refusal: why the login was refused, for the log.
     """
 
@@ -91,6 +93,8 @@ class Dialogue:
     parameters: Parameters = field(default_factory=Parameters)
     directory: SitePath = ROOT
     restart: Restart = field(default_factory=Restart)
+    expected_bytes: int | None = None
+    renaming: SitePath | None = None
     refusal: str = ""
 
     def advance(self, event: str) -> None:
@@ -124,3 +128,8 @@ class Dialogue:
         """Return what REST announced and forget it."""
         restart, self.restart = self.restart, Restart()
         return restart
+
+    def take_expected(self) -> int | None:
+        """Return what ALLO announced and forget it."""
+        expected, self.expected_bytes = self.expected_bytes, None
+        return expected

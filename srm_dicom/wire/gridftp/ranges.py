@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -19,6 +20,11 @@ class Restart:
 
     offset: int = 0
     received: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def there(self) -> tuple[tuple[int, int], ...]:
+        """The (start, end) ranges that the other side has."""
+        return ((0, self.offset),) if self.offset else self.received
 
     @classmethod
     def parse(cls, argument: str) -> Restart:
@@ -44,6 +50,17 @@ def _parse_range(text: str) -> tuple[int, int]:
     if end < start:
         raise InvalidRequest("a range ends before it begins")
     return start, end
+
+
+def parse_offset(text: str) -> int:
+    """Read an offset or a length.
+
+    Raises:
+        InvalidRequest: not a number of at most 63 bits.
+    """
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise InvalidRequest("offsets and lengths are numbers from 0")
+    return _offset(int(text))
 
 
 def _offset(value: int) -> int:
@@ -84,3 +101,41 @@ def _missing(start: int, end: int, received: Iterable[tuple[int, int]]) -> Itera
         start = max(start, last)
     if start < end:
         yield start, end
+
+
+class Received:
+    """Which bytes have arrived, in any order: what a restart marker tells (GFD.020, 4.1)."""
+
+    def __init__(self, ranges: Iterable[tuple[int, int]] = ()) -> None:
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+        for start, end in ranges:
+            self.add(start, end)
+
+    def add(self, start: int, end: int) -> None:
+        """Note that the bytes from `start` up to `end` are there.
+
+        Raises:
+            InvalidRequest: what has arrived lies in more pieces than a marker may hold.
+        """
+        if start == end:
+            return
+        first, last = bisect_left(self._ends, start), bisect_right(self._starts, end)
+        if first < last:
+            start, end = min(start, self._starts[first]), max(end, self._ends[last - 1])
+        self._starts[first:last], self._ends[first:last] = [start], [end]
+        if len(self._starts) > MAX_RANGES:
+            raise InvalidRequest(f"the file arrives in more than {MAX_RANGES} pieces")
+
+    @property
+    def ranges(self) -> list[tuple[int, int]]:
+        """The (start, end) pieces, in order."""
+        return list(zip(self._starts, self._ends, strict=True))
+
+    @property
+    def end(self) -> int:
+        """Where the last piece ends."""
+        return self._ends[-1] if self._ends else 0
+
+    def __str__(self) -> str:
+        return ",".join(f"{start}-{end}" for start, end in self.ranges)

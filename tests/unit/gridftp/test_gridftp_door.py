@@ -142,10 +142,12 @@ def test_refusals_reach_the_user_as_what_they_are(door, client, path, leaf):
 
 
 def test_writing_is_refused(session):
-    for command in ("STOR /x", "DELE /file", "MKD /x", "RNFR /file", "APPE /file"):
+    for command in ("STOR /x", "DELE /file", "MKD /x", "RMD /dir", "APPE /file", "ESTO A 0 /x"):
         with pytest.raises(_Refused) as refused:
             session.command(command)
         assert "read-only" in refused.value.meaning.message
+    assert code_of(session, "RNFR /file") == 350
+    assert code_of(session, "RNTO /other") == 502
 
 
 # --- who may come in
@@ -203,6 +205,7 @@ def test_a_transfer_ends_with_its_credential(open_door, files, pki):
 
 
 def _grow(files):
+    files.checksums = False  # of 1 GiB
     with (files.root / "large").open("wb") as file:
         file.truncate(1 << 30)
     files.checksums = False
@@ -335,6 +338,15 @@ def _free_pair():
             except OSError:
                 continue
             return port
+
+
+def test_active_mode_can_be_off_and_the_reply_says_what_to_do(open_door, alice):
+    with open_door(active=False) as door:
+        session = new_session(door, alice)
+        session._send("PORT 127,0,0,1,80,80")
+        reply = session._next_reply()
+        assert reply.code == 425
+        assert "passive mode" in reply.text
 
 
 def test_a_foreign_target_is_refused(session):

@@ -38,17 +38,18 @@ def test_the_site_may_list_networks():
     policy.check_target(CLIENT, Address("10.2.3.4", 5000))
     with pytest.raises(NotSupported):
         policy.check_target(CLIENT, Address("10.3.3.4", 5000))
-    assert policy.accepts(CLIENT, "10.2.3.4")
+    assert policy.accepts(CLIENT, "10.2.3.4", proven=False)
 
 
 def test_a_listening_port_takes_the_client_alone():
-    assert PeerPolicy().accepts(CLIENT, CLIENT)
-    assert not PeerPolicy().accepts(CLIENT, "8.8.8.8")
+    assert PeerPolicy().accepts(CLIENT, CLIENT, proven=False)
+    assert not PeerPolicy().accepts(CLIENT, "8.8.8.8", proven=False)
+    assert not PeerPolicy().accepts(CLIENT, "10.1.1.1", proven=True)
 
 
-def test_active_mode_can_be_off_and_the_reply_says_what_to_do():
-    with pytest.raises(NotSupported, match="passive"):
-        PeerPolicy(active=False).check_target(CLIENT, Address(CLIENT, 5000))
+def test_a_public_server_may_call_when_it_proves_to_be_the_user():
+    assert PeerPolicy().accepts(CLIENT, "8.8.8.8", proven=True)
+    assert not PeerPolicy(public=False).accepts(CLIENT, "8.8.8.8", proven=True)
 
 
 def test_a_network_that_is_none_is_a_configuration_error():

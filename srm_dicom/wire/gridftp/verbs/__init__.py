@@ -14,7 +14,7 @@ from srm_dicom.rights.declare import Declaration, declared
 from srm_dicom.wire.gridftp.actions import Action
 from srm_dicom.wire.gridftp.dialogue import LIVING, Dialogue, Stage
 from srm_dicom.wire.gridftp.replies import Reply
-from srm_dicom.wire.gridftp.verbs import connections, files, login, parameters, refused
+from srm_dicom.wire.gridftp.verbs import connections, files, login, parameters, refused, writing
 
 Handler = Callable[[Dialogue, str], Reply | Action]
 
@@ -70,9 +70,21 @@ _VERBS = (
     Verb("PBSZ", parameters.pbsz, OPEN, "RFC 2228, 3", "any size"),
     Verb("PROT", parameters.prot, OPEN, "RFC 2228, 3", "C; S, E and P are one: encrypted"),
     Verb("DCAU", parameters.dcau, OPEN, "GFD.020, 5.1", "N and A (the default); S is refused"),
-    Verb("OPTS", parameters.opts, OPEN, "RFC 2389, 4; GFD.020, 5.3", "RETR Parallelism, MLST facts, UTF8"),
+    Verb(
+        "OPTS",
+        parameters.opts,
+        OPEN,
+        "RFC 2389, 4; GFD.020, 5.3",
+        "RETR Parallelism, MLST facts, PASV, UTF8",
+    ),
     Verb("REST", parameters.rest, OPEN, "RFC 3659, 5; GFD.020, 4.1", "an offset, or ranges in MODE E"),
-    Verb("ALLO", parameters.allo, OPEN, "RFC 959, 4.1.3", "accepted, needless for reading"),
+    Verb(
+        "ALLO",
+        parameters.allo,
+        OPEN,
+        "RFC 959, 4.1.3",
+        "the size of the next upload; less is refused",
+    ),
     Verb("SBUF", parameters.sbuf, OPEN, "GFD.020, 5.2", "accepted, the kernel sizes buffers"),
     # data connections
     Verb("PASV", connections.pasv, OPEN, "RFC 959, 4.1.2", "one-shot port of the configured range"),
@@ -88,6 +100,7 @@ _VERBS = (
     Verb("MDTM", files.mdtm, OPEN, "RFC 3659, 3", "never nearer to an examination than the site's constant"),
     Verb("MLST", files.mlst, OPEN, "RFC 3659, 7", "all facts, or those of OPTS MLST"),
     Verb("MLSD", files.mlsd, OPEN, "RFC 3659, 7", "only what the caller may see"),
+    Verb("MLSR", files.mlsr, OPEN, "Globus", "as MLSD, with everything below"),
     Verb("LIST", files.list_, OPEN, "RFC 959, 4.1.3", "in the manner of ls -l"),
     Verb("NLST", files.nlst, OPEN, "RFC 959, 4.1.3", "names"),
     Verb(
@@ -101,11 +114,22 @@ _VERBS = (
     Verb("CDUP", files.cdup, OPEN, "RFC 959, 4.1.1", "as CWD .."),
     Verb("PWD", files.pwd, OPEN, "RFC 959, 4.1.3", ""),
     Verb("ABOR", files.abor, OPEN, "RFC 959, 4.1.3", "also read while a transfer runs"),
-    # writing: not through this door
-    *(
-        Verb(name, refused.write, OPEN, clause, "refused: read-only", done=False)
-        for name, clause in refused.WRITING.items()
+    # writing
+    Verb(
+        "STOR",
+        writing.stor,
+        OPEN,
+        "RFC 959, 4.1.3",
+        "an SRM put, or where the file right allows",
     ),
+    Verb("APPE", writing.appe, OPEN, "RFC 959, 4.1.3", "behind the end of an upload that is not finished"),
+    Verb("ESTO", writing.esto, OPEN, "GFD.020, 5.8", "A: a part of an upload, at an offset"),
+    Verb("STOU", refused.store_unique, OPEN, "RFC 959, 4.1.3", "refused: clients name files", done=False),
+    Verb("MKD", writing.mkd, OPEN, "RFC 959, 4.1.3", "where the file right allows"),
+    Verb("RMD", writing.rmd, OPEN, "RFC 959, 4.1.3", "an empty directory"),
+    Verb("DELE", writing.dele, OPEN, "RFC 959, 4.1.3", "a file"),
+    Verb("RNFR", writing.rnfr, OPEN, "RFC 959, 4.1.3", "a name that the caller may see"),
+    Verb("RNTO", writing.rnto, OPEN, "RFC 959, 4.1.3", "never over another name"),
 )
 
 TABLE: dict[str, Verb] = {verb.name: verb for verb in _VERBS}

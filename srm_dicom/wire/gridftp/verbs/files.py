@@ -11,7 +11,7 @@ from srm_dicom.wire.gridftp import facts
 from srm_dicom.wire.gridftp.actions import Checksum, Describe, ListDirectory, Retrieve
 from srm_dicom.wire.gridftp.dialogue import Dialogue
 from srm_dicom.wire.gridftp.facts import Described
-from srm_dicom.wire.gridftp.ranges import MAX_OFFSET, Section
+from srm_dicom.wire.gridftp.ranges import Section, parse_offset
 from srm_dicom.wire.gridftp.replies import Reply
 from srm_dicom.wire.gridftp.sums import ALGORITHMS
 
@@ -32,7 +32,7 @@ def eret(dialogue: Dialogue, argument: str) -> Retrieve:
     module, offset, length, path = _words(argument, "ERET takes P, an offset, a length and a path")
     if module.upper() != "P":
         raise NotSupported("ERET knows the module P only")
-    section = Section(_number(offset), _number(length))
+    section = Section(parse_offset(offset), parse_offset(length))
     return Retrieve(dialogue.resolve(path), section, restart)
 
 
@@ -66,6 +66,18 @@ def mlsd(dialogue: Dialogue, argument: str) -> ListDirectory:
 
 
 @requires(Right.FILE_LIST)
+def mlsr(dialogue: Dialogue, argument: str) -> ListDirectory:
+    """Send a directory and all below it as facts, names relative to it."""
+    chosen, base = dialogue.parameters.facts, dialogue.resolve(argument)
+    return ListDirectory(
+        base,
+        entry=lambda file: facts.fact_line(file, chosen, file.path.removeprefix(base).lstrip("/")),
+        itself=lambda file: facts.fact_line(file, chosen, ".", kind="cdir"),
+        deep=True,
+    )
+
+
+@requires(Right.FILE_LIST)
 def list_(dialogue: Dialogue, argument: str) -> ListDirectory:
     """Send a directory in the manner of ``ls -l``."""
     return ListDirectory(dialogue.resolve(_without_options(argument)), entry=facts.list_line)
@@ -83,7 +95,7 @@ def cksm(dialogue: Dialogue, argument: str) -> Checksum:
     algorithm, offset, length, path = _words(argument, "CKSM takes an algorithm, offset, length and path")
     if algorithm.upper() not in ALGORITHMS:
         raise NotSupported(f"CKSM knows {', '.join(ALGORITHMS)}")
-    section = Section(_number(offset), None if length == "-1" else _number(length))
+    section = Section(parse_offset(offset), None if length == "-1" else parse_offset(length))
     return Checksum(dialogue.resolve(path), algorithm.upper(), section)
 
 
@@ -133,9 +145,3 @@ def _words(argument: str, usage: str) -> list[str]:
     if len(words) != 4:
         raise InvalidRequest(usage)
     return words
-
-
-def _number(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= MAX_OFFSET):
-        raise InvalidRequest("offsets and lengths are numbers from 0")
-    return int(text)

@@ -79,7 +79,11 @@ def dcau(dialogue: Dialogue, argument: str) -> Reply:
 
 @requires(_OWN_SESSION)
 def opts(dialogue: Dialogue, argument: str) -> Reply:
-    """Set options of RETR, MLST and UTF8."""
+    """Set options of RETR, MLST and UTF8.
+
+    PASV's ``AllowDelayed`` lets a server tell its port later and does not oblige it; what STOR may be told
+    concerns a disk.
+    """
     word, _, options = argument.strip().partition(" ")
     if word.upper() == "RETR":
         return _opts_retr(dialogue, options)
@@ -89,7 +93,9 @@ def opts(dialogue: Dialogue, argument: str) -> Reply:
         return Reply.of(200, "MLST OPTS " + "".join(f"{fact};" for fact in chosen))
     if word.upper() == "UTF8":
         return Reply.of(200, "UTF8 is always on.")
-    return Reply.of(501, "OPTS knows RETR, MLST and UTF8.")
+    if word.upper() in ("PASV", "STOR"):
+        return Reply.of(200, "OPTS Command Successful.")
+    return Reply.of(501, "OPTS knows RETR, STOR, PASV, MLST and UTF8.")
 
 
 def _opts_retr(dialogue: Dialogue, options: str) -> Reply:
@@ -112,9 +118,13 @@ def rest(dialogue: Dialogue, argument: str) -> Reply:
 
 
 @requires(_OWN_SESSION)
-def allo(_dialogue: Dialogue, _argument: str) -> Reply:
-    """Say that nothing need be reserved."""
-    return Reply.of(202, "ALLO is not needed.")
+def allo(dialogue: Dialogue, argument: str) -> Reply:
+    """Take the size of the next upload, in bytes; a record size after it means nothing here."""
+    text = argument.strip().partition(" ")[0]
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise InvalidRequest("ALLO takes a number of bytes")
+    dialogue.expected_bytes = int(text)
+    return Reply.of(200, "ALLO Command Successful.")
 
 
 @requires(_OWN_SESSION)

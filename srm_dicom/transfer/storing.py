@@ -1,0 +1,156 @@
+"""Receives one upload: opens the file, takes its bytes, tells how it gets on, and finishes it or not.
+
+Nothing is finished on a guess: a stream-mode upload ends when its connection ends, so the client has to be
+there still, and has to have sent as many bytes as it announced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+
+from srm_dicom.clock import Clock
+from srm_dicom.errors import IntegrityError, InvalidRequest
+from srm_dicom.identity.principal import Principal
+from srm_dicom.telemetry import logger
+from srm_dicom.transfer.channel import Guard
+from srm_dicom.transfer.dataport import DataPort
+from srm_dicom.transfer.files import NewFile, WrittenFiles
+from srm_dicom.transfer.receiving import BlockReceiver, Target, receive_stream
+from srm_dicom.transfer.security import DataSecurity
+from srm_dicom.wire.gridftp import markers
+from srm_dicom.wire.gridftp.actions import Store
+from srm_dicom.wire.gridftp.dialogue import Parameters
+from srm_dicom.wire.gridftp.ranges import Received
+from srm_dicom.wire.gridftp.replies import Reply
+
+log = logger("transfer")
+
+_MARK_EVERY_S = 5.0
+_CLEAR = Reply.of(534, "What is written here must not cross a network in clear: PROT P first.")
+_COMPLETE = Reply.of(226, "Transfer Complete.")
+
+
+class Storing:
+    """The uploads of one session.
+
+    Args:
+        tell: sends a preliminary reply at once.
+        guard: called again and again while a transfer runs.
+        look: makes sure, at once, that the client is there still.
+    """
+
+    def __init__(
+        self,
+        files: WrittenFiles,
+        port: DataPort,
+        clock: Clock,
+        tell: Callable[[Reply], None],
+        guard: Guard,
+        look: Guard,
+    ) -> None:
+        self._files = files
+        self._port = port
+        self._clock = clock
+        self._tell = tell
+        self._guard = guard
+        self._look = look
+
+    def store(
+        self, principal: Principal, action: Store, parameters: Parameters, security: DataSecurity
+    ) -> Reply:
+        """Receive a file and answer.
+
+        Raises:
+            MdmError: it is refused, or is not what was announced.
+            CannotConnect: no data connection came to be.
+            OSError: a data connection was lost.
+        """
+        if not parameters.private and self._files.private_only(principal, action.path):
+            return _CLEAR
+        begun_s = self._clock.monotonic_s()
+        with self._files.create(
+            principal, action.path, keep_bytes=_kept(action), expected_bytes=action.expected_bytes
+        ) as file:
+            target = _target(action, file)
+            self._receive(target, action, parameters, security)
+            self._look()
+            _check_whole(action, target)
+            file.finish()
+        log.info(
+            "file_received",
+            dn=principal.dn,
+            path=action.path,
+            bytes=target.moved_bytes,
+            seconds=round(self._clock.monotonic_s() - begun_s, 3),
+        )
+        return _COMPLETE
+
+    def _receive(self, target: Target, action: Store, parameters: Parameters, security: DataSecurity) -> None:
+        watch = _Watch(target, self._clock, self._tell, self._guard)
+        if parameters.mode == "E":
+            kept, arrivals = self._port.arrivals(parameters, security, self._tell)
+            watch.mark()
+            with closing(arrivals):
+                receiver = BlockReceiver(target, arrivals, self._port.max_streams)
+                self._port.keep(receiver.run(kept, watch), parameters)
+        else:
+            (channel,) = self._port.open(parameters, security, self._tell, self._guard)
+            watch.mark()
+            with closing(channel):
+                receive_stream(channel, target, action.restart.offset, watch)
+        watch.mark()
+
+
+class _Watch:
+    """A guard that also tells the client how its transfer gets on, every few seconds."""
+
+    def __init__(self, target: Target, clock: Clock, tell: Callable[[Reply], None], guard: Guard) -> None:
+        self._target = target
+        self._clock = clock
+        self._tell = tell
+        self._guard = guard
+        self._due_s = clock.monotonic_s() + _MARK_EVERY_S
+
+    def __call__(self) -> None:
+        self._guard()
+        if self._clock.monotonic_s() >= self._due_s:
+            self.mark()
+
+    def mark(self) -> None:
+        """Tell it now."""
+        self._due_s = self._clock.monotonic_s() + _MARK_EVERY_S
+        self._tell(markers.performance(self._clock.now(), self._target.moved_bytes))
+        ranges = self._target.marker()
+        if ranges:
+            self._tell(markers.restart(ranges))
+
+
+def _kept(action: Store) -> int | None:
+    """Say how much of an earlier attempt stays; None for all of it."""
+    if action.append or action.base is not None or action.restart.received:
+        return None
+    return action.restart.offset
+
+
+def _target(action: Store, file: NewFile) -> Target:
+    """Say where the bytes belong.
+
+    Raises:
+        InvalidRequest: the client goes on behind the end of what is here.
+    """
+    base = file.size_bytes if action.append else action.base or 0
+    received = Received(action.restart.there)
+    if received.end > max(0, file.size_bytes - base):
+        raise InvalidRequest(f"REST says more than is here: {file.size_bytes} bytes")
+    return Target(file, base, received)
+
+
+def _check_whole(action: Store, target: Target) -> None:
+    """See that all that was announced has come.
+
+    Raises:
+        IntegrityError: fewer bytes came than ALLO announced.
+    """
+    if action.expected_bytes is not None and target.end < action.expected_bytes:
+        raise IntegrityError(f"{action.expected_bytes} bytes were announced and {target.end} came")

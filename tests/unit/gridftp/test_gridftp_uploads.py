@@ -1,0 +1,285 @@
+"""Uploads and changes of names through the door, by hand: every mode, every way to break off."""
+
+import socket
+import struct
+import threading
+import time
+
+import pytest
+
+from srm_dicom.client.gridftp import Timeouts, Turl, _Refused, _Session
+from srm_dicom.wire.gridftp.addresses import parse_passive_port
+
+CONTENT = bytes(range(256)) * 1000
+
+
+@pytest.fixture
+def door(open_door, files):
+    with open_door(writing=files) as door:
+        yield door
+
+
+@pytest.fixture
+def session(door, alice):
+    return _Session(Turl("localhost", door.port, "/"), alice, Timeouts(10, 10, 10))
+
+
+def replies(session):
+    """Read the replies of a transfer up to its last one."""
+    seen = []
+    while not seen or seen[-1].preliminary:
+        seen.append(session._next_reply())
+    return seen
+
+
+def connect(session, passive="EPSV"):
+    return socket.create_connection(("127.0.0.1", parse_passive_port(session.command(passive))), 10)
+
+
+def store(session, command, data):
+    with connect(session) as sock:
+        session._send(command)
+        sock.sendall(data)
+    return replies(session)
+
+
+def block(flags, data=b"", offset=0):
+    return struct.pack(">BQQ", flags, len(data), offset) + data
+
+
+def end(streams=None):
+    return block(0x08) if streams is None else block(0x48, offset=streams)
+
+
+# --- stream mode
+
+
+def test_a_file_arrives_whole_and_only_then_has_its_name(session, files):
+    with connect(session) as sock:
+        session._send("STOR /new")
+        assert session._next_reply().code == 150
+        sock.sendall(CONTENT)
+        time.sleep(0.2)
+        assert not (files.root / "new").exists()
+    assert replies(session)[-1].code == 226
+    assert (files.root / "new").read_bytes() == CONTENT
+
+
+def test_markers_come_from_the_side_that_receives(session):
+    first, *middle, marker, restart, last = store(session, "STOR /new", CONTENT)
+    assert first.code == 150
+    assert all(reply.code in {111, 112} for reply in middle)
+    assert marker.code == 112
+    assert f" Stripe Bytes Transferred: {len(CONTENT)}" in marker.lines
+    assert restart.lines == (f"Range Marker 0-{len(CONTENT)}",)
+    assert last.code == 226
+
+
+def test_an_empty_file(session, files):
+    assert store(session, "STOR /new", b"")[-1].code == 226
+    assert (files.root / "new").read_bytes() == b""
+
+
+def test_a_restart_goes_on_where_the_marker_said(session, files):
+    session.command("ALLO 1000")
+    assert store(session, "STOR /new", CONTENT[:600])[-1].code == 451  # announced and not sent
+    assert not (files.root / "new").exists()
+    session.command("REST 600")
+    assert store(session, "STOR /new", CONTENT[600:1000])[-1].code == 226
+    assert (files.root / "new").read_bytes() == CONTENT[:1000]
+
+
+def test_a_restart_behind_the_end_would_leave_a_hole(session, files):
+    session.command("REST 600")
+    session.command("EPSV")
+    with pytest.raises(_Refused, match="fewer bytes"):
+        session.command("STOR /new")
+    assert not (files.root / "new").exists()
+
+
+def test_append_and_parts(session, files):
+    session.command("ALLO 1000")
+    store(session, "STOR /new", CONTENT[:100])
+    assert store(session, "APPE /new", CONTENT[100:200])[-1].code == 226
+    assert (files.root / "new").read_bytes() == CONTENT[:200]
+    assert store(session, "ESTO A 50 /part", b"x" * 10)[-1].code == 226
+    assert (files.root / "part").read_bytes() == bytes(50) + b"x" * 10
+
+
+def test_a_client_that_leaves_publishes_nothing(session, files, door):
+    sock = connect(session)
+    session._send("STOR /new")
+    assert session._next_reply().code == 150
+    sock.sendall(CONTENT)
+    session._sock.close()
+    sock.close()
+    deadline_s = time.monotonic() + 10
+    while door.sessions:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.02)
+    assert not (files.root / "new").exists()
+
+
+def test_a_sender_that_stalls_is_dropped_and_the_session_lives(open_door, files, alice):
+    with open_door(writing=files, data_stall_s=0.5) as door:
+        session = _Session(Turl("localhost", door.port, "/"), alice, Timeouts(10, 10, 10))
+        with connect(session) as sock:
+            session._send("STOR /new")
+            sock.sendall(b"x")
+            assert replies(session)[-1].code == 426
+        assert session.command("NOOP").code == 200
+        assert not (files.root / "new").exists()
+
+
+# --- MODE E
+
+
+def test_blocks_of_several_connections_in_any_order(session, files):
+    session.command("MODE E")
+    port = parse_passive_port(session.command("SPAS"))
+    session._send("STOR /new")
+    socks = [socket.create_connection(("127.0.0.1", port), 10) for _ in range(3)]
+    socks[2].sendall(block(0, CONTENT[2000:], 2000) + end())
+    socks[0].sendall(block(0, CONTENT[1000:2000], 1000))
+    socks[1].sendall(end(3))
+    time.sleep(0.1)
+    for byte in block(0, CONTENT[:1000], 0) + end():  # a slow one
+        socks[0].sendall(bytes([byte]))
+    assert replies(session)[-1].code == 226
+    assert (files.root / "new").read_bytes() == CONTENT
+    # the connections are there still: the next transfer uses two of them
+    session._send("STOR /second")
+    socks[1].sendall(block(0, b"second", 0) + end(2))
+    socks[0].sendall(end())
+    assert replies(session)[0].code == 125
+    assert (files.root / "second").read_bytes() == b"second"
+
+
+def test_a_restart_in_blocks_sends_what_is_missing(session, files):
+    session.command("MODE E")
+    session.command("ALLO 300")
+    with connect(session) as sock:
+        session._send("STOR /new")
+        sock.sendall(block(0, b"c" * 100, 200) + block(0, b"a" * 100, 0) + block(0x0C) + end(1))
+        seen = replies(session)
+    assert seen[-2].lines == ("Range Marker 0-100,200-300",)
+    session.command("REST 0-100,200-300")
+    with connect(session) as sock:
+        session._send("STOR /new")
+        sock.sendall(block(0, b"b" * 100, 100) + end(1))
+        assert replies(session)[-1].code == 226
+    assert (files.root / "new").read_bytes() == b"a" * 100 + b"b" * 100 + b"c" * 100
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b"\xff" * 17, 501),
+        (block(0, b"x" * 100, 0)[:50], 426),
+        (block(0, b"x", 2**63), 501),
+        (block(0x48, b"x", 1), 501),
+        (end(), 425),
+    ],
+    ids=["no block", "cut", "offset", "data at the end", "too few"],
+)
+def test_what_is_no_mode_e_is_refused_and_the_session_lives(open_door, files, alice, data, code):
+    with open_door(writing=files, data_connect_s=0.5) as door:
+        session = _Session(Turl("localhost", door.port, "/"), alice, Timeouts(10, 10, 10))
+        session.command("MODE E")
+        with connect(session) as sock:
+            session._send("STOR /new")
+            sock.sendall(data)
+            sock.shutdown(socket.SHUT_WR)
+            assert replies(session)[-1].code == code
+        assert session.command("NOOP").code == 200
+        assert not (files.root / "new").exists()
+
+
+def test_connections_of_a_transfer_are_bounded(open_door, files, alice):
+    with open_door(writing=files, max_streams=2) as door:
+        session = _Session(Turl("localhost", door.port, "/"), alice, Timeouts(10, 10, 10))
+        session.command("MODE E")
+        port = parse_passive_port(session.command("EPSV"))
+        session._send("STOR /new")
+        socks = [socket.create_connection(("127.0.0.1", port), 10) for _ in range(3)]
+        assert replies(session)[-1].code == 501
+        for sock in socks:
+            sock.close()
+
+
+def test_in_mode_e_the_sender_connects(session):
+    session.command("MODE E")
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    session.command(f"PORT 127,0,0,1,{port >> 8},{port & 255}")
+    session._send("STOR /new")
+    assert replies(session)[-1].code == 425
+    listener.close()
+
+
+def test_abor_ends_an_upload(session, files):
+    session.command("MODE E")
+    with connect(session) as sock:
+        session._send("STOR /new")
+        assert session._next_reply().code == 150
+        sock.sendall(block(0, b"x", 0))
+        session._send("ABOR")
+        assert [replies(session)[-1].code, session._next_reply().code] == [426, 226]
+    assert not (files.root / "new").exists()
+
+
+# --- rights and names
+
+
+def test_where_the_right_is_missing_nothing_is_written(session, files):
+    session.command("EPSV")
+    with pytest.raises(_Refused, match="Permission denied"):
+        session.command("STOR /dir/c")
+    assert (files.root / "dir" / "c").read_text() == "c"
+
+
+def test_what_is_sealed_does_not_cross_the_network_in_clear(session, files):
+    files.sealed = {"/new"}
+    session._send("STOR /new")
+    assert session._next_reply().code == 534
+
+
+def test_names_are_made_renamed_and_removed(session, files):
+    assert session.command("MKD /fresh").code == 257
+    with pytest.raises(_Refused, match="File exists"):
+        session.command("MKD /fresh")
+    store(session, "STOR /fresh/a", b"a")
+    with pytest.raises(_Refused, match="Directory not empty"):
+        session.command("RMD /fresh")
+    assert session.command("RNFR /fresh/a").code == 350
+    assert session.command("RNTO /fresh/b").code == 250
+    assert session.command("DELE /fresh/b").code == 250
+    assert session.command("RMD /fresh").code == 250
+    assert not (files.root / "fresh").exists()
+    session._send("RNTO /x")
+    assert session._next_reply().code == 503
+    with pytest.raises(_Refused, match="No such file"):
+        session.command("RNFR /absent")
+
+
+def test_a_deep_listing(session):
+    with connect(session) as sock:
+        session._send("MLSR /")
+        listing = sock.makefile("rb").read().decode()
+    assert replies(session)[-1].code == 226
+    names = [line.rpartition(" ")[2] for line in listing.splitlines()]
+    assert names == [".", "dir", "dir/a", "dir/c", "dir/d", "empty", "file"]
+
+
+def test_many_uploads_at_once_are_kept_apart(door, files, alice):
+    def upload(number):
+        session = _Session(Turl("localhost", door.port, "/"), alice, Timeouts(20, 20, 20))
+        assert store(session, f"STOR /n{number}", bytes([number]) * 100_000)[-1].code == 226
+
+    threads = [threading.Thread(target=upload, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    for number in range(8):
+        assert (files.root / f"n{number}").read_bytes() == bytes([number]) * 100_000
