@@ -21,11 +21,12 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from srm_dicom.cli.exits import INTERRUPTED, exit_code, reported, tell
-from srm_dicom.client.delivery import SEALED_SUFFIX, TRANSFERS, Got
+from srm_dicom.client.delivery import SEALED_SUFFIX, TRANSFERS
 from srm_dicom.client.download import open_sealed
 from srm_dicom.client.files import FileRecord
 from srm_dicom.client.library import Client
 from srm_dicom.client.nifti import convert, find_program
+from srm_dicom.client.orders import Got
 from srm_dicom.client.progress import watcher_of
 from srm_dicom.client.site import SiteDescription
 from srm_dicom.client.srm_views import FileInfo

@@ -8,20 +8,33 @@ next download goes on from them.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from srm_dicom.client.download import download, fetch_part, open_sealed, part_of, read_manifest
+from srm_dicom.client.download import (
+    fetch_part,
+    open_sealed,
+    part_of,
+    read_manifest,
+    read_manifests,
+    settle,
+)
 from srm_dicom.client.gridftp import GridFtpClient
+from srm_dicom.client.orders import Got, Order, Parcel
+from srm_dicom.client.unpacking import Arrival, Unpacking
 from srm_dicom.crypto.manifest import Manifest
 from srm_dicom.errors import IntegrityError, MdmError, NoSpace, NotDelivered, SourceUnavailable
 from srm_dicom.identity.credential import Credential
 from srm_dicom.ids import Guid
 from srm_dicom.wire.names import FileRecord
+
+T = TypeVar("T")
 
 SEALED_SUFFIX = ".c4gh"
 TRANSFERS = 4
@@ -31,34 +44,6 @@ PAUSES_S = (0.5, 2.0)
 
 Fetching = Callable[[FileRecord, int, int], None]
 """Told of a file's bytes that are here, and of its size. Called from several threads."""
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """A file that is wanted.
-
-    Attributes:
-        target: where it goes.
-        private_key: opens it; None leaves it as it is stored.
-    """
-
-    record: FileRecord
-    target: Path
-    private_key: bytes | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Got:
-    """What became of one file: where it is now, or why it is not; never both.
-
-    Attributes:
-        size_bytes: of the bytes that were fetched; 0 for a file that was there already.
-    """
-
-    record: FileRecord
-    path: Path | None = None
-    error: MdmError | None = None
-    size_bytes: int = 0
 
 
 class Couriers:
@@ -88,51 +73,88 @@ class Couriers:
         self._own = threading.local()
         self._clients: list[GridFtpClient] = []
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="courier")
-        self._on_the_way: set[Future[Got]] = set()
+        self._told: SimpleQueue[Got | Order | Future[None]] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._on_the_way = 0
 
-    def send(self, order: Order, turl: str) -> None:
-        """Have a file fetched from its TURL."""
-        self._on_the_way.add(self._pool.submit(self._carry, order, turl))
+    def send(self, order: Order | Parcel, turl: str) -> None:
+        """Have a file, or the files of a parcel, fetched from a TURL."""
+        if isinstance(order, Parcel):
+            self._have(self._carry_parcel, order, turl)
+        else:
+            self._have(self._carry, order, turl)
 
-    def arrived(self, *, everything: bool = False) -> Iterator[Got]:
-        """Yield what has been decided since; with `everything` wait for all that was sent."""
+    def arrived(self, *, everything: bool = False) -> Iterator[Got | Order]:
+        """Yield what has been decided since; with `everything` wait for all that was sent.
+
+        An order that is yielded has to be sent alone: the parcel that it was in cannot be had.
+        """
         while self._on_the_way:
-            patience_s = None if everything else 0.0
-            done, self._on_the_way = wait(self._on_the_way, patience_s, FIRST_COMPLETED)
-            if not done:
+            try:
+                told = self._told.get(block=everything)
+            except Empty:
                 return
-            for future in done:
-                yield future.result()
+            if isinstance(told, Future):
+                with self._lock:
+                    self._on_the_way -= 1
+                told.result()
+            else:
+                yield told
 
     def stop(self) -> None:
         """Break off what is under way, drop what is not, and let the threads go."""
         self._stopped.set()
-        for future in self._on_the_way:
-            future.cancel()
         for client in self._clients:
             client.interrupt()
         self._pool.shutdown(cancel_futures=True)
         for client in self._clients:
             client.close()
 
-    def _carry(self, order: Order, turl: str) -> Got:
+    def _have(self, work: Callable[..., None], *arguments: object) -> None:
+        """Have something done; `arrived` goes on until it is, and what it tells has been yielded."""
+        with self._lock:
+            self._on_the_way += 1
+        self._pool.submit(work, *arguments).add_done_callback(self._told.put)
+
+    def _carry(self, order: Order, turl: str) -> None:
+        with self._telling([order]):
+            self._told.put(self._patiently(lambda: self._fetch(self._gridftp(), order, turl)))
+
+    def _carry_parcel(self, parcel: Parcel, turl: str) -> None:
+        left = dict(parcel.orders)
+        with self._telling(left.values()):
+            try:
+                self._patiently(lambda: self._unpack(self._gridftp(), parcel, turl, left))
+            except (NotDelivered, SourceUnavailable):
+                raise  # the door was asked often enough
+            except MdmError:
+                for order in left.values():
+                    self._told.put(order)
+
+    @contextmanager
+    def _telling(self, orders: Iterable[Order]) -> Iterator[None]:
+        """Tell of an error as what became of files."""
         try:
-            return self._fetch_patiently(order, turl)
+            yield
         except MdmError as error:
-            return Got(order.record, error=error)
+            self._tell_all(orders, error)
         except OSError as error:
             reason = error.strerror or type(error).__name__
-            return Got(order.record, error=NoSpace(f"the file cannot be written: {reason}"))
+            self._tell_all(orders, NoSpace(f"the file cannot be written: {reason}"))
 
-    def _fetch_patiently(self, order: Order, turl: str) -> Got:
+    def _tell_all(self, orders: Iterable[Order], error: MdmError) -> None:
+        for order in orders:
+            self._told.put(Got(order.record, error=error))
+
+    def _patiently(self, attempt: Callable[[], T]) -> T:
         """Fetch; a door that broke off or does not answer is tried again, from where it broke off."""
         for pause_s in self._pauses_s:
             try:
-                return self._fetch(self._gridftp(), order, turl)
+                return attempt()
             except (NotDelivered, SourceUnavailable):
                 if self._stopped.wait(pause_s):
                     raise
-        return self._fetch(self._gridftp(), order, turl)
+        return attempt()
 
     def _gridftp(self) -> GridFtpClient:
         client: GridFtpClient | None = getattr(self._own, "client", None)
@@ -149,14 +171,63 @@ class Couriers:
         def told(done: int) -> None:
             self._fetching(record, done, manifest.size_bytes)
 
-        if order.private_key is None or not manifest.public_key:
-            download(gridftp, turl, manifest, target, told)
-        else:
-            part = part_of(target.with_name(target.name + SEALED_SUFFIX))
-            fetch_part(gridftp, turl, manifest, part, told)
-            open_sealed(part, target, order.private_key)
-            part.unlink()
-        return Got(record, target, size_bytes=manifest.size_bytes)
+        part = _part_of(order, manifest)
+        fetch_part(gridftp, turl, manifest, part, told)
+        return _finished(order, manifest, part)
+
+    def _unpack(self, gridftp: GridFtpClient, parcel: Parcel, turl: str, left: dict[Guid, Order]) -> None:
+        """Fetch a tar from the first byte that is missing; what has come is taken out of `left`."""
+        manifests = read_manifests(gridftp, turl, len(parcel.names), self._signers)
+        offsets = parcel.bundle(manifests).offsets
+        arrivals = []
+        for manifest, offset in zip(manifests, offsets, strict=True):
+            order = left.get(manifest.guid)
+            if order is not None:
+                manifest_of(order.record, manifest)
+                order.target.parent.mkdir(parents=True, exist_ok=True)
+                arrivals.append(Arrival(order, manifest, _part_of(order, manifest), offset))
+        if len(arrivals) != len(left):
+            raise IntegrityError("the directory has other files than it had")
+
+        def told(arrival: Arrival) -> None:
+            record, manifest = arrival.order.record, arrival.manifest
+            self._fetching(record, arrival.part.size_bytes, manifest.size_bytes)
+
+        def done(arrival: Arrival) -> None:
+            del left[arrival.manifest.guid]
+            self._have(self._finish, arrival)
+
+        with Unpacking(arrivals, told, done) as unpacking:
+            gridftp.fetch(turl, unpacking, offset=unpacking.position)
+        if not unpacking.complete:
+            raise NotDelivered("the tar ended early")
+
+    def _finish(self, arrival: Arrival) -> None:
+        """Prove and open a member while others are still coming; one that is not right is asked for alone."""
+        with self._telling([arrival.order]):
+            try:
+                arrival.part.prove()
+            except IntegrityError:
+                self._told.put(arrival.order)
+                return
+            self._told.put(_finished(arrival.order, arrival.manifest, arrival.part.path))
+
+
+def _part_of(order: Order, manifest: Manifest) -> Path:
+    """Return where the sealed bytes of a file go until they are proven."""
+    if order.private_key is None or not manifest.public_key:
+        return part_of(order.target)
+    return part_of(order.target.with_name(order.target.name + SEALED_SUFFIX))
+
+
+def _finished(order: Order, manifest: Manifest, part: Path) -> Got:
+    """Give proven bytes their name: as they are, or opened."""
+    if order.private_key is None or not manifest.public_key:
+        settle(part, order.target)
+    else:
+        open_sealed(part, order.target, order.private_key)
+        part.unlink()
+    return Got(order.record, order.target, size_bytes=manifest.size_bytes)
 
 
 def manifest_of(record: FileRecord, manifest: Manifest) -> Manifest:

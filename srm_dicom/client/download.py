@@ -18,11 +18,11 @@ from srm_dicom.crypto.crypt4gh import Header, Layout
 from srm_dicom.crypto.digest import Digest
 from srm_dicom.crypto.manifest import Manifest
 from srm_dicom.crypto.siv import verified_reader
-from srm_dicom.errors import IntegrityError
+from srm_dicom.errors import IntegrityError, InternalError
 from srm_dicom.ids import Guid
 
 MANIFEST_SUFFIX = ".manifest"
-MAX_MANIFEST_BYTES = 64 * 1024
+MAX_MANIFEST_BYTES = 8 * 1024
 MAX_HEADER_BYTES = 64 * 1024
 _CHUNK_BYTES = 1024 * 1024
 
@@ -54,13 +54,28 @@ def read_manifest(door: Door, turl: str, guid: Guid, signers: Mapping[str, Ed255
     return manifest
 
 
+def read_manifests(
+    door: Door, turl: str, count: int, signers: Mapping[str, Ed25519PublicKey]
+) -> list[Manifest]:
+    """Return the manifests of the `count` files that a bundle is made of, verified, in its order.
+
+    Raises:
+        IntegrityError: nobody whom we trust signed one of them, or there are not so many.
+    """
+    text = door.read(turl + MANIFEST_SUFFIX, limit_bytes=count * MAX_MANIFEST_BYTES)
+    lines = text.decode("ascii", "replace").split("\n")
+    if len(lines) != count:
+        raise IntegrityError("the directory has other files than it had")
+    return [Manifest.verify(line, signers) for line in lines]
+
+
 def download(
     door: Door, turl: str, manifest: Manifest, target: Path, progress: Progress | None = None
 ) -> None:
     """Fetch the sealed file to `target`; see `fetch_part`."""
     part = part_of(target)
     fetch_part(door, turl, manifest, part, progress)
-    _settle(part, target)
+    settle(part, target)
 
 
 def part_of(target: Path) -> Path:
@@ -69,35 +84,86 @@ def part_of(target: Path) -> Path:
 
 
 def fetch_part(
-    door: Door, turl: str, manifest: Manifest, part: Path, progress: Progress | None = None
+    door: Door, turl: str, manifest: Manifest, path: Path, progress: Progress | None = None
 ) -> None:
-    """Fetch the sealed file to `part`, going on where an earlier try stopped, and prove it.
+    """Fetch the sealed file to `path`, going on where an earlier try stopped, and prove it.
 
     Args:
         door: where the file is served.
         turl: its name there.
         manifest: what it has to be.
-        part: where it goes.
+        path: where it goes.
         progress: called with the bytes of the file that are here by now.
 
     Raises:
         IntegrityError: what came is not what the site signed; the partial file is dropped.
     """
-    digest = Digest()
-    if part.exists() and part.stat().st_size <= manifest.size_bytes:
-        _measure(part, digest)
-    continued = digest.size_bytes
-    with part.open("ab" if continued else "wb") as sink:
-        told = (lambda received: progress(continued + received)) if progress else None
+    part = Part(path, manifest)
+    continued = part.continued
+    told = (lambda received: progress(continued + received)) if progress else None
+    with part:
         if continued < manifest.size_bytes:
-            door.fetch(turl, _Measured(sink, digest), offset=continued, progress=told)
+            door.fetch(turl, part, offset=continued, progress=told)
     try:
-        manifest.check(digest)
+        part.prove()
     except IntegrityError:
-        part.unlink()
         if not continued:
             raise
-        fetch_part(door, turl, manifest, part, progress)  # the beginning may be another generation's
+        fetch_part(door, turl, manifest, path, progress)  # the beginning may be another generation's
+
+
+class Part:
+    """A sealed file on its way to the disk: open while bytes come, whole when it is proven.
+
+    Args:
+        path: where it is; what an earlier try left there is continued.
+        manifest: what it has to be.
+
+    Attributes:
+        continued: how many bytes an earlier try left.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path = path
+        self._manifest = manifest
+        left = path.stat().st_size if path.exists() else 0
+        self.continued = left if left <= manifest.size_bytes else 0
+        self._digest = Digest()
+        self._file: BinaryIO | None = None
+
+    def __enter__(self) -> Part:
+        if self.continued:
+            _measure(self.path, self._digest)
+        self._file = self.path.open("ab" if self.continued else "wb")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    @property
+    def size_bytes(self) -> int:
+        """How many bytes are here by now."""
+        return self._digest.size_bytes
+
+    def write(self, data: bytes | memoryview, /) -> None:
+        """Write and measure, between `__enter__` and `__exit__`."""
+        if self._file is None:
+            raise InternalError("a file was written that is not open")
+        self._file.write(data)
+        self._digest.update(data)
+
+    def prove(self) -> None:
+        """Compare what is here with what the site signed.
+
+        Raises:
+            IntegrityError: it is something else, and is here no longer.
+        """
+        try:
+            self._manifest.check(self._digest)
+        except IntegrityError:
+            self.path.unlink()
+            raise
 
 
 def open_sealed(source: Path, target: Path, private_key: bytes) -> None:
@@ -110,7 +176,7 @@ def open_sealed(source: Path, target: Path, private_key: bytes) -> None:
     try:
         with source.open("rb") as sealed, part.open("wb") as clear:
             copy_clear(sealed, source.stat().st_size, clear, private_key)
-        _settle(part, target)
+        settle(part, target)
     finally:
         part.unlink(missing_ok=True)
 
@@ -125,7 +191,7 @@ def copy_clear(sealed: BinaryIO, size_bytes: int, clear: BinaryIO, private_key: 
     reader.finish()
 
 
-def _settle(part: Path, target: Path) -> None:
+def settle(part: Path, target: Path) -> None:
     """Give a whole file its name; it is on the disk before it has it."""
     with part.open("rb") as file:
         os.fsync(file.fileno())
@@ -136,16 +202,3 @@ def _measure(path: Path, digest: Digest) -> None:
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
-
-
-class _Measured:
-    """A file that is being written, and its digest."""
-
-    def __init__(self, file: BinaryIO, digest: Digest) -> None:
-        self._file = file
-        self._digest = digest
-
-    def write(self, data: bytes | memoryview, /) -> None:
-        """Write and measure."""
-        self._file.write(data)
-        self._digest.update(data)

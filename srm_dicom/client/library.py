@@ -16,19 +16,21 @@ from __future__ import annotations
 import io
 import re
 import tempfile
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from srm_dicom.client.delivery import SEALED_SUFFIX, TRANSFERS, Couriers, Got, Order, manifest_of
+from srm_dicom.client.delivery import SEALED_SUFFIX, TRANSFERS, Couriers, manifest_of
 from srm_dicom.client.doors import PROTOCOLS, Doors
 from srm_dicom.client.download import download, read_manifest
 from srm_dicom.client.files import FileCatalogueClient, FileRecord
 from srm_dicom.client.gridftp import GridFtpClient
 from srm_dicom.client.keys import KeyServers
 from srm_dicom.client.metadata import Found, MetadataClient, MetadataServers
+from srm_dicom.client.orders import Got, Order, Parcel, packed, take
 from srm_dicom.client.pin import Pin
 from srm_dicom.client.references import References
 from srm_dicom.client.remote import SealedFile, buffered
@@ -162,7 +164,8 @@ class Client:
             else:
                 yield one
         if orders:
-            yield from self._deliver(orders, watcher or Watcher(), wait_s, transfers)
+            wanted = packed(orders, [one.record for one in found], self.srm.entries)
+            yield from self._deliver(wanted, watcher or Watcher(), wait_s, transfers)
         if failures:
             raise failures[0]
 
@@ -291,13 +294,18 @@ class Client:
                 yield Order(record, target, key)
 
     def _deliver(
-        self, orders: Sequence[Order], watcher: Watcher, wait_s: float, transfers: int
+        self, orders: Sequence[Order | Parcel], watcher: Watcher, wait_s: float, transfers: int
     ) -> Iterator[Got]:
         couriers = Couriers(self._credential, self._signers, transfers, watcher.fetching)
+        left = deque(orders)
         try:
-            for start in range(0, len(orders), FILES_PER_REQUEST):
-                part = {_surl(order.record): order for order in orders[start : start + FILES_PER_REQUEST]}
-                yield from delivered(self.srm, part, couriers, watcher, wait_s)
+            while left:
+                request = take(left, FILES_PER_REQUEST)
+                for one in delivered(self.srm, request, couriers, watcher, wait_s):
+                    if isinstance(one, Order):
+                        left.append(one)
+                    else:
+                        yield one
         finally:
             couriers.stop()
 

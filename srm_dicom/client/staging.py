@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from srm_dicom.client.delivery import Couriers, Fetching, Got, Order
+from srm_dicom.client.delivery import Couriers, Fetching
+from srm_dicom.client.orders import Got, Order, Parcel
 from srm_dicom.client.pin import turl_of
 from srm_dicom.client.srm import SrmClient
 from srm_dicom.client.srm_views import GetRequest
@@ -30,25 +31,27 @@ class Watcher:
 
 
 def delivered(
-    srm: SrmClient, orders: Mapping[str, Order], couriers: Couriers, watcher: Watcher, wait_s: float
-) -> Iterator[Got]:
-    """Yield what became of each ordered file, as it is known.
+    srm: SrmClient, orders: Sequence[Order | Parcel], couriers: Couriers, watcher: Watcher, wait_s: float
+) -> Iterator[Got | Order]:
+    """Yield what became of each ordered file, as it is known; an order of a parcel that cannot be had.
 
     Whatever ends it, the pins are given back, and what has not been staged by then is withdrawn.
 
     Args:
         srm: whom to ask.
-        orders: by SURL; as many as one request may have.
+        orders: as many as one request may have.
         couriers: who fetch.
         watcher: is told of every answer of the server.
         wait_s: how long the server may stage.
     """
     try:
-        request = srm.prepare_to_get(list(orders), COURIERS_PROTOCOLS, total_s=int(wait_s))
+        surls = [order.surl for order in orders]
+        request = srm.prepare_to_get(surls, COURIERS_PROTOCOLS, total_s=int(wait_s))
     except MdmError as error:
-        yield from (Got(order.record, error=error) for order in orders.values())
+        for order in orders:
+            yield from order.failed(error)
         return
-    waiting = dict(orders)
+    waiting = {order.surl: order for order in orders}
     try:
         yield from _followed(srm, request, waiting, couriers, watcher, wait_s)
         yield from couriers.arrived(everything=True)
@@ -63,11 +66,11 @@ def delivered(
 def _followed(
     srm: SrmClient,
     request: GetRequest,
-    waiting: dict[str, Order],
+    waiting: dict[str, Order | Parcel],
     couriers: Couriers,
     watcher: Watcher,
     wait_s: float,
-) -> Iterator[Got]:
+) -> Iterator[Got | Order]:
     """Poll until every file is decided; what the server no longer tells of has failed."""
     try:
         for latest in srm.follow(request, wait_s):
@@ -75,10 +78,13 @@ def _followed(
             yield from _sent(latest, waiting, couriers)
             yield from couriers.arrived()
     except MdmError as error:
-        yield from (Got(order.record, error=error) for order in waiting.values())
+        for order in waiting.values():
+            yield from order.failed(error)
 
 
-def _sent(request: GetRequest, waiting: dict[str, Order], couriers: Couriers) -> Iterator[Got]:
+def _sent(
+    request: GetRequest, waiting: dict[str, Order | Parcel], couriers: Couriers
+) -> Iterator[Got | Order]:
     """Send a courier for each file that is ready now, and yield those that will never be."""
     for file in request.files:
         if file.status.is_waiting or file.surl not in waiting:
@@ -87,4 +93,4 @@ def _sent(request: GetRequest, waiting: dict[str, Order], couriers: Couriers) ->
         try:
             couriers.send(order, turl_of(file))
         except MdmError as error:
-            yield Got(order.record, error=error)
+            yield from order.failed(error)

@@ -22,6 +22,8 @@ pytestmark = pytest.mark.timeout(240)
 SMALL = 60
 LARGE = 3
 LARGE_BYTES = 48 * 1024 * 1024
+SERIES = 12
+SERIES_BYTES = 10 * 1024 * 1024
 INTERRUPTED = 130
 
 
@@ -56,6 +58,10 @@ class Site:
         (self.data / "large").mkdir()
         for number in range(LARGE):
             (self.data / "large" / f"l{number}.bin").write_bytes(generator.randbytes(LARGE_BYTES))
+        for directory, size in (("series", SERIES_BYTES), ("lossy", 1000)):
+            (self.data / directory).mkdir()
+            for number in range(SERIES):
+                (self.data / directory / f"s{number:02d}.bin").write_bytes(generator.randbytes(size))
 
     def client(self, user="researcher"):
         return Client(self.demo.description, self.demo.users[user])
@@ -96,8 +102,11 @@ def same(copy, original):
 
 
 def test_a_directory_comes_with_its_names_many_at_once(site, tmp_path):
-    threads = set()
-    watcher = Watcher(fetching=lambda *_: threads.add(threading.current_thread().name))
+    threads, asked = set(), set()
+    watcher = Watcher(
+        waiting=lambda request: asked.update(file.surl for file in request.files),
+        fetching=lambda *_: threads.add(threading.current_thread().name),
+    )
     with site.client() as client:
         results = list(client.get([f"{site.root}/small"], tmp_path, watcher=watcher))
         again = list(client.get([f"{site.root}/small"], tmp_path, watcher=watcher))
@@ -106,6 +115,7 @@ def test_a_directory_comes_with_its_names_many_at_once(site, tmp_path):
     for original in (site.data / "small").rglob("*.bin"):
         assert same(tmp_path / original.relative_to(site.data / "small"), original)
     assert len(threads) > 1
+    assert {surl.rpartition("/")[2] for surl in asked} == {"0.tar", "1.tar", "2.tar"}
     assert all(got.path and got.size_bytes == 0 for got in again), "what is there is not fetched again"
     assert not list(tmp_path.rglob("*.part")) + list(tmp_path.rglob("*.c4gh"))
 
@@ -159,10 +169,21 @@ def test_two_files_of_one_name_do_not_hide_each_other(site, tmp_path):
     assert (tmp_path / "below" / "b" / "t.bin").read_bytes() == b"b"
 
 
-def test_sigint_leaves_parts_and_the_next_get_goes_on(site, tmp_path):
-    command = ("get", f"{site.root}/large", "-o", tmp_path)
+def test_a_file_that_cannot_be_had_does_not_stop_the_others_of_its_directory(site, tmp_path):
+    (site.data / "lossy" / "s03.bin").unlink()
     with site.client() as client:
-        list(client.get([f"{site.root}/large"], tmp_path / "staged", sealed=True))
+        results = list(client.get([f"{site.root}/lossy"], tmp_path))
+    assert len(results) == SERIES
+    (lost,) = [got for got in results if got.error]
+    assert "s03.bin" in lost.record.lfn
+    assert len(list(tmp_path.iterdir())) == SERIES - 1
+
+
+@pytest.mark.parametrize(("directory", "size_bytes"), [("large", LARGE_BYTES), ("series", SERIES_BYTES)])
+def test_sigint_leaves_parts_and_the_next_get_goes_on(site, tmp_path, directory, size_bytes):
+    command = ("get", f"{site.root}/{directory}", "-o", tmp_path)
+    with site.client() as client:
+        list(client.get([f"{site.root}/{directory}"], tmp_path / "staged", sealed=True))
     process = site.mdm(*command)
     until = time.monotonic() + 60
     while not any(path.stat().st_size for path in tmp_path.glob("*.c4gh.part")):
@@ -175,12 +196,12 @@ def test_sigint_leaves_parts_and_the_next_get_goes_on(site, tmp_path):
     assert "same command again" in err.decode()
     parts = {path.name: path.stat().st_size for path in tmp_path.glob("*.c4gh.part")}
     assert parts
-    assert any(0 < size < LARGE_BYTES for size in parts.values())
+    assert any(0 < size < size_bytes for size in parts.values())
     whole = [path.name for path in tmp_path.glob("*.bin")]
-    assert all(same(tmp_path / name, site.data / "large" / name) for name in whole)
+    assert all(same(tmp_path / name, site.data / directory / name) for name in whole)
 
     site.done(*command)
-    for original in (site.data / "large").iterdir():
+    for original in (site.data / directory).iterdir():
         assert same(tmp_path / original.name, original)
     assert not list(tmp_path.glob("*.part"))
 
