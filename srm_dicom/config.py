@@ -38,6 +38,7 @@ class Trust(Struct, frozen=True, kw_only=True):
 
     Attributes:
         emergency_role: FQAN of whom may break the glass; left out, nobody may.
+        tls: what TLS is made with; ``m2crypto`` is an extra.
     """
 
     certificates: Path = Path("/etc/grid-security/certificates")
@@ -49,6 +50,7 @@ class Trust(Struct, frozen=True, kw_only=True):
     admission_file: Path | None = None
     voms_on_bad_ac: Literal["drop", "refuse"] = "drop"
     emergency_role: str | None = None
+    tls: Literal["ssl", "m2crypto"] = "ssl"
 
 
 class Listen(Struct, frozen=True, kw_only=True):

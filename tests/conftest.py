@@ -5,6 +5,7 @@ Where one is missing the test is skipped and names it; with ``INTEROP=required``
 
 import os
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,9 @@ SYSTEM_PATH = "/usr/bin:/bin:/usr/sbin:/sbin"
 
 
 def is_installed(program):
-    """Tell whether a program, or a file given by its absolute path, is there."""
+    """Tell whether a program, a file given by its absolute path, or ``python:module`` is there."""
+    if program.startswith("python:"):
+        return find_spec(program.partition(":")[2]) is not None
     if program.startswith("/"):
         return Path(program).exists()
     return shutil.which(program, path=SYSTEM_PATH) is not None

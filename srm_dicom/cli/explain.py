@@ -31,6 +31,7 @@ from srm_dicom.ids import Surl, parse_path
 @click.option("--crl", type=click.Choice(["require", "if-present"]), default="require", show_default=True)
 @click.option("--host", default="localhost", help="The server's name, for VOMS targets.")
 @click.option("--key", type=click.Path(path_type=Path, dir_okay=False), default=None)
+@click.option("--tls", type=click.Choice(["ssl", "m2crypto"]), default="ssl", show_default=True)
 @click.option("--json", "as_json", is_flag=True)
 @reported
 def explain_credential(
@@ -40,11 +41,12 @@ def explain_credential(
     crl: Literal["require", "if-present"],
     host: str,
     key: Path | None,
+    tls: Literal["ssl", "m2crypto"],
     as_json: bool,
 ) -> None:
     """Say what the doors would say to a credential; exit code 1 if they would refuse it."""
     telemetry.configure("explain-credential")
-    trust = TrustSettings(certificates=trust_dir, crl=crl, vomsdir=vomsdir)
+    trust = TrustSettings(certificates=trust_dir, crl=crl, vomsdir=vomsdir, tls=tls)
     verdict = explain(file, trust, clock=SystemClock(), host=host, key=key)
     if as_json:
         click.echo(json.dumps(asdict(verdict)))

@@ -170,6 +170,7 @@ def make_gate(trust: configuration.Trust, clock: Clock) -> Gate:
         vomsdir=trust.vomsdir,
         voms_on_bad_ac=trust.voms_on_bad_ac,
         emergency_role=trust.emergency_role,
+        tls=trust.tls,
     )
     return Gate(settings, HostCredential(trust.host_certificate, trust.host_key), clock)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import _ssl
 import ssl
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -22,7 +22,7 @@ from cryptography import x509
 
 from srm_dicom.clock import Clock
 from srm_dicom.errors import ConfigError, NotAuthenticated
-from srm_dicom.identity import chain, dn, refusal
+from srm_dicom.identity import chain, dn, refusal, signerpath
 from srm_dicom.identity.admission import AdmissionList
 from srm_dicom.identity.bans import BanList
 from srm_dicom.identity.credential import HostCredential
@@ -36,6 +36,7 @@ __all__ = ["Gate", "HostCredential", "TrustSettings", "is_nameless", "verified_c
 log = logger("identity")
 
 _SECURITY_LEVEL = 2  # no SHA-1, no RSA below 2048 bits, whatever this Python was built with
+_CIPHERS = f"DEFAULT@SECLEVEL={_SECURITY_LEVEL}"
 _CRLS_AGAIN_S = 20.0
 
 
@@ -55,6 +56,7 @@ class TrustSettings:
         voms_on_bad_ac: ``drop`` lets a caller in without the groups of an attribute certificate that is
             not good; ``refuse`` does not let such a caller in.
         max_proxies: the longest row of proxies that is taken.
+        tls: what TLS is made with: the standard library's ``ssl``, or ``m2crypto``, an extra (`m2`).
     """
 
     certificates: Path
@@ -65,6 +67,7 @@ class TrustSettings:
     emergency_role: str | None = None
     voms_on_bad_ac: Literal["drop", "refuse"] = "drop"
     max_proxies: int = 10
+    tls: Literal["ssl", "m2crypto"] = "ssl"
 
 
 @dataclass(slots=True, eq=False)
@@ -102,6 +105,8 @@ class Gate:
         Raises:
             ConfigError: the host credential or the trust directory cannot be read.
         """
+        if self._settings.tls == "m2crypto":
+            return self._m2_context(maximum, nameless=nameless)
         context = refusal.WitnessContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.maximum_version = maximum
@@ -113,15 +118,44 @@ class Gate:
         if self._crl_required:
             context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_CHAIN
         if context.security_level < _SECURITY_LEVEL:
-            context.set_ciphers(f"DEFAULT@SECLEVEL={_SECURITY_LEVEL}")
+            context.set_ciphers(_CIPHERS)
         try:
             context.load_verify_locations(capath=str(self._settings.certificates))
             context.load_cert_chain(self._host.certificate, self._host.key)
         except (OSError, ssl.SSLError) as error:
-            raise ConfigError(
-                f"the host credential {self._host.certificate} is not usable: {error}"
-            ) from error
+            raise self._unusable(error) from error
         return context
+
+    def _m2_context(self, maximum: ssl.TLSVersion, *, nameless: bool) -> ssl.SSLContext:
+        """Build the same with M2Crypto; to the doors it is one of `ssl`."""
+        try:
+            from srm_dicom.identity import m2  # noqa: PLC0415 - an extra, which few have
+        except ImportError as error:
+            advice = "pip install srm-dicom[m2crypto]"
+            raise ConfigError("M2Crypto is not installed", advice=advice) from error
+        follow = partial(
+            signerpath.validate,
+            trust=self._present_trust(),
+            now=self._clock.now(),
+            crl_required=self._crl_required,
+        )
+        try:
+            made = m2.Context(
+                self._host.certificate,
+                self._host.key,
+                self._settings.certificates,
+                follow,
+                maximum=maximum,
+                crl_required=self._crl_required,
+                nameless=nameless,
+                ciphers=_CIPHERS,
+            )
+        except OSError as error:
+            raise self._unusable(error) from error
+        return cast("ssl.SSLContext", made)
+
+    def _unusable(self, error: OSError) -> ConfigError:
+        return ConfigError(f"the host credential {self._host.certificate} is not usable: {error}")
 
     def refusal(self, context: ssl.SSLContext, error: ssl.SSLError) -> NotAuthenticated:
         """Tell what a handshake that failed in `context` was refused for, and whose certificate it was."""

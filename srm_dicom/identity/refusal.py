@@ -44,23 +44,24 @@ class WitnessContext(ssl.SSLContext):
 
 def explain(context: ssl.SSLContext, error: ssl.SSLError, now: datetime) -> NotAuthenticated:
     """Put the reason of a failed handshake and the name of the certificate into one refusal."""
-    shown = _shown(context)
+    shown, witnessed = _shown(context), isinstance(context, WitnessContext)
+    nobody = "a client without a certificate" if witnessed else "a client"
     reason = getattr(error, "verify_message", None) or error.reason or "the handshake failed"
     reason = str(reason).lower().replace("_", " ")
     if not isinstance(error, ssl.SSLCertVerificationError):
-        return NotAuthenticated(f"{_who(shown)}: {reason}")
+        return NotAuthenticated(f"{_who(shown, nobody)}: {reason}")
     if "expired" in reason and "crl" not in reason:
         shown = [one for one in shown if one.not_valid_after_utc <= now] or shown
     elif "not yet valid" in reason and "crl" not in reason:
         shown = [one for one in shown if one.not_valid_before_utc > now] or shown
     elif "proxy" not in reason:
         shown = [one for one in shown if not _is_proxy(one)] or shown
-    return NotAuthenticated(f"{_who(shown)}: {reason}")
+    return NotAuthenticated(f"{_who(shown, nobody)}: {reason}")
 
 
-def _who(certificates: Sequence[x509.Certificate]) -> str:
+def _who(certificates: Sequence[x509.Certificate], nobody: str) -> str:
     if not certificates:
-        return "a client without a certificate"
+        return nobody
     return dn.printable(certificates[0].subject)
 
 

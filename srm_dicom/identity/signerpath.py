@@ -1,4 +1,4 @@
-"""The path of a certificate that no handshake has seen: that of a VOMS server.
+"""The path of a certificate that no handshake has seen, that of a VOMS server, or that nobody tells of.
 
 OpenSSL's verification is behind `ssl` only, so this is done here, for the plain case: end entity,
 authorities, root in the trust directory; signatures, dates, CA flags, path lengths, revocation and signing
@@ -12,7 +12,7 @@ from datetime import datetime
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.padding import AsymmetricPadding
 
 from srm_dicom.errors import NotAuthenticated
@@ -22,6 +22,9 @@ from srm_dicom.identity.trust import Trust
 _MAX_STEPS = 8
 _STRONG_HASHES = frozenset({"sha256", "sha384", "sha512"})
 _MIN_RSA_BITS = 2048
+_MIN_EC_BITS = 256
+_EDWARDS = (ed25519.Ed25519PublicKey, ed448.Ed448PublicKey)  # which bring a hash of their own
+_KEYS = (rsa.RSAPublicKey, ec.EllipticCurvePublicKey, *_EDWARDS)
 
 
 def validate(
@@ -31,8 +34,8 @@ def validate(
     now: datetime,
     *,
     crl_required: bool = True,
-) -> None:
-    """Follow a certificate up to the trust directory.
+) -> tuple[x509.Certificate, ...]:
+    """Follow a certificate up to the trust directory; returns the authorities, the root last.
 
     Args:
         signer: the end entity.
@@ -44,16 +47,17 @@ def validate(
     Raises:
         NotAuthenticated: naming the certificate and the reason.
     """
-    current = signer
+    current, path = signer, list[x509.Certificate]()
     for depth in range(_MAX_STEPS):
         _check_itself(current, now)
         if current.issuer == current.subject:
             if depth == 0 or not trust.is_anchor(current):
                 raise _refused(current, "not an authority that is trusted here")
-            return
+            return tuple(path)
         issuer = _issuer(current, others, trust, depth)
         trust.policies.check(dn.canonical(issuer.subject), dn.canonical(current.subject))
         trust.revocations.check(current, issuer, now, required=crl_required)
+        path.append(issuer)
         current = issuer
     raise _refused(signer, "too many authorities above it")
 
@@ -64,10 +68,12 @@ def _check_itself(certificate: x509.Certificate, now: datetime) -> None:
     key, algorithm = certificate.public_key(), certificate.signature_hash_algorithm
     if isinstance(key, rsa.RSAPublicKey) and key.key_size < _MIN_RSA_BITS:
         raise _refused(certificate, "its key is too short")
-    if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
-        raise _refused(certificate, "its key is neither RSA nor EC")
+    if isinstance(key, ec.EllipticCurvePublicKey) and key.key_size < _MIN_EC_BITS:
+        raise _refused(certificate, "its key is too short")
+    if not isinstance(key, _KEYS):
+        raise _refused(certificate, "its key is neither RSA, EC nor Edwards")
     root = certificate.issuer == certificate.subject
-    if not root and (algorithm is None or algorithm.name not in _STRONG_HASHES):
+    if not root and algorithm is not None and algorithm.name not in _STRONG_HASHES:
         raise _refused(certificate, "signed with a weak hash")
 
 
@@ -76,12 +82,13 @@ def _issuer(
 ) -> x509.Certificate:
     known = trust.authorities.get(certificate.issuer, [])
     for candidate in (*known, *(other for other in others if other.subject == certificate.issuer)):
-        if _has_signed(candidate, certificate) and _may_certify(candidate, depth):
+        if has_signed(candidate, certificate) and _may_certify(candidate, depth):
             return candidate
     raise _refused(certificate, "its issuer is not known here")
 
 
-def _has_signed(authority: x509.Certificate, certificate: x509.Certificate) -> bool:
+def has_signed(authority: x509.Certificate, certificate: x509.Certificate) -> bool:
+    """Say whether a certificate bears the signature of another one's key; names are not looked at."""
     key, parameters = authority.public_key(), certificate.signature_algorithm_parameters
     signed, hash_algorithm = certificate.tbs_certificate_bytes, certificate.signature_hash_algorithm
     try:
@@ -89,6 +96,8 @@ def _has_signed(authority: x509.Certificate, certificate: x509.Certificate) -> b
             key.verify(certificate.signature, signed, parameters)
         elif isinstance(key, rsa.RSAPublicKey) and isinstance(parameters, AsymmetricPadding):
             key.verify(certificate.signature, signed, parameters, hash_algorithm)  # type: ignore[arg-type]
+        elif isinstance(key, _EDWARDS):
+            key.verify(certificate.signature, signed)
         else:
             return False
     except (InvalidSignature, ValueError, TypeError):

@@ -57,6 +57,17 @@ def test_case(shop: Workshop, title: str) -> None:
     assert case.accepted or outcome.reason
 
 
+@pytest.mark.interop("python:M2Crypto")
+@pytest.mark.parametrize("title", CASES)
+def test_m2crypto_says_the_same(shop: Workshop, title: str) -> None:
+    """Hold the other back end to the same table; it cannot tell whose certificate it refuses."""
+    case = CASES[title]
+    outcome = verdict(shop, case, tls="m2crypto")
+    assert outcome.accepted == case.accepted, outcome.reason
+    assert (outcome.dn, outcome.fqans, outcome.limited) == (case.dn or "", case.fqans, case.limited)
+    assert case.accepted or outcome.reason
+
+
 @pytest.mark.parametrize("title", [title for title in CASES if title.startswith("crl: ")])
 def test_if_present(shop: Workshop, title: str) -> None:
     """Only the complete absence of lists is forgiven."""

@@ -68,8 +68,11 @@ def endless() -> Iterator[bytes]:
         yield b"x" * 1000
 
 
-@pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+BACK_ENDS = ["ssl", pytest.param("m2crypto", marks=pytest.mark.interop("python:M2Crypto"))]
+
+
+@pytest.fixture(params=BACK_ENDS)
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Site]:
     for name in (
         "srm_dicom.identity.watch",
         "srm_dicom.web.session",
@@ -79,7 +82,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
         monkeypatch.setattr(f"{name}.LOOK_EVERY_S", 0.3)
     clock, pki, bans = SystemClock(), TestPki(tmp_path / "pki", fast=True), tmp_path / "bans"
     bans.write_text("")
-    gate = Gate(TrustSettings(pki.trust_dir, ban_file=bans), pki.host(), clock)
+    gate = Gate(TrustSettings(pki.trust_dir, ban_file=bans, tls=request.param), pki.host(), clock)
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "file").write_bytes(bytes(64 * 1024 * 1024))
     audit = AuditLog(tmp_path / "audit", "metadata", "here", clock)

@@ -136,9 +136,8 @@ CASES: Mapping[str, Case] = {
     "CRL for some reasons": bad(
         crl(_point(only_some_reasons=frozenset({x509.ReasonFlags.key_compromise}))), "crl"
     ),
-    "delta CRL": bad(
-        crl(lambda builder: builder.add_extension(x509.DeltaCRLIndicator(3), critical=True)),
-        "no current revocation list",
+    "delta CRL": bad(  # later patch levels of OpenSSL 3.0 refuse it themselves, in other words
+        crl(lambda builder: builder.add_extension(x509.DeltaCRLIndicator(3), critical=True))
     ),
     "CRL with an unknown critical extension": bad(
         crl(lambda builder: builder.add_extension(_UNKNOWN, critical=True)), "crl"
