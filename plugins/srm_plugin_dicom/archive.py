@@ -54,3 +54,7 @@ class Archive(Protocol):
             NotDelivered: it was not over within `deadline_s` seconds from now.
         """
         ...
+
+    def close(self) -> None:
+        """Give back what is held for the next fetch."""
+        ...

@@ -27,6 +27,7 @@ class CommandField(IntEnum):
 
     C_STORE = 0x0001
     C_GET = 0x0010
+    C_MOVE = 0x0021
     C_ECHO = 0x0030
     C_CANCEL = 0x0FFF
 
@@ -104,11 +105,24 @@ def encode_response(request: Command, status: int) -> bytes:
 
 def encode_get_request(sop_class: str, message_id: int) -> bytes:
     """Return the command set of a C-GET-RQ, whose identifier follows (PS3.7, table 9.3-6)."""
+    return _encode_request(CommandField.C_GET, sop_class, message_id)
+
+
+def encode_move_request(sop_class: str, message_id: int, destination: str) -> bytes:
+    """Return the command set of a C-MOVE-RQ to an AE, whose identifier follows (PS3.7, table 9.3-9)."""
+    title = destination.encode("ascii")
+    return _encode_request(
+        CommandField.C_MOVE, sop_class, message_id, _element(0x0600, title + b" " * (len(title) & 1))
+    )
+
+
+def _encode_request(field: CommandField, sop_class: str, message_id: int, more: bytes = b"") -> bytes:
     body = b"".join(
         (
             _element(0x0002, _padded(sop_class)),
-            _element(0x0100, struct.pack("<H", CommandField.C_GET)),
+            _element(0x0100, struct.pack("<H", field)),
             _element(0x0110, struct.pack("<H", message_id)),
+            more,
             _element(0x0700, struct.pack("<H", _MEDIUM)),
             _element(0x0800, struct.pack("<H", _DATASET)),
         )

@@ -1,13 +1,20 @@
-"""An archive that sends to our own AE when asked by C-MOVE."""
+"""An archive that sends to our own AE when asked by C-MOVE, on associations that are kept."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from srm_dicom.clock import Clock
+from srm_plugin_dicom import dimse
 from srm_plugin_dicom.archive import Wanted
 from srm_plugin_dicom.moves import Deliver, MoveDesk, Visit
-from srm_plugin_dicom.pacs import AskedByDimse, Pacs
+from srm_plugin_dicom.negotiation import IMPLICIT_LITTLE_ENDIAN
+from srm_plugin_dicom.pacs import PARTLY, AskedByDimse, Pacs, images, refusal
+from srm_plugin_dicom.pdu import ProposedContext
+from srm_plugin_dicom.retrieving import CONTEXT, Associations, Retrieving
+
+MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
 
 
 class MoveArchive(AskedByDimse):
@@ -16,6 +23,7 @@ class MoveArchive(AskedByDimse):
     def __init__(
         self,
         pacs: Pacs,
+        own_title: str,
         *,
         senders: frozenset[str],
         destination: str,
@@ -25,18 +33,40 @@ class MoveArchive(AskedByDimse):
         clock: Clock,
     ) -> None:
         super().__init__(pacs)
+        self._own_title = own_title
         self._senders = senders
         self._destination = destination
         self._desk = desk
         self._listen = listen
         self._settle_s = settle_s
         self._clock = clock
+        self._associations = Associations(self._associate, clock)
 
     def fetch(self, wanted: Wanted, deliver: Deliver, deadline_s: float) -> None:
-        """Fetch by one C-MOVE; see `archive.Archive`."""
+        """Fetch by one C-MOVE; see `archive.Archive`.
+
+        A status proves nothing: dcmqrscp reports success for objects that it does not have, others
+        before the last object has left. What came is what the visit counts.
+        """
         self._listen()
         end_s = self._clock.monotonic_s() + deadline_s
+        identifier = images(wanted.study, wanted.series, wanted.instances)
+        request = partial(dimse.encode_move_request, MOVE, destination=self._destination)
         visit = Visit(self._senders, wanted.instances, deliver, self._clock)
-        with self._desk.expecting(visit), self._pacs.session() as session:
-            claim = session.move(wanted.study, wanted.series, wanted.instances, self._destination, deadline_s)
-            visit.wait(end_s, self._settle_s if claim.complete else 0.0)
+        with self._desk.expecting(visit):
+            final = self._associations.retrieve(request, identifier, end_s)
+            if final.status not in {0, PARTLY} and not final.completed:
+                raise refusal(self.name, final.status)
+            claims_all = final.status == 0 and not final.failed
+            visit.wait(end_s, self._settle_s if claims_all else 0.0)
+
+    def close(self) -> None:
+        """Release the associations that are kept."""
+        self._associations.close()
+
+    def _associate(self, timeout_s: float) -> Retrieving:
+        settings = self._pacs.settings
+        context = ProposedContext(CONTEXT, MOVE, (IMPLICIT_LITTLE_ENDIAN,))
+        return Retrieving(
+            settings, self._own_title, [context], self._clock, timeout_s=min(timeout_s, settings.connect_s)
+        )

@@ -59,6 +59,9 @@ from srm_plugin_dicom.stores import Handler, ObjectInfo
 from srm_plugin_dicom.web import WebArchive, WebSettings, read_headers
 
 CHECK_S = 30.0
+WORTH_A_VISIT = 50
+"""Fewer files are not divided: while one visit waits for the archive, another must have enough to do."""
+
 _WORDS = {"move": ("C-ECHO", "C-MOVE"), "get": ("C-ECHO", "C-GET"), "web": ("QIDO-RS", "WADO-RS")}
 """What the two checks of a source are called."""
 _UNIQUE = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
@@ -96,14 +99,14 @@ class DicomPlugin(StoragePlugin):
                 yield self._discovered(source.name, header, release)
 
     def plan(self, files: Sequence[FileRef]) -> Sequence[Batch]:
-        """Group files by source, series and release, at most `batch_files` together."""
+        """Group files by source, series and release, so that as many visits as the source bears share."""
         groups: dict[tuple[str, str, Release], list[FileRef]] = {}
         for file in files:
             groups.setdefault((*self._whereabouts(file), file.release), []).append(file)
-        size = self._settings.batch_files
         return [
             Batch(source, key, tuple(group[start : start + size]))
             for (source, key, _), group in groups.items()
+            for size in [self._batch_size(source, len(group))]
             for start in range(0, len(group), size)
         ]
 
@@ -168,7 +171,9 @@ class DicomPlugin(StoragePlugin):
         return group()
 
     def close(self) -> None:
-        """Close the moves' AE."""
+        """Close the moves' AE and the associations with archives."""
+        for archive in self._archives.values():
+            archive.close()
         with self._lock:
             if self._moves_node is not None:
                 self._moves_node.stop()
@@ -202,6 +207,11 @@ class DicomPlugin(StoragePlugin):
             return "none", "unreadable"
         return ref.source, self._names(file.release).group(ref.series)
 
+    def _batch_size(self, source: str, count: int) -> int:
+        settings = self._settings.source(source)
+        shared = -(-count // (settings.max_visits if settings else 1))
+        return min(max(shared, WORTH_A_VISIT), self._settings.batch_files)
+
     def _context(self, release: Release) -> Context:
         policy = self._settings.pixels.policy(release.project)
         return Context(project_key(self._master, release.project), release, policy)
@@ -220,6 +230,7 @@ class DicomPlugin(StoragePlugin):
             return GetArchive(pacs, title, self._new_desk(), clock)
         return MoveArchive(
             pacs,
+            title,
             senders=source.senders,
             destination=title,
             desk=self._desk,
@@ -241,7 +252,7 @@ class DicomPlugin(StoragePlugin):
             self._settings.answer_s,
             source.tls.credential() if source.tls else None,
         )
-        return Pacs(settings, self._settings.moves.ae_title, self.context.clock)
+        return Pacs(settings, self._settings.moves.ae_title)
 
     def _web_archive(self, source: WebSourceSettings) -> WebArchive:
         settings = WebSettings(

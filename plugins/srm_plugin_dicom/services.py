@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from srm_plugin_dicom import getting, negotiation, pacs
+from srm_plugin_dicom import getting, moving, negotiation, pacs
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ SERVICES = (
     ),
     Service("Storage", "SCU", "1.2.840.10008.5.1.4.", False, "nothing is ever written to a PACS"),
     Service("Query, study root", "SCU", pacs.FIND, True, "STUDY, SERIES, IMAGE; answers are filtered again"),
-    Service("Retrieve by C-MOVE, study root", "SCU", pacs.MOVE, True, "IMAGE, one list of UIDs a batch"),
+    Service("Retrieve by C-MOVE, study root", "SCU", moving.MOVE, True, "IMAGE, one list of UIDs a batch"),
     Service(
         "Retrieve by C-GET, study root",
         "SCU",

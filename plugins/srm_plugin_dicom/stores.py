@@ -103,6 +103,10 @@ class StoreService:
         self._context_id = 0
         self._sink: ObjectSink | None = None
 
+    def agree(self, contexts: Iterable[pdu.AnsweredContext]) -> None:
+        """Take the accepted contexts, where they are known later than the rest."""
+        self._contexts = {context.id: context for context in contexts}
+
     def receive(self, body: memoryview) -> None:
         """Take the body of a P-DATA-TF.
 

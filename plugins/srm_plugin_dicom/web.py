@@ -171,6 +171,9 @@ class WebArchive:
         """The site's word for it."""
         return self._settings.name
 
+    def close(self) -> None:
+        """Give back nothing: a connection lives as long as one question."""
+
     def echo(self) -> None:
         """Ask whether it is there: a search for one study."""
         with self.session() as session, session.get("/studies?limit=1", "application/dicom+json", 10.0):

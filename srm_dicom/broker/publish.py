@@ -71,12 +71,13 @@ class Publisher:
             self._announce(ready, entries)
 
     def _ready(self, filled: Filled, entry: Entry) -> _Ready:
-        generation = entry.generation
-        if entry.facts is not None:
-            if Manifest.verify(entry.facts.manifest, self._signing_key.public_key()).sha256 == filled.sha256:
-                return _Ready(filled, generation, entry.facts)
-            generation += 1
-        return _Ready(filled, generation, self._facts(filled, entry, generation))
+        """Return a file as it will be announced; the same bytes have the same manifest, to the letter."""
+        facts = self._facts(filled, entry, entry.generation)
+        if entry.facts is None or facts == entry.facts:
+            return _Ready(filled, entry.generation, entry.facts or facts)
+        if Manifest.verify(entry.facts.manifest, self._signing_key.public_key()).sha256 == filled.sha256:
+            return _Ready(filled, entry.generation, entry.facts)
+        return _Ready(filled, entry.generation + 1, self._facts(filled, entry, entry.generation + 1))
 
     def _facts(self, filled: Filled, entry: Entry, generation: int) -> Facts:
         if entry.release is None:
@@ -94,9 +95,10 @@ class Publisher:
         return Facts(filled.size_bytes, filled.adler32, manifest.sign(self._signing_key))
 
     def _announce(self, ready: Sequence[_Ready], entries: Mapping[Guid, Entry]) -> None:
-        for item in ready:
-            if item.facts is not entries[item.filled.guid].facts:
-                self._stores.namespace.record_facts(item.filled.guid, item.facts, item.generation)
+        news = [item for item in ready if item.facts is not entries[item.filled.guid].facts]
+        self._stores.namespace.record_facts(
+            [(item.filled.guid, item.facts, item.generation) for item in news]
+        )
         now = self._clock.now()
         self._stores.staged.add(
             [Staged(item.filled.guid, self._node, item.generation, item.filled.size_bytes) for item in ready],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import queue
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -44,6 +43,8 @@ class BatchSink:
         self._slots: dict[Guid, FileSlot] = {}
         self._lock = threading.Lock()
         self._closed = False
+        self._left = len(self._wanted)
+        self._complete = threading.Event()
         self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
 
     def open(self, ref: FileRef) -> FileSlot:
@@ -73,20 +74,25 @@ class BatchSink:
             if guid in slots:
                 slots[guid].fail(error)
             else:
-                self._outcomes.put((guid, error))
+                self._done(guid, error)
 
     def drain(self, wait_s: float, gather_s: float) -> Iterator[Outcome]:
         """Yield the outcomes so far.
 
         Args:
             wait_s: how long to wait for the first.
-            gather_s: how long to let others come after it: what is published together costs one sync.
+            gather_s: how long to let others come after it, while some are missing: what is published
+                together costs one sync.
         """
         with suppress(queue.Empty):
             yield self._outcomes.get(timeout=wait_s)
-            time.sleep(gather_s)
+            self._complete.wait(gather_s)
             while True:
                 yield self._outcomes.get_nowait()
 
     def _done(self, guid: Guid, outcome: Filled | MdmError) -> None:
         self._outcomes.put((guid, outcome))
+        with self._lock:
+            self._left -= 1
+            if not self._left:
+                self._complete.set()

@@ -9,7 +9,7 @@ file's explanation says why it waits; a refusal is final.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import timedelta
@@ -58,6 +58,9 @@ class StagerSettings:
     Attributes:
         worker: name of this stager, unique and the same after a restart.
         visit_s: the longest visit to a source; leases last a little longer.
+        idle_s: pause between two looks at whether anybody has written to the database.
+        look_s: after so long waiting files are looked for in any case: pauses and leases end by themselves.
+        gather_s: how long the first file of a group waits for others, to become ready with them.
     """
 
     worker: str
@@ -65,7 +68,8 @@ class StagerSettings:
     claim: int = 500
     visit_s: float = 600.0
     deliveries: int = 3
-    idle_s: float = 0.1
+    idle_s: float = 0.02
+    look_s: float = 1.0
     drain_s: float = 0.5
     gather_s: float = 0.1
     first_pause_s: float = 2.0
@@ -75,6 +79,19 @@ class StagerSettings:
     def lease_s(self) -> float:
         """How long a claim holds: a visit, and what is left to publish after it."""
         return self.visit_s * 1.1
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """A batch with what is known of its files and the rows that wait for each of them."""
+
+    batch: Batch
+    entries: Mapping[Guid, Entry]
+    rows: Mapping[Guid, Sequence[RequestFile]]
+
+    def waiting(self, guids: Iterable[Guid]) -> list[RequestFile]:
+        """Return the rows that wait for some of the files."""
+        return [row for guid in guids for row in self.rows[guid]]
 
 
 class Stager:
@@ -92,6 +109,7 @@ class Stager:
     ) -> None:
         self._settings = settings
         self._hosts = hosts
+        self._database = stores.database
         self._namespace = stores.namespace
         self._requests = stores.requests
         self._publisher = publisher
@@ -103,17 +121,20 @@ class Stager:
         """Work until `stop` is set; visits under way are finished."""
         self._requests.free_leases(self._settings.worker)
         visits: set[Future[None]] = set()
+        seen, look_at_s = -1, self._clock.monotonic_s()
         with ThreadPoolExecutor(self._settings.visits, "visit") as pool:
             while not stop.is_set():
-                batches = self.claim() if len(visits) < self._settings.visits else []
-                visits |= {pool.submit(self.visit, batch, rows) for batch, rows in batches}
+                state, now_s = self._database.state(), self._clock.monotonic_s()
+                if len(visits) < self._settings.visits and (state != seen or now_s >= look_at_s):
+                    seen, look_at_s = state, now_s + self._settings.look_s
+                    visits |= {pool.submit(self.visit, visit) for visit in self.claim()}
                 if visits:
                     _, visits = wait(visits, self._settings.idle_s, FIRST_COMPLETED)
-                elif not batches:
+                else:
                     stop.wait(self._settings.idle_s)
 
-    def claim(self) -> list[tuple[Batch, list[RequestFile]]]:
-        """Claim waiting files and return them as batches, each with the rows that want it."""
+    def claim(self) -> list[Visit]:
+        """Claim waiting files and return them as visits."""
         rows = self._requests.claim(
             self._settings.worker,
             ACTIVE,
@@ -126,40 +147,40 @@ class Stager:
         for row in rows:
             if row.guid is not None:
                 by_guid.setdefault(row.guid, []).append(row)
-        return [
-            (batch, [row for ref in batch.files for row in by_guid[ref.guid]])
-            for batch in self._plan(by_guid)
-        ]
+        entries = self._namespace.find_guids(list(by_guid))
+        return [self._new_visit(batch, entries, by_guid) for batch in self._plan(entries, by_guid)]
 
-    def visit(self, batch: Batch, rows: Sequence[RequestFile]) -> None:
+    def visit(self, visit: Visit) -> None:
         """Stage one batch; a defect of ours fails its files and never the stager."""
         try:
-            self._visit(batch, rows)
+            self._visit(visit)
         except Exception as error:
             log.exception("visit_broke", error=type(error).__name__)
-            self._fail(rows, InternalError("staging broke; the site's log has the details"))
+            failure = InternalError("staging broke; the site's log has the details")
+            self._fail(visit.waiting(visit.rows), failure)
 
-    def _visit(self, batch: Batch, rows: Sequence[RequestFile]) -> None:
+    def _visit(self, visit: Visit) -> None:
         """Publish what comes, group by group, and tell those who wait for what did not."""
-        entries = self._entries(batch)
-        sink = BatchSink(list(entries.values()), self._sealing, self._publisher.begin)
+        sink = BatchSink(list(visit.entries.values()), self._sealing, self._publisher.begin)
         until_s = self._clock.monotonic_s() + self._settings.lease_s
-        worker = threading.Thread(target=self._stage, args=(batch, entries, sink), daemon=True)
+        worker = threading.Thread(target=self._stage, args=(visit, sink), daemon=True)
         worker.start()
-        waiting = set(entries)
+        waiting = set(visit.entries)
         while waiting and self._clock.monotonic_s() < until_s:
             group = dict(sink.drain(self._settings.drain_s, self._settings.gather_s))
             waiting -= set(group)
-            self._settle(group, entries, rows)
+            self._settle(group, visit)
         if waiting:
             late = NotDelivered("staging was not over when its time was up")
-            self._settle(dict.fromkeys(waiting, late), entries, rows)
+            self._settle(dict.fromkeys(waiting, late), visit)
         worker.join(self._settings.drain_s)
 
-    def _plan(self, by_guid: Mapping[Guid, Sequence[RequestFile]]) -> list[Batch]:
+    def _plan(
+        self, entries: Mapping[Guid, Entry], by_guid: Mapping[Guid, Sequence[RequestFile]]
+    ) -> list[Batch]:
         refs: dict[str, list[FileRef]] = {}
         for guid, rows in by_guid.items():
-            entry = self._namespace.find_guid(guid)
+            entry = entries.get(guid)
             if entry is None or entry.release is None or entry.plugin not in self._hosts:
                 self._fail(rows, NotFound("no such file or directory"))
                 continue
@@ -172,38 +193,38 @@ class Stager:
                 self._fail([row for ref in files for row in by_guid[ref.guid]], error)
         return batches
 
-    def _entries(self, batch: Batch) -> dict[Guid, Entry]:
-        found = ((ref.guid, self._namespace.find_guid(ref.guid)) for ref in batch.files)
-        return {guid: entry for guid, entry in found if entry is not None}
+    def _new_visit(
+        self,
+        batch: Batch,
+        entries: Mapping[Guid, Entry],
+        by_guid: Mapping[Guid, Sequence[RequestFile]],
+    ) -> Visit:
+        guids = [ref.guid for ref in batch.files]
+        return Visit(batch, {guid: entries[guid] for guid in guids}, {guid: by_guid[guid] for guid in guids})
 
-    def _stage(self, batch: Batch, entries: Mapping[Guid, Entry], sink: BatchSink) -> None:
+    def _stage(self, visit: Visit, sink: BatchSink) -> None:
         """Run the plugin; whatever happens, every file of the batch has an outcome afterwards."""
-        plugin = next(iter(entries.values())).plugin
+        plugin = next(iter(visit.entries.values())).plugin
         errors: Mapping[Guid, MdmError | None] = {}
         otherwise: MdmError = NotDelivered("the source did not deliver this file")
         try:
-            errors = self._hosts[plugin].stage(batch, sink, self._settings.visit_s)
+            errors = self._hosts[plugin].stage(visit.batch, sink, self._settings.visit_s)
         except MdmError as caught:
             otherwise = caught
         finally:
             sink.close(errors, otherwise)
 
-    def _settle(
-        self,
-        group: Mapping[Guid, Filled | MdmError],
-        entries: Mapping[Guid, Entry],
-        rows: Sequence[RequestFile],
-    ) -> None:
+    def _settle(self, group: Mapping[Guid, Filled | MdmError], visit: Visit) -> None:
         filled = [outcome for outcome in group.values() if isinstance(outcome, Filled)]
         failed = {guid: outcome for guid, outcome in group.items() if isinstance(outcome, MdmError)}
         if filled:
             try:
-                self._publisher.publish(filled, entries)
+                self._publisher.publish(filled, visit.entries)
             except MdmError as error:
                 failed |= dict.fromkeys((item.guid for item in filled), error)
         for guid, reason in failed.items():
-            self._disappoint([row for row in rows if row.guid == guid], reason)
-        self._record(group, failed, entries)
+            self._disappoint(visit.rows[guid], reason)
+        self._record(group, failed, visit.entries)
 
     def _disappoint(self, rows: Sequence[RequestFile], error: MdmError) -> None:
         """Let rows wait for another visit where one may help, else fail them."""

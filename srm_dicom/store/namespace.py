@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
+from functools import lru_cache
 from typing import Any
 
 import peewee
@@ -15,6 +16,12 @@ from srm_dicom.errors import AlreadyExists, NotADirectory, NotFound
 from srm_dicom.ids import Guid, SitePath, name, parent
 from srm_dicom.rights.acl import Acl
 from srm_dicom.rights.project import Release
+
+_CHUNK = 500
+"""Parameters of one statement."""
+
+_acl = lru_cache(maxsize=4096)(Acl.parse)
+"""The files of a series have one ACL, written alike."""
 
 
 class Kind(Enum):
@@ -118,17 +125,25 @@ class Namespace:
     def find_many(self, paths: Sequence[SitePath]) -> dict[SitePath, Entry]:
         """Return the entries that exist among `paths`."""
         found: dict[SitePath, Entry] = {}
-        for start in range(0, len(paths), 500):
-            chunk = list(paths[start : start + 500])
-            found.update(
-                (e.path, e) for e in map(_entry, self._row.select().where(self._row.path.in_(chunk)))
-            )
+        for start in range(0, len(paths), _CHUNK):
+            chunk = list(paths[start : start + _CHUNK])
+            rows = self._row.select().where(self._row.path.in_(chunk)).namedtuples()
+            found.update((entry.path, entry) for entry in map(_entry, rows))
         return found
 
     def find_guid(self, guid: Guid) -> Entry | None:
         """Return the file with a GUID, if there is one."""
         row = self._row.get_or_none(self._row.guid == guid)
         return _entry(row) if row else None
+
+    def find_guids(self, guids: Sequence[Guid]) -> dict[Guid, Entry]:
+        """Return the files that exist among `guids`."""
+        found: dict[Guid, Entry] = {}
+        for start in range(0, len(guids), _CHUNK):
+            chunk = list(guids[start : start + _CHUNK])
+            rows: Any = self._row.select().where(self._row.guid.in_(chunk)).namedtuples()
+            found.update((Guid(row.guid), _entry(row)) for row in rows)
+        return found
 
     def called(self, text: str) -> list[Entry]:
         """Return the files that a GUID, a key id, a path or a component of paths means; slow."""
@@ -179,14 +194,15 @@ class Namespace:
         """Replace the ACL of a name."""
         self._update(path, acl=str(acl))
 
-    def record_facts(self, guid: Guid, facts: Facts, generation: int) -> None:
-        """Make a file *full*, or give it the facts of a new generation."""
-        self._row.update(
-            size_bytes=facts.size_bytes,
-            adler32=facts.adler32,
-            manifest=facts.manifest,
-            generation=generation,
-        ).where(self._row.guid == guid).execute()
+    def record_facts(self, news: Sequence[tuple[Guid, Facts, int]]) -> None:
+        """Make files *full*, or give them the facts of a new generation: the file, these and its number."""
+        self._database.execute_many(
+            "UPDATE entry SET size_bytes = ?, adler32 = ?, manifest = ?, generation = ? WHERE guid = ?",
+            [
+                (facts.size_bytes, facts.adler32, facts.manifest, generation, guid)
+                for guid, facts, generation in news
+            ],
+        )
 
     def remove(self, path: SitePath) -> None:
         """Remove a name; the caller has seen to it that a directory is empty."""
@@ -210,7 +226,7 @@ def _entry(row: Any) -> Entry:
         path=SitePath(row.path),
         kind=Kind(row.kind),
         owner=row.owner,
-        acl=Acl.parse(row.acl),
+        acl=_acl(row.acl),
         shown_at=datetime.fromtimestamp(row.shown_at, UTC),
         guid=Guid(row.guid) if row.guid else None,
         release=release,

@@ -4,6 +4,7 @@ import struct
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from io import BytesIO
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from srm_dicom.clock import SystemClock
 from srm_dicom.errors import SourceRefused, SourceUnavailable
 from srm_dicom.testing.archives import SYSTEM_PATH, Dcmqrscp, Orthanc, free_port, program, storescu
 from srm_dicom.testing.images import SeriesSpec, make_series, save, shipped
+from srm_plugin_dicom.archive import Wanted
 from srm_plugin_dicom.moves import MemoryBudget, MoveDesk, Visit
+from srm_plugin_dicom.moving import MoveArchive
 from srm_plugin_dicom.pacs import Pacs, PacsSettings
 from srm_plugin_dicom.receiver import ObjectInfo, Peer, Receiver
 from srm_plugin_dicom.selector import Level
@@ -41,9 +44,9 @@ class Node:
         self.arrived: dict[str, tuple[ObjectInfo, bytes]] = {}
 
     def visit(self, *instances: str) -> Visit:
-        return Visit(frozenset({"PACS", "STORESCU"}), instances, self._deliver, CLOCK)
+        return Visit(frozenset({"PACS", "STORESCU"}), instances, self.keep, CLOCK)
 
-    def _deliver(self, info: ObjectInfo, data: bytearray) -> None:
+    def keep(self, info: ObjectInfo, data: bytearray) -> None:
         assert info.sop_instance not in self.arrived
         self.arrived[info.sop_instance] = (info, bytes(data))
 
@@ -98,17 +101,28 @@ def archive(request: pytest.FixtureRequest, node: Node, tmp_path: Path) -> Itera
 
 def pacs(archive: Orthanc | Dcmqrscp, title: str = "MDM1") -> Pacs:
     settings = PacsSettings("archive", archive.ae_title, "127.0.0.1", archive.port, 5, 20)
-    return Pacs(settings, title, CLOCK)
+    return Pacs(settings, title)
 
 
 def move(
     archive: Orthanc | Dcmqrscp, node: Node, series: list[FileDataset], *extra: str, destination: str = "MDM1"
 ) -> int:
     wanted = [str(each.SOPInstanceUID) for each in series] + list(extra)
-    visit = node.visit(*wanted)
-    with node.desk.expecting(visit), pacs(archive).session() as session:
-        session.move(series[0].StudyInstanceUID, series[0].SeriesInstanceUID, wanted, destination, 30)
-        return visit.wait(CLOCK.monotonic_s() + 10, 0.3)
+    source = MoveArchive(
+        pacs(archive), "MDM1", senders=frozenset({archive.ae_title}), destination=destination, desk=node.desk,
+        listen=lambda: None, settle_s=0.3, clock=CLOCK,
+    )  # fmt: skip
+    missing = set(wanted)
+
+    def deliver(info: ObjectInfo, data: bytearray) -> None:
+        node.keep(info, data)
+        missing.discard(info.sop_instance)
+
+    with closing(source):
+        source.fetch(
+            Wanted(series[0].StudyInstanceUID, series[0].SeriesInstanceUID, tuple(wanted)), deliver, 30
+        )
+    return len(missing)
 
 
 def test_one_move_with_a_list(archive: Orthanc | Dcmqrscp, node: Node) -> None:

@@ -133,8 +133,8 @@ class House:
         return guid
 
     def stage(self):
-        for batch, rows in self.stager.claim():
-            self.stager.visit(batch, rows)
+        for visit in self.stager.claim():
+            self.stager.visit(visit)
 
 
 def who(dn="/CN=Alice", fqans=()):
@@ -353,7 +353,7 @@ def test_two_stagers_never_claim_the_same_file(house):
         thread.start()
     for thread in threads:
         thread.join()
-    guids = [ref.guid for batch, _ in claimed for ref in batch.files]
+    guids = [ref.guid for visit in claimed for ref in visit.batch.files]
     assert len(guids) == len(set(guids)) == 50
 
 

@@ -89,7 +89,7 @@ class House:
         incoming.write(data)
         incoming.finish()
         self.area.publish([(StagedName(guid, generation), incoming.id)])
-        self.stores.namespace.record_facts(guid, Facts(len(data), adler32, manifest), generation)
+        self.stores.namespace.record_facts([(guid, Facts(len(data), adler32, manifest), generation)])
         self.stores.staged.add([Staged(guid, node, generation, len(data))], self.clock.now())
         self.stores.requests.pin(
             [guid], before(Event.PUBLISH), after(QUEUED, Event.PUBLISH), self.clock.now()

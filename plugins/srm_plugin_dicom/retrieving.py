@@ -1,0 +1,282 @@
+"""An association that we opened to have images sent: by C-GET on itself, by C-MOVE to an AE.
+
+What comes on it goes through `stores`, as at the receiver: undecoded, and answered by the handler's word.
+An association bears one request after the other, so it can be kept for the next one (`Associations`).
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+from pydicom.dataset import Dataset
+from pynetdicom.dsutils import encode
+
+from srm_dicom.clock import Clock
+from srm_dicom.errors import NotAuthorised, NotDelivered, SourceRefused, SourceUnavailable
+from srm_plugin_dicom import dimse, pdu
+from srm_plugin_dicom.dimse import Command, Status
+from srm_plugin_dicom.pacs import PacsSettings
+from srm_plugin_dicom.pdu import PduError, PduType, ProposedContext
+from srm_plugin_dicom.pdureader import ConnectionClosed, PduReader
+from srm_plugin_dicom.stores import Handler, ObjectInfo, ObjectSink, StoreService
+from srm_plugin_dicom.tls import client_context
+
+MAX_PDU_BYTES = 262_144
+RELEASE_S = 2.0
+KEEP_S = 15.0
+CONTEXT = 1
+"""The presentation context of the request itself; those of what is stored to us follow."""
+
+_PENDING = 0xFF00
+
+
+class Retrieving:
+    """One association; for one thread at a time. What fails on it ends it.
+
+    Attributes:
+        answered: whether the archive has begun to answer the last request.
+    """
+
+    def __init__(
+        self,
+        settings: PacsSettings,
+        own_title: str,
+        contexts: Sequence[ProposedContext],
+        clock: Clock,
+        *,
+        handler: Handler | None = None,
+        timeout_s: float,
+    ) -> None:
+        """Connect and associate.
+
+        Args:
+            settings: where the archive is.
+            own_title: our AE title.
+            contexts: the first is that of the request, with the id `CONTEXT`.
+            clock: for deadlines.
+            handler: takes what is stored to us; None when nothing is.
+            timeout_s: for the connection and for the answer, each.
+
+        Raises:
+            SourceUnavailable, SourceRefused: it does not answer, or not to us.
+        """
+        self.answered = False
+        self._settings = settings
+        self._own_title = own_title
+        self._clock = clock
+        self._connection = _connect(settings, timeout_s)
+        self._reader = PduReader(self._connection, clock, MAX_PDU_BYTES)
+        self._final: Command | None = None
+        self._message_id = 0
+        self._stores = StoreService(
+            self._connection,
+            self._connection.getpeername()[0],
+            settings.ae_title,
+            (),
+            handler or _Nothing(),
+            self._take,
+        )
+        with self._translated():
+            accepted = self._associate(contexts, timeout_s)
+        self._max_pdu_bytes = accepted.max_pdu_bytes
+        self._stores.agree(accepted.contexts)
+
+    def retrieve(self, request: Callable[[int], bytes], identifier: Dataset, end_s: float) -> Command:
+        """Send a request and deal with what comes until its final response, which is returned.
+
+        Args:
+            request: gives the command set for a message id.
+            identifier: its data set.
+            end_s: monotonic time at which it has to be over.
+
+        Raises:
+            NotDelivered: it was not.
+            SourceUnavailable: the archive broke off.
+        """
+        with self._translated():
+            self._ask(request, identifier)
+            while self._final is None:
+                body = self._expect(PduType.DATA, end_s - self._clock.monotonic_s())
+                self._stores.receive(body)
+            return self._final
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing has come since the last request: an archive that goes says so, or closes."""
+        return not select.select([self._connection], [], [], 0)[0]
+
+    def release(self) -> None:
+        """Take leave, and close."""
+        with suppress(OSError, ConnectionClosed, PduError):
+            self._connection.sendall(pdu.encode_release_request())
+            self._expect(PduType.RELEASE_RP, RELEASE_S)
+        self._connection.close()
+
+    def _associate(self, contexts: Sequence[ProposedContext], timeout_s: float) -> pdu.AssociateAccept:
+        stored_to_us = dict.fromkeys(context.abstract_syntax for context in contexts[1:])
+        self._connection.sendall(
+            pdu.encode_associate_request(
+                self._settings.ae_title, self._own_title, contexts, stored_to_us, MAX_PDU_BYTES
+            )
+        )
+        kind, body = self._reader.read(timeout_s)
+        if kind == PduType.ASSOCIATE_RJ:
+            raise SourceRefused(f"{self._settings.name} rejected the association of {self._own_title}")
+        if kind != PduType.ASSOCIATE_AC:
+            raise PduError("the answer to an association request was expected")
+        accepted = pdu.parse_associate_accept(body)
+        if CONTEXT not in {context.id for context in accepted.contexts}:
+            raise SourceRefused(f"{self._settings.name} does not offer to {self._own_title} what it asks for")
+        return accepted
+
+    def _ask(self, request: Callable[[int], bytes], identifier: Dataset) -> None:
+        encoded = encode(identifier, is_implicit_vr=True, is_little_endian=True)
+        if encoded is None:
+            raise PduError("an identifier cannot be encoded")
+        self._final, self.answered = None, False
+        self._message_id = self._message_id % 0xFFFF + 1
+        self._connection.sendall(pdu.encode_command(CONTEXT, request(self._message_id)))
+        for part in pdu.encode_dataset(CONTEXT, encoded, self._max_pdu_bytes):
+            self._connection.sendall(part)
+
+    def _take(self, command: Command) -> Status | None:
+        if not command.field & dimse.RESPONSE:
+            return Status.UNRECOGNISED_OPERATION
+        self.answered = True
+        if command.status != _PENDING:
+            self._final = command
+        return None
+
+    def _expect(self, wanted: PduType, timeout_s: float) -> memoryview:
+        if timeout_s <= 0:
+            raise TimeoutError
+        kind, body = self._reader.read(timeout_s)
+        if kind == PduType.ABORT:
+            raise ConnectionClosed
+        if kind != wanted:
+            raise PduError("a PDU that nobody expected", pdu.AbortReason.UNEXPECTED_PDU)
+        return body
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Break off when anything goes wrong, and tell it in errors of the tree."""
+        try:
+            yield
+        except TimeoutError:
+            self._break_off()
+            raise NotDelivered(f"{self._settings.name} was not done at the deadline") from None
+        except (OSError, ConnectionClosed, PduError):
+            self._break_off()
+            raise SourceUnavailable(f"{self._settings.name} broke off") from None
+        except BaseException:
+            self._break_off()
+            raise
+
+    def _break_off(self) -> None:
+        self._stores.abandon()
+        with suppress(OSError):
+            self._connection.sendall(pdu.encode_abort(pdu.AbortReason.NOT_SPECIFIED))
+        self._connection.close()
+
+
+class Associations:
+    """Associations to one archive, each kept for the next request for a while."""
+
+    def __init__(
+        self, associate: Callable[[float], Retrieving], clock: Clock, keep_s: float = KEEP_S
+    ) -> None:
+        """Open none yet.
+
+        Args:
+            associate: opens one within so many seconds.
+            clock: for deadlines.
+            keep_s: how long one may be idle; archives close theirs after half a minute or so.
+        """
+        self._associate = associate
+        self._clock = clock
+        self._keep_s = keep_s
+        self._idle: list[tuple[float, Retrieving]] = []
+        self._lock = threading.Lock()
+
+    def retrieve(self, request: Callable[[int], bytes], identifier: Dataset, end_s: float) -> Command:
+        """Do as `Retrieving.retrieve`, on an association that is there, or on a new one.
+
+        One that was idle may have died unseen: what it has not begun to answer is asked once more.
+        """
+        kept = self._take()
+        if kept is not None:
+            try:
+                return self._use(kept, request, identifier, end_s)
+            except SourceUnavailable:
+                if kept.answered:
+                    raise
+        left_s = end_s - self._clock.monotonic_s()
+        if left_s <= 0:
+            raise NotDelivered("the time of a visit was over before the archive was asked")
+        return self._use(self._associate(left_s), request, identifier, end_s)
+
+    def close(self) -> None:
+        """Release those that are idle."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for _, association in idle:
+            association.release()
+
+    def _use(
+        self, association: Retrieving, request: Callable[[int], bytes], identifier: Dataset, end_s: float
+    ) -> Command:
+        final = association.retrieve(request, identifier, end_s)
+        with self._lock:
+            self._idle.append((self._clock.monotonic_s(), association))
+        timer = threading.Timer(self._keep_s, self._expire)
+        timer.daemon = True
+        timer.start()
+        return final
+
+    def _take(self) -> Retrieving | None:
+        """Return the one used last, which is the likeliest to live."""
+        with self._lock:
+            while self._idle:
+                _, association = self._idle.pop()
+                if association.is_quiet:
+                    return association
+                association.release()
+        return None
+
+    def _expire(self) -> None:
+        until_s = self._clock.monotonic_s() - self._keep_s
+        with self._lock:
+            old = [association for since_s, association in self._idle if since_s <= until_s]
+            self._idle = [(since_s, each) for since_s, each in self._idle if since_s > until_s]
+        for association in old:
+            association.release()
+
+
+class _Nothing:
+    """Takes no object."""
+
+    def begin(self, info: ObjectInfo) -> ObjectSink:
+        """Refuse it."""
+        del info
+        raise NotAuthorised("an object where only answers are expected")
+
+
+def _connect(settings: PacsSettings, timeout_s: float) -> socket.socket:
+    """Open a connection, over TLS where that is set."""
+    try:
+        connection = socket.create_connection((settings.host, settings.port), timeout_s)
+    except OSError:
+        raise SourceUnavailable(f"{settings.name} does not answer at its DICOM port") from None
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if settings.tls is None:
+        return connection
+    try:
+        context = client_context(settings.tls)
+        return context.wrap_socket(connection, server_hostname=settings.tls.name or settings.host)
+    except OSError:
+        connection.close()
+        raise SourceUnavailable(f"{settings.name} and we do not agree on TLS") from None

@@ -1,0 +1,122 @@
+"""Associations that are kept: one for many requests, another when it has died, none after a while."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+
+import pytest
+
+from srm_dicom.clock import SystemClock
+from srm_dicom.errors import NotDelivered, SourceUnavailable
+from srm_dicom.testing.pacs import PacsSimulator
+from srm_plugin_dicom import dimse
+from srm_plugin_dicom.moving import MOVE
+from srm_plugin_dicom.negotiation import IMPLICIT_LITTLE_ENDIAN
+from srm_plugin_dicom.pacs import PacsSettings, images
+from srm_plugin_dicom.pdu import ProposedContext
+from srm_plugin_dicom.retrieving import CONTEXT, Associations, Retrieving
+
+CLOCK = SystemClock()
+UNKNOWN_DESTINATION = 0xA801
+
+
+class Source:
+    """A PACS, and the associations that were opened to it."""
+
+    def __init__(self, pacs: PacsSimulator, keep_s: float = 15.0, port: int = 0) -> None:
+        self.opened: list[Retrieving] = []
+        self.settings = PacsSettings("archive", pacs.ae_title, pacs.host, port or pacs.port)
+        self.associations = Associations(self._associate, CLOCK, keep_s)
+
+    def ask(self, patience_s: float = 20.0) -> int:
+        request = partial(dimse.encode_move_request, MOVE, destination="NOBODY")
+        identifier = images("1.2", "1.2.3", ["1.2.3.4"])
+        return self.associations.retrieve(request, identifier, CLOCK.monotonic_s() + patience_s).status
+
+    def _associate(self, timeout_s: float) -> Retrieving:
+        contexts = [ProposedContext(CONTEXT, MOVE, (IMPLICIT_LITTLE_ENDIAN,))]
+        self.opened.append(Retrieving(self.settings, "MDM1", contexts, CLOCK, timeout_s=timeout_s))
+        return self.opened[-1]
+
+
+@pytest.fixture
+def pacs() -> Iterator[PacsSimulator]:
+    with PacsSimulator() as simulator:
+        yield simulator
+
+
+def test_one_association_for_many_requests(pacs: PacsSimulator) -> None:
+    source = Source(pacs)
+    assert [source.ask() for _ in range(3)] == [UNKNOWN_DESTINATION] * 3
+    assert len(source.opened) == 1
+    source.associations.close()
+    assert source.ask() == UNKNOWN_DESTINATION
+    assert len(source.opened) == 2
+
+
+class Wire:
+    """A wire to a PACS that can be cut."""
+
+    def __init__(self, pacs: PacsSimulator) -> None:
+        self._there = pacs.host, pacs.port
+        self._listener = socket.create_server((pacs.host, 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._ends: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        """Break what is open; what comes later is carried."""
+        for end in self._ends:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self.cut()
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                far = socket.create_connection(self._there, 10)
+                self._ends += [near, far]
+                for pair in ((near, far), (far, near)):
+                    threading.Thread(target=_pump, args=pair, daemon=True).start()
+
+
+def _pump(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_RDWR)
+
+
+def test_one_that_has_died_is_replaced(pacs: PacsSimulator) -> None:
+    wire = Wire(pacs)
+    source = Source(pacs, port=wire.port)
+    for _ in range(3):
+        assert source.ask() == UNKNOWN_DESTINATION
+        wire.cut()
+    wire.close()
+    with pytest.raises(SourceUnavailable):
+        source.ask()
+    assert len(source.opened) == 3
+
+
+def test_an_idle_one_is_released(pacs: PacsSimulator) -> None:
+    source = Source(pacs, keep_s=0.05)
+    source.ask()
+    until_s = time.monotonic() + 20.0
+    while len(source.opened) < 2:
+        assert time.monotonic() < until_s
+        time.sleep(0.2)
+        source.ask()
+
+
+def test_the_deadline_ends_it(pacs: PacsSimulator) -> None:
+    with pytest.raises(NotDelivered):
+        Source(pacs).ask(patience_s=0.0)
