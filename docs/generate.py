@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -374,6 +375,8 @@ def _kind(kind: Any, name: str = "") -> str:
         return "table"
     if args:  # Annotated, or optional
         return _kind(args[0], name)
+    if issubclass(kind, Enum):
+        return " or ".join(_code(each.value) for each in kind)
     return "seconds" if name.endswith("_s") else _KINDS[kind]
 
 

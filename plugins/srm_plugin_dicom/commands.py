@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import secrets
 import sys
+import tomllib
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -13,9 +15,11 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from srm_dicom.errors import ConfigError, NotSupported
 from srm_dicom.rights.project import Release
 from srm_plugin_dicom.deidentify import PROFILES, Context, PixelPolicy, current_version
 from srm_plugin_dicom.deidentify.files import Outcome, deidentify_file, pairs
+from srm_plugin_dicom.settings import Settings, parse_settings
 
 _KEY_BYTES = 32
 
@@ -30,7 +34,7 @@ def group() -> click.Group:
 @click.command("deidentify")
 @click.argument("source", metavar="IN", type=click.Path(exists=True, path_type=Path))
 @click.argument("target", metavar="OUT", type=click.Path(path_type=Path))
-@click.option("--profile", default="basic", type=click.Choice(sorted(PROFILES)), show_default=True)
+@click.option("--profile", default="basic", show_default=True, help=f"{', '.join(PROFILES)}, or the site's.")
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="One JSON line a file.")
 @click.option(
     "--key-file",
@@ -38,20 +42,45 @@ def group() -> click.Group:
     help="The project's key (32 bytes); without one, pseudonyms are of this run alone.",
 )
 @click.option("--recognizable", is_flag=True, help="Let pass images that may show a face.")
+@click.option(
+    "--site",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The plugin's file (plugins.d/dicom.toml), for its profiles and what it states about pixels.",
+)
 def deidentify_command(
-    source: Path, target: Path, profile: str, report: Path | None, key_file: Path | None, recognizable: bool
+    source: Path,
+    target: Path,
+    profile: str,
+    report: Path | None,
+    key_file: Path | None,
+    recognizable: bool,
+    site: Path | None,
 ) -> None:
     """De-identify a file or a tree; relative names stay. Exit code 1 if anything was refused."""
     key = key_file.read_bytes() if key_file else secrets.token_bytes(_KEY_BYTES)
     if len(key) < _KEY_BYTES:
         raise click.BadParameter(f"a project's key has {_KEY_BYTES} bytes", param_hint="--key-file")
-    release = Release("command-line", profile, current_version(profile))
-    context = Context(key, release, PixelPolicy(recognizable=recognizable))
+    settings = _settings(site) if site else None
+    profiles = settings.site_profiles if settings else ()
+    try:
+        release = Release("command-line", profile, current_version(profile, profiles))
+    except NotSupported as error:
+        raise click.BadParameter(f"{error.message}. {error.advice}", param_hint="--profile") from None
+    policy = replace(settings.pixels.policy("") if settings else PixelPolicy(), recognizable=recognizable)
+    context = Context(key, release, policy, profiles)
     outcomes = _run(source, target, context)
     if report:
         report.write_text("".join(_line(outcome) for outcome in outcomes), "utf-8")
     _summary(outcomes)
     sys.exit(int(any(outcome.refusal for outcome in outcomes)))
+
+
+def _settings(site: Path) -> Settings:
+    """Return what a plugin's file says."""
+    try:
+        return parse_settings(tomllib.loads(site.read_text("utf-8"))["settings"])
+    except (ConfigError, KeyError, ValueError) as error:
+        raise click.BadParameter(str(error), param_hint="--site") from None
 
 
 def _run(source: Path, target: Path, context: Context) -> list[Outcome]:

@@ -148,7 +148,7 @@ class DicomPlugin(StoragePlugin):
 
     def profile_version(self, profile: str) -> str:
         """Return the version of a de-identification profile that new releases get."""
-        return current_version(profile)
+        return current_version(profile, self._settings.site_profiles)
 
     def sources(self) -> Sequence[Source]:
         """Return the PACS; a probe asks whether it is there."""
@@ -214,7 +214,8 @@ class DicomPlugin(StoragePlugin):
 
     def _context(self, release: Release) -> Context:
         policy = self._settings.pixels.policy(release.project)
-        return Context(project_key(self._master, release.project), release, policy)
+        key = project_key(self._master, release.project)
+        return Context(key, release, policy, self._settings.site_profiles)
 
     def _names(self, release: Release) -> Names:
         return Names(project_key(self._master, release.project), release)

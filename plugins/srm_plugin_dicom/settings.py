@@ -11,8 +11,13 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from srm_dicom.errors import ConfigError
-from srm_plugin_dicom.deidentify import PixelPolicy, Trust
+from srm_dicom.errors import ConfigError, NotSupported
+from srm_plugin_dicom.deidentify import PROFILES, PixelPolicy, SiteProfile, Trust
+from srm_plugin_dicom.deidentify.blank import Rectangle
+from srm_plugin_dicom.deidentify.detector import RapidText
+from srm_plugin_dicom.deidentify.options import Option
+from srm_plugin_dicom.deidentify.pixels import Blanking
+from srm_plugin_dicom.deidentify.profile import profile
 from srm_plugin_dicom.receiver import Peer
 from srm_plugin_dicom.tls import TlsCredential
 
@@ -20,6 +25,8 @@ AeTitle = Annotated[str, Meta(pattern=r"^[!-\[\]-~](?:[ -\[\]-~]{0,14}[!-\[\]-~]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
+ProfileName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,15}$")]
+Pixel = Annotated[int, Meta(ge=0)]
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,32}\Z")
 
 
@@ -142,6 +149,25 @@ class TrustSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model: str = ""
 
 
+class BlankSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where machines of a maker burn text into images of one size, and nowhere else.
+
+    Attributes:
+        rectangles: each left, top, width and height, in pixels; blanked in every frame.
+    """
+
+    manufacturer: str
+    rows: Count
+    columns: Count
+    rectangles: Annotated[tuple[tuple[Pixel, Pixel, Count, Count], ...], Meta(min_length=1)]
+    model: str = ""
+
+    def blanking(self) -> Blanking:
+        """Return it as de-identification needs it."""
+        rectangles = tuple(Rectangle(*each) for each in self.rectangles)
+        return Blanking(Trust(self.manufacturer, self.model), self.rows, self.columns, rectangles)
+
+
 class PixelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the site states about pixels; see `deidentify.pixels.PixelPolicy`.
 
@@ -149,11 +175,15 @@ class PixelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         trusted: machines whose images show no text when they say so (BurnedInAnnotation NO).
         clean: machines whose images never show text.
         recognizable_projects: projects that may have images which show a face.
+        blank: where machines burn in text; these images pass with it blanked.
+        detect_text: look for text in all pixels (the `ocr` extra), and refuse what shows some.
     """
 
     trusted: tuple[TrustSettings, ...] = ()
     clean: tuple[TrustSettings, ...] = ()
     recognizable_projects: tuple[str, ...] = ()
+    blank: tuple[BlankSettings, ...] = ()
+    detect_text: bool = False
 
     def policy(self, project: str) -> PixelPolicy:
         """Return what holds for a project."""
@@ -161,7 +191,23 @@ class PixelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             tuple(Trust(each.manufacturer, each.model) for each in self.trusted),
             tuple(Trust(each.manufacturer, each.model) for each in self.clean),
             project in self.recognizable_projects,
+            tuple(each.blanking() for each in self.blank),
+            RapidText() if self.detect_text else None,
         )
+
+
+class ProfileSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A de-identification profile of the site's own: the Basic Profile of PS3.15 with options.
+
+    Attributes:
+        name: what a project's `profile` says.
+        options: columns of table E.1-1, such as `modified_dates`; see the compliance page.
+        revision: to be raised whenever the options change, since files are registered for a version.
+    """
+
+    name: ProfileName
+    options: tuple[Option, ...]
+    revision: Count = 1
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -172,6 +218,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         arrivals: where new images are forwarded to.
         peers: who may send arrivals; without any, the sources themselves.
         pixels: what the site states about pixels.
+        profiles: de-identification profiles of the site's own.
         batch_files: most objects of one visit.
         connect_s: how long a PACS may take to accept an association.
         answer_s: how long it may take to answer a C-ECHO or C-FIND.
@@ -186,6 +233,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     arrivals: NodeSettings = NodeSettings("MDMIN", 11110)
     peers: tuple[PeerSettings, ...] = ()
     pixels: PixelSettings = PixelSettings()
+    profiles: tuple[ProfileSettings, ...] = ()
     batch_files: Annotated[int, Meta(ge=1, le=900)] = 500
     connect_s: Seconds = 10.0
     answer_s: Seconds = 60.0
@@ -199,6 +247,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def source(self, name: str) -> AnySourceSettings | None:
         """Return the source of that name."""
         return next((source for source in self.sources if source.name == name), None)
+
+    @property
+    def site_profiles(self) -> tuple[SiteProfile, ...]:
+        """Return the site's own profiles."""
+        return tuple(SiteProfile(each.name, each.revision, each.options) for each in self.profiles)
 
     @property
     def dicom_sources(self) -> tuple[SourceSettings, ...]:
@@ -230,6 +283,7 @@ def parse_settings(table: Mapping[str, Any]) -> Settings:
         raise ConfigError("dicom plugin: a source name is used twice")
     if not all(map(_NAME.match, names)):
         raise ConfigError("dicom plugin: a source name is 1 to 32 of A-Z a-z 0-9 _ -")
+    _check_profiles(settings.site_profiles)
     for peer in settings.peers:
         if peer.source not in names:
             raise ConfigError(f"dicom plugin: peer {peer.ae_title} names the unknown source {peer.source}")
@@ -248,6 +302,22 @@ def _with_kinds(table: Mapping[str, Any]) -> dict[str, Any]:
         return dict(table)
     kinds = [{"kind": "dicom"} | source if isinstance(source, dict) else source for source in sources]
     return dict(table) | {"sources": kinds}
+
+
+def _check_profiles(profiles: tuple[SiteProfile, ...]) -> None:
+    dates = {Option.FULL_DATES, Option.MODIFIED_DATES}
+    names = [*PROFILES, *(each.name for each in profiles)]
+    for each in profiles:
+        if names.count(each.name) > 1:
+            raise ConfigError(
+                f"dicom plugin: the profile {each.name} is the software's own; take another name"
+            )
+        if dates <= set(each.options):
+            raise ConfigError(f"dicom plugin: profile {each.name} cannot have full and modified dates")
+        try:
+            profile(each.name, each.version, profiles)
+        except NotSupported as error:
+            raise ConfigError(f"dicom plugin: profile {each.name}: {error.message}") from None
 
 
 def _check_source(source: AnySourceSettings, names: Sequence[str]) -> None:

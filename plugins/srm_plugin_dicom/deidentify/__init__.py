@@ -6,7 +6,7 @@ I/O but `files`; nothing depends on pydicom.
 
 from srm_plugin_dicom.deidentify.engine import Context, Deidentifier, Output, deidentify
 from srm_plugin_dicom.deidentify.pixels import PixelPolicy, Trust
-from srm_plugin_dicom.deidentify.profile import PROFILES, current_version
+from srm_plugin_dicom.deidentify.profile import PROFILES, SiteProfile, current_version
 
 __all__ = [
     "PROFILES",
@@ -14,6 +14,7 @@ __all__ = [
     "Deidentifier",
     "Output",
     "PixelPolicy",
+    "SiteProfile",
     "Trust",
     "current_version",
     "deidentify",

@@ -8,30 +8,28 @@ check of all of them has passed.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 from srm_dicom.rights.project import Release
+from srm_plugin_dicom.deidentify import blank, frames, part10, values
 from srm_plugin_dicom.deidentify import facts as f
-from srm_plugin_dicom.deidentify import frames, part10, values
 from srm_plugin_dicom.deidentify.checker import Checker
 from srm_plugin_dicom.deidentify.elements import Buffer, Element, Limits, Reader
 from srm_plugin_dicom.deidentify.facts import Facts
 from srm_plugin_dicom.deidentify.keyed import ProjectKey
-from srm_plugin_dicom.deidentify.options import BY_OPTION
+from srm_plugin_dicom.deidentify.options import BY_OPTION, Option
 from srm_plugin_dicom.deidentify.pixels import PixelPolicy
-from srm_plugin_dicom.deidentify.profile import Profile, profile
+from srm_plugin_dicom.deidentify.profile import Profile, SiteProfile, profile
 from srm_plugin_dicom.deidentify.reasons import Reason, refused
 from srm_plugin_dicom.deidentify.report import Report
-from srm_plugin_dicom.deidentify.syntax import ITEM, PIXEL_DATA, Syntax
+from srm_plugin_dicom.deidentify.syntax import EXPLICIT_LITTLE, ITEM, PIXEL_DATA, Syntax
 from srm_plugin_dicom.deidentify.values import pad
 from srm_plugin_dicom.deidentify.walk import Patient, Rules, Walk
 
 Part = bytes | memoryview
 _PAD = b" \0"
-_IDENTITY_REMOVED = 0x00120062
-_TEMPORAL = 0x00280303
 _PIXEL_GROUP = 0x7FE00000
 _FLOATS = (0x7FE00008, 0x7FE00009)
 _PIXELS = frozenset((*_FLOATS, PIXEL_DATA))
@@ -45,12 +43,25 @@ class Context:
         project_key: what UIDs, pseudonyms and date shifts of the project derive from.
         release: names the profile and its version.
         policy: what the site states about pixels.
+        site_profiles: the site's own profiles, which the release may name.
     """
 
     project_key: bytes = field(repr=False)
     release: Release
     policy: PixelPolicy = field(default_factory=PixelPolicy)
+    site_profiles: tuple[SiteProfile, ...] = ()
     limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A data set on its way to the check: its header in one part, then its pixels."""
+
+    parts: list[Part]
+    syntax: Syntax
+    options: tuple[Option, ...]
+    seen: set[int]
+    removed: set[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +106,7 @@ class Deidentifier:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._key = ProjectKey(context.project_key)
-        self._profile = profile(context.release.profile, context.release.version)
+        self._profile = profile(context.release.profile, context.release.version, context.site_profiles)
         self._rules = Rules(self._profile, self._key)
         self._checker = Checker(self._profile)
 
@@ -107,36 +118,41 @@ class Deidentifier:
         header_end = _header_end(elements, len(opened.data))
         header = bytes(opened.data[:header_end])
         facts = Facts.of(header, elements, opened.syntax)
-        parts, walk = self._made(opened, header, reader, elements, facts, sop_class)
-        head, *bulk = parts
+        self._admit(facts, sop_class)
+        made = self._made(opened, header, reader, elements, facts)
+        head, *bulk = made.parts
         original = header[opened.start :]
-        self._checker.check(bytes(head), bulk, opened.syntax.uid, original, opened.source.uid)
-        report = Report(self._profile, walk.seen, walk.removed)
-        return Output(self._file(parts, facts, opened.syntax), report)
+        self._checker.check(bytes(head), bulk, made.syntax.uid, original, opened.source.uid)
+        output = Output(self._file(made, facts), Report(made.options, self._profile, made.seen, made.removed))
+        self._look(output)
+        return output
 
     def _made(
-        self,
-        opened: part10.Opened,
-        header: bytes,
-        reader: Reader,
-        elements: list[Element],
-        facts: Facts,
-        sop_class: str,
-    ) -> tuple[list[Part], Walk]:
+        self, opened: part10.Opened, header: bytes, reader: Reader, elements: list[Element], facts: Facts
+    ) -> _Made:
         """Return the data set that leaves: what comes before the pixels in one part, then these."""
-        view, syntax = memoryview(opened.data), opened.syntax
-        self._admit(facts, sop_class)
-        walk = Walk(header, reader, syntax, self._rules, self._patient(facts))
+        rectangles = self._context.policy.rectangles(facts)
+        out = EXPLICIT_LITTLE if rectangles and opened.syntax.pixels else opened.syntax
+        walk = Walk(header, reader, out, self._rules, self._patient(facts))
         ordered = walk.ordered(elements)
         first_pixel = _index(ordered, _PIXEL_GROUP)
-        body = self._with_statement(walk, ordered[:first_pixel], opened)
-        pixels: list[Part] = []
+        view, pixels = memoryview(opened.data), list[Part]()
+        stated: dict[int, bytes] = {}
         for element in ordered[first_pixel:]:
-            if element.tag == PIXEL_DATA and syntax.pixels:
-                pixels += frames.encapsulated(element, view, facts, syntax)
-            elif element.tag == PIXEL_DATA or element.tag in _FLOATS:
-                pixels += frames.native(element, view, facts, syntax)
-        return [body, *pixels], walk
+            if element.tag not in _PIXELS:
+                continue
+            if rectangles:
+                blanked = blank.blanked(element, view, facts, out, rectangles)
+                pixels += blanked.parts
+                stated |= {tag: _element(out, tag, *value) for tag, value in blanked.changes.items()}
+            elif element.tag == PIXEL_DATA and out.pixels:
+                pixels += frames.encapsulated(element, view, facts, out)
+            else:
+                pixels += frames.native(element, view, facts, out)
+        options = self._profile.options + ((Option.PIXELS,) if stated else ())
+        stated |= statement(out, self._profile, options)
+        body = _merged(walk, ordered[:first_pixel], opened.source, stated)
+        return _Made([body, *pixels], out, options, walk.seen, walk.removed)
 
     def _admit(self, facts: Facts, announced: str) -> None:
         sop_class = facts.raw(f.SOP_CLASS).decode("ascii", "replace")
@@ -151,31 +167,35 @@ class Deidentifier:
         pseudonym = self._key.pseudonym(patient_id, issuer).encode("ascii")
         return Patient(pseudonym, self._key.shift_days(patient_id, issuer))
 
-    def _with_statement(self, walk: Walk, elements: Sequence[Element], opened: part10.Opened) -> bytes:
-        """Return cleaned elements with what was done stated between them (PS3.15 E.1.1)."""
-        syntax, source = opened.syntax, opened.source
-        first, second = _index(elements, _IDENTITY_REMOVED), _index(elements, _TEMPORAL)
-        chunks = [
-            *walk.elements(elements[:first], source),
-            method(syntax, self._profile),
-            *walk.elements(elements[first:second], source),
-            _element(syntax, _TEMPORAL, b"CS", self._profile.temporal),
-            *walk.elements(elements[second:], source),
-        ]
-        return b"".join(chunks)
-
-    def _file(self, parts: list[Part], facts: Facts, syntax: Syntax) -> list[Part]:
+    def _file(self, made: _Made, facts: Facts) -> list[Part]:
         rule = self._profile.rules[f.SOP_INSTANCE]
         instance = values.uids(facts.raw(f.SOP_INSTANCE), self._key.uid, keep=rule.check == "kept")
-        meta = part10.file_meta(facts.raw(f.SOP_CLASS), instance, syntax, self._profile)
-        return [meta, *(part10.stored(parts) if syntax.deflated else parts)]
+        meta = part10.file_meta(facts.raw(f.SOP_CLASS), instance, made.syntax, self._profile)
+        return [meta, *(part10.stored(made.parts) if made.syntax.deflated else made.parts)]
+
+    def _look(self, output: Output) -> None:
+        detector = self._context.policy.detector
+        if detector is not None and len(output.parts) > 2 and detector.shows_text(bytes(output)):
+            raise refused(Reason.BURNED_IN, "detector")
+
+
+def _merged(walk: Walk, elements: Sequence[Element], source: Syntax, stated: Mapping[int, bytes]) -> bytes:
+    """Return cleaned elements with what is stated in its places, instead of what stood there."""
+    chunks: list[bytes] = []
+    at = 0
+    for tag, encoded in sorted(stated.items()):
+        stop = _index(elements, tag)
+        chunks += walk.elements(elements[at:stop], source)
+        chunks.append(encoded)
+        at = stop + (stop < len(elements) and elements[stop].tag == tag)
+    return b"".join((*chunks, *walk.elements(elements[at:], source)))
 
 
 @lru_cache(maxsize=64)
-def method(syntax: Syntax, its_profile: Profile) -> bytes:
-    """Return (0012,0062) to (0012,0064): identity removed, by which profile and options."""
+def statement(syntax: Syntax, its_profile: Profile, options: tuple[Option, ...]) -> Mapping[int, bytes]:
+    """Return what says that identity was removed, by which profile and options (PS3.15 E.1.1)."""
     items = []
-    for option in its_profile.options:
+    for option in options:
         row = BY_OPTION[option]
         body = (
             _element(syntax, 0x00080100, b"SH", row.code.encode())
@@ -183,11 +203,13 @@ def method(syntax: Syntax, its_profile: Profile) -> bytes:
             + _element(syntax, 0x00080104, b"LO", row.meaning.encode())
         )
         items.append(syntax.item(ITEM, len(body)) + body)
-    return (
-        _element(syntax, _IDENTITY_REMOVED, b"CS", b"YES")
-        + _element(syntax, 0x00120063, b"LO", f"srm-dicom {its_profile}".encode())
-        + _element(syntax, 0x00120064, b"SQ", b"".join(items))
-    )
+    values_of = {
+        0x00120062: (b"CS", b"YES"),
+        0x00120063: (b"LO", f"srm-dicom {its_profile}".encode()),
+        0x00120064: (b"SQ", b"".join(items)),
+        0x00280303: (b"CS", its_profile.temporal),
+    }
+    return {tag: _element(syntax, tag, vr, value) for tag, (vr, value) in values_of.items()}
 
 
 def _element(syntax: Syntax, tag: int, vr: bytes, value: bytes) -> bytes:

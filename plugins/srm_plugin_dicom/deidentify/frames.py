@@ -36,21 +36,40 @@ def native(element: Element, view: memoryview, facts: Facts, syntax: Syntax) -> 
     Raises:
         ObjectRefused: fewer bytes than described, or something in their unused bits.
     """
-    allocated = _FLOAT_BITS.get(element.tag) or facts.u16(f.BITS_ALLOCATED)
-    length = native_bytes(facts, allocated, facts.frames())
+    if element.value == element.stop:
+        return []  # a header whose pixels were taken out
+    vr, pixels = native_pixels(element, view, facts, syntax)
+    length = len(pixels)
+    odd = native_bytes(facts, _allocated(element, facts), facts.frames()) & 1
+    if odd and not length & 1:
+        return [syntax.header(element.tag, vr, length), pixels[:-2], b"\0", pixels[-1:]]
+    return [syntax.header(element.tag, vr, length + odd), pixels, b"\0" * odd]
+
+
+def native_pixels(
+    element: Element, view: memoryview, facts: Facts, syntax: Syntax
+) -> tuple[bytes, memoryview]:
+    """Return the representation of native pixel data and the bytes that the header describes.
+
+    The last byte of odd pixels is the second of its word where words are big endian (PS3.5 8.1.1): there
+    the whole word is returned.
+
+    Raises:
+        ObjectRefused: fewer bytes than described, or something in their unused bits.
+    """
+    length = native_bytes(facts, _allocated(element, facts), facts.frames())
     vr = element.vr if element.vr in (b"OB", b"OW", b"OF", b"OD") else b"OW"
-    odd = length & 1
-    # The last byte of odd pixels is the second of its word where words are big endian (PS3.5 8.1.1).
-    swapped = odd if vr == b"OW" and syntax.codec is not LITTLE else 0
+    swapped = length & 1 if vr == b"OW" and syntax.codec is not LITTLE else 0
     if not length or element.items is not None or element.stop - element.value < length + swapped:
         raise refused(Reason.PIXELS)
     pixels = view[element.value : element.value + length + swapped]
     if element.tag == PIXEL_DATA:
         bits.check(pixels, facts)
-    header = syntax.header(element.tag, vr, length + odd)
-    if swapped:
-        return [header, pixels[:-2], b"\0", pixels[-1:]]
-    return [header, pixels, b"\0" * odd]
+    return vr, pixels
+
+
+def _allocated(element: Element, facts: Facts) -> int:
+    return _FLOAT_BITS.get(element.tag) or facts.u16(f.BITS_ALLOCATED)
 
 
 def encapsulated(element: Element, view: memoryview, facts: Facts, syntax: Syntax) -> list[Part]:
@@ -59,16 +78,25 @@ def encapsulated(element: Element, view: memoryview, facts: Facts, syntax: Synta
     Raises:
         ObjectRefused: fragments that cannot be told apart into frames, or a stream that cannot be walked.
     """
+    parts: list[Part] = [syntax.header(PIXEL_DATA, b"OB", UNDEFINED), syntax.item(ITEM, 0)]
+    for stream in streams(element, view, facts, syntax):
+        length = sum(map(len, stream))
+        parts += [syntax.item(ITEM, length + (length & 1)), *stream, b"\0" * (length & 1)]
+    parts.append(syntax.item(SEQUENCE_END, 0))
+    return parts
+
+
+def streams(element: Element, view: memoryview, facts: Facts, syntax: Syntax) -> Iterator[list[Part]]:
+    """Yield each frame's walked stream, in parts.
+
+    Raises:
+        ObjectRefused: fragments that cannot be told apart into frames, or a stream that cannot be walked.
+    """
     if element.items is None:
         raise refused(Reason.PIXELS)
     table, fragments = _fragments(view, element.value)
-    parts: list[Part] = [syntax.header(PIXEL_DATA, b"OB", UNDEFINED), syntax.item(ITEM, 0)]
     for frame in _frames(table, fragments, facts.frames(), syntax.pixels):
-        cleaned = _clean(frame, facts, syntax)
-        length = sum(map(len, cleaned))
-        parts += [syntax.item(ITEM, length + (length & 1)), *cleaned, b"\0" * (length & 1)]
-    parts.append(syntax.item(SEQUENCE_END, 0))
-    return parts
+        yield _clean(frame, facts, syntax)
 
 
 def _fragments(view: memoryview, at: int) -> tuple[bytes, list[memoryview]]:

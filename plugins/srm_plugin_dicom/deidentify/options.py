@@ -61,8 +61,11 @@ COMPLIANCE: tuple[Compliance, ...] = (
         Option.PIXELS,
         "113101",
         "Clean Pixel Data Option",
-        False,
-        "Pixels are not altered; images that may show text are refused unless a site rule trusts them.",
+        True,
+        "Of any profile: where a site rule tells the rectangles of a machine's images, these are blanked in "
+        "every frame (compressed frames leave native) and the option is stated. Other images that may show "
+        "text are refused, unless the site trusts the machine.",
+        "0.1",
     ),
     Compliance(
         Option.FEATURES,

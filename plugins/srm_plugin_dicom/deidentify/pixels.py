@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Protocol
 
 from srm_dicom.errors import ObjectRefused
 from srm_plugin_dicom.deidentify import facts as f
+from srm_plugin_dicom.deidentify.blank import Rectangle
 from srm_plugin_dicom.deidentify.facts import Facts
 from srm_plugin_dicom.deidentify.reasons import Reason, refused
 
@@ -83,6 +85,29 @@ class Trust:
 
 
 @dataclass(frozen=True, slots=True)
+class Blanking:
+    """A site rule: where machines burn text into images of one size, and nowhere else."""
+
+    machine: Trust
+    rows: int
+    columns: int
+    rectangles: tuple[Rectangle, ...]
+
+    def covers(self, facts: Facts) -> bool:
+        """Tell whether an object says it was made by such a machine, in this size."""
+        size = facts.u16(f.ROWS), facts.u16(f.COLUMNS)
+        return size == (self.rows, self.columns) and self.machine.covers(facts)
+
+
+class TextDetector(Protocol):
+    """Looks at an object that is about to leave; a further gate, never a reason to let something pass."""
+
+    def shows_text(self, file: bytes) -> bool:
+        """Tell whether the pixels of a Part 10 file show text, or cannot be looked at."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class PixelPolicy:
     """What a site states about pixels.
 
@@ -90,11 +115,19 @@ class PixelPolicy:
         trusted: machines whose images are clean when they say so (BurnedInAnnotation NO).
         clean: machines whose images never show text, whatever they say.
         recognizable: the project may have images that show a face.
+        blankings: where text is, when it is nowhere else; the first that covers an object holds.
+        detector: looks at the pixels of every object before it leaves.
     """
 
     trusted: tuple[Trust, ...] = ()
     clean: tuple[Trust, ...] = ()
     recognizable: bool = False
+    blankings: tuple[Blanking, ...] = ()
+    detector: TextDetector | None = None
+
+    def rectangles(self, facts: Facts) -> tuple[Rectangle, ...]:
+        """Return what must be blanked of an object's frames."""
+        return next((each.rectangles for each in self.blankings if each.covers(facts)), ())
 
     def admit(self, sop_class: str, facts: Facts) -> None:
         """Let an object pass or refuse it.
@@ -108,7 +141,7 @@ class PixelPolicy:
             return
         if sop_class not in _IMAGES:
             raise _kind(sop_class)
-        if self._may_show_text(sop_class, facts):
+        if self._may_show_text(sop_class, facts) and not self.rectangles(facts):
             raise refused(Reason.BURNED_IN)
         if not self.recognizable and may_show_face(sop_class, facts):
             raise refused(Reason.RECOGNIZABLE)

@@ -95,28 +95,52 @@ PROFILES: Mapping[str, tuple[Option, ...]] = {
 }
 
 
-def current_version(name: str) -> str:
+@dataclass(frozen=True, slots=True)
+class SiteProfile:
+    """A profile of the site's own: a new revision is another version, as when the rules change."""
+
+    name: str
+    revision: int
+    options: tuple[Option, ...]
+
+    @property
+    def version(self) -> str:
+        """What releases carry: the version of the rules, and the site's revision of the options."""
+        return f"{VERSION}.{self.revision}"
+
+
+def current_version(name: str, site: tuple[SiteProfile, ...] = ()) -> str:
     """Return the version of a profile that new releases get.
 
     Raises:
         NotSupported: no such profile.
     """
-    return profile(name, VERSION).version
+    own = next((each for each in site if each.name == name), None)
+    return profile(name, own.version if own else VERSION, site).version
 
 
 @cache
-def profile(name: str, version: str = VERSION) -> Profile:
+def profile(name: str, version: str = VERSION, site: tuple[SiteProfile, ...] = ()) -> Profile:
     """Return a profile by name and version.
 
+    Args:
+        name: one of `PROFILES` or of the site's.
+        version: what a release says.
+        site: the site's own profiles.
+
     Raises:
-        NotSupported: this program has no such profile, or not in that version.
+        NotSupported: there is no such profile, or not in that version, or with options that are not done.
     """
-    if name not in PROFILES or version != VERSION:
+    known = {(each, VERSION): options for each, options in PROFILES.items()}
+    known |= {(each.name, each.version): each.options for each in site}
+    options = known.get((name, version))
+    if options is None:
+        names = ", ".join(f"{each} {its_version}" for each, its_version in known)
         raise NotSupported(
             f"no de-identification profile {name} {version}",
-            advice=f"Profiles: {', '.join(PROFILES)}, version {VERSION}. Register again for this version.",
+            advice=f"Profiles: {names}. Register again for one of these.",
         )
-    return Profile(name, version, (Option.BASIC, *PROFILES[name]), _rules(PROFILES[name]))
+    return Profile(name, version, (Option.BASIC, *options), _rules(options))
 
 
 def _rules(options: tuple[Option, ...]) -> dict[int, Rule]:

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from srm_plugin_dicom.deidentify import tables
+from srm_plugin_dicom.deidentify.options import Option
 from srm_plugin_dicom.deidentify.profile import Action, Profile
 
 _PATTERN_OF = {0x50: "50xxxxxx", 0x60: "60xxxxxx"}
@@ -17,9 +18,11 @@ class Report:
     """Which attributes an object had, at any depth, and of which nothing left.
 
     Attributes:
+        options: those of the profile, and what was done to the pixels.
         seen: their tags; `removed`: those of them that did not leave, at least once.
     """
 
+    options: tuple[Option, ...]
     profile: Profile
     seen: Collection[int]
     removed: Collection[int]
@@ -34,7 +37,7 @@ class Report:
             {
                 "profile": self.profile.name,
                 "version": self.profile.version,
-                "options": [option.value for option in self.profile.options],
+                "options": [option.value for option in self.options],
                 "attributes": [{"tag": tag, "done": done, "rule": rule} for tag, done, rule in self.lines()],
             },
             separators=(",", ":"),

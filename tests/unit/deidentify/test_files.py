@@ -3,6 +3,7 @@
 import json
 
 import pydicom
+import pytest
 from click.testing import CliRunner
 
 from srm_dicom.testing.dicom_bytes import TestObject
@@ -54,3 +55,62 @@ def test_a_short_key_is_refused(tmp_path):
     source.write_bytes(TestObject().file())
     key.write_bytes(b"short")
     assert run(source, tmp_path / "out.dcm", "--key-file", key).exit_code == 2
+
+
+SITE = """
+plugin = "dicom"
+projects = ["heart"]
+
+[settings]
+[[settings.sources]]
+name = "main"
+ae_title = "PACS"
+host = "127.0.0.1"
+port = 104
+
+[[settings.pixels.blank]]
+manufacturer = "MAKER"
+rows = 4
+columns = 4
+rectangles = [[0, 0, 4, 2]]
+
+[[settings.profiles]]
+name = "heart"
+options = ["modified_dates", "patient"]
+revision = 3
+"""
+
+
+def test_the_sites_own_profiles_and_rules(tmp_path):
+    source, target, site = tmp_path / "in.dcm", tmp_path / "out.dcm", tmp_path / "dicom.toml"
+    made = TestObject()
+    made.extra = {
+        0x00080070: made.writer.element(0x00080070, "LO", b"Maker"),
+        0x00280301: made.writer.element(0x00280301, "CS", b"YES"),
+    }
+    source.write_bytes(made.file())
+    site.write_text(SITE)
+    assert run(source, target).exit_code == 1
+    result = run(source, target, "--site", site, "--profile", "heart")
+    assert result.exit_code == 0, result.output
+    dataset = pydicom.dcmread(target)
+    assert dataset.DeidentificationMethod == "srm-dicom heart v1.3"
+    codes = [item.CodeValue for item in dataset.DeidentificationMethodCodeSequence]
+    assert codes == ["113100", "113107", "113108", "113101"]
+    assert dataset.PixelData[:16] == bytes(16)
+
+
+@pytest.mark.parametrize("wrong", [SITE.replace('"patient"', '"patients"'), ""])
+def test_a_site_file_that_says_nothing_sensible(tmp_path, wrong):
+    source, site = tmp_path / "in.dcm", tmp_path / "dicom.toml"
+    source.write_bytes(TestObject().file())
+    site.write_text(wrong)
+    assert run(source, tmp_path / "out.dcm", "--site", site).exit_code == 2
+
+
+def test_a_profile_that_nobody_knows(tmp_path):
+    source = tmp_path / "in.dcm"
+    source.write_bytes(TestObject().file())
+    result = run(source, tmp_path / "out.dcm", "--profile", "heart")
+    assert result.exit_code == 2
+    assert "basic v1" in result.output
