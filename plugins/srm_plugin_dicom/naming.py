@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from srm_dicom.ids import Guid
 from srm_dicom.rights.project import Release
 from srm_plugin_dicom.deidentify import tables
-from srm_plugin_dicom.deidentify.keyed import ProjectKey
+from srm_plugin_dicom.deidentify.keyed import ProjectKey, bare
 
 SUFFIX = ".dcm.c4gh"
 _WORDS = {
@@ -48,22 +48,22 @@ class Names:
 
     def guid(self, sop_uid: str) -> Guid:
         """Return the identity of the file that an object becomes in this release."""
-        return Guid(str(uuid.UUID(int=self._key.guid(self._release, _bare(sop_uid)))))
+        return Guid(str(uuid.UUID(int=self._key.guid(self._release, bare(sop_uid)))))
 
     def components(
         self, patient_id: str, issuer: str, study_uid: str, series_uid: str, sop_uid: str
     ) -> tuple[str, str, str, str]:
         """Return the path below the release: patient, study, series, instance."""
         return (
-            self._key.pseudonym(_bare(patient_id), _bare(issuer)),
-            self._key.short("study", _bare(study_uid)),
-            self._key.short("series", _bare(series_uid)),
-            self._key.short("instance", _bare(sop_uid)) + SUFFIX,
+            self._key.pseudonym(patient_id, issuer),
+            self._key.short("study", bare(study_uid)),
+            self._key.short("series", bare(series_uid)),
+            self._key.short("instance", bare(sop_uid)) + SUFFIX,
         )
 
     def group(self, series_uid: str) -> str:
         """Return the name of a series; files of one series share one key pair."""
-        return self._key.short("series", _bare(series_uid))
+        return self._key.short("series", bare(series_uid))
 
     def attributes(self, header: Mapping[str, str]) -> dict[str, str | int | float]:
         """Return what may be searched by anybody with the metadata right, by DICOM keyword.
@@ -90,11 +90,6 @@ class Names:
     def nominative(self, header: Mapping[str, str]) -> dict[str, str]:
         """Return what identifies, for the nominative group of the metadata servers and nothing else."""
         return {keyword: header[keyword] for keyword in _NOMINATIVE if header.get(keyword)}
-
-
-def _bare(text: str) -> bytes:
-    """Return what the same text inside a file is derived from: bytes without padding."""
-    return text.strip(" \0").encode("utf-8")
 
 
 def _number(text: str) -> float | None:

@@ -29,7 +29,6 @@ from srm_plugin_dicom.deidentify.values import pad
 from srm_plugin_dicom.deidentify.walk import Patient, Rules, Walk
 
 Part = bytes | memoryview
-_PAD = b" \0"
 _PIXEL_GROUP = 0x7FE00000
 _FLOATS = (0x7FE00008, 0x7FE00009)
 _PIXELS = frozenset((*_FLOATS, PIXEL_DATA))
@@ -163,7 +162,7 @@ class Deidentifier:
         self._context.policy.admit(sop_class, facts)
 
     def _patient(self, facts: Facts) -> Patient:
-        patient_id, issuer = facts.raw(f.PATIENT_ID).strip(_PAD), facts.raw(f.ISSUER).strip(_PAD)
+        patient_id, issuer = facts.text(f.PATIENT_ID), facts.text(f.ISSUER)
         pseudonym = self._key.pseudonym(patient_id, issuer).encode("ascii")
         return Patient(pseudonym, self._key.shift_days(patient_id, issuer))
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from srm_plugin_dicom.deidentify.elements import Element
 from srm_plugin_dicom.deidentify.syntax import Syntax
+from srm_plugin_dicom.deidentify.text import decoded
 
+CHARACTER_SET = 0x00080005
 SOP_CLASS, SOP_INSTANCE, MODALITY = 0x00080016, 0x00080018, 0x00080060
 CONVERSION_TYPE, IMAGE_TYPE, BURNED_IN = 0x00080064, 0x00080008, 0x00280301
 MANUFACTURER, MODEL, BODY_PART = 0x00080070, 0x00081090, 0x00180015
@@ -40,6 +42,10 @@ class Facts:
         if element is None or element.items is not None or element.stop - element.value > _LONGEST:
             return b""
         return self.data[element.value : element.stop].rstrip(b" \0")
+
+    def text(self, tag: int) -> str:
+        """Return a value as text under the object's own character set."""
+        return decoded(self.raw(tag), self.raw(CHARACTER_SET))
 
     def word(self, tag: int) -> str:
         """Return a value as upper-case text."""

@@ -29,13 +29,16 @@ class ProjectKey:
         """Return the UID that stands for another: ``2.25.`` and a UUID (PS3.5 B.2)."""
         return b"2.25.%d" % _uuid(self._digest("uid", original))
 
-    def pseudonym(self, patient_id: bytes, issuer: bytes) -> str:
-        """Return the patient's name in this project: 16 characters of base32."""
-        return self.short("patient", issuer, patient_id)
+    def pseudonym(self, patient_id: str, issuer: str) -> str:
+        """Return the patient's name in this project: 16 characters of base32.
 
-    def shift_days(self, patient_id: bytes, issuer: bytes) -> int:
+        An archive that is asked and an object that is sent may encode one id differently: the text counts.
+        """
+        return self.short("patient", bare(issuer), bare(patient_id))
+
+    def shift_days(self, patient_id: str, issuer: str) -> int:
         """Return how many days a patient's dates go back, from 1 to ten years."""
-        digest = self._digest("shift", issuer, patient_id)
+        digest = self._digest("shift", bare(issuer), bare(patient_id))
         return 1 + int.from_bytes(digest[:8], "big") % LONGEST_SHIFT_DAYS
 
     def guid(self, *parts: bytes) -> int:
@@ -49,6 +52,11 @@ class ProjectKey:
     def _digest(self, purpose: str, *parts: bytes) -> bytes:
         message = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
         return hmac.digest(self._keys[purpose], message, sha256)
+
+
+def bare(text: str) -> bytes:
+    """Return what a text is derived from: without the padding that a value may have (PS3.5 6.2)."""
+    return text.strip(" \0").encode("utf-8")
 
 
 def _uuid(digest: bytes) -> int:

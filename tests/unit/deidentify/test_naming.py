@@ -1,11 +1,16 @@
 """Names outside: keyed, stable, and of characters that every client leaves alone."""
 
 import re
+from io import BytesIO
+
+import pydicom
+import pytest
 
 from srm_dicom.ids import parse_guid
 from srm_dicom.rights.project import Release
 from srm_dicom.testing.dicom_bytes import TestObject
 from srm_plugin_dicom.deidentify import Context, deidentify
+from srm_plugin_dicom.header import texts
 from srm_plugin_dicom.naming import Names
 
 RELEASE = Release("p", "basic", "v1")
@@ -69,3 +74,38 @@ def test_nominative_values_are_those_that_join():
         "PatientID": "4711",
         "StudyInstanceUID": "1.2.3",
     }
+
+
+@pytest.mark.parametrize(
+    ("character_set", "patient_id", "issuer"),
+    [
+        ("ISO_IR 100", "Müller-7", "Köln"),
+        ("ISO_IR 144", "Пациент 7", "Москва"),
+        ("ISO_IR 192", "日本-Ω-é", "台灣"),
+        ("GB18030", "王小东", "北京"),
+        ("ISO 2022 IR 6\\ISO 2022 IR 87", "山田7", "東京"),
+        ("ISO_IR 13", "ﾔﾏﾀﾞ", ""),
+        ("ISO_IR 192", "A\\Ü", "first\\second"),
+    ],
+)
+def test_a_patient_has_one_name_however_the_id_is_encoded(character_set, patient_id, issuer):
+    """What C-FIND tells as text, and what the object has as bytes, is one patient."""
+    dataset = pydicom.dcmread(BytesIO(TestObject().file()))
+    dataset.SpecificCharacterSet = character_set.split("\\")
+    dataset.PatientID, dataset.IssuerOfPatientID = patient_id, issuer
+    out = BytesIO()
+    dataset.save_as(out)
+    found = texts(pydicom.dcmread(BytesIO(out.getvalue())))
+    told = NAMES.components(found["PatientID"], found.get("IssuerOfPatientID", ""), "1", "2", "3")[0]
+    made = bytes(deidentify(out.getvalue(), "", "", Context(b"k" * 32, RELEASE)))
+    assert pydicom.dcmread(BytesIO(made)).PatientID == told
+    assert told == NAMES.components(patient_id, issuer, "1", "2", "3")[0]
+
+
+def test_an_id_in_no_known_character_set_still_has_one_name():
+    dataset = pydicom.dcmread(BytesIO(TestObject().file()))
+    file = BytesIO()
+    dataset.save_as(file)
+    raw = file.getvalue().replace(b"PID-0815-4711", b"PID-\xe9815-4711")
+    told = NAMES.components(str(pydicom.dcmread(BytesIO(raw)).PatientID), "", "1", "2", "3")[0]
+    assert told.encode() in bytes(deidentify(raw, "", "", Context(b"k" * 32, RELEASE)))
