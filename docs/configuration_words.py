@@ -31,6 +31,7 @@ WORDS = {
     "requests.default_total_s": "How long a request waits when the client does not say.",
     "requests.max_pin_s": "The longest that a file stays pinned.",
     "requests.default_pin_s": "How long it stays pinned when the client does not say.",
+    "requests.retention_s": "How long a request is remembered after its time and its pins are over.",
     "srm.host": "Address that the SRM listens on.",
     "srm.port": "Port of the SRM: httpg and https on the same one.",
     "gridftp.listen.host": "Address that the GridFTP door listens on.",

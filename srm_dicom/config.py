@@ -76,6 +76,7 @@ class Requests(Struct, frozen=True, kw_only=True):
     default_total_s: int = 3600
     max_pin_s: int = 7 * 24 * 3600
     default_pin_s: int = 12 * 3600
+    retention_s: int = 30 * 24 * 3600
 
 
 class GridFtp(Struct, frozen=True, kw_only=True):

@@ -13,7 +13,7 @@ import threading
 from dataclasses import dataclass
 from datetime import timedelta
 
-from srm_dicom.broker.states import Event, after, before
+from srm_dicom.broker.states import TRANSITIONS, Event, after, before
 from srm_dicom.broker.views import FileState
 from srm_dicom.clock import Clock
 from srm_dicom.scratch.area import ScratchArea, StagedName
@@ -34,6 +34,7 @@ class SpaceSettings:
         grace_s: age of a file that nobody knows before it is dropped; far longer than publishing takes.
         sweep_s: time between two sweeps.
         tidy_s: time between two looks at deadlines, pins and space.
+        retention_s: how long a request is remembered after its time and its pins are over.
     """
 
     high_bytes: int = 200 * 1024**3
@@ -41,6 +42,7 @@ class SpaceSettings:
     grace_s: float = 3600.0
     sweep_s: float = 3600.0
     tidy_s: float = 30.0
+    retention_s: float = 30 * 24 * 3600.0
 
 
 class Janitor:
@@ -84,6 +86,12 @@ class Janitor:
             self._forget(item)
         dropped = self._area.sweep((_name(item) for item in known), before_at)
         log.info("swept", count=dropped)
+        self.forget_requests()
+
+    def forget_requests(self) -> None:
+        """Drop what is over of the queue: nobody asks for a request that ended a month ago."""
+        ended_at = self._clock.now() - timedelta(seconds=self._space.retention_s)
+        log.info("requests_forgotten", count=self._requests.prune(tuple(TRANSITIONS), ended_at))
 
     def tidy(self) -> None:
         """Let time pass for requests and pins, then make room if there is too little."""

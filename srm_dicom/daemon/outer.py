@@ -86,7 +86,9 @@ def transfer(path: Path) -> list[Service]:
     common = Common(path, "transfer")
     config = common.config
     area = ScratchArea(config.scratch.directory)
-    space = SpaceSettings(config.scratch.high_bytes, config.scratch.low_bytes)
+    space = SpaceSettings(
+        config.scratch.high_bytes, config.scratch.low_bytes, retention_s=config.requests.retention_s
+    )
     janitor = Janitor(common.node, area, common.stores, space, common.clock)
     access = common.access()
     files = StagedFilesOfNode(

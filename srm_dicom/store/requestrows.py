@@ -110,7 +110,7 @@ class RequestRow(peewee.Model):
     owner = peewee.TextField(index=True)
     protocol = peewee.CharField(max_length=20, default="")
     created_at = peewee.BigIntegerField()
-    deadline_at = peewee.BigIntegerField()
+    deadline_at = peewee.BigIntegerField(index=True)
     pin_s = peewee.IntegerField()
     description = peewee.TextField(null=True)
 

@@ -234,6 +234,24 @@ class Requests:
         count = self._move(unexplained, sources, target, {"failure": late})
         return count + self._move(overdue, sources, target, {})
 
+    def prune(self, live: Sequence[FileState], before: datetime) -> int:
+        """Forget requests whose time was over `before` and of which no file is in a `live` state.
+
+        Returns:
+            How many went; each few hundred in a transaction of their own, so that nobody waits for long.
+        """
+        going = self._file.state.in_(values(live)) & (self._file.token == self._request.token)
+        over = (self._request.deadline_at < to_ms(before)) & ~peewee.fn.EXISTS(
+            self._file.select(self._file.id).where(going)
+        )
+        pruned = 0
+        while tokens := [row.token for row in self._request.select().where(over).limit(_CHUNK)]:
+            with self._database.transaction():
+                self._file.delete().where(self._file.token.in_(tokens)).execute()
+                self._request.delete().where(self._request.token.in_(tokens)).execute()
+            pruned += len(tokens)
+        return pruned
+
     def expire_pins(self, sources: Sequence[FileState], target: FileState, now: datetime) -> int:
         """End pins whose time is over."""
         over = (self._file.pin_until <= to_ms(now)) & self._file.state.in_(values(sources))

@@ -304,6 +304,26 @@ def test_a_pin_ends_and_the_file_may_be_evicted_only_then(house):
     assert house.stores.staged.find([guid]) == {}
 
 
+def test_a_request_is_forgotten_when_it_has_been_over_for_long(house):
+    for name in ("ended", "held"):
+        house.file(name)
+    ended = house.broker.submit(who(), get("ended", pin_s=600, total_s=60)).token
+    held = house.broker.submit(who(), get("held", pin_s=7 * 24 * 3600, total_s=60)).token
+    house.stage()
+    brief = SpaceSettings(retention_s=3600)
+    janitor = Janitor("node", house.area, house.stores, brief, house.clock)
+    house.clock.advance(3000)
+    janitor.tidy()
+    janitor.forget_requests()
+    assert house.broker.status(who(), ended, None).states == (FileState.EXPIRED,)
+    house.clock.advance(3000)
+    janitor.forget_requests()
+    with pytest.raises(RequestUnknown):
+        house.broker.status(who(), ended, None)
+    assert house.broker.status(who(), held, None).states == (FileState.PINNED,)
+    assert house.stores.requests.counts() == {FileState.PINNED: 1}
+
+
 def test_after_a_crash_disk_and_rows_agree(house):
     lost, kept = house.file("lost"), house.file("kept")
     request = house.broker.submit(who(), get("lost", "kept"))
