@@ -264,9 +264,9 @@ def proxy_certificate(
     own = x509.RelativeDistinguishedName([x509.NameAttribute(NameOID.COMMON_NAME, str(serial))])
     now = datetime.now(UTC)
     end = min(now + timedelta(seconds=lifetime_s), issuer.not_valid_after_utc)
-    standard = [
-        (proxy_info(language, path_length), True),
+    standard = [  # GridSite, when it signs a proxy of this one, overlooks a proxyCertInfo that comes first
         (key_usage("digital_signature", "key_encipherment"), True),
+        (proxy_info(language, path_length), True),
     ]
     return sign_certificate(
         subject=x509.Name([*issuer.subject.rdns, own]),

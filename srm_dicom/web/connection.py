@@ -141,10 +141,11 @@ class Connection:
         delegated = self._delegated(tls, stream) if how is Opening.HTTPG_DELEGATING else None
         if how is Opening.HTTPS and not first:
             return  # the peer left without a word
+        chain = () if principal is NAMELESS else tuple(verified_chain(tls))
         self._session = Session(
             stream,
             door.app,
-            Caller(principal, self._peer, delegated),
+            Caller(principal, self._peer, delegated, chain),
             bearers=Bearers(door.tokens, door.gate, door.visitors),
             watch=watch,
             address=door.address,

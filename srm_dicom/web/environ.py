@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 PRINCIPAL = "srm_dicom.principal"
 PEER = "srm_dicom.peer"
 DELEGATED = "srm_dicom.delegated"
+CHAIN = "srm_dicom.chain"
 
 _NEVER_PASSED = ("x-", "ssl-", "remote-", "forwarded", "proxy", "authorization")
 _OWN_VARIABLE = frozenset({"content-type", "content-length"})
@@ -38,11 +39,13 @@ class Caller:
         principal: the verified identity.
         peer: network address, without the port.
         delegated: the credential that the caller delegated for this session, if any.
+        chain: the certificates of the session, verified, DER, from the leaf to the root; empty without.
     """
 
     principal: Principal
     peer: str
     delegated: DelegatedCredential | None = None
+    chain: tuple[bytes, ...] = ()
 
 
 def environ(
@@ -76,6 +79,7 @@ def environ(
         PRINCIPAL: caller.principal,
         PEER: caller.peer,
         DELEGATED: caller.delegated,
+        CHAIN: caller.chain,
     }
     variables.update(_headers((name.decode("ascii"), value) for name, value in request.headers))
     return variables
