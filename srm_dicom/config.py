@@ -135,6 +135,22 @@ class WebDav(Struct, frozen=True, kw_only=True):
     tokens: Tokens | None = None
 
 
+class Copies(Struct, frozen=True, kw_only=True):
+    """Third-party copies; see `transfer.hosts`. Without hosts there are none.
+
+    Attributes:
+        hosts: by VO (`*` is everybody's): names, or `*.example.org` for all below a domain.
+        networks: that may be connected to although they are not public, such as `192.0.2.0/24`.
+        never: networks that may not, whatever else is said: where archives are.
+        at_once: copies that run at the same time.
+    """
+
+    hosts: dict[str, tuple[str, ...]] = {}
+    networks: tuple[str, ...] = ()
+    never: tuple[str, ...] = ()
+    at_once: int = 20
+
+
 class Intake(Struct, frozen=True, kw_only=True):
     """Where a node takes files from stagers of another machine or user; see `transfer.intake`.
 
@@ -219,6 +235,7 @@ class Config(Struct, frozen=True, kw_only=True):
     srm: Listen = Listen(port=8446)
     gridftp: GridFtp = GridFtp()
     webdav: WebDav = WebDav()
+    copies: Copies = Copies()
     intake: Intake | None = None
     inner: Inner | None = None
     registrar: Registrar = Registrar()

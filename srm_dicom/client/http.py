@@ -22,7 +22,7 @@ from srm_dicom.identity.credential import Shown
 from srm_dicom.web.stream import PeerGone, Stalled, Stream
 from srm_dicom.wire.httpg import NO_DELEGATION
 
-__all__ = ["HttpClient", "Response", "Upload"]
+__all__ = ["Connect", "HttpClient", "Response", "Upload"]
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -17,10 +18,16 @@ from srm_dicom.errors import ConfigError, InvalidRequest
 from srm_dicom.identity.tokens import Issuer, TokenSettings, TokenVerifier
 from srm_dicom.scratch.area import ScratchArea
 from srm_dicom.srm.service import application as srm_application
+from srm_dicom.transfer.copying import Copies, CopySettings
+from srm_dicom.transfer.davmessage import Handlers
+from srm_dicom.transfer.delegations import PATH as DELEGATION_PATH
+from srm_dicom.transfer.delegations import Delegations, DelegationService
 from srm_dicom.transfer.files import ServedFiles
 from srm_dicom.transfer.gridftp import GridFtpDoor, GridFtpSettings
+from srm_dicom.transfer.hosts import CopyHosts
 from srm_dicom.transfer.intake import Intake
 from srm_dicom.transfer.intake import application as intake_application
+from srm_dicom.transfer.mover import Mover
 from srm_dicom.transfer.served import StagedFilesOfNode
 from srm_dicom.transfer.tape import TapeApi, TapeSettings
 from srm_dicom.transfer.webdav import WebDavDoor
@@ -28,6 +35,9 @@ from srm_dicom.web.limits import Limits
 from srm_dicom.web.routes import routed
 from srm_dicom.web.server import WebServer
 from srm_dicom.wire.tape import BASE, DISCOVERY
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
 
 SOAP_BODY_BYTES = 8 * 2**20
 """A request for 50,000 files; what is larger is refused before it is read."""
@@ -117,11 +127,16 @@ def transfer(path: Path) -> list[Service]:
 
 
 def make_webdav(common: Common, files: ServedFiles, broker: Broker) -> WebServer:
-    """Make the HTTPS/WebDAV door, with the Tape REST API on its port."""
+    """Make the HTTPS/WebDAV door, with the Tape REST API and the delegation service on its port."""
     listen = common.config.webdav.listen
-    tape = TapeApi(broker, TapeSettings(common.config.site.host, transfer_urls(common.config)["https"]))
+    url = transfer_urls(common.config)["https"]
+    tape = TapeApi(broker, TapeSettings(common.config.site.host, url))
+    delegations = Delegations(common.clock)
+    door = WebDavDoor(files, more=make_copies(common, files, delegations, url))
+    below: dict[str, WSGIApplication] = {DISCOVERY: tape, BASE: tape}
+    below[DELEGATION_PATH] = DelegationService(delegations)
     return WebServer(
-        routed(WebDavDoor(files), dict.fromkeys((DISCOVERY, BASE), tape)),
+        routed(door, below),
         common.gate(),
         host=listen.host,
         port=listen.port,
@@ -130,6 +145,20 @@ def make_webdav(common: Common, files: ServedFiles, broker: Broker) -> WebServer
         audit=common.audit,
         tokens=make_tokens(common.config.webdav.tokens, common.clock),
     )
+
+
+def make_copies(common: Common, files: ServedFiles, delegations: Delegations, url: str) -> Handlers:
+    """Make the handler of COPY; none where no copy can go anywhere.
+
+    Raises:
+        ConfigError: the table contradicts itself.
+    """
+    table = common.config.copies
+    if not table.hosts:
+        return {}
+    mover = Mover(CopyHosts.parse(table.hosts, table.networks, table.never))
+    settings = CopySettings(url, common.config.trust.certificates, table.at_once)
+    return Copies(files, mover, delegations, settings, common.clock).handlers
 
 
 def make_tokens(tokens: configuration.Tokens | None, clock: Clock) -> TokenVerifier | None:

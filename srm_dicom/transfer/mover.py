@@ -8,6 +8,7 @@ is one transfer in the caller's thread; another thread may look at its `Progress
 from __future__ import annotations
 
 import re
+import socket
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Protocol
 from urllib.parse import quote, urljoin, urlsplit
 
 from srm_dicom.client.gridftp import GridFtpClient, Timeouts
-from srm_dicom.client.http import HttpClient, Response
+from srm_dicom.client.http import Connect, HttpClient, Response
 from srm_dicom.errors import (
     Aborted,
     IntegrityError,
@@ -88,17 +89,18 @@ class Moved:
 
 
 class Landing(Protocol):
-    """What takes the bytes of a file that is fetched; a `files.ReceivingFile` does."""
+    """What takes the bytes of a file that is fetched; a `files.NewFile` does."""
 
-    def write(self, offset: int, data: bytes | bytearray | memoryview, /) -> object:
+    def write(self, offset: int, data: memoryview, /) -> object:
         """Take bytes at an offset."""
 
 
 class Progress:
-    """How far a transfer is. Written by its thread, read by others, one of which may end it."""
+    """How far a transfer is, and with which address; `cancel` ends it, from any thread."""
 
     def __init__(self) -> None:
         self.moved_bytes = 0
+        self.peer: tuple[str, int] | None = None
         self._cancelled = False
 
     def cancel(self) -> None:
@@ -152,12 +154,14 @@ class Mover:
             MdmError: what the other side refused, or that it does not answer.
         """
         self.check(remote)
-        landed = _Landed(landing, progress or Progress())
+        progress = progress or Progress()
+        landed = _Landed(landing, progress)
+        connect = self._connecting(remote, progress)
         if _scheme(remote.url) == "gsiftp":
-            with self._gridftp(remote) as client:
+            with self._gridftp(remote, connect) as client:
                 client.fetch(remote.url, landed)
             return landed.moved("")
-        answer = self._follow("GET", remote, landed.get)
+        answer = self._follow("GET", remote, connect, landed.get)
         return landed.moved(answer.header("digest") or "")
 
     def push(self, file: OpenedFile, remote: Remote, progress: Progress | None = None) -> Moved:
@@ -170,23 +174,32 @@ class Mover:
             MdmError: what the other side refused, or that it does not answer.
         """
         self.check(remote)
-        sent = _Sent(file, progress or Progress(), self._settings.invitation_s)
+        progress = progress or Progress()
+        sent = _Sent(file, progress, self._settings.invitation_s)
+        connect = self._connecting(remote, progress)
         if _scheme(remote.url) == "gsiftp":
-            with self._gridftp(remote) as client:
+            with self._gridftp(remote, connect) as client:
                 client.store(remote.url, file.size_bytes, sent.pieces())
             return sent.moved("")
-        self._follow("PUT", remote, sent.put)
-        seen = self._follow("HEAD", remote, _head)
+        self._follow("PUT", remote, connect, sent.put)
+        seen = self._follow("HEAD", remote, connect, _head)
         return sent.moved(seen.header("digest") or "")
 
-    def _gridftp(self, remote: Remote) -> GridFtpClient:
-        wait_s = self._settings.silence_s
-        timeouts = Timeouts(wait_s, wait_s, wait_s)
-        return GridFtpClient(
-            remote.shown, timeouts=timeouts, connect=self._hosts.connect_for(remote.principal)
-        )
+    def _connecting(self, remote: Remote, progress: Progress) -> Connect:
+        allowed = self._hosts.connect_for(remote.principal)
 
-    def _follow(self, method: str, remote: Remote, ask: Asking) -> Response:
+        def connect(address: tuple[str, int], timeout_s: float) -> socket.socket:
+            connected = allowed(address, timeout_s)
+            progress.peer = connected.getpeername()[:2]
+            return connected
+
+        return connect
+
+    def _gridftp(self, remote: Remote, connect: Connect) -> GridFtpClient:
+        wait_s = self._settings.silence_s
+        return GridFtpClient(remote.shown, timeouts=Timeouts(wait_s, wait_s, wait_s), connect=connect)
+
+    def _follow(self, method: str, remote: Remote, connect: Connect, ask: Asking) -> Response:
         """Ask a server, and those that it points to."""
         url, headers = remote.url, remote.headers
         for _ in range(self._settings.redirects + 1):
@@ -196,7 +209,7 @@ class Mover:
                 remote.shown,
                 timeout_s=self._settings.silence_s,
                 unavailable=SourceUnavailable,
-                connect=self._hosts.connect_for(remote.principal),
+                connect=connect,
             )
             try:
                 answer = ask(client, _target(url), headers)
@@ -230,7 +243,7 @@ class _Landed:
 
     def write(self, data: bytes | memoryview) -> None:
         self._progress.moved(len(data))
-        self._landing.write(self._offset, data)
+        self._landing.write(self._offset, memoryview(data))
         self._offset += len(data)
         self._adler32 = zlib.adler32(data, self._adler32)
 

@@ -10,24 +10,23 @@ end after 409.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from email.utils import format_datetime
 from http import HTTPStatus
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
-from srm_dicom.errors import InvalidRequest, IsADirectory, MdmError, NotFound, RequestExpired, TooLarge
-from srm_dicom.identity.principal import Principal
-from srm_dicom.ids import SitePath, name, parse_path
+from srm_dicom.errors import IsADirectory, MdmError, NotFound, RequestExpired, TooLarge
+from srm_dicom.ids import name
 from srm_dicom.rights.declare import requires
 from srm_dicom.transfer.body import FileBody, Plan
+from srm_dicom.transfer.davmessage import ABSENT, Answer, Handlers, Headers, Request, told
 from srm_dicom.transfer.digests import Digests, DigestSettings
 from srm_dicom.transfer.files import FileInfo, OpenedFile, ServedFiles
-from srm_dicom.web.environ import PRINCIPAL
 from srm_dicom.web.problems import Problem
 from srm_dicom.wire.dav.conditions import entity_tag, fails_if_match, meets_if_none_match, meets_if_range
-from srm_dicom.wire.dav.methods import ALLOW, METHODS
+from srm_dicom.wire.dav.methods import METHODS
 from srm_dicom.wire.dav.multistatus import MAX_BODY_BYTES, href, multistatus, wanted_properties
 from srm_dicom.wire.dav.ranges import ByteRange, Multipart, Unsatisfiable, ranges_of
 
@@ -37,48 +36,9 @@ if TYPE_CHECKING:
 CONTENT_TYPE = "application/octet-stream"
 NOT_STAGED = HTTPStatus.SERVICE_UNAVAILABLE
 FINITE_DEPTH = b'<?xml version="1.0"?><D:error xmlns:D="DAV:"><D:propfind-finite-depth/></D:error>\n'
-_ABSENT = "no such file or directory"
 _XML = "application/xml; charset=utf-8"
 _HTML = "text/html; charset=utf-8"
 _PIECE_BYTES = 64 * 1024
-
-Headers = list[tuple[str, str]]
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What the door needs of a WSGI environment."""
-
-    principal: Principal
-    path: SitePath
-    body: IO[bytes]
-    headers: Mapping[str, str]
-
-    @classmethod
-    def of(cls, environ: WSGIEnvironment) -> Request:
-        """Read an environment of `srm_dicom.web`.
-
-        Raises:
-            NotFound: the target is no name that could be here.
-        """
-        try:
-            path = parse_path(environ["PATH_INFO"])
-        except InvalidRequest as error:
-            raise NotFound(_ABSENT) from error
-        return cls(environ[PRINCIPAL], path, environ["wsgi.input"], environ)
-
-    def header(self, header: str) -> str | None:
-        """Return the value of a header; None if the request has none of this name."""
-        return self.headers.get("HTTP_" + header.upper().replace("-", "_"))
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A response before it is started."""
-
-    status: HTTPStatus
-    headers: Headers
-    body: Iterable[bytes] = ()
 
 
 class WebDavDoor:
@@ -88,6 +48,7 @@ class WebDavDoor:
         files: decides, audits and opens.
         digests: bounds of the checksums that are computed on request.
         boundary: draws what parts the ranges of an answer.
+        more: handlers of methods that not every site has.
     """
 
     def __init__(
@@ -95,36 +56,46 @@ class WebDavDoor:
         files: ServedFiles,
         digests: DigestSettings | None = None,
         boundary: Callable[[], str] = lambda: secrets.token_hex(16),
+        more: Handlers | None = None,
     ) -> None:
         self._files = files
         self._digests = Digests(digests or DigestSettings())
         self._boundary = boundary
-        self.handlers: Mapping[str, Callable[[Request], Answer]] = {
+        self.handlers: Handlers = {
             "OPTIONS": self.options,
             "GET": self.get,
             "HEAD": self.head,
             "PROPFIND": self.propfind,
+            **(more or {}),
         }
+        self._allow = ", ".join(method for method in METHODS if method in self.handlers)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request (PEP 3333)."""
         method = environ["REQUEST_METHOD"]
         handler = self.handlers.get(method)
         try:
-            answer = handler(Request.of(environ)) if handler else _refused(method)
+            answer = handler(Request.of(environ)) if handler else self._refused(method)
         except NotFound:
-            answer = _told(Problem.of(NotFound(_ABSENT)))
+            answer = told(Problem.of(NotFound(ABSENT)))
         except RequestExpired as error:
-            answer = _told(replace(Problem.of(error), status=NOT_STAGED))
+            answer = told(replace(Problem.of(error), status=NOT_STAGED))
         except MdmError as error:
-            answer = _told(Problem.of(error))
+            answer = told(Problem.of(error))
         start_response(f"{answer.status.value} {answer.status.phrase}", answer.headers)
         return answer.body
+
+    def _refused(self, method: str) -> Answer:
+        if method not in METHODS:
+            return told(Problem(HTTPStatus.NOT_IMPLEMENTED, "this method is not known here"))
+        answer = told(Problem(HTTPStatus.METHOD_NOT_ALLOWED, f"not at this door: {METHODS[method].how}"))
+        answer.headers.append(("Allow", self._allow))
+        return answer
 
     @requires(METHODS["OPTIONS"].right)
     def options(self, request: Request) -> Answer:  # noqa: ARG002 - one answer for every name
         """Tell what can be done here."""
-        headers = [("Allow", ALLOW), ("DAV", "1"), ("Accept-Ranges", "bytes"), ("Content-Length", "0")]
+        headers = [("Allow", self._allow), ("DAV", "1"), ("Accept-Ranges", "bytes"), ("Content-Length", "0")]
         return Answer(HTTPStatus.OK, headers)
 
     @requires(METHODS["GET"].right)
@@ -235,7 +206,7 @@ def _sized(status: HTTPStatus, content_type: str, size_bytes: int) -> Answer:
 def _unmet(request: Request, tag: str | None) -> Answer | None:
     """Return the answer to a request whose conditions are not met (RFC 9110, 13.2.2)."""
     if fails_if_match(request.header("If-Match"), tag):
-        return _told(Problem(HTTPStatus.PRECONDITION_FAILED, "the file has other bytes by now"))
+        return told(Problem(HTTPStatus.PRECONDITION_FAILED, "the file has other bytes by now"))
     if meets_if_none_match(request.header("If-None-Match"), tag):
         return Answer(HTTPStatus.NOT_MODIFIED, _headers(tag))
     return None
@@ -243,26 +214,9 @@ def _unmet(request: Request, tag: str | None) -> Answer | None:
 
 def _unsatisfiable(size_bytes: int) -> Answer:
     problem = Problem(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, "the file has no such bytes")
-    answer = _told(problem)
+    answer = told(problem)
     answer.headers.append(("Content-Range", f"bytes */{size_bytes}"))
     return answer
-
-
-def _refused(method: str) -> Answer:
-    if method not in METHODS:
-        return _told(Problem(HTTPStatus.NOT_IMPLEMENTED, "this method is not known here"))
-    answer = _told(Problem(HTTPStatus.METHOD_NOT_ALLOWED, f"this door is for reading: {METHODS[method].how}"))
-    answer.headers.append(("Allow", ALLOW))
-    return answer
-
-
-def _told(problem: Problem) -> Answer:
-    body = problem.body()
-    return Answer(
-        problem.status,
-        [("Content-Type", "application/problem+json"), ("Content-Length", str(len(body)))],
-        [body],
-    )
 
 
 def _joined(pieces: Iterable[bytes]) -> Iterator[bytes]:

@@ -43,7 +43,11 @@ from srm_dicom.store.namespace import Entry, Facts, Kind
 from srm_dicom.store.staged import Staged
 from srm_dicom.store.stores import Stores
 from srm_dicom.testing.clock import FakeClock
+from srm_dicom.transfer.copying import Copies, CopySettings
+from srm_dicom.transfer.delegations import Delegations
+from srm_dicom.transfer.files import OpenedFile
 from srm_dicom.transfer.intake import Intake
+from srm_dicom.transfer.mover import Moved, Progress, Remote
 from srm_dicom.transfer.performer import Performer
 from srm_dicom.transfer.served import StagedFilesOfNode
 from srm_dicom.transfer.tape import TapeApi, TapeSettings
@@ -95,6 +99,16 @@ class Objects:
     @property
     def entry(self) -> str:
         return f"{self.collection}/{self.guid}"
+
+
+class Arrived:
+    """A mover whose other side is everywhere and takes everything."""
+
+    def check(self, remote: Remote) -> None:
+        pass
+
+    def push(self, file: OpenedFile, _remote: Remote, _progress: Progress) -> Moved:
+        return Moved(file.size_bytes, "", verified=True)
 
 
 class House:
@@ -160,6 +174,8 @@ class House:
             "QUERY_STRING": "",
             "REQUEST_METHOD": method,
             "HTTP_DEPTH": "0",
+            "HTTP_DESTINATION": "https://elsewhere/x",
+            "HTTP_CREDENTIAL": "none",
             "srm_dicom.principal": caller,
             "wsgi.input": io.BytesIO(b""),
         }
@@ -213,7 +229,9 @@ class House:
             clock,
         )
         self.served = StagedFilesOfNode("node", self.area, self.stores, access, self.audit, clock)
-        self.webdav = WebDavDoor(self.served)
+        settings = CopySettings("https://localhost:8443", here)
+        copies = Copies(self.served, Arrived(), Delegations(clock), settings, clock)  # type: ignore[arg-type]
+        self.webdav = WebDavDoor(self.served, more=copies.handlers)
         self.tape_api = TapeApi(self.broker, TapeSettings("here", "https://localhost:8443"))
         admin = self.roles["admin"].dn
         self.intake = Intake(self.area, [admin], self.audit)

@@ -66,6 +66,11 @@ srm      srmGetRequestSummary          request:owner .      .       .      +    
 https    GET                           file:r        .      +       .      +          +       +         .     .       +
 https    HEAD                          directory:r   .      +       .      +          +       +         .     .       +
 https    PROPFIND                      directory:r   .      +       .      +          +       +         .     .       +
+https    COPY                          file:r        .      +       .      +          +       +         .     .       +
+https    PUT                           file:w        .      .       .      .          .       .         .     .       .
+https    DELETE                        file:w        .      .       .      .          .       .         .     .       .
+https    MKCOL                         file:w        .      .       .      .          .       .         .     .       .
+https    MOVE                          file:w        .      .       .      .          .       .         .     .       .
 
 tape     stage                         file:r        .      +       .      +          +       +         .     .       +
 tape     archiveinfo                   directory:r   .      +       .      +          +       +         .     .       +
@@ -161,9 +166,7 @@ MINE = "a request of my own"
 
 OPEN = {
     "srm": {"srmPing", "srmGetTransferProtocols"},
-    "https": {
-        *("OPTIONS", "POST", "PUT", "DELETE", "MKCOL", "MOVE", "COPY", "PROPPATCH", "LOCK", "UNLOCK"),
-    },
+    "https": {"OPTIONS", "POST", "PROPPATCH", "LOCK", "UNLOCK"},
     "gridftp": {
         *("AUTH", "ADAT", "USER", "PASS", "QUIT", "NOOP", "FEAT", "HELP", "SYST", "STAT", "SITE", "CCC"),
         *("TYPE", "MODE", "STRU", "PBSZ", "PROT", "DCAU", "OPTS", "REST", "ALLO", "SBUF", "PWD", "ABOR"),

@@ -7,11 +7,12 @@ there and the others base64. Of several wanted algorithms the one with the highe
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
 _MAX_MEMBERS = 16
+_ADLER32_DIGITS = 8
 
 
 class Algorithm(Enum):
@@ -45,6 +46,17 @@ class Dialect:
             return f"{name}=:{encoded}:"
         return f"{name}={digest.hex() if algorithm is Algorithm.ADLER32 else encoded}"
 
+    def told(self, header: str) -> dict[Algorithm, bytes]:
+        """Return the sums that a sender says its body has; what cannot be read is as if it were not there."""
+        found = {}
+        for member in header.split(",", _MAX_MEMBERS):
+            name, _, text = member.strip().partition("=")
+            algorithm = self.names.get(name.strip().lower())
+            digest = _decoded(algorithm, text.strip(":") if self.structured else text) if algorithm else None
+            if algorithm and digest is not None:
+                found[algorithm] = digest
+        return found
+
 
 RFC3230 = Dialect("Want-Digest", "Digest", {one.value: one for one in Algorithm}, structured=False)
 RFC9530 = Dialect(
@@ -54,6 +66,28 @@ RFC9530 = Dialect(
     structured=True,
 )
 DIALECTS = (RFC3230, RFC9530)
+
+
+def told_of(header: Callable[[str], str | None]) -> dict[Algorithm, bytes]:
+    """Return all sums that a sender tells; `header` looks a header of the request up."""
+    return {
+        algorithm: digest
+        for dialect in DIALECTS
+        for algorithm, digest in dialect.told(header(dialect.answer) or "").items()
+    }
+
+
+def _decoded(algorithm: Algorithm, text: str) -> bytes | None:
+    """Read a sum: of adler32 in RFC 3230 eight hexadecimal digits or fewer, of everything else base64."""
+    try:
+        if algorithm is Algorithm.ADLER32 and len(text) <= _ADLER32_DIGITS:
+            try:
+                return bytes.fromhex(text.zfill(_ADLER32_DIGITS))
+            except ValueError:
+                return base64.b64decode(text, validate=True)
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        return None
 
 
 def _weighted(member: str, structured: bool) -> tuple[str, float]:

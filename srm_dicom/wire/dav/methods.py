@@ -41,19 +41,17 @@ _METHODS = (
     Method("HEAD", "RFC 9110, 9.3.2", Right.FILE_LIST, "as GET; size and adler32 from the namespace"),
     Method("PROPFIND", "RFC 4918, 9.1", Right.FILE_LIST, "depth 0 and 1; only what the caller may see"),
     _refused("POST", "RFC 9110, 9.3.3", "gfal2 asks for a token first and goes on without one"),
-    _refused("PUT", "RFC 9110, 9.3.4", "the door takes no files"),
-    _refused("DELETE", "RFC 9110, 9.3.5", "names belong to the registrar"),
-    _refused("MKCOL", "RFC 4918, 9.3", "names belong to the registrar"),
-    _refused("MOVE", "RFC 4918, 9.9", "names belong to the registrar"),
-    _refused("COPY", "RFC 4918, 9.8", "third-party copies: let the destination pull"),
+    Method("PUT", "RFC 9110, 9.3.4", Right.FILE_WRITE, "a whole file; appears when all of it is here"),
+    Method("DELETE", "RFC 9110, 9.3.5", Right.FILE_WRITE, "a file, or a directory that is empty"),
+    Method("MKCOL", "RFC 4918, 9.3", Right.FILE_WRITE, "one directory"),
+    Method("MOVE", "RFC 4918, 9.9", Right.FILE_WRITE, "what has the new name already stays"),
+    Method("COPY", "WLCG HTTP-TPC", Right.FILE_READ, "third-party: push, or pull (`file:w`); listed hosts"),
     _refused("PROPPATCH", "RFC 4918, 9.2", "properties are facts"),
     _refused("LOCK", "RFC 4918, 9.10", "nothing can be written"),
     _refused("UNLOCK", "RFC 4918, 9.11", "nothing can be written"),
 )
 
 METHODS: Mapping[str, Method] = {method.name: method for method in _METHODS}
-
-ALLOW = ", ".join(method.name for method in _METHODS if method.done)
 
 
 @dataclass(frozen=True, slots=True)

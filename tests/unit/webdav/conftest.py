@@ -9,7 +9,9 @@ from srm_dicom.clock import SystemClock
 from srm_dicom.identity.gate import Gate, TrustSettings
 from srm_dicom.testing.pki import TestPki
 from srm_dicom.testing.served import DirectoryFiles
+from srm_dicom.transfer.davwrites import Writes
 from srm_dicom.transfer.webdav import WebDavDoor
+from srm_dicom.web.limits import Limits
 from srm_dicom.web.server import WebServer
 
 
@@ -61,7 +63,8 @@ def serve(pki, files):
     def start(**options):
         gate = Gate(TrustSettings(pki.trust_dir), pki.host(), SystemClock())
         app = WebDavDoor(files, boundary=lambda: "boundary", **options)
-        servers.append(WebServer(app, gate, host="localhost", port=0, name="webdav"))
+        limits = Limits(body_bytes=2**40)
+        servers.append(WebServer(app, gate, host="localhost", port=0, name="webdav", limits=limits))
         servers[-1].start()
         return servers[-1]
 
@@ -73,7 +76,16 @@ def serve(pki, files):
 @pytest.fixture
 def ask(serve, alice):
     """Ask a door and return (status, headers by lower-case name, body)."""
-    server = serve()
+    yield from asking(serve(), alice)
+
+
+@pytest.fixture
+def write(serve, files, alice):
+    """Ask a door that takes files; as `ask`."""
+    yield from asking(serve(more=Writes(files, files).handlers), alice)
+
+
+def asking(server, alice):
     client = HttpClient(f"https://localhost:{server.port}", alice)
 
     def asked(method, target, body=b"", **headers):

@@ -1,0 +1,239 @@
+"""COPY at the HTTPS door: third-party copies, as gfal2, davix and FTS ask for them.
+
+What is wrong before the first byte moves is an HTTP status; from then on the answer is a stream of markers,
+and its last line tells how it ended. The copy runs in a thread of its own and is cancelled when its caller
+goes away: nobody is left who would learn of its end.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from srm_dicom.clock import Clock
+from srm_dicom.errors import IntegrityError, InternalError, MdmError, NotFound, NotSupported, Overloaded
+from srm_dicom.identity.credential import Nobody, Shown
+from srm_dicom.identity.delegation import Delegate
+from srm_dicom.rights.declare import requires
+from srm_dicom.telemetry import logger
+from srm_dicom.transfer.davmessage import Answer, Handlers, Request, told
+from srm_dicom.transfer.delegations import PATH as DELEGATION_PATH
+from srm_dicom.transfer.delegations import Delegations
+from srm_dicom.transfer.files import ServedFiles, WrittenFiles
+from srm_dicom.transfer.mover import Moved, Mover, Progress, Remote
+from srm_dicom.web.environ import CHAIN, DELEGATED
+from srm_dicom.web.problems import Problem
+from srm_dicom.wire.dav.methods import METHODS
+from srm_dicom.wire.dav.thirdparty import CONTENT_TYPE, Copy, Credential, failure, marker, success
+
+log = logger("transfer")
+
+
+@dataclass(frozen=True, slots=True)
+class CopySettings:
+    """What copies may cost, and where delegations are taken.
+
+    Attributes:
+        url: ``https://host:port`` of the door.
+        trust: directory of the authorities that other servers must come from.
+        at_once: copies that run at the same time; more are told to come later.
+        marker_s: from one marker to the next.
+    """
+
+    url: str
+    trust: Path
+    at_once: int = 20
+    marker_s: float = 5.0
+
+
+class Copies:
+    """The handler of COPY."""
+
+    def __init__(
+        self,
+        files: ServedFiles,
+        mover: Mover,
+        delegations: Delegations,
+        settings: CopySettings,
+        clock: Clock,
+        writing: WrittenFiles | None = None,
+    ) -> None:
+        self._writing = writing
+        self._files = files
+        self._mover = mover
+        self._delegations = delegations
+        self._settings = settings
+        self._clock = clock
+        self._turns = threading.BoundedSemaphore(settings.at_once)
+        self.handlers: Handlers = {"COPY": self.copy}
+
+    @requires(METHODS["COPY"].right)
+    def copy(self, request: Request) -> Answer:
+        """Copy a file from here to another server, or from there to here.
+
+        Raises:
+            MdmError: see `files.ServedFiles.open` and `files.WrittenFiles.create`.
+            NotAuthorised: the host is not one that the caller's copies go to.
+            InvalidRequest, NotSupported: the headers do not make sense.
+            Overloaded: enough copies are running.
+        """
+        wanted = Copy.read(request.environ)
+        if wanted.pull and self._writing is None:
+            raise NotSupported("this door takes no files: let the destination pull")
+        shown = self._shown(request, wanted)
+        if shown is None:
+            return self._delegate_first(request)
+        remote = Remote(request.principal, wanted.url, shown, wanted.headers)
+        self._mover.check(remote)
+        if self._writing is not None and wanted.pull:
+            if not wanted.overwrite and self._is_there(request):
+                return told(Problem(HTTPStatus.PRECONDITION_FAILED, "there is a file of this name"))
+            return self._started(request, wanted, self._pulling(request, remote, wanted, self._writing))
+        return self._started(request, wanted, self._pushing(request, remote, wanted))
+
+    def _is_there(self, request: Request) -> bool:
+        try:
+            self._files.stat(request.principal, request.path)
+        except NotFound:
+            return False
+        return True
+
+    def _pulling(self, request: Request, remote: Remote, wanted: Copy, writing: WrittenFiles) -> _Move:
+        with ExitStack() as stack:
+            file = stack.enter_context(writing.create(request.principal, request.path))
+
+            def pull(progress: Progress) -> None:
+                _check(self._mover.pull(remote, file, progress), wanted)
+                file.finish()
+
+            return _Move(pull, stack.pop_all())
+
+    def _pushing(self, request: Request, remote: Remote, wanted: Copy) -> _Move:
+        with ExitStack() as stack:
+            file = stack.enter_context(self._files.open(request.principal, request.path))
+            file.charge(file.size_bytes)
+            return _Move(
+                lambda progress: _check(self._mover.push(file, remote, progress), wanted), stack.pop_all()
+            )
+
+    def _started(self, request: Request, wanted: Copy, move: _Move) -> Answer:
+        with ExitStack() as stack:
+            stack.callback(move.resources.close)
+            if not self._turns.acquire(blocking=False):
+                raise Overloaded("enough copies are running", advice="Try again in a minute.")
+            stack.callback(self._turns.release)
+            running = _Running(move, wanted, request, self._clock)
+            running.start(stack.pop_all())
+        body = _Markers(running, self._settings.marker_s, self._clock)
+        return Answer(HTTPStatus.ACCEPTED, [("Content-Type", CONTENT_TYPE)], body)
+
+    def _shown(self, request: Request, wanted: Copy) -> Shown | None:
+        """Return what is shown to the other side; None if the caller has to delegate it first."""
+        if wanted.credential is Credential.NONE:
+            return Nobody(self._settings.trust)
+        held = request.environ.get(DELEGATED) or self._delegations.best(request.principal)
+        if held is not None:
+            return Delegate(held, self._settings.trust)
+        if not request.environ.get(CHAIN):
+            raise NotSupported(
+                "there is nothing to show to the other side",
+                advice="Hand on a token with TransferHeaderAuthorization, or come with a certificate.",
+            )
+        return None
+
+    def _delegate_first(self, request: Request) -> Answer:
+        """Point to the delegation service and back here, as davix understands it."""
+        headers = [
+            ("X-Delegate-To", self._settings.url + DELEGATION_PATH),
+            ("Location", self._settings.url + request.path),
+            ("Content-Length", "0"),
+        ]
+        return Answer(HTTPStatus.FOUND, headers)
+
+
+@dataclass(frozen=True, slots=True)
+class _Move:
+    """A transfer that can begin, and what is closed after it."""
+
+    run: Callable[[Progress], None]
+    resources: ExitStack
+
+
+def _check(moved: Moved, wanted: Copy) -> None:
+    if wanted.checksum_needed and not moved.verified:
+        raise IntegrityError("the other server told no checksum, and one was needed")
+
+
+class _Running:
+    """A copy in its thread."""
+
+    def __init__(self, move: _Move, wanted: Copy, request: Request, clock: Clock) -> None:
+        self._move = move
+        self._wanted = wanted
+        self._dn = request.principal.dn
+        self._path = request.path
+        self._clock = clock
+        self._ended = threading.Event()
+        self.progress = Progress()
+        self.result = b""
+
+    def start(self, after: ExitStack) -> None:
+        """Start the thread; `after` is closed when it ends."""
+        threading.Thread(target=self._run, args=(after,), name="copy", daemon=True).start()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for the end; tells whether it is there."""
+        return self._ended.wait(timeout_s)
+
+    def _run(self, after: ExitStack) -> None:
+        begun_s = self._clock.monotonic_s()
+        reason = ""
+        try:
+            with after:
+                self._move.run(self.progress)
+            self.result = success()
+        except MdmError as error:
+            reason = error.message
+        except Exception as error:  # noqa: BLE001 - the edge of a worker
+            log.warning("copy_failed", error=type(error).__name__)
+            reason = InternalError("the copy broke off").message
+        if reason:
+            self.result = failure(reason)
+        self._ended.set()
+        log.info(
+            "file_copied" if not reason else "file_not_copied",
+            dn=self._dn,
+            path=self._path,
+            peer=urlsplit(self._wanted.url).hostname,
+            bytes=self.progress.moved_bytes,
+            seconds=round(self._clock.monotonic_s() - begun_s, 3),
+            reason=reason or None,
+        )
+
+
+class _Markers:
+    """The body of the answer (PEP 3333)."""
+
+    def __init__(self, running: _Running, every_s: float, clock: Clock) -> None:
+        self._running = running
+        self._every_s = every_s
+        self._clock = clock
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self._marker()
+        while not self._running.wait(self._every_s):
+            yield self._marker()
+        yield self._marker() + self._running.result
+
+    def close(self) -> None:
+        """Cancel what is not over: the caller is gone."""
+        self._running.progress.cancel()
+
+    def _marker(self) -> bytes:
+        progress = self._running.progress
+        return marker(self._clock.now(), progress.moved_bytes, progress.peer)

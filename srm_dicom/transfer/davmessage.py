@@ -1,0 +1,72 @@
+"""What handlers of the HTTPS door are given, and what they give back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import IO, TYPE_CHECKING
+
+from srm_dicom.errors import InvalidRequest, NotFound
+from srm_dicom.identity.principal import Principal
+from srm_dicom.ids import SitePath, parse_path
+from srm_dicom.web.environ import PRINCIPAL
+from srm_dicom.web.problems import Problem
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+ABSENT = "no such file or directory"
+"""Of a name that is not there and of one that the caller may not learn of."""
+
+Headers = list[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the door needs of a WSGI environment."""
+
+    principal: Principal
+    path: SitePath
+    body: IO[bytes]
+    environ: WSGIEnvironment
+
+    @classmethod
+    def of(cls, environ: WSGIEnvironment) -> Request:
+        """Read an environment of `srm_dicom.web`.
+
+        Raises:
+            NotFound: the target is no name that could be here.
+        """
+        try:
+            path = parse_path(environ["PATH_INFO"])
+        except InvalidRequest as error:
+            raise NotFound(ABSENT) from error
+        return cls(environ[PRINCIPAL], path, environ["wsgi.input"], environ)
+
+    def header(self, header: str) -> str | None:
+        """Return the value of a header; None if the request has none of this name."""
+        return self.environ.get("HTTP_" + header.upper().replace("-", "_"))
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response before it is started."""
+
+    status: HTTPStatus
+    headers: Headers
+    body: Iterable[bytes] = ()
+
+
+Handlers = Mapping[str, Callable[[Request], Answer]]
+"""What answers a request, by its method."""
+
+
+def told(problem: Problem) -> Answer:
+    """Return a refusal."""
+    body = problem.body()
+    return Answer(
+        problem.status,
+        [("Content-Type", "application/problem+json"), ("Content-Length", str(len(body)))],
+        [body],
+    )

@@ -1,0 +1,186 @@
+"""Third-party copies between two doors, as gfal2 and davix ask for them: X.509 by delegation, and tokens."""
+
+import ipaddress
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from srm_dicom.clock import SystemClock
+from srm_dicom.identity.gate import Gate, TrustSettings
+from srm_dicom.testing.issuer import TestIssuer
+from srm_dicom.testing.pki import TestPki
+from srm_dicom.testing.served import DirectoryFiles
+from srm_dicom.transfer.copying import Copies, CopySettings
+from srm_dicom.transfer.davwrites import Writes
+from srm_dicom.transfer.delegations import PATH as DELEGATION
+from srm_dicom.transfer.delegations import Delegations, DelegationService
+from srm_dicom.transfer.hosts import CopyHosts
+from srm_dicom.transfer.mover import Mover
+from srm_dicom.transfer.webdav import WebDavDoor
+from srm_dicom.web.limits import Limits
+from srm_dicom.web.routes import routed
+from srm_dicom.web.server import WebServer
+
+PATH = "/usr/bin:/bin"
+LOOPBACK = tuple(ipaddress.ip_network(text) for text in ("127.0.0.0/8", "::1/128"))
+
+
+class Door:
+    """A door over a directory that reads, writes and copies."""
+
+    def __init__(self, directory, pki, tokens):
+        self.root = directory
+        directory.mkdir()
+        clock = SystemClock()
+        gate = Gate(TrustSettings(pki.trust_dir), pki.host(), clock)
+        files = DirectoryFiles(directory)
+        apps = {}
+        more = dict(Writes(files, files).handlers)
+        self.server = WebServer(
+            routed(WebDavDoor(files, more=more), apps), gate, host="localhost", port=0, name="webdav",
+            limits=Limits(body_bytes=2**63 - 1), tokens=tokens,
+        )  # fmt: skip
+        url = f"https://localhost:{self.server.port}"
+        self.delegations = Delegations(clock)
+        mover = Mover(CopyHosts({"*": ("localhost",)}, networks=LOOPBACK))
+        settings = CopySettings(url, pki.trust_dir, marker_s=0.5)
+        self.copies = Copies(files, mover, self.delegations, settings, clock, files)
+        door = WebDavDoor(files, more={**more, **self.copies.handlers})
+        apps.update({DELEGATION: DelegationService(self.delegations), "": door})
+        self.server.start()
+
+    def url(self, name, scheme="davs"):
+        return f"{scheme}://localhost:{self.server.port}/{name}"
+
+
+class Pair:
+    """Two doors and a user."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.pki = TestPki(directory / "pki")
+        self.alice = self.pki.proxy(self.pki.user("Alice"))
+        self.issuer = TestIssuer(directory / "issuer")
+        tokens = self.issuer.verifier({"alice": self.pki.dn(self.alice)})
+        self.here, self.there = (Door(directory / name, self.pki, tokens) for name in ("here", "there"))
+        self.content = os.urandom(3_000_001)
+        (self.here.root / "file").write_bytes(self.content)
+        (directory / "home").mkdir()
+
+    def run(self, *command, **variables):
+        environment = self.pki.environment(self.alice) | variables
+        return subprocess.run(
+            [shutil.which(command[0], path=PATH), *map(str, command[1:])],
+            env={"PATH": PATH, "HOME": str(self.directory / "home"), "LC_ALL": "C.UTF-8", **environment},
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+
+    def curl(self, *arguments):
+        who = self.alice
+        return self.run(
+            "curl", "-sS", "--capath", self.pki.trust_dir, "-E", who.certificate, "--key", who.key, *arguments
+        )
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    pair = Pair(tmp_path_factory.mktemp("copies"))
+    yield pair
+    pair.here.server.stop()
+    pair.there.server.stop()
+
+
+def succeeded(done):
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.mark.interop("gfal-copy")
+@pytest.mark.parametrize("mode", ["pull", "push"])
+def test_gfal_copies_with_a_delegated_proxy(pair, mode):
+    copy = ("gfal-copy", "-vv", "-f", "-K", "ADLER32", "--copy-mode", mode, "--just-copy")
+    said = succeeded(pair.run(*copy, pair.here.url("file"), pair.there.url(f"by-{mode}")))
+    assert (pair.there.root / f"by-{mode}").read_bytes() == pair.content
+    assert "third party copy" in said
+
+
+@pytest.mark.interop("gfal-copy")
+@pytest.mark.parametrize("mode", ["pull", "push"])
+def test_gfal_copies_with_a_token(pair, mode):
+    """No certificate anywhere: the token that gfal2 has is handed on to the other side."""
+    token = pair.issuer.token("alice", "storage.read:/ storage.modify:/")
+    copy = ("gfal-copy", "-vv", "-f", "--copy-mode", mode, "--just-copy")
+    names = (pair.here.url("file"), pair.there.url(f"token-{mode}"))
+    said = succeeded(pair.run(*copy, *names, X509_USER_PROXY="", BEARER_TOKEN=token))
+    assert (pair.there.root / f"token-{mode}").read_bytes() == pair.content
+    assert "third party copy" in said
+
+
+@pytest.mark.interop("gfal-copy")
+def test_gfal_copies_a_directory(pair):
+    (pair.here.root / "dir").mkdir()
+    for number in range(10):
+        (pair.here.root / "dir" / f"f{number}").write_bytes(os.urandom(1000 + number))
+    succeeded(pair.run("gfal-copy", "-r", pair.here.url("dir"), pair.there.url("copied")))
+    copied = {path.name: path.read_bytes() for path in (pair.there.root / "copied").iterdir()}
+    assert copied == {path.name: path.read_bytes() for path in (pair.here.root / "dir").iterdir()}
+
+
+@pytest.mark.interop("davix-cp")
+def test_davix_copies(pair):
+    names = (pair.here.url("file"), pair.there.url("davix"))
+    succeeded(pair.run("davix-cp", "--capath", pair.pki.trust_dir, "-E", pair.alice.certificate, *names))
+    assert (pair.there.root / "davix").read_bytes() == pair.content
+
+
+# --- what happens on the wire, with curl
+
+
+@pytest.fixture
+def copy(pair):
+    """Ask for a COPY with a token for the other side; the status and what is told."""
+
+    def ask(url, *headers, scope="storage.read:/ storage.modify:/"):
+        token = pair.issuer.token("alice", scope)
+        told = ("Credential: none", f"TransferHeaderAuthorization: Bearer {token}", *headers)
+        options = [word for header in told for word in ("-H", header)]
+        said = succeeded(pair.curl("-X", "COPY", *options, "-w", "\n%{http_code}", url))
+        body, _, status = said.rpartition("\n")
+        return int(status), body
+
+    return ask
+
+
+@pytest.mark.interop("curl")
+def test_markers(pair, copy):
+    target = pair.there.url("marked", "https")
+    status, told = copy(pair.here.url("file", "https"), f"Destination: {target}")
+    assert status == 202
+    assert told.splitlines()[-1] == "success: Created"
+    assert f"Stripe Bytes Transferred: {len(pair.content)}" in told
+    assert f"RemoteConnections: tcp:127.0.0.1:{pair.there.server.port}" in told or "tcp:[::1]" in told
+    assert (pair.there.root / "marked").read_bytes() == pair.content
+
+
+@pytest.mark.interop("curl")
+def test_a_copy_that_fails_leaves_nothing(pair, copy):
+    source = pair.there.url("absent", "https")
+    status, told = copy(pair.here.url("nothing", "https"), f"Source: {source}")
+    assert (status, told.splitlines()[-1]) == (202, "failure: the other server: no such file or directory")
+    assert not (pair.here.root / "nothing").exists()
+
+
+@pytest.mark.interop("curl")
+def test_what_is_refused_at_once(pair, copy):
+    here, there = pair.here.url("file", "https"), pair.there.url("x", "https")
+    assert copy(pair.here.url("absent", "https"), f"Destination: {there}")[0] == 404
+    assert copy(here, "Destination: https://elsewhere.example/x")[0] == 403
+    assert copy(here, f"Destination: https://127.0.0.1:{pair.there.server.port}/x")[0] == 403
+    assert copy(here, "Destination: http://localhost/x")[0] == 501
+    assert copy(here)[0] == 400
+    assert copy(here, f"Destination: {there}", f"Source: {there}")[0] == 400
+    assert copy(here, f"Destination: {there}", "Credential: oidc")[0] == 501
+    assert copy(here, f"Destination: {there}", "TransferHeaderHost: evil")[0] == 400
+    assert copy(here, f"Source: {there}", "Overwrite: F")[0] == 412

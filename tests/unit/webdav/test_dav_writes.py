@@ -1,0 +1,111 @@
+"""PUT, MKCOL, DELETE and MOVE over a directory, asked by our own client."""
+
+import base64
+import hashlib
+import socket
+import zlib
+
+import pytest
+
+from srm_dicom.transfer.davwrites import Writes
+
+DATA = b"sealed" * 100_000
+SUM = f"{zlib.adler32(DATA):08x}"
+
+
+def test_put(write, files):
+    status, headers, _ = write("PUT", "/dir/new", DATA)
+    assert (status, headers["digest"]) == (201, f"adler32={SUM}")
+    assert headers["etag"] == f'"{SUM}-{len(DATA)}"'
+    assert (files.root / "dir/new").read_bytes() == DATA
+    assert write("GET", "/dir/new")[2] == DATA
+
+
+def test_put_again_replaces(write, files):
+    assert write("PUT", "/file", b"other")[0] == 201
+    assert (files.root / "file").read_bytes() == b"other"
+    assert write("PUT", "/file", b"third", If_None_Match="*")[0] == 412
+    assert (files.root / "file").read_bytes() == b"other"
+
+
+@pytest.mark.parametrize(
+    "sums",
+    [
+        {"Digest": f"adler32={SUM}"},
+        {"Digest": f"ADLER32={SUM.lstrip('0')}, unknown=x"},
+        {"Digest": "md5=" + base64.b64encode(hashlib.md5(DATA).digest()).decode()},
+        {"Repr_Digest": f"sha-256=:{base64.b64encode(hashlib.sha256(DATA).digest()).decode()}:"},
+    ],
+)
+def test_put_with_a_sum(write, files, sums):
+    assert write("PUT", "/dir/new", DATA, **sums)[0] == 201
+    assert (files.root / "dir/new").read_bytes() == DATA
+    status, _, body = write("PUT", "/file", DATA[1:], **sums)
+    assert (status, b"another" in body) == (400, True)
+    assert (files.root / "file").stat().st_size == 600_000
+
+
+@pytest.mark.parametrize(
+    ("target", "status"), [("/none/new", 404), ("/dir", 409), ("/dir/c", 403), ("/no%20thing", 404)]
+)
+def test_put_where_nothing_may_be_put(write, target, status):
+    assert write("PUT", target, DATA)[0] == status
+
+
+def test_a_part_is_no_file(write):
+    assert write("PUT", "/file", b"x", Content_Range="bytes 0-0/10")[0] == 400
+
+
+def test_what_will_be_refused_is_not_invited(serve, files, alice):
+    """A client that waits for 100 Continue gets the refusal instead."""
+    server = serve(more=Writes(files, files).handlers)
+    with connected(server, alice) as tls:
+        tls.sendall(b"PUT /dir/c HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n")
+        assert tls.recv(4096).startswith(b"HTTP/1.1 403")
+    with connected(server, alice) as tls:
+        tls.sendall(b"PUT /dir/new HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n")
+        assert tls.recv(4096).startswith(b"HTTP/1.1 100")
+        tls.sendall(b"data")
+        assert tls.recv(4096).startswith(b"HTTP/1.1 201")
+
+
+def test_half_a_file_is_no_file(serve, files, alice):
+    server = serve(more=Writes(files, files).handlers)
+    with connected(server, alice) as tls:
+        tls.sendall(b"PUT /dir/half HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\nonly so much")
+    server.stop(5)
+    assert not (files.root / "dir/half").exists()
+
+
+def connected(server, alice):
+    sock = socket.create_connection(("localhost", server.port), timeout=10)
+    return alice.client_context().wrap_socket(sock, server_hostname="localhost")
+
+
+def test_mkcol(write, files):
+    assert write("MKCOL", "/dir/new")[0] == 201
+    assert (files.root / "dir/new").is_dir()
+    assert write("MKCOL", "/dir/new")[0] == 405
+    assert write("MKCOL", "/file")[0] == 405
+    assert write("MKCOL", "/none/new")[0] == 409
+    assert write("MKCOL", "/dir/other", b"<x/>")[0] == 415
+
+
+def test_delete(write, files):
+    assert write("DELETE", "/dir")[0] == 409
+    assert write("DELETE", "/file")[0] == 204
+    assert write("DELETE", "/file")[0] == 404
+    assert write("DELETE", "/dir/b")[0] == 404
+    (files.root / "empty-dir").mkdir()
+    assert write("DELETE", "/empty-dir/")[0] == 204
+
+
+def test_move(write, files, content):
+    assert write("MOVE", "/file", Destination="/dir/moved")[0] == 201
+    assert (files.root / "dir/moved").read_bytes() == content
+    assert write("MOVE", "/dir/moved", Destination="/dir/a")[0] == 409
+    assert write("MOVE", "/dir/moved", Destination="/dir/a", Overwrite="F")[0] == 412
+    assert write("MOVE", "/dir/moved", Destination="https://elsewhere/x")[0] == 502
+    assert write("MOVE", "/dir/moved")[0] == 400
+    assert write("MOVE", "/dir/moved", Destination="/../x")[0] == 400
+    assert write("MOVE", "/none", Destination="/x")[0] == 404
