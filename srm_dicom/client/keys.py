@@ -1,8 +1,9 @@
 """The key servers, seen from outside: register on all of them, fetch from any k.
 
-All servers are asked at the same time and the first k good shares win, so a dead, slow or lying server
-costs nothing while k others are well. Registration is all or nothing: what a failed one has written is
-removed again by id and generation, and never more than that. Keys and shares stay in memory.
+For a fetch, k servers are asked at the same time, the others as soon as one of these fails or is late,
+and the first k good shares win: a dead, slow or lying server costs a hedge at most, once. Registration is
+all or nothing: what a failed one has written is removed again by id and generation, and never more than
+that. Keys and shares stay in memory.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from srm_dicom.client.http import HttpClient
-from srm_dicom.client.keyserver import Connection, Server, ask_all
+from srm_dicom.client.keyserver import HEDGE_S, Connection, Server, ask
 from srm_dicom.client.keyshares import Assembly
 from srm_dicom.crypto.keyrecord import Charter, KeyRecord
 from srm_dicom.errors import (
@@ -42,6 +43,9 @@ log = logger("keys")
 
 KEYS_PER_CALL = 1000
 """Fewer than a server takes: so many are done well within the timeout of a call."""
+
+HEDGE_PER_KEY_S = 0.001
+"""How much longer a server may be silent that was asked for many keys."""
 
 
 class KeyServers:
@@ -73,6 +77,7 @@ class KeyServers:
             return HttpClient(url, credential, timeout_s=timeout_s, unavailable=KeyServerUnavailable)
 
         self._servers = tuple(Server(url, connect or dial) for url in self.endpoints)
+        self._needed: int | None = None
         trusted = dict(sites or {})
         self._read_charter = lru_cache(maxsize=4096)(lambda text: Charter.verify(text, trusted))
 
@@ -111,13 +116,19 @@ class KeyServers:
     def _fetch(self, wanted: Mapping[str, bytes]) -> dict[str, bytes | MdmError]:
         assemblies = {key_id: Assembly(key_id, half, self._read_charter) for key_id, half in wanted.items()}
         ids = list(wanted)
-        for server, answer in ask_all(
-            self._servers, self._timeout_s, lambda server: server.call("getKeys", ids)
-        ):
+        answers = ask(
+            self._servers,
+            self._timeout_s,
+            lambda server: server.call("getKeys", ids),
+            first=self._needed,
+            hedge_s=HEDGE_S + len(ids) * HEDGE_PER_KEY_S,
+        )
+        for server, answer in answers:
             for key_id, status in _statuses(ids, answer).items():
                 _add(assemblies[key_id], key_id, server.name, status)
             if all(assembly.private_key for assembly in assemblies.values()):
                 break
+        self._needed = max((one.needed for one in assemblies.values()), default=0) or self._needed
         return {key_id: one.private_key or one.error() for key_id, one in assemblies.items()}
 
     def may(self, key_id: str, letter: str) -> bool:
@@ -127,7 +138,7 @@ class KeyServers:
             KeyServerUnavailable: none of them answers.
         """
         wanted = Perm.of(letter)
-        answers = ask_all(
+        answers = ask(
             self._servers,
             self._timeout_s,
             lambda server: server.call("checkPermission", [key_id], wanted),
@@ -174,7 +185,7 @@ class KeyServers:
             shares = [_shared_key(records[position]) for records in keys]
             return server.call("putKeys", shares, permission)
 
-        for server, answer in ask_all(self._servers, self._timeout_s, put):
+        for server, answer in ask(self._servers, self._timeout_s, put):
             outcomes[server] = _statuses(ids, answer)
         errors = [error for outcome in outcomes.values() for error in _errors(outcome)]
         if errors:
@@ -197,7 +208,7 @@ class KeyServers:
             for server in outcomes
         }
         touched = [server for server in outcomes if references[server]]
-        undo = ask_all(touched, self._timeout_s, lambda server: server.call("removeKeys", references[server]))
+        undo = ask(touched, self._timeout_s, lambda server: server.call("removeKeys", references[server]))
         for server, answer in undo:
             if isinstance(answer, MdmError):
                 log.warning("key_undo_failed", server=server.name, reason=answer.message)
@@ -213,7 +224,7 @@ class KeyServers:
         """
         reference = [KeyReference(key_id, generation)]
         for _, answer in list(
-            ask_all(self._servers, self._timeout_s, lambda server: server.call("removeKeys", reference))
+            ask(self._servers, self._timeout_s, lambda server: server.call("removeKeys", reference))
         ):
             for error in _errors(_statuses([key_id], answer)):
                 if not isinstance(error, NotFound):
@@ -227,14 +238,14 @@ class KeyServers:
             NotAuthorised: a server refuses.
         """
         for _, answer in list(
-            ask_all(self._servers, self._timeout_s, lambda server: server.set_acl(key_ids, acl))
+            ask(self._servers, self._timeout_s, lambda server: server.set_acl(key_ids, acl))
         ):
             if isinstance(answer, MdmError):
                 raise answer
 
     def get_acl(self, key_id: str) -> dict[str, Acl | MdmError]:
         """Return what each server says of a key's ACL, by server; they should all say the same."""
-        answers = ask_all(
+        answers = ask(
             self._servers, self._timeout_s, lambda server: server.permissions([key_id])[0].permission
         )
         return {

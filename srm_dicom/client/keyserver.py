@@ -1,13 +1,15 @@
 """One key server on the wire, and asking many at the same time.
 
-`ask_all` is where slow and hung servers are dealt with: every server has a thread of its own, answers are
-taken as they come, and who has not answered at the deadline counts as unavailable.
+`ask` is where slow and hung servers are dealt with: every server has a thread of its own, answers are
+taken as they come, who is late is not waited for while others can be asked instead, and who has not
+answered at the deadline counts as unavailable.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol, TypeVar
@@ -30,6 +32,9 @@ DEFAULT_PATH = "/glite-data-hydra-service/services/Hydra"
 MAX_CALLS_PER_SERVER = 8
 """Calls to one server that may be under way; a server that hangs cannot pile up more."""
 
+HEDGE_S = 0.02
+"""How long those that are asked first may be silent before the others are asked too."""
+
 _HEADERS = (("Content-Type", messages.CONTENT_TYPE), ("SOAPAction", '""'))
 
 
@@ -48,11 +53,17 @@ class Connection(Protocol):
 
 
 class Server:
-    """One key server and the connections to it that are idle."""
+    """One key server and the connections to it that are idle.
+
+    Attributes:
+        name: host and port.
+        ailing: it was silent or not to be had the last time; then it is asked after the others.
+    """
 
     def __init__(self, url: str, connect: Callable[[str], Connection]) -> None:
         parts = urlsplit(url)
         self.name = parts.netloc
+        self.ailing = False
         self._url = url
         self._target = parts.path if parts.path.strip("/") else DEFAULT_PATH
         self._connect = connect
@@ -126,33 +137,59 @@ class Server:
             raise KeyServerUnavailable(f"{self.name} does not answer as a key server does") from error
 
 
-def ask_all(
-    servers: Sequence[Server], timeout_s: float, call: Callable[[Server], T]
+def ask(
+    servers: Sequence[Server],
+    timeout_s: float,
+    call: Callable[[Server], T],
+    *,
+    first: int | None = None,
+    hedge_s: float = HEDGE_S,
 ) -> Iterator[tuple[Server, T | MdmError]]:
-    """Ask every server at the same time.
+    """Ask servers at the same time.
 
     Args:
-        servers: who is asked.
+        servers: who may be asked.
         timeout_s: for all of them together; whoever takes longer counts as unavailable.
         call: what is asked; runs in a thread for each server.
+        first: how many are asked at once, those that are well before those that ail; None asks all. One
+            more is asked for each that fails, and all others when nobody answers for `hedge_s` or nobody
+            is left to wait for. So whoever has enough answers and stops has not troubled the rest.
+        hedge_s: how long to wait for an answer before that.
 
     Yields:
         Each server with its answer, or with the error instead of one, in the order of arrival.
     """
     answers: SimpleQueue[tuple[Server, T | MdmError]] = SimpleQueue()
     until_s = time.monotonic() + timeout_s
-    for server in servers:
-        name = f"keys-{server.name}"
-        threading.Thread(target=_answer, args=(server, call, answers), name=name, daemon=True).start()
-    waiting = set(servers)
-    while waiting:
+    waiting: set[Server] = set()
+    rest = deque(sorted(servers, key=lambda server: server.ailing))
+
+    def start(count: int) -> None:
+        for _ in range(min(count, len(rest))):
+            server = rest.popleft()
+            waiting.add(server)
+            name = f"keys-{server.name}"
+            threading.Thread(target=_answer, args=(server, call, answers), name=name, daemon=True).start()
+
+    start(len(rest) if first is None else first)
+    while waiting or rest:
+        left_s = max(0.0, until_s - time.monotonic())
         try:
-            server, answer = answers.get(timeout=max(0.0, until_s - time.monotonic()))
+            server, answer = answers.get(timeout=min(left_s, hedge_s) if rest else left_s)
         except Empty:
+            for silent in waiting:
+                silent.ailing = True
+            if rest and left_s > hedge_s:
+                start(len(rest))
+                continue
             break
         waiting.discard(server)
+        if isinstance(answer, MdmError):
+            start(1)
         yield server, answer
-    for server in waiting:
+        if not waiting:
+            start(len(rest))
+    for server in (*waiting, *rest):
         yield server, KeyServerUnavailable(f"{server.name} did not answer within {timeout_s:g} s")
 
 
@@ -166,6 +203,7 @@ def _answer(
         answer = error
     except Exception as error:  # noqa: BLE001 - the edge of a worker
         answer = _defect(server, error)
+    server.ailing = isinstance(answer, KeyServerUnavailable)
     answers.put((server, answer))
 
 

@@ -33,6 +33,7 @@ class Assembly:
 
     Attributes:
         private_key: X25519, 32 bytes, as soon as there are enough good shares.
+        needed: how many shares it takes, 0 as long as no server has told.
         failures: why a server's answer was of no use, by server.
     """
 
@@ -42,6 +43,7 @@ class Assembly:
         self._read_charter = read_charter
         self._shares: dict[str, dict[int, Share]] = {}
         self.private_key: bytes | None = None
+        self.needed = 0
         self.failures: dict[str, MdmError] = {}
 
     def add(self, server: str, answer: KeyStatus | MdmError) -> None:
@@ -81,6 +83,7 @@ class Assembly:
         if (charter.key_id, charter.public_key) != (self._key_id, self._public_key):
             raise KeyShareInvalid("its share is another key's")
         charter.check(share)
+        self.needed = charter.k
         shares = self._shares.setdefault(charter.text, {})
         shares[share.index] = share
         if len(shares) >= charter.k and self.private_key is None:
