@@ -6,7 +6,7 @@ that the charter names for its index.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -59,6 +59,11 @@ def check(record: SharedKey, sites: Mapping[str, Ed25519PublicKey]) -> HeldShare
 def shared_key(held: HeldShare) -> SharedKey:
     """Return a row as a bulk call's record."""
     return SharedKey(held.key_id, held.index, held.share.hex(), held.charter)
+
+
+def described(shares: Iterable[HeldShare]) -> tuple[SharedKey, ...]:
+    """Return rows as records without their shares."""
+    return tuple(SharedKey(held.key_id, held.index, "", held.charter) for held in shares)
 
 
 def attributes(held: HeldShare) -> dict[str, Attribute]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
+from pathlib import Path
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from mdm_keys.access import Access, Spend
 from mdm_keys.application import MAX_MESSAGE_BYTES, application
+from mdm_keys.ledger import DestructionLedger
 from mdm_keys.service import KeyService
 from mdm_keys.store import KeyStore
 from srm_dicom.audit.log import AuditLog
@@ -21,6 +24,7 @@ from srm_dicom.identity.gate import Gate
 from srm_dicom.identity.principal import Principal
 from srm_dicom.rights.budget import Account, Budget
 from srm_dicom.rights.enumeration import Guesses, Patience
+from srm_dicom.rights.pace import Pace
 from srm_dicom.web.limits import Limits
 from srm_dicom.web.server import WebServer
 
@@ -35,6 +39,9 @@ class KeyServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
         creators: DNs and FQANs that may register keys; it does not let them fetch.
         host: address to listen on.
         port: 0 takes any.
+        peers: public keys of the key servers that may get shares when a key is shared anew, 64 hex digits
+            each, as ``mdm-keys public-key`` prints them over there.
+        keys_per_minute: that one caller may fetch in a minute; 0 sets no bound.
         keys_per_day: different ones that one caller may fetch in a day (UTC); 0 sets no bound.
         misses_per_minute: ids tried in vain before a caller is told to come back later; 0 sets no bound.
     """
@@ -44,6 +51,8 @@ class KeyServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     creators: tuple[str, ...] = ()
     host: str = "0.0.0.0"  # noqa: S104 - a server's default is to serve
     port: int = 8450
+    peers: tuple[str, ...] = ()
+    keys_per_minute: int = 0
     keys_per_day: int = 0
     misses_per_minute: int = 2000
 
@@ -64,11 +73,14 @@ class KeyServer:
             audit,
             frozenset(settings.creators),
             Guesses(Patience(settings.misses_per_minute), clock),
-            self._spending(settings.keys_per_day, audit, clock),
+            self._spending(settings, audit, clock),
         )
         sites = trusting(*(_site(text) for text in settings.sites))
+        ledger = DestructionLedger(ledger_path(audit))
+        store.remove_of(public_key for public_key, _ in ledger)
+        peers = frozenset(_peer(text) for text in settings.peers)
         self._web = WebServer(
-            application(KeyService(store, access, sites, clock)),
+            application(KeyService(store, access, sites, clock, ledger, peers)),
             gate,
             host=settings.host,
             port=settings.port,
@@ -79,10 +91,12 @@ class KeyServer:
         )
         self.port = self._web.port
 
-    def _spending(self, keys_per_day: int, audit: AuditLog, clock: Clock) -> Spend:
-        ledger, budget = Ledger(self._database, audit, clock), Budget(objects=keys_per_day)
+    def _spending(self, settings: KeyServerSettings, audit: AuditLog, clock: Clock) -> Spend:
+        ledger, budget = Ledger(self._database, audit, clock), Budget(objects=settings.keys_per_day)
+        pace = Pace(settings.keys_per_minute, clock)
 
         def spend(principal: Principal, key_ids: Collection[str], operation: str) -> None:
+            pace.take(principal.dn, len(key_ids))
             ledger.charge(principal, [Account.of_caller(principal.dn, budget)], operation, key_ids)
 
         return spend
@@ -95,6 +109,17 @@ class KeyServer:
         """End what is going on and close."""
         self._web.stop(timeout_s)
         self._database.close()
+
+
+def ledger_path(audit: AuditLog) -> Path:
+    """Return where the ledger of destroyed keys is: beside the audit log, which no backup replaces."""
+    return audit.path.with_suffix(".destroyed")
+
+
+def _peer(text: str) -> bytes:
+    if not re.fullmatch("[0-9a-f]{64}", text):
+        raise ConfigError("a peer is the public key of a key server, 64 hex digits")
+    return bytes.fromhex(text)
 
 
 def _site(text: str) -> Ed25519PublicKey:

@@ -14,6 +14,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from mdm_keys import records
 from mdm_keys.access import Access
+from mdm_keys.ledger import DestructionLedger
+from mdm_keys.resharing import Resharing
 from mdm_keys.store import HeldShare, Key, KeyStore
 from srm_dicom.clock import Clock
 from srm_dicom.errors import (
@@ -35,13 +37,16 @@ from srm_dicom.wire.hydra.contract import (
     MAX_KEYS_PER_CALL,
     SCHEMA,
     Attribute,
+    Dealt,
     KeyReference,
     KeyStatus,
     Perm,
     Permission,
     PermissionEntry,
+    SealedPieces,
     SharedKey,
     StringPair,
+    Taken,
 )
 from srm_dicom.wire.hydra.permissions import acl_of, permission_of
 
@@ -63,13 +68,30 @@ class KeyService:
     """The operations over one store."""
 
     def __init__(
-        self, store: KeyStore, access: Access, sites: Mapping[str, Ed25519PublicKey], clock: Clock
+        self,
+        store: KeyStore,
+        access: Access,
+        sites: Mapping[str, Ed25519PublicKey],
+        clock: Clock,
+        ledger: DestructionLedger,
+        peers: frozenset[bytes] = frozenset(),
     ) -> None:
-        """Serve `store`; `sites` are the registering sites' keys by `signing.fingerprint`."""
+        """Serve `store`.
+
+        Args:
+            store: the keys.
+            access: decides who may do what.
+            sites: the registering sites' keys by `signing.fingerprint`.
+            clock: tells whether a key is still valid.
+            ledger: what was destroyed; it is kept no more.
+            peers: public keys of the servers that shares may be dealt to.
+        """
         self._store = store
         self._access = access
         self._sites = sites
         self._clock = clock
+        self._ledger = ledger
+        self._resharing = Resharing(store, access, sites, peers)
 
     # --- entries ---------------------------------------------------------------------------------
 
@@ -97,7 +119,7 @@ class KeyService:
         held = records.record(
             item, {attribute.name: attribute.value for attribute in attributes}, self._sites
         )
-        _, failed = self._add([held])
+        _, failed = self._add([self._kept_if_alive(held)])
         for error in failed.values():
             raise error
 
@@ -162,20 +184,7 @@ class KeyService:
         self, principal: Principal, keys: Sequence[SharedKey], permission: Permission
     ) -> list[KeyStatus]:
         """Keep records; keys that are new get this permission, others need the right to write them."""
-        ids = _checked(key.item for key in keys)
-        held, failed = self._acceptable(keys)
-        known = self._store.find(held)
-        new = [key_id for key_id in held if key_id not in known]
-        if new:
-            self._access.require_creator("putKeys", principal, new)
-        failed |= self._access.sort("putKeys", principal, list(known), Right.KEY_WRITE)[1]
-        owner = permission.user_name or principal.dn
-        acl = _with_base(acl_of(permission), REGISTRAR_LETTERS)
-        with self._store.transaction():
-            self._store.create([Key(key_id, owner, permission.group_name, acl) for key_id in new])
-            added, conflicts = self._add([held[key_id] for key_id in held if key_id not in failed])
-        failed |= conflicts
-        return [_status(key_id, failed.get(key_id), is_new=key_id in added) for key_id in ids]
+        return self._put("putKeys", principal, keys, permission)
 
     @requires(Right.KEY_FETCH)
     def get_keys(self, principal: Principal, items: Sequence[str]) -> list[KeyStatus]:
@@ -195,6 +204,38 @@ class KeyService:
                 if key.item not in refused:
                     self._remove(key)
         return [_status(key_id, refused.get(key_id)) for key_id in ids]
+
+    @requires(Right.KEY_WRITE)
+    def describe_keys(self, principal: Principal, items: Sequence[str]) -> list[KeyStatus]:
+        """Tell which share of which generations of keys is here, and its charter, without the share."""
+        ids = _checked(items)
+        allowed, refused = self._access.sort("describeKeys", principal, ids, Right.KEY_WRITE)
+        shares = self._store.shares(allowed)
+        return [
+            _status(key_id, refused.get(key_id), keys=records.described(shares.get(key_id, ())))
+            for key_id in ids
+        ]
+
+    @requires(Right.KEY_REMOVE)
+    def destroy_keys(self, principal: Principal, keys: Sequence[StringPair]) -> list[KeyStatus]:
+        """Remove keys, given with their public halves (hex), and never keep them again."""
+        halves = {key.string1: _public_key(key.string2) for key in keys}
+        ids = _checked(key.string1 for key in keys)
+        known = self._store.find(ids)
+        unknown = [key_id for key_id in ids if key_id not in known]
+        if unknown:
+            self._access.require_creator("destroyKeys", principal, unknown)
+        allowed, refused = self._access.sort("destroyKeys", principal, list(known), Right.KEY_REMOVE)
+        shares = self._store.shares(allowed)
+        gone = [key_id for key_id in ids if key_id not in refused]
+        there = ((share.public_key, key_id) for key_id in allowed for share in shares.get(key_id, ()))
+        self._ledger.add([*((halves[key_id], key_id) for key_id in gone), *there])
+        self._store.remove(gone)
+        self._store.wipe()
+        return [
+            _status(key_id, refused.get(key_id), keys=records.described(shares.get(key_id, ())))
+            for key_id in ids
+        ]
 
     # --- what the service is ---------------------------------------------------------------------
 
@@ -216,7 +257,11 @@ class KeyService:
     @requires(_INFORMATION)
     def get_service_metadata(self, _principal: Principal, key: str) -> str:
         """Return one fact of the service; empty for one that it does not know."""
-        return {"max_keys_per_call": str(MAX_KEYS_PER_CALL)}.get(key, "")
+        facts = {
+            "max_keys_per_call": str(MAX_KEYS_PER_CALL),
+            "public_key": self._resharing.public_key.hex(),
+        }
+        return facts.get(key, "")
 
     @requires(_INFORMATION)
     def list_schemas(self, _principal: Principal) -> list[str]:
@@ -242,17 +287,62 @@ class KeyService:
 
     add_schema_attributes = remove_schema_attributes = drop_schema = create_schema
 
+    # --- a next generation ------------------------------------------------------------------------
+
+    @requires(Right.KEY_WRITE)
+    def deal_keys(self, principal: Principal, orders: Sequence[str]) -> list[Dealt]:
+        """Share this server's shares anew, for the servers that a signed order names."""
+        return self._resharing.deal(principal, orders)
+
+    @requires(Right.KEY_CREATE)
+    def take_keys(self, principal: Principal, orders: Sequence[SealedPieces]) -> list[Taken]:
+        """Put new shares together from what the dealers sealed for this server; they wait for adoption."""
+        return self._resharing.take(principal, orders)
+
+    @requires(Right.KEY_CREATE)
+    def adopt_keys(
+        self, principal: Principal, keys: Sequence[SharedKey], permission: Permission
+    ) -> list[KeyStatus]:
+        """Keep new shares that were taken, now that the site has signed a charter for them."""
+        self._access.require_creator("adoptKeys", principal, _checked(key.item for key in keys))
+        statuses = self._put("adoptKeys", principal, self._resharing.taken(keys), permission)
+        self._store.forget_pending(status.item for status in statuses if not status.exception)
+        return statuses
+
     # --- parts -----------------------------------------------------------------------------------
+
+    def _put(
+        self, operation: str, principal: Principal, keys: Sequence[SharedKey], permission: Permission
+    ) -> list[KeyStatus]:
+        ids = _checked(key.item for key in keys)
+        held, failed = self._acceptable(keys)
+        known = self._store.find(held)
+        new = [key_id for key_id in held if key_id not in known]
+        if new:
+            self._access.require_creator(operation, principal, new)
+        failed |= self._access.sort(operation, principal, list(known), Right.KEY_WRITE)[1]
+        owner = permission.user_name or principal.dn
+        acl = _with_base(acl_of(permission), REGISTRAR_LETTERS)
+        with self._store.transaction():
+            self._store.create([Key(key_id, owner, permission.group_name, acl) for key_id in new])
+            added, conflicts = self._add([held[key_id] for key_id in held if key_id not in failed])
+        failed |= conflicts
+        return [_status(key_id, failed.get(key_id), is_new=key_id in added) for key_id in ids]
 
     def _acceptable(self, keys: Iterable[SharedKey]) -> tuple[dict[str, HeldShare], dict[str, MdmError]]:
         held: dict[str, HeldShare] = {}
         failed: dict[str, MdmError] = {}
         for key in keys:
             try:
-                held[key.item] = records.check(key, self._sites)
+                held[key.item] = self._kept_if_alive(records.check(key, self._sites))
             except MdmError as error:
                 failed[key.item] = error
         return held, failed
+
+    def _kept_if_alive(self, share: HeldShare) -> HeldShare:
+        if share.public_key in self._ledger:
+            raise InvalidRequest("the key has been destroyed and does not come back")
+        return share
 
     def _add(self, shares: Sequence[HeldShare]) -> tuple[set[str], dict[str, MdmError]]:
         """Add what is not here already; returns the keys that got a share, and errors of others."""
@@ -337,7 +427,15 @@ def _valid(share: HeldShare, now: datetime) -> bool:
     return now < share.valid_until
 
 
-def _status(key_id: str, error: MdmError | None, *, is_new: bool = False) -> KeyStatus:
+def _public_key(text: str) -> bytes:
+    if not re.fullmatch("[0-9a-f]{64}", text):
+        raise InvalidRequest("the public half of a key is 64 hex digits")
+    return bytes.fromhex(text)
+
+
+def _status(
+    key_id: str, error: MdmError | None, *, is_new: bool = False, keys: tuple[SharedKey, ...] = ()
+) -> KeyStatus:
     if error is not None:
         return KeyStatus(key_id, EXCEPTION_OF[type(error)], error.message)
-    return KeyStatus(key_id, is_new=is_new)
+    return KeyStatus(key_id, is_new=is_new, keys=keys)

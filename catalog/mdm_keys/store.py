@@ -6,7 +6,7 @@ while a key is shared anew. No method checks a right.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -97,6 +97,31 @@ class ShareRow(peewee.Model):
         primary_key = peewee.CompositeKey("key_id", "generation")
 
 
+class PendingRow(peewee.Model):
+    """Table ``pending``: new shares whose charter is not signed yet."""
+
+    key_id = peewee.CharField(max_length=128)
+    generation = peewee.IntegerField()
+    share = peewee.BlobField()
+
+    class Meta:
+        """One row a generation of a key."""
+
+        table_name = "pending"
+        primary_key = peewee.CompositeKey("key_id", "generation")
+
+
+class OwnKeyRow(peewee.Model):
+    """Table ``own_key``: the server's own X25519 private key; one row."""
+
+    private_key = peewee.BlobField()
+
+    class Meta:
+        """The only row has the number 1."""
+
+        table_name = "own_key"
+
+
 class KeyStore:
     """What one key server holds."""
 
@@ -104,10 +129,22 @@ class KeyStore:
         self._database = database
         self._key = database.bind(KeyRow)
         self._share = database.bind(ShareRow)
+        self._pending = database.bind(PendingRow)
+        self._own_key = database.bind(OwnKeyRow)
+
+    def own_key(self, draw: Callable[[], bytes]) -> bytes:
+        """Return the server's own private key, drawn when there is none."""
+        with self._database.transaction():
+            self._own_key.insert(id=1, private_key=draw()).on_conflict_ignore().execute()
+        return bytes(self._own_key.get_by_id(1).private_key)
 
     def transaction(self) -> AbstractContextManager[None]:
         """Run a block in one write transaction."""
         return self._database.transaction()
+
+    def wipe(self) -> None:
+        """See to it that what was removed is in no file of the database any more."""
+        self._database.checkpoint()
 
     def find(self, ids: Iterable[str]) -> dict[str, Key]:
         """Return the keys that exist among `ids`."""
@@ -125,6 +162,18 @@ class KeyStore:
             for row in query.order_by(self._share.generation.desc()):
                 found.setdefault(row.key_id, []).append(_held(row))
         return found
+
+    def all_keys(self) -> Iterator[tuple[Key, list[HeldShare]]]:
+        """Yield every key with its shares, in the order of ids."""
+        after = ""
+        while True:
+            rows = self._key.select(self._key.id).where(self._key.id > after).order_by(self._key.id)
+            ids = [row.id for row in rows.limit(CHUNK)]
+            if not ids:
+                return
+            keys, shares = self.find(ids), self.shares(ids)
+            yield from ((keys[key_id], shares.get(key_id, [])) for key_id in ids)
+            after = ids[-1]
 
     def create(self, keys: Sequence[Key]) -> None:
         """Add keys.
@@ -163,8 +212,30 @@ class KeyStore:
         """Remove keys with all their shares."""
         with self._database.transaction():
             self.clear(ids)
+            self.forget_pending(ids)
             for chunk in _chunks(ids):
                 self._key.delete().where(self._key.id.in_(chunk)).execute()
+
+    def remove_of(self, public_keys: Iterable[bytes]) -> None:
+        """Remove the keys with these public halves."""
+        with self._database.transaction():
+            for chunk in _chunks(public_keys):
+                rows = self._share.select(self._share.key_id).where(self._share.public_key.in_(chunk))
+                self.remove(sorted({row.key_id for row in rows}))
+
+    # --- generations -----------------------------------------------------------------------------
+
+    def keep_pending(self, key_id: str, generation: int, share: bytes) -> None:
+        """Keep a new share until its charter is signed; what was pending of this generation goes."""
+        row = {"key_id": key_id, "generation": generation, "share": share}
+        self._pending.replace_many([row]).execute()  # type: ignore[no-untyped-call]
+
+    def pending(self, key_id: str, generation: int) -> bytes | None:
+        """Return the new share that waits for its charter."""
+        row = self._pending.get_or_none(
+            (self._pending.key_id == key_id) & (self._pending.generation == generation)
+        )
+        return bytes(row.share) if row else None
 
     def remove_generation(self, key_id: str, generation: int) -> None:
         """Remove one generation of a key, and the key itself when no other is left."""
@@ -173,6 +244,11 @@ class KeyStore:
             row.delete().where((row.key_id == key_id) & (row.generation == generation)).execute()
             if not row.select().where(row.key_id == key_id).exists():
                 self.remove([key_id])
+
+    def forget_pending(self, ids: Iterable[str]) -> None:
+        """Remove what is pending of keys."""
+        for chunk in _chunks(ids):
+            self._pending.delete().where(self._pending.key_id.in_(chunk)).execute()
 
 
 def _chunks(items: Iterable[Any]) -> Iterator[list[Any]]:

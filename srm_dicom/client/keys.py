@@ -9,14 +9,16 @@ that. Keys and shares stay in memory.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from srm_dicom.client.http import HttpClient
 from srm_dicom.client.keyserver import HEDGE_S, Connection, Server, ask
 from srm_dicom.client.keyshares import Assembly
+from srm_dicom.client.reshare import Resharer
 from srm_dicom.crypto.keyrecord import Charter, KeyRecord
 from srm_dicom.errors import (
     AlreadyExists,
@@ -35,6 +37,7 @@ from srm_dicom.wire.hydra.contract import (
     KeyStatus,
     Perm,
     SharedKey,
+    StringPair,
     error_of,
 )
 from srm_dicom.wire.hydra.permissions import acl_of, permission_of
@@ -46,6 +49,26 @@ KEYS_PER_CALL = 1000
 
 HEDGE_PER_KEY_S = 0.001
 """How much longer a server may be silent that was asked for many keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class Destruction:
+    """How far the destruction of a key has come.
+
+    Attributes:
+        needed: servers that have to confirm, n - k + 1, so that fewer than k shares can be left.
+        confirmed: servers that have destroyed their share, or never had one.
+        failures: why the others have not, by server.
+    """
+
+    needed: int
+    confirmed: frozenset[str] = frozenset()
+    failures: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def done(self) -> bool:
+        """Tell whether the key is gone for good."""
+        return len(self.confirmed) >= self.needed
 
 
 class KeyServers:
@@ -76,7 +99,8 @@ class KeyServers:
         def dial(url: str) -> Connection:
             return HttpClient(url, credential, timeout_s=timeout_s, unavailable=KeyServerUnavailable)
 
-        self._servers = tuple(Server(url, connect or dial) for url in self.endpoints)
+        self._dial = connect or dial
+        self._servers = tuple(Server(url, self._dial) for url in self.endpoints)
         self._needed: int | None = None
         trusted = dict(sites or {})
         self._read_charter = lru_cache(maxsize=4096)(lambda text: Charter.verify(text, trusted))
@@ -229,6 +253,52 @@ class KeyServers:
             for error in _errors(_statuses([key_id], answer)):
                 if not isinstance(error, NotFound):
                     raise error
+
+    def destroy(self, halves: Mapping[str, bytes]) -> dict[str, Destruction]:
+        """Destroy keys for good; what becomes of each is told, nothing is raised.
+
+        Args:
+            halves: the public half by key id; at most as many keys as a call takes.
+        """
+        keys = [StringPair(key_id, half.hex()) for key_id, half in halves.items()]
+        answers: dict[str, dict[str, KeyStatus | MdmError]] = {key_id: {} for key_id in halves}
+        for server, answer in ask(
+            self._servers, self._timeout_s, lambda server: server.call("destroyKeys", keys)
+        ):
+            for key_id, status in _statuses(list(halves), answer).items():
+                answers[key_id][server.name] = status
+        return {key_id: self._destruction(told) for key_id, told in answers.items()}
+
+    def _destruction(self, told: Mapping[str, KeyStatus | MdmError]) -> Destruction:
+        failures = {
+            server: error.message for server, status in told.items() for error in _errors({"": status})
+        }
+        charters = [
+            self._read_charter(key.charter)
+            for status in told.values()
+            if isinstance(status, KeyStatus)
+            for key in status.keys
+        ]
+        needed = max((charter.n - charter.k + 1 for charter in charters), default=len(self._servers))
+        return Destruction(needed, frozenset(told) - frozenset(failures), failures)
+
+    def resharer(
+        self, new: Sequence[str], k: int, signing_key: Ed25519PrivateKey, timeout_s: float = 60.0
+    ) -> Resharer:
+        """Return what leads keys from these servers to others, or to fresh shares on the same ones.
+
+        Args:
+            new: endpoints of the servers of the next generation, in the order of index.
+            k: shares that it needs.
+            signing_key: the registering site's.
+            timeout_s: for each step.
+
+        Raises:
+            ConfigError: k of that many servers makes no sense.
+        """
+        known = dict(zip(self.endpoints, self._servers, strict=True))
+        servers = [known.get(url) or Server(url, self._dial) for url in new]
+        return Resharer(self._servers, servers, k, signing_key, timeout_s)
 
     def set_acl(self, key_ids: Sequence[str], acl: Acl) -> None:
         """Replace the named entries of keys' ACLs on every server; base entries only if `acl` has some.

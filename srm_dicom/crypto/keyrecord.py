@@ -9,7 +9,7 @@ A hash covers the whole place of a share (key id, generation, index): shares can
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated
@@ -152,15 +152,37 @@ def issue(
     public_key = X25519PrivateKey.from_private_bytes(private_key).public_key().public_bytes_raw()
     key_id = key_id or key_id_of(public_key)
     shares = shamir.split(private_key, k, n, random_bytes)
+    charter = sign_charter(
+        key_id,
+        generation=generation,
+        k=k,
+        hashes=[share_hash(key_id, generation, share) for share in shares],
+        public_key=public_key,
+        valid_until=valid_until,
+        signing_key=signing_key,
+    )
+    return [KeyRecord(charter, share) for share in shares]
+
+
+def sign_charter(
+    key_id: str,
+    *,
+    generation: int,
+    k: int,
+    hashes: Sequence[str],
+    public_key: bytes,
+    valid_until: datetime,
+    signing_key: Ed25519PrivateKey,
+) -> Charter:
+    """Sign what every server of a generation keeps; `hashes` are the shares' in the order of index."""
     body = _Body(
         key_id=key_id,
         generation=generation,
         k=k,
-        n=n,
-        hashes=[share_hash(key_id, generation, share) for share in shares],
+        n=len(hashes),
+        hashes=list(hashes),
         public_key=public_key.hex(),
         valid_until=valid_until.astimezone(UTC).strftime(_TIME),
     )
     text = signing.sign(_PURPOSE, msgspec.to_builtins(body), signing_key)
-    charter = Charter.verify(text, signing.trusting(signing_key.public_key()))
-    return [KeyRecord(charter, share) for share in shares]
+    return Charter.verify(text, signing.trusting(signing_key.public_key()))

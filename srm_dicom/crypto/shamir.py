@@ -57,14 +57,14 @@ def combine(shares: Sequence[Share]) -> bytes:
     secret = bytes(len(shares[0].data))
     for share in shares:
         weight = _weight_at_zero(share.index, indices)
-        secret = _xor(secret, share.data.translate(_TIMES[weight]))
+        secret = xor(secret, share.data.translate(_TIMES[weight]))
     return secret
 
 
 def _evaluate(coefficients: Sequence[bytes], x: int) -> bytes:
     value = coefficients[-1]
     for coefficient in reversed(coefficients[:-1]):
-        value = _xor(value.translate(_TIMES[x]), coefficient)
+        value = xor(value.translate(_TIMES[x]), coefficient)
     return value
 
 
@@ -77,7 +77,8 @@ def _weight_at_zero(index: int, indices: Sequence[int]) -> int:
     return weight
 
 
-def _xor(left: bytes, right: bytes) -> bytes:
+def xor(left: bytes, right: bytes) -> bytes:
+    """Return the sum of two byte strings of one size, in the field."""
     return (int.from_bytes(left, "big") ^ int.from_bytes(right, "big")).to_bytes(len(left), "big")
 
 

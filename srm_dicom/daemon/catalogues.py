@@ -2,38 +2,25 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Callable
+from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
-from typing import Any
 
-import msgspec
-
-from mdm_files.server import FileCatalogue, FileCatalogueSettings
-from mdm_keys.server import KeyServer, KeyServerSettings
-from mdm_metadata.server import MetadataServer, MetadataSettings
 from srm_dicom import config as configuration
-from srm_dicom.audit.log import AuditLog
-from srm_dicom.clock import SystemClock
 from srm_dicom.config import CatalogueFile
-from srm_dicom.daemon.common import Activity, Service, make_gate
-from srm_dicom.errors import ConfigError
+from srm_dicom.web import hosting
+from srm_dicom.web.hosting import Service
+
+_SERVERS: Mapping[str, tuple[str, str, str]] = {
+    "keys": ("mdm_keys.server", "KeyServerSettings", "KeyServer"),
+    "files": ("mdm_files.server", "FileCatalogueSettings", "FileCatalogue"),
+    "metadata": ("mdm_metadata.server", "MetadataSettings", "MetadataServer"),
+}
+"""Module, settings and server of each role; a process loads those of its own."""
 
 
 def catalogue(path: Path) -> list[Service]:
     """A key, file or metadata server, from its own file."""
-    file = configuration.read(path, CatalogueFile)
-    clock = SystemClock()
-    audit = AuditLog(file.audit, path.stem, socket.gethostname(), clock)
-    gate = make_gate(file.trust, clock)
-    makers: dict[str, tuple[type[Any], Callable[..., Service]]] = {
-        "keys": (KeyServerSettings, KeyServer),
-        "files": (FileCatalogueSettings, FileCatalogue),
-        "metadata": (MetadataSettings, MetadataServer),
-    }
-    kind, make = makers[file.role]
-    try:
-        settings = msgspec.convert(file.server, kind)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{path}: [server]: {error}") from error
-    return [Activity(audit, file.role), make(settings, gate, audit, clock)]
+    module, settings, server = _SERVERS[configuration.read(path, CatalogueFile).role]
+    loaded = import_module(module)
+    return hosting.catalogue(path, getattr(loaded, settings), getattr(loaded, server))

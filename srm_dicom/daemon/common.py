@@ -7,10 +7,8 @@ import threading
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
 
 from srm_dicom import config as configuration
-from srm_dicom.audit.event import Action, Event, Outcome
 from srm_dicom.audit.log import AuditLog
 from srm_dicom.broker.access import FileAccess
 from srm_dicom.broker.spending import Spending
@@ -18,29 +16,18 @@ from srm_dicom.clock import Clock, SystemClock
 from srm_dicom.config import Inner, ProjectFile
 from srm_dicom.db.usage import Ledger
 from srm_dicom.errors import ConfigError
-from srm_dicom.identity.credential import Credential, HostCredential
-from srm_dicom.identity.gate import Gate, TrustSettings
+from srm_dicom.identity.credential import Credential
+from srm_dicom.identity.gate import Gate
 from srm_dicom.rights.acl import Tag
 from srm_dicom.rights.budget import Budget
 from srm_dicom.rights.project import Member, Project
 from srm_dicom.store.stores import Stores
+from srm_dicom.web.hosting import make_gate
 
 ADMIN = "admin"
 """The role of an administrator's commands; several may run, one at a time writes the audit log."""
 
 ADMIN_WAIT_S = 10.0
-
-
-class Service(Protocol):
-    """Something that runs until it is told to stop."""
-
-    def start(self) -> None:
-        """Begin."""
-        ...
-
-    def stop(self) -> None:
-        """End, and wait a bounded time for it."""
-        ...
 
 
 class Loop:
@@ -58,27 +45,6 @@ class Loop:
         """Set the event and wait for the thread."""
         self._stop.set()
         self._thread.join(timeout_s)
-
-
-class Activity:
-    """Writes the start and the stop of a role into its audit log (DICOM: Application Activity)."""
-
-    def __init__(self, audit: AuditLog, role: str) -> None:
-        self._audit = audit
-        self._role = role
-
-    def start(self) -> None:
-        """Say that the role starts."""
-        self._record("start")
-
-    def stop(self) -> None:
-        """Say that the role stops."""
-        self._record("stop")
-
-    def _record(self, operation: str) -> None:
-        self._audit.record(
-            Event(action=Action.ADMINISTRATIVE, outcome=Outcome.ALLOWED, operation=operation, rule=self._role)
-        )
 
 
 class Common:
@@ -158,21 +124,6 @@ def _project(file: ProjectFile) -> Project:
         file.jobs,
         Budget(file.daily.bytes, file.daily.objects),
     )
-
-
-def make_gate(trust: configuration.Trust, clock: Clock) -> Gate:
-    """Make a gate from a ``[trust]`` table."""
-    settings = TrustSettings(
-        certificates=trust.certificates,
-        crl=trust.crl,
-        ban_file=trust.ban_file,
-        admission_file=trust.admission_file,
-        vomsdir=trust.vomsdir,
-        voms_on_bad_ac=trust.voms_on_bad_ac,
-        emergency_role=trust.emergency_role,
-        tls=trust.tls,
-    )
-    return Gate(settings, HostCredential(trust.host_certificate, trust.host_key), clock)
 
 
 def host_credential(trust: configuration.Trust) -> Credential:

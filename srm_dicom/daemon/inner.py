@@ -18,7 +18,7 @@ from srm_dicom.client.metadata import MetadataClient
 from srm_dicom.client.scratch import RemoteScratch
 from srm_dicom.config import PluginFile
 from srm_dicom.crypto.signing import trusting
-from srm_dicom.daemon.common import Activity, Common, Loop, Service, host_credential
+from srm_dicom.daemon.common import Common, Loop, host_credential
 from srm_dicom.db.database import Database
 from srm_dicom.errors import ConfigError
 from srm_dicom.plugin.host import PluginHost
@@ -30,6 +30,7 @@ from srm_dicom.rights.project import Project
 from srm_dicom.scratch.area import ScratchArea
 from srm_dicom.scratch.node import ScratchNode
 from srm_dicom.scratch.slot import SlotSettings
+from srm_dicom.web.hosting import Activity, Service
 
 
 def stager(path: Path) -> list[Service]:

@@ -13,7 +13,7 @@ from srm_dicom.broker.access import FileAccess
 from srm_dicom.broker.broker import Broker, BrokerSettings
 from srm_dicom.broker.janitor import Janitor, SpaceSettings
 from srm_dicom.clock import Clock
-from srm_dicom.daemon.common import Activity, Common, Loop, Service
+from srm_dicom.daemon.common import Common, Loop
 from srm_dicom.errors import ConfigError, InvalidRequest
 from srm_dicom.identity.tokens import Issuer, TokenSettings, TokenVerifier
 from srm_dicom.scratch.area import ScratchArea
@@ -31,6 +31,7 @@ from srm_dicom.transfer.mover import Mover
 from srm_dicom.transfer.served import StagedFilesOfNode
 from srm_dicom.transfer.tape import TapeApi, TapeSettings
 from srm_dicom.transfer.webdav import WebDavDoor
+from srm_dicom.web.hosting import Activity, Service
 from srm_dicom.web.limits import Limits
 from srm_dicom.web.routes import routed
 from srm_dicom.web.server import WebServer

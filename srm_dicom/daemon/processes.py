@@ -11,10 +11,10 @@ from importlib import import_module
 from pathlib import Path
 
 from srm_dicom import config as configuration
-from srm_dicom import telemetry
 from srm_dicom.config import CatalogueFile
-from srm_dicom.daemon.common import Service
 from srm_dicom.errors import ConfigError
+from srm_dicom.web import hosting
+from srm_dicom.web.hosting import Service
 
 STOP_S = 10.0
 """How long a child may take to end."""
@@ -44,19 +44,7 @@ def serve(path: Path, role: str) -> None:
     Raises:
         ConfigError: the configuration is not usable; nothing was started.
     """
-    telemetry.configure(role)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    services = builder(role)(path)
-    log = telemetry.logger("daemon")
-    for service in services:
-        service.start()
-    log.info("ready", role=role)
-    stop.wait()
-    for service in reversed(services):
-        service.stop()
-    log.info("stopped", role=role)
+    hosting.run(lambda: builder(role)(path), role)
 
 
 def serve_all(path: Path) -> None:

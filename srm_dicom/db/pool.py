@@ -8,8 +8,10 @@ The rows of a statement outside a transaction are read at once; statements here 
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
+import peewee
 from playhouse.pool import PooledPostgresqlDatabase, PooledSqliteDatabase
 
 CONNECTIONS = 32
@@ -80,6 +82,25 @@ class _Lent:
 
 class LentSqliteDatabase(_Lent, PooledSqliteDatabase):  # type: ignore[misc]
     """SQLite; a connection may be used by one thread after another."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
+        self._aside_lock = threading.Lock()
+        self._aside: Any = None
+
+    @property
+    def data_version(self) -> int:
+        """SQLite's, as one connection sees it that is never lent: of two connections it says nothing."""
+        with self._aside_lock:
+            self._aside = self._aside or peewee.SqliteDatabase._connect(self)  # type: ignore[attr-defined]  # noqa: SLF001
+            return int(self._aside.execute("PRAGMA data_version").fetchone()[0])
+
+    def shut(self) -> None:
+        """Close the one that is never lent, too."""
+        super().shut()
+        with self._aside_lock:
+            if self._aside is not None:
+                self._aside.close()
 
 
 class LentPostgresqlDatabase(_Lent, PooledPostgresqlDatabase):  # type: ignore[misc]

@@ -20,6 +20,7 @@ from mdm_files.application import FileCatalogueApplication
 from mdm_files.settings import FileCatalogueSettings
 from mdm_files.tree import Tree
 from mdm_keys.access import Access as KeyAccess
+from mdm_keys.ledger import DestructionLedger
 from mdm_keys.service import KeyService
 from mdm_keys.store import KeyStore
 from mdm_metadata.commands import Session
@@ -238,7 +239,8 @@ class House:
         self.keys_db = Database(f"sqlite:///{here}/keys.db")
         self.key_store = KeyStore(self.keys_db)
         key_access = KeyAccess(self.key_store, self.audit, frozenset({admin}), Guesses(patience, clock))
-        self.keys = KeyService(self.key_store, key_access, self.sites, clock)
+        ledger = DestructionLedger(here / "keys.destroyed")
+        self.keys = KeyService(self.key_store, key_access, self.sites, clock, ledger)
         self.files_db = Database(f"sqlite:///{here}/files.db")
         self.catalogue = FileCatalogueApplication(
             FileCatalogueSettings("", registrars=(admin,), misses_per_minute=patience.misses),

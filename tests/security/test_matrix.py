@@ -7,6 +7,7 @@ that did not make its check are all failures, so that a new operation cannot be 
 from __future__ import annotations
 
 import io
+import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -19,11 +20,15 @@ from mdm_files.calls import CALLS
 from mdm_keys.access import Access as KeyAccess
 from mdm_keys.application import method_name
 from mdm_keys.service import KeyService
+from mdm_keys.store import HeldShare
 from mdm_metadata.access import Access as MetadataAccess
 from mdm_metadata.commands import COMMANDS
 from srm_dicom.broker.access import FileAccess
 from srm_dicom.broker.broker import Broker
 from srm_dicom.broker.views import RequestKind, Wish
+from srm_dicom.crypto import keyrecord, reshare, sealing
+from srm_dicom.crypto.keyrecord import Charter
+from srm_dicom.crypto.shamir import Share
 from srm_dicom.errors import MdmError
 from srm_dicom.identity.principal import Principal
 from srm_dicom.rights.acl import Acl
@@ -38,7 +43,15 @@ from srm_dicom.wire import names as wire
 from srm_dicom.wire.dav.methods import METHODS
 from srm_dicom.wire.gridftp.verbs import TABLE as VERBS
 from srm_dicom.wire.hydra.contract import OPERATIONS as KEY_OPERATIONS
-from srm_dicom.wire.hydra.contract import SCHEMA, KeyReference, Permission, PermissionEntry, StringPair
+from srm_dicom.wire.hydra.contract import (
+    SCHEMA,
+    KeyReference,
+    Permission,
+    PermissionEntry,
+    SealedPieces,
+    SharedKey,
+    StringPair,
+)
 from srm_dicom.wire.hydra.contract import Attribute as KeyAttribute
 from srm_dicom.wire.hydra.permissions import permission_of
 from srm_dicom.wire.tape import CALLS as TAPE_CALLS
@@ -111,6 +124,11 @@ keys     setAttributes                 key:s         .      .       .      .    
 keys     clearAttributes               key:s         .      .       .      .          .       .         +     .       .
 keys     removeEntry                   key:d         .      .       .      .          .       .         +     .       .
 keys     removeKeys                    key:d         .      .       .      .          .       .         +     .       .
+keys     describeKeys                  key:s         .      .       .      .          .       .         +     .       .
+keys     destroyKeys                   key:d         .      .       .      .          .       .         +     .       .
+keys     dealKeys                      key:s         .      .       .      .          .       .         +     .       .
+keys     takeKeys                      keys:create   .      .       .      .          .       .         +     .       .
+keys     adoptKeys                     keys:create   .      .       .      .          .       .         +     .       .
 
 metadata listattr                      metadata:r    .      .       +      +          +       +         +     .       +
 metadata dir                           metadata:r    .      .       +      +          +       +         +     .       +
@@ -392,10 +410,34 @@ def keys(house: Any, name: str, caller: Principal, objects: Any) -> bool:
         "setAttributes": (objects.key_id, record),
         "clearAttributes": (objects.key_id, ["edskey"]),
         "removeKeys": ([KeyReference(objects.key_id)],),
+        "destroyKeys": ([StringPair(objects.key_id, "0" * 64)],),
+        **next_generation(house, known),
     }
     method = getattr(house.keys, method_name(name))
     given = method(caller, *arguments.get(name, ([objects.key_id],)))
     return not any(getattr(one, "exception", "") for one in given or ())
+
+
+def next_generation(house: Any, known: HeldShare) -> dict[str, tuple[Any, ...]]:
+    """Arguments of the three steps in which a key server deals a share to itself; what they need is done."""
+    charter = Charter.verify(known.charter, house.sites)
+    own = house.key_store.own_key(lambda: b"")
+    order = reshare.order(charter, 2, [known.index], [sealing.public_key_of(own)], 1, house.signing_key)
+    dealing = reshare.deal(order, Share(known.index, known.share), secrets.token_bytes)
+    share = reshare.take(order, own, dealing.pieces).share
+    house.key_store.keep_pending(charter.key_id, 2, share.data)
+    adopted = keyrecord.sign_charter(
+        charter.key_id,
+        generation=2,
+        k=1,
+        hashes=[keyrecord.share_hash(charter.key_id, 2, share)],
+        public_key=charter.public_key,
+        valid_until=charter.valid_until,
+        signing_key=house.signing_key,
+    )
+    keys = [SharedKey(charter.key_id, 1, "", adopted.text)]
+    pieces = [SealedPieces(order.text, tuple(piece.hex() for piece in dealing.pieces))]
+    return {"dealKeys": ([order.text],), "takeKeys": (pieces,), "adoptKeys": (keys, Permission())}
 
 
 def metadata(house: Any, name: str, caller: Principal, objects: Any) -> bool:

@@ -1,8 +1,8 @@
 """Hydra's ``MetadataCatalog`` contract as data: types, operations, and which error is which exception.
 
-The 20 operations are those of the published interface; three bulk calls are ours. A type is a dataclass
-whose snake_case fields are lowerCamelCase elements on the wire; a tuple is a list. `mdm_keys.wsdl` writes
-the WSDL from this, `messages` reads and writes by it.
+The operations of the published interface stand first; those for many keys at once, ``...Keys``, are ours.
+A type is a dataclass whose snake_case fields are lowerCamelCase elements on the wire; a tuple is a list.
+`mdm_keys.wsdl` writes the WSDL from this, `messages` reads and writes by it.
 """
 
 from __future__ import annotations
@@ -131,7 +131,8 @@ class KeyStatus:
         exception: empty when it went well.
         message: the words of the exception.
         is_new: the call has added something that was not there.
-        keys: what `getKeys` releases, the newest generation first.
+        keys: the newest generation first: what `getKeys` releases; without their shares what
+            `describeKeys` tells, and what `destroyKeys` has destroyed.
     """
 
     item: str = ""
@@ -139,6 +140,36 @@ class KeyStatus:
     message: str = ""
     is_new: bool = False
     keys: tuple[SharedKey, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Dealt:
+    """What a server dealt of its share (see `crypto.reshare`); bytes in hex digits."""
+
+    item: str = ""
+    exception: str = ""
+    message: str = ""
+    blinded: str = ""
+    pieces: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SealedPieces:
+    """What the dealers of a signed order sealed for one receiver, in hex digits."""
+
+    order: str = ""
+    pieces: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a server made of pieces: the hash of its new share, and that share under its mask."""
+
+    item: str = ""
+    exception: str = ""
+    message: str = ""
+    hash: str = ""
+    blinded: str = ""
 
 
 STRUCTURES: tuple[type, ...] = (
@@ -152,6 +183,9 @@ STRUCTURES: tuple[type, ...] = (
     SharedKey,
     KeyReference,
     KeyStatus,
+    Dealt,
+    SealedPieces,
+    Taken,
 )
 
 EXCEPTIONS = (
@@ -255,5 +289,12 @@ OPERATIONS: Mapping[str, Operation] = {
         ),
         Operation("getKeys", {"items": _Strings}, tuple[KeyStatus, ...]),
         Operation("removeKeys", {"keys": tuple[KeyReference, ...]}, tuple[KeyStatus, ...]),
+        Operation("describeKeys", {"items": _Strings}, tuple[KeyStatus, ...]),
+        Operation("destroyKeys", {"keys": tuple[StringPair, ...]}, tuple[KeyStatus, ...]),
+        Operation("dealKeys", {"orders": _Strings}, tuple[Dealt, ...]),
+        Operation("takeKeys", {"orders": tuple[SealedPieces, ...]}, tuple[Taken, ...]),
+        Operation(
+            "adoptKeys", {"keys": tuple[SharedKey, ...], "permission": Permission}, tuple[KeyStatus, ...]
+        ),
     )
 }

@@ -100,3 +100,12 @@ def test_what_is_lent_when_the_database_closes_is_closed_when_it_comes_back(tmp_
     assert descriptors(tmp_path) == 0
     with pytest.raises(peewee.InterfaceError):
         counts.get_by_id("1")
+
+
+def test_the_state_is_another_one_after_a_write_on_any_connection(database, counts):
+    states = [database.state()]
+    for number in range(5):
+        assert database.state() == states[-1]
+        in_threads(3, lambda n, number=number: counts.update(value=number * n).execute())
+        states.append(database.state())
+    assert len(set(states)) == len(states)

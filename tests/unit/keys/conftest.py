@@ -1,6 +1,7 @@
 """Three key servers in this process, called as WSGI applications, and records for them."""
 
 import io
+import re
 import secrets
 import threading
 from dataclasses import replace
@@ -12,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from mdm_keys.access import Access
 from mdm_keys.application import application
+from mdm_keys.ledger import DestructionLedger
 from mdm_keys.service import KeyService
 from mdm_keys.store import KeyStore
 from srm_dicom.audit.log import AuditLog
@@ -36,19 +38,50 @@ class Server:
     """One key server, and what can be wrong with it."""
 
     def __init__(self, directory, name, sites, clock):
+        self.name, self.directory = name, directory
         self.database = Database(f"sqlite://{directory}/{name}.db")
         self.store = KeyStore(self.database)
         self.audit = AuditLog(directory, name, "localhost", clock)
         creators = frozenset({principal("registrar").dn})
-        self.service = KeyService(self.store, Access(self.store, self.audit, creators), sites, clock)
-        self.app = application(self.service)
+        self.access = Access(self.store, self.audit, creators)
+        self.ledger = DestructionLedger(directory / f"{name}.destroyed")
+        self.sites, self.clock = sites, clock
+        self.serve()
         self.down = False
         self.hung = threading.Event()
         self.hung.set()
         self.change = lambda statuses: statuses
 
+    def serve(self, *peers):
+        """Serve with these servers' public keys as peers."""
+        texts = [peer.service.get_service_metadata(None, "public_key") for peer in peers]
+        keys = frozenset(map(bytes.fromhex, texts))
+        self.service = KeyService(self.store, self.access, self.sites, self.clock, self.ledger, keys)
+        self.app = application(self.service)
+
     def events(self):
         return self.audit.path.read_text()
+
+    def dies_at(self, operation, *, answered):
+        """Be down from a call of this operation on, before it is done or after it; once."""
+        real = self.post
+
+        def post(body, caller):
+            if f":{operation}".encode() not in body:
+                return real(body, caller)
+            self.down, self.post = True, real
+            if answered:
+                real(body, caller)
+            raise KeyServerUnavailable("it died")
+
+        self.post = post
+
+    def tells(self, element, text):
+        """Say something else in an element of every answer."""
+        pattern, lie = f"<{element}>[^<]+<".encode(), f"<{element}>{text}<".encode()
+        self.change = lambda answer: Response(
+            answer.status, answer.headers, re.sub(pattern, lie, answer.body)
+        )
 
     def post(self, body, caller):
         status, out = [], b""
@@ -81,16 +114,22 @@ class KeySite:
     """A registering site and its three key servers."""
 
     def __init__(self, directory):
+        self.directory = directory
         self.clock = FakeClock()
         self.signing_key = Ed25519PrivateKey.generate()
         self.sites = trusting(self.signing_key.public_key())
         self.servers = {f"keys{i}": Server(directory, f"keys{i}", self.sites, self.clock) for i in (1, 2, 3)}
 
-    def client(self, caller, *, sites=None, timeout_s=10.0):
+    def another(self, name):
+        """Set up another key server, which nobody knows yet."""
+        self.servers[name] = Server(self.directory, name, self.sites, self.clock)
+        return self.servers[name]
+
+    def client(self, caller, *, sites=None, timeout_s=10.0, names=("keys1", "keys2", "keys3")):
         def connect(url):
             return Connection(self.servers[url.removeprefix("https://")], caller)
 
-        urls = [f"https://{name}" for name in self.servers]
+        urls = [f"https://{name}" for name in names]
         sites = self.sites if sites is None else sites
         return KeyServers(urls, None, sites=sites, timeout_s=timeout_s, connect=connect)
 

@@ -1,0 +1,60 @@
+"""Which keys were destroyed here: they do not come back, whatever is restored or sent again.
+
+One line a key in a file of its own, beside the audit log and outside of the database, so that a database
+put back from a backup does not put back the ledger. It is on disk before the key goes. A server that
+starts removes what its ledger names before it listens; an import does so before it adds anything.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from srm_dicom.errors import ConfigError
+
+_LINE = re.compile(r"([0-9a-f]{64}) ([A-Za-z0-9_:-]{1,128})\Z")
+
+
+class DestructionLedger:
+    """An append-only file; `in` asks for a public key."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the file; a line that a crash has cut is left out: its key is still there.
+
+        Raises:
+            ConfigError: the file has a line of something else.
+        """
+        self._path = path
+        self._lock = threading.Lock()
+        self._destroyed: dict[bytes, str] = {}
+        text = path.read_text("ascii") if path.exists() else ""
+        for line in text.split("\n")[:-1]:
+            match = _LINE.match(line)
+            if match is None:
+                raise ConfigError(f"{path}: a line is none of a ledger")
+            self._destroyed[bytes.fromhex(match[1])] = match[2]
+        if not text.endswith("\n") and text:
+            os.truncate(path, text.rfind("\n") + 1)
+
+    def __contains__(self, public_key: bytes) -> bool:
+        return public_key in self._destroyed
+
+    def __iter__(self) -> Iterator[tuple[bytes, str]]:
+        """Yield public key and key id of every key that was destroyed."""
+        return iter(list(self._destroyed.items()))
+
+    def add(self, destroyed: Iterable[tuple[bytes, str]]) -> None:
+        """Note keys, by public key and key id; returns when they are on disk."""
+        with self._lock:
+            new = {public_key: key_id for public_key, key_id in destroyed if public_key not in self}
+            if not new:
+                return
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("a", encoding="ascii") as file:
+                file.writelines(f"{public_key.hex()} {key_id}\n" for public_key, key_id in new.items())
+                file.flush()
+                os.fsync(file.fileno())
+            self._destroyed |= new

@@ -1,0 +1,339 @@
+"""A next generation of shares: other servers, another k, or fresh shares so that old ones are worthless.
+
+k servers of the old generation deal their own shares; each new server sums what it gets; nobody ever holds
+the key (`crypto.reshare`). Until the new generation is whole, checked and adopted everywhere, the old one
+stands untouched, and whatever fails before that is undone. Doing it again does no harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from srm_dicom.client.keyserver import Server, ask
+from srm_dicom.crypto import reshare
+from srm_dicom.crypto.keyrecord import Charter, sign_charter
+from srm_dicom.crypto.reshare import Order
+from srm_dicom.crypto.signing import trusting
+from srm_dicom.errors import (
+    ConfigError,
+    IntegrityError,
+    KeyQuorumMissing,
+    KeyServerUnavailable,
+    KeyShareInvalid,
+    MdmError,
+    NotFound,
+)
+from srm_dicom.rights.acl import Acl
+from srm_dicom.telemetry import logger
+from srm_dicom.wire.hydra.contract import (
+    Dealt,
+    KeyReference,
+    KeyStatus,
+    SealedPieces,
+    SharedKey,
+    Taken,
+    error_of,
+)
+from srm_dicom.wire.hydra.permissions import permission_of
+
+log = logger("keys")
+
+A = TypeVar("A", KeyStatus, Dealt, Taken)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The newest generation of a key that can be dealt, and who holds which share of it.
+
+    Attributes:
+        seen: every generation of which a server has a share, also one that a crash has left unfinished.
+    """
+
+    charter: Charter
+    holders: Mapping[int, Server]
+    seen: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Reshared:
+    """What became of one key.
+
+    Attributes:
+        generation: that serves now; 0 if nothing was changed.
+        error: why nothing was changed.
+        left: servers that still hold shares of the old generation; they were out of reach.
+    """
+
+    key_id: str
+    generation: int = 0
+    error: MdmError | None = None
+    left: tuple[str, ...] = ()
+
+
+class Resharer:
+    """Leads keys from the servers that have them to those that shall.
+
+    Args:
+        old: the servers of today; some may be dead.
+        new: the servers of the next generation in the order of index; all have to answer.
+        k: shares that the next generation needs.
+        signing_key: the registering site's.
+        timeout_s: for each step.
+
+    Raises:
+        ConfigError: k of that many servers makes no sense.
+    """
+
+    def __init__(
+        self,
+        old: Sequence[Server],
+        new: Sequence[Server],
+        k: int,
+        signing_key: Ed25519PrivateKey,
+        timeout_s: float,
+    ) -> None:
+        if not 1 <= k <= len(new):
+            raise ConfigError(f"{k} of {len(new)} key servers make no sense")
+        self._old = old
+        self._new = new
+        self._k = k
+        self._signing_key = signing_key
+        self._sites = trusting(signing_key.public_key())
+        self._timeout_s = timeout_s
+
+    def reshare(self, acls: Mapping[str, Acl]) -> list[Reshared]:
+        """Make the next generation of keys.
+
+        Args:
+            acls: by key id, for the servers that do not have the key yet; at most as many as a call takes.
+
+        Raises:
+            KeyServerUnavailable: one of the new servers does not answer; nothing was changed.
+        """
+        receivers = self._receivers()
+        held, lost = self._held(list(acls))
+        outcomes = [Reshared(key_id, error=error) for key_id, error in lost.items()]
+        orders = {key_id: self._order(one, receivers) for key_id, one in held.items()}
+        dealt = self._deal(orders, held)
+        charters: dict[str, Charter] = {}
+        for key_id, made in self._take(orders, dealt, held).items():
+            if isinstance(made, Charter):
+                charters[key_id] = made
+            else:
+                outcomes.append(Reshared(key_id, error=made))
+        adopted, failed = self._adopt(charters, acls)
+        outcomes += [Reshared(key_id, error=error) for key_id, error in failed.items()]
+        return outcomes + self._drop({key_id: held[key_id].seen for key_id in adopted})
+
+    # --- steps -----------------------------------------------------------------------------------
+
+    def _receivers(self) -> list[bytes]:
+        """Return the public keys of the new servers.
+
+        Raises:
+            KeyServerUnavailable: one does not tell.
+        """
+        told = self._ask(self._new, lambda server: server.call("getServiceMetadata", "public_key"))
+        try:
+            return [bytes.fromhex(_or_raise(told[server])) for server in self._new]
+        except ValueError as error:
+            raise KeyServerUnavailable("a key server has no public key to deal to") from error
+
+    def _held(self, ids: Sequence[str]) -> tuple[dict[str, Held], dict[str, MdmError]]:
+        """Find k holders of the newest generation that has so many."""
+        told = self._ask(self._old, lambda server: server.call("describeKeys", ids))
+        found: dict[str, dict[str, dict[int, Server]]] = {key_id: {} for key_id in ids}
+        for server, answer in told.items():
+            for status in () if isinstance(answer, MdmError) else answer:
+                for key in status.keys if status.item in found else ():
+                    found[status.item].setdefault(key.charter, {})[key.index] = server
+        held: dict[str, Held] = {}
+        lost: dict[str, MdmError] = {}
+        seen: dict[str, frozenset[int]] = {}
+        for key_id, texts in found.items():
+            readable = self._readable(key_id, texts)
+            seen[key_id] = frozenset(one.charter.generation for one in readable)
+            whole = [one for one in readable if len(one.holders) >= one.charter.k]
+            if whole:
+                newest = max(whole, key=lambda one: one.charter.generation)
+                held[key_id] = replace(newest, seen=seen[key_id])
+            else:
+                lost[key_id] = _why(key_id, told.values())
+        return held, lost
+
+    def _readable(self, key_id: str, texts: Mapping[str, Mapping[int, Server]]) -> list[Held]:
+        readable = []
+        for text, holders in texts.items():
+            try:
+                charter = Charter.verify(text, self._sites)
+            except IntegrityError:
+                log.warning(
+                    "key_share_invalid", key_id=key_id, reason="a charter that this site did not sign"
+                )
+                continue
+            if charter.key_id == key_id:
+                readable.append(Held(charter, holders))
+        return readable
+
+    def _order(self, held: Held, receivers: Sequence[bytes]) -> Order:
+        dealers = sorted(held.holders)[: held.charter.k]
+        following = 1 + max(held.seen)
+        return reshare.order(held.charter, following, dealers, receivers, self._k, self._signing_key)
+
+    def _deal(
+        self, orders: Mapping[str, Order], held: Mapping[str, Held]
+    ) -> dict[str, dict[int, Dealt | MdmError]]:
+        """Let every dealer deal; returns what came of it by key and by index of the dealer."""
+        of_server: dict[Server, dict[str, int]] = {}
+        for key_id, order in orders.items():
+            for index in order.dealers:
+                of_server.setdefault(held[key_id].holders[index], {})[key_id] = index
+        told = self._ask(
+            list(of_server),
+            lambda server: server.call("dealKeys", [orders[key_id].text for key_id in of_server[server]]),
+        )
+        dealt: dict[str, dict[int, Dealt | MdmError]] = {key_id: {} for key_id in orders}
+        for server, indices in of_server.items():
+            for key_id, answer in _each(indices, told[server]).items():
+                dealt[key_id][indices[key_id]] = answer
+        return dealt
+
+    def _take(
+        self,
+        orders: Mapping[str, Order],
+        dealt: Mapping[str, Mapping[int, Dealt | MdmError]],
+        held: Mapping[str, Held],
+    ) -> dict[str, Charter | MdmError]:
+        """Let every new server take; returns a charter for each key whose new shares are proven."""
+        made: dict[str, Charter | MdmError] = {}
+        whole: dict[str, list[Dealt]] = {}
+        for key_id, order in orders.items():
+            try:
+                whole[key_id] = [_or_raise(dealt[key_id][index]) for index in order.dealers]
+            except MdmError as error:
+                made[key_id] = error
+
+        def take(server: Server) -> Sequence[Taken]:
+            at = self._new.index(server)
+            pieces = [
+                SealedPieces(orders[key_id].text, tuple(one.pieces[at] for one in dealings))
+                for key_id, dealings in whole.items()
+                if all(len(one.pieces) == len(self._new) for one in dealings)
+            ]
+            answer: Sequence[Taken] = server.call("takeKeys", pieces)
+            return answer
+
+        told = self._ask(self._new, take) if whole else {}
+        taken = {server: _each(whole, answer) for server, answer in told.items()}
+        for key_id, dealings in whole.items():
+            try:
+                of_servers = [_or_raise(taken[server][key_id]) for server in self._new]
+                made[key_id] = self._proven(orders[key_id], held[key_id].charter, dealings, of_servers)
+            except MdmError as error:
+                made[key_id] = error
+        return made
+
+    def _proven(
+        self, order: Order, before: Charter, dealt: Sequence[Dealt], taken: Sequence[Taken]
+    ) -> Charter:
+        """Sign the new generation, once its shares are known to be of the same key.
+
+        Raises:
+            KeyShareInvalid: they are not.
+        """
+        try:
+            blinded = [bytes.fromhex(one.blinded) for one in dealt]
+            reshare.check(order, blinded, [bytes.fromhex(one.blinded) for one in taken])
+        except ValueError as error:
+            raise KeyShareInvalid("a key server told something else than hex digits") from error
+        return sign_charter(
+            order.key_id,
+            generation=order.next_generation,
+            k=order.k,
+            hashes=[one.hash for one in taken],
+            public_key=before.public_key,
+            valid_until=before.valid_until,
+            signing_key=self._signing_key,
+        )
+
+    def _adopt(
+        self, charters: Mapping[str, Charter], acls: Mapping[str, Acl]
+    ) -> tuple[list[str], dict[str, MdmError]]:
+        """Make the new generation valid on every new server, or on none."""
+        failed: dict[str, MdmError] = {}
+        for acl in dict.fromkeys(str(acls[key_id]) for key_id in charters):
+            ids = [key_id for key_id in charters if str(acls[key_id]) == acl]
+            permission = permission_of(Acl.parse(acl))
+
+            def adopt(server: Server, ids: Sequence[str] = ids, permission: object = permission) -> Any:
+                index = 1 + self._new.index(server)
+                keys = [SharedKey(key_id, index, "", charters[key_id].text) for key_id in ids]
+                return server.call("adoptKeys", keys, permission)
+
+            for answer in self._ask(self._new, adopt).values():
+                for key_id, status in _each(ids, answer).items():
+                    if isinstance(status, MdmError):
+                        failed.setdefault(key_id, status)
+        self._remove(self._new, {key_id: charters[key_id].generation for key_id in failed})
+        return [key_id for key_id in charters if key_id not in failed], failed
+
+    def _drop(self, seen: Mapping[str, frozenset[int]]) -> list[Reshared]:
+        """Remove all older generations of keys whose new one serves."""
+        left: dict[str, set[str]] = {key_id: set() for key_id in seen}
+        for generation in sorted({generation for some in seen.values() for generation in some}):
+            having = {key_id: generation for key_id, some in seen.items() if generation in some}
+            for key_id, servers in self._remove(self._old, having).items():
+                left[key_id].update(servers)
+        return [
+            Reshared(key_id, 1 + max(seen[key_id]), left=tuple(sorted(servers)))
+            for key_id, servers in left.items()
+        ]
+
+    # --- parts -----------------------------------------------------------------------------------
+
+    def _remove(self, servers: Sequence[Server], generations: Mapping[str, int]) -> dict[str, list[str]]:
+        """Remove one generation of keys; returns the servers where that failed, by key."""
+        left: dict[str, list[str]] = {key_id: [] for key_id in generations}
+        references = [KeyReference(key_id, generation) for key_id, generation in generations.items()]
+        if references:
+            told = self._ask(servers, lambda server: server.call("removeKeys", references))
+            for server, answer in told.items():
+                for key_id, status in _each(generations, answer).items():
+                    if isinstance(status, MdmError) and not isinstance(status, NotFound):
+                        left[key_id].append(server.name)
+        return left
+
+    def _ask(self, servers: Sequence[Server], call: Callable[[Server], T]) -> dict[Server, T | MdmError]:
+        return dict(ask(servers, self._timeout_s, call))
+
+
+def _each(ids: Iterable[str], answer: Sequence[A] | MdmError) -> dict[str, A | MdmError]:
+    """Return what a server said of each key, or why it said nothing."""
+    if isinstance(answer, MdmError):
+        return dict.fromkeys(ids, answer)
+    missing = KeyServerUnavailable("the key server did not answer for this key")
+    said: dict[str, A | MdmError] = {
+        one.item: error_of(one.exception, one.message) if one.exception else one for one in answer
+    }
+    return {key_id: said.get(key_id, missing) for key_id in ids}
+
+
+def _or_raise(answer: T | MdmError) -> T:
+    if isinstance(answer, MdmError):
+        raise answer
+    return answer
+
+
+def _why(key_id: str, told: Iterable[Sequence[KeyStatus] | MdmError]) -> MdmError:
+    """Return why a key cannot be dealt."""
+    answers = [_each([key_id], answer)[key_id] for answer in told]
+    errors = [answer for answer in answers if isinstance(answer, MdmError)]
+    if len(errors) == len(answers) and all(isinstance(error, NotFound) for error in errors):
+        return NotFound("no such key")
+    reasons = "; ".join(sorted({error.message for error in errors})) or "they have different generations"
+    return KeyQuorumMissing(f"too few key servers have a generation of the key ({reasons})")

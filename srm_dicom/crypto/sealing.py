@@ -1,0 +1,84 @@
+"""Sealed for named recipients: a Crypt4GH file of what has no manifest, such as a key server's records.
+
+Each recipient has a packet of its own in the header, so any one of them opens the file alone, with the
+stock program too. The container does not tell whether its end is missing: whoever seals says where the
+end is inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+from srm_dicom.crypto import crypt4gh
+from srm_dicom.crypto.crypt4gh import Header, Layout, SegmentReader
+from srm_dicom.errors import IntegrityError, InvalidRequest
+
+RandomBytes = Callable[[int], bytes]
+"""A source of secret, uniformly random bytes, such as `secrets.token_bytes`."""
+
+
+def seal(recipients: Sequence[bytes], clear: Iterable[bytes], random_bytes: RandomBytes) -> Iterator[bytes]:
+    """Yield a sealed file; holds one segment at most.
+
+    Args:
+        recipients: X25519 public keys, 32 bytes each.
+        clear: the content, in pieces of any size.
+        random_bytes: for the session key, nonces and the writer's ephemeral keys.
+
+    Raises:
+        InvalidRequest: nobody could open it.
+    """
+    if not recipients:
+        raise InvalidRequest("a sealed file has a recipient at least")
+    session_key = random_bytes(crypt4gh.KEY_BYTES)
+    yield _header(recipients, session_key, random_bytes)
+    cipher = ChaCha20Poly1305(session_key)
+    for segment in _segments(clear):
+        nonce = random_bytes(crypt4gh.NONCE_BYTES)
+        yield nonce + cipher.encrypt(nonce, segment, None)
+
+
+def unseal(private_key: bytes, sealed: bytes) -> bytes:
+    """Return the content of a sealed file.
+
+    Raises:
+        IntegrityError: it is damaged, or not sealed to this key.
+    """
+    try:
+        header = Header.parse(sealed)
+        reader = SegmentReader(header.open(private_key), Layout(len(sealed), header.size_bytes))
+    except InvalidRequest as error:
+        raise IntegrityError(f"a sealed message does not open: {error.message}") from error
+    clear = reader.update(memoryview(sealed)[header.size_bytes :])
+    reader.finish()
+    return bytes(clear)
+
+
+def public_key_of(private_key: bytes) -> bytes:
+    """Return the public half of an X25519 private key, both 32 bytes."""
+    return X25519PrivateKey.from_private_bytes(private_key).public_key().public_bytes_raw()
+
+
+def _header(recipients: Sequence[bytes], session_key: bytes, random_bytes: RandomBytes) -> bytes:
+    headers = [
+        crypt4gh.write_header(
+            session_key, recipient, random_bytes(crypt4gh.KEY_BYTES), random_bytes(crypt4gh.NONCE_BYTES)
+        )
+        for recipient in recipients
+    ]
+    prefix = crypt4gh.MAGIC + crypt4gh.VERSION.to_bytes(4, "little") + len(headers).to_bytes(4, "little")
+    return prefix + b"".join(header[crypt4gh.PREFIX_BYTES :] for header in headers)
+
+
+def _segments(clear: Iterable[bytes]) -> Iterator[bytes]:
+    waiting = bytearray()
+    for piece in clear:
+        waiting += piece
+        while len(waiting) >= crypt4gh.SEGMENT_BYTES:
+            yield bytes(waiting[: crypt4gh.SEGMENT_BYTES])
+            del waiting[: crypt4gh.SEGMENT_BYTES]
+    if waiting:
+        yield bytes(waiting)

@@ -1,0 +1,131 @@
+"""Shares of shares: any k to any k of n, nothing of the secret in the open, and faults that are found."""
+
+import secrets
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from srm_dicom.crypto import keyrecord, reshare, sealing, signing
+from srm_dicom.crypto.shamir import combine
+from srm_dicom.errors import IntegrityError, KeyShareInvalid
+
+SIGNING_KEY = Ed25519PrivateKey.generate()
+SITES = signing.trusting(SIGNING_KEY.public_key())
+
+
+class Resharing:
+    """One key that goes from some k of n to another, step by step."""
+
+    def __init__(self, old=(2, 3), new=(2, 3)):
+        self.private = secrets.token_bytes(32)
+        self.records = keyrecord.issue(
+            self.private,
+            k=old[0],
+            n=old[1],
+            valid_until=datetime(2099, 1, 1, tzinfo=UTC),
+            signing_key=SIGNING_KEY,
+            random_bytes=secrets.token_bytes,
+        )
+        self.holders = [secrets.token_bytes(32) for _ in range(new[1])]
+        receivers = [sealing.public_key_of(holder) for holder in self.holders]
+        self.dealing = self.records[-old[0] :]
+        dealers = [record.share.index for record in self.dealing]
+        self.order = reshare.order(self.records[0].charter, 2, dealers, receivers, new[0], SIGNING_KEY)
+        self.dealt = [reshare.deal(self.order, record.share, secrets.token_bytes) for record in self.dealing]
+
+    def pieces(self, receiver):
+        return [dealing.pieces[receiver] for dealing in self.dealt]
+
+    def take(self):
+        return [
+            reshare.take(self.order, holder, self.pieces(number))
+            for number, holder in enumerate(self.holders)
+        ]
+
+    def check(self, taken):
+        reshare.check(self.order, [one.blinded for one in self.dealt], [one.blinded for one in taken])
+
+
+K_OF_N = st.integers(1, 6).flatmap(lambda n: st.tuples(st.integers(1, n), st.just(n)))
+
+
+@settings(max_examples=25, deadline=None)
+@given(K_OF_N, K_OF_N)
+def test_any_sharing_becomes_any_other(old, new):
+    resharing = Resharing(old, new)
+    taken = resharing.take()
+    resharing.check(taken)
+    shares = [one.share for one in taken]
+    assert combine(shares[: new[0]]) == combine(shares[-new[0] :]) == resharing.private
+    assert [share.index for share in shares] == list(range(1, new[1] + 1))
+
+
+def test_nothing_that_is_told_is_a_share_or_the_secret():
+    resharing = Resharing()
+    told = {one.blinded for one in [*resharing.dealt, *resharing.take()]}
+    kept = {record.share.data for record in resharing.records} | {resharing.private}
+    kept |= {one.share.data for one in resharing.take()}
+    assert not told & kept
+    dealt = zip(resharing.dealing, resharing.dealt, strict=True)
+    blinded = [replace(record.share, data=dealing.blinded) for record, dealing in dealt]
+    assert combine(blinded) != resharing.private
+
+
+def test_old_shares_do_not_go_with_new_ones():
+    resharing = Resharing()
+    new = resharing.take()[0].share
+    assert combine([new, resharing.records[1].share]) != resharing.private
+
+
+def test_a_share_that_is_not_the_others_is_found():
+    resharing = Resharing(new=(2, 4))
+    taken = resharing.take()
+    for number in range(4):
+        spoilt = list(taken)
+        spoilt[number] = replace(taken[number], blinded=secrets.token_bytes(32))
+        with pytest.raises(KeyShareInvalid):
+            resharing.check(spoilt)
+
+
+def test_a_dealer_whose_pieces_are_of_something_else_is_found():
+    resharing = Resharing()
+    other = replace(resharing.dealing[0].share, data=secrets.token_bytes(32))
+    dealt = reshare.deal(resharing.order, other, secrets.token_bytes)
+    resharing.dealt[0] = replace(dealt, blinded=resharing.dealt[0].blinded)
+    with pytest.raises(KeyShareInvalid):
+        resharing.check(resharing.take())
+
+
+def test_pieces_open_for_their_receiver_in_their_order_and_place_only():
+    resharing, other = Resharing(), Resharing()
+    mine, yours = resharing.pieces(0), resharing.pieces(1)
+    for holder, pieces in (
+        (resharing.holders[0], yours),
+        (resharing.holders[0], list(reversed(mine))),
+        (resharing.holders[0], [bytes(len(mine[0])), mine[1]]),
+        (resharing.holders[0], [mine[0][:-1], mine[1]]),
+    ):
+        with pytest.raises(KeyShareInvalid):
+            reshare.take(resharing.order, holder, pieces)
+    with pytest.raises(KeyShareInvalid):
+        reshare.take(replace(resharing.order, text=other.order.text), resharing.holders[0], mine)
+
+
+def test_an_order_is_the_sites():
+    order = Resharing().order
+    assert reshare.Order.verify(order.text, SITES) == order
+    for text, sites in ((order.text, {}), (order.text.replace('"k":2', '"k":1'), SITES), ("{}", SITES)):
+        with pytest.raises(IntegrityError):
+            reshare.Order.verify(text, sites)
+
+
+def test_an_order_that_contradicts_itself_is_none():
+    charter = Resharing().records[0].charter
+    one, two = (sealing.public_key_of(secrets.token_bytes(32)) for _ in range(2))
+    for dealers, receivers, k in (([1, 1], [one, two], 2), ([1, 2], [one, one], 2), ([1, 2], [one, two], 3)):
+        with pytest.raises(IntegrityError):
+            reshare.order(charter, 2, dealers, receivers, k, SIGNING_KEY)

@@ -1,0 +1,94 @@
+"""A key that is destroyed is gone when n - k + 1 servers say so, and comes back from no backup."""
+
+import pytest
+
+from mdm_keys.ledger import DestructionLedger
+from srm_dicom.errors import ConfigError, KeyQuorumMissing, NotAuthorised, NotFound
+from srm_dicom.rights.acl import Acl
+
+ALICE = 'user:"/DC=test/DC=mdm/CN=alice":g'
+
+
+def test_a_key_is_destroyed_when_too_few_shares_can_be_left(site, alice, registrar):
+    key = site.registered(ALICE)
+    site.servers["keys1"].down = site.servers["keys2"].down = True
+    client = site.client(registrar)
+    first = client.destroy({key.id: key.public})[key.id]
+    assert (first.done, first.needed, first.confirmed) == (False, 2, {"keys3"})
+    assert set(first.failures) == {"keys1", "keys2"}
+    site.servers["keys2"].down = False
+    second = client.destroy({key.id: key.public})[key.id]
+    assert (second.done, second.confirmed) == (True, {"keys2", "keys3"})
+    site.servers["keys1"].down = False
+    with pytest.raises(KeyQuorumMissing):
+        site.client(alice).fetch(key.id, key.public)
+
+
+def test_a_key_that_no_server_knows_has_to_be_denied_by_all(site, registrar):
+    key = site.registered(ALICE)
+    client = site.client(registrar)
+    client.remove(key.id)
+    assert client.destroy({key.id: key.public})[key.id].needed == 3
+
+
+def test_a_destroyed_key_is_kept_no_more(site, registrar):
+    key = site.registered(ALICE)
+    client = site.client(registrar)
+    assert client.destroy({key.id: key.public})[key.id].done
+    with pytest.raises(Exception, match="has been destroyed"):
+        client.register(key.records, Acl.parse(ALICE))
+    with pytest.raises(NotFound):
+        client.fetch(key.id, key.public)
+
+
+def test_a_share_that_is_destroyed_is_in_no_file_any_more(site, registrar, tmp_path):
+    key = site.registered(ALICE)
+    shares = [record.share.data for record in key.records]
+
+    def found():
+        kept = b"".join(path.read_bytes() for path in tmp_path.glob("*.db*"))
+        return [share in kept for share in shares]
+
+    assert found() == [True] * 3
+    site.client(registrar).destroy({key.id: key.public})
+    assert found() == [False] * 3
+
+
+def test_who_may_not_remove_a_key_does_not_destroy_it(site, alice, stranger):
+    key = site.registered(ALICE)
+    for caller in (alice, stranger):
+        told = site.client(caller).destroy({key.id: key.public, "unknown": b"x" * 32})
+        assert not told[key.id].done
+        assert not told["unknown"].confirmed
+    assert site.client(alice).fetch(key.id, key.public) == key.private
+    with pytest.raises(NotAuthorised):
+        site.client(alice).fetch("unknown", b"x" * 32)
+
+
+def test_a_ledger_is_replayed_over_a_database_of_before(site, alice, registrar):
+    """A database put back from a backup still has the share; the server drops it when it starts."""
+    key, other = site.registered(ALICE), site.registered(ALICE)
+    server = site.servers["keys1"]
+    server.ledger.add([(key.public, key.id)])
+    assert server.store.shares([key.id])
+    reopened = DestructionLedger(server.directory / "keys1.destroyed")
+    server.store.remove_of(public_key for public_key, _ in reopened)
+    assert not server.store.find([key.id])
+    assert server.store.find([other.id])
+
+
+def test_a_ledger_survives_a_cut_line_and_nothing_else(tmp_path):
+    path = tmp_path / "keys.destroyed"
+    ledger = DestructionLedger(path)
+    ledger.add([(b"a" * 32, "one"), (b"b" * 32, "two")])
+    ledger.add([(b"a" * 32, "one")])
+    whole = path.read_text()
+    assert whole.count("\n") == 2
+    path.write_text(whole[:-5])
+    again = DestructionLedger(path)
+    assert (b"a" * 32 in again, b"b" * 32 in again) == (True, False)
+    again.add([(b"b" * 32, "two")])
+    assert dict(DestructionLedger(path)) == {b"a" * 32: "one", b"b" * 32: "two"}
+    path.write_text("something\n")
+    with pytest.raises(ConfigError):
+        DestructionLedger(path)
