@@ -136,7 +136,7 @@ def file_calls() -> str:
 
 def intake_calls() -> str:
     """What a stager may do at a node."""
-    calls = (("incoming", Intake.incoming), ("publish", Intake.publish))
+    calls = (("incoming", Intake.incoming), ("publish", Intake.publish), ("read", Intake.read))
     rows = [(_code(f"POST /scratch/{name}"), _right(declared(call)), _summary(call)) for name, call in calls]
     return _table(("call", "right", "what"), rows)
 

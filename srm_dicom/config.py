@@ -74,6 +74,7 @@ class Requests(Struct, frozen=True, kw_only=True):
     max_files: int = 10_000
     max_total_s: int = 24 * 3600
     default_total_s: int = 3600
+    default_put_s: int = 4 * 3600
     max_pin_s: int = 7 * 24 * 3600
     default_pin_s: int = 12 * 3600
     retention_s: int = 30 * 24 * 3600
@@ -164,6 +165,23 @@ class Intake(Struct, frozen=True, kw_only=True):
     max_file_bytes: int = 9 * 1024**3
 
 
+class Area(Struct, frozen=True, kw_only=True):
+    """A directory of the namespace where users write; see `broker.areas`.
+
+    Attributes:
+        path: of the directory; no area is below another.
+        project: whose members may read (right `file`) and write (right `write`).
+        plugin: the instance of ``plugins.d`` that keeps the files; one that is not sealed.
+        max_file_bytes: of one file.
+    """
+
+    path: str
+    project: str
+    plugin: str
+    version: str = "v1"
+    max_file_bytes: int = 1024**4
+
+
 class Inner(Struct, frozen=True, kw_only=True):
     """The inner zone: its secrets, its database and its spool; unreadable for the outer zone.
 
@@ -237,6 +255,7 @@ class Config(Struct, frozen=True, kw_only=True):
     webdav: WebDav = WebDav()
     copies: Copies = Copies()
     intake: Intake | None = None
+    areas: tuple[Area, ...] = ()
     inner: Inner | None = None
     registrar: Registrar = Registrar()
     budgets: Budgets = Budgets()
@@ -248,7 +267,7 @@ class Member(Struct, frozen=True, kw_only=True):
 
     user: str = ""
     group: str = ""
-    rights: tuple[Literal["file", "key", "search", "nominative"], ...]
+    rights: tuple[Literal["file", "key", "search", "nominative", "write"], ...]
 
 
 class ProjectFile(Struct, frozen=True, kw_only=True):

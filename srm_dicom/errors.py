@@ -79,6 +79,12 @@ class NotEmpty(CallerError):
     """The directory still has entries."""
 
 
+class Busy(CallerError):
+    """Somebody is writing this name."""
+
+    advice = "Wait until the upload is over, or abort it."
+
+
 class InvalidRequest(CallerError):
     """The request is malformed or contradicts itself."""
 
@@ -105,6 +111,18 @@ class TooLarge(CallerError):
 
 class BudgetExhausted(CallerError):
     """The daily budget of the principal or the project is used up."""
+
+
+class SpaceExhausted(CallerError):
+    """The space that the caller reserved, or named, has not so much left."""
+
+    advice = "Reserve more, or remove files."
+
+
+class SpaceExpired(CallerError):
+    """The lifetime of the space is over."""
+
+    advice = "Reserve another."
 
 
 # --- this site -----------------------------------------------------------------------------------

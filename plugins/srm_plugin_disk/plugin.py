@@ -1,8 +1,10 @@
-"""The disk storage plugin: a POSIX directory, read only, makes the server an ordinary storage element.
+"""The disk storage plugin: a POSIX directory makes the server an ordinary storage element.
 
-A file's name in the namespace is its name below the root. The directory is never trusted to hold still:
-each open walks down from the root component by component and follows no symbolic link, so nothing
-outside the root is ever read, whatever somebody renames meanwhile.
+A registered file's name in the namespace is its name below the root. What users upload lies below
+`Settings.uploads`, under the name that it was uploaded to; it stays there when its name changes, and a
+name that is taken gets the GUID after it. The directory is never trusted to hold still: each open walks
+down from the root component by component and follows no symbolic link, so nothing outside the root is
+ever read or written, whatever somebody renames meanwhile.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import os
 import re
 import stat
 import uuid
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import sha256
@@ -22,7 +25,14 @@ import msgspec
 from msgspec import Meta
 
 from srm_dicom.clock import Clock
-from srm_dicom.errors import ConfigError, InvalidRequest, NotDelivered, SourceUnavailable
+from srm_dicom.errors import (
+    ConfigError,
+    IntegrityError,
+    InvalidRequest,
+    NotDelivered,
+    SourceRefused,
+    SourceUnavailable,
+)
 from srm_dicom.ids import Guid
 from srm_dicom.plugin.api import (
     Batch,
@@ -34,10 +44,16 @@ from srm_dicom.plugin.api import (
     Slot,
     Source,
     StoragePlugin,
+    Upload,
 )
 from srm_dicom.rights.project import Release
+from srm_dicom.scratch.area import no_space
 
 CHUNK_BYTES = 1 << 20
+HIDDEN = ".incoming"
+"""In the directory of uploads: what is not complete, by GUID."""
+
+STALE_S = 86400.0
 _COMPONENT = re.compile(r"[A-Za-z0-9._-]{1,255}\Z")
 _NAMESPACE = uuid.UUID("1d6f6c9e-5a0e-5b0c-9a35-6f0d3f3c1b52")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -51,11 +67,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         root: the directory.
         max_visits: how many batches may be read at once.
         batch_files: most files of one batch.
+        uploads: the directory below the root that uploads go to; nothing in it is found by a selector.
     """
 
     root: str
     max_visits: Annotated[int, Meta(ge=1, le=64)] = 4
     batch_files: Annotated[int, Meta(ge=1)] = 500
+    uploads: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")] = "uploads"
 
 
 class DiskPlugin(StoragePlugin):
@@ -85,6 +103,8 @@ class DiskPlugin(StoragePlugin):
         self._probe()
         for path in sorted(self._root.glob(selector)):
             parts = path.relative_to(self._root).parts
+            if parts[:1] == (self._settings.uploads,):
+                continue
             if parts and all(map(_COMPONENT.match, parts)) and self._is_file(parts):
                 yield self._discovered(parts, release)
 
@@ -108,6 +128,44 @@ class DiskPlugin(StoragePlugin):
             with suppress(OSError), self._open(_parts(file.plugin_ref)) as source:
                 _copy(source, sink.open(file), clock, end_s)
 
+    def accept(self, upload: Upload) -> Discovered:
+        """Write an upload under a hidden name, check it, make it durable, then give it its name.
+
+        Raises:
+            NoSpace: the disk is full.
+            IntegrityError: its size or checksum is not what was announced.
+            SourceUnavailable: the root is not there.
+        """
+        self._probe()
+        target = (self._settings.uploads, *upload.path)
+        with _made(self._root, (self._settings.uploads, HIDDEN)) as hidden:
+            _sweep(hidden, self.context.clock.now().timestamp() - STALE_S)
+            try:
+                with no_space():
+                    _write(hidden, upload)
+                    with _made(self._root, target[:-1]) as directory:
+                        name = _give_name(hidden, directory, target[-1], upload.guid)
+            finally:
+                with suppress(FileNotFoundError):
+                    os.unlink(upload.guid, dir_fd=hidden)
+        return Discovered(upload.guid, upload.path, "", "/".join((*target[:-1], name)).encode())
+
+    def remove(self, ref: FileRef) -> None:
+        """Remove an uploaded file, and directories that it leaves empty; what was registered is not touched.
+
+        Raises:
+            SourceUnavailable: the root is not there.
+            SourceRefused: the file is not one of an upload.
+        """
+        self._probe()
+        with suppress(FileNotFoundError, NotADirectoryError):
+            parts = _parts(ref.plugin_ref)
+            if parts[0] != self._settings.uploads:
+                raise SourceRefused("only what was uploaded is removed from the disk")
+            with _descend(self._root, parts[:-1]) as directory:
+                os.unlink(parts[-1], dir_fd=directory)
+            self._prune(parts[:-1])
+
     def sources(self) -> Sequence[Source]:
         """Return the directory."""
         return [Source("disk", self._settings.max_visits, self._probe)]
@@ -118,6 +176,16 @@ class DiskPlugin(StoragePlugin):
         yield Check(
             f"disk {self.context.name}: root", there, "it can be read" if there else "it cannot be read"
         )
+
+    def _prune(self, parts: tuple[str, ...]) -> None:
+        while len(parts) > 1:
+            *above, last = parts
+            try:
+                with _descend(self._root, tuple(above)) as directory:
+                    os.rmdir(last, dir_fd=directory)
+            except OSError:
+                return
+            parts = tuple(above)
 
     def _probe(self) -> None:
         if not self._root.is_dir():
@@ -170,6 +238,52 @@ def _descend(root: Path, parts: tuple[str, ...]) -> Iterator[int]:
         yield directory
     finally:
         os.close(directory)
+
+
+@contextmanager
+def _made(root: Path, parts: tuple[str, ...]) -> Iterator[int]:
+    """Open a directory below the root, making what is missing of it."""
+    for depth in range(1, len(parts) + 1):
+        with _descend(root, parts[: depth - 1]) as directory, suppress(FileExistsError):
+            os.mkdir(parts[depth - 1], 0o750, dir_fd=directory)
+            os.fsync(directory)
+    with _descend(root, parts) as directory:
+        yield directory
+
+
+def _write(hidden: int, upload: Upload) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    handle = os.open(upload.guid, flags, 0o640, dir_fd=hidden)
+    adler32 = 1
+    size_bytes = 0
+    with FileIO(handle, "wb") as file:
+        for chunk in upload.chunks:
+            view = memoryview(chunk)
+            adler32 = zlib.adler32(view, adler32)
+            size_bytes += len(view)
+            while view:
+                view = view[file.write(view) :]
+        if (size_bytes, f"{adler32:08x}") != (upload.size_bytes, upload.adler32):
+            raise IntegrityError("an upload came to the disk with another size or checksum")
+        os.fsync(handle)
+
+
+def _give_name(hidden: int, directory: int, name: str, guid: Guid) -> str:
+    """Link a complete file to its name, or to one that nobody has; nothing is ever replaced."""
+    for wanted in (name, f"{name[:200]}.{guid}"):
+        with suppress(FileExistsError):
+            os.link(guid, wanted, src_dir_fd=hidden, dst_dir_fd=directory, follow_symlinks=False)
+            os.fsync(directory)
+            return wanted
+    raise FileExistsError(name)
+
+
+def _sweep(hidden: int, before_s: float) -> None:
+    """Drop what was left half written by a process that died."""
+    for name in os.listdir(hidden):
+        with suppress(FileNotFoundError):
+            if os.stat(name, dir_fd=hidden, follow_symlinks=False).st_mtime < before_s:
+                os.unlink(name, dir_fd=hidden)
 
 
 def _copy(source: FileIO, slot: Slot, clock: Clock, end_s: float) -> None:

@@ -10,12 +10,12 @@ back later (`rights.enumeration`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from srm_dicom.audit.event import Action, Event, Outcome, printable
+from srm_dicom.audit.event import Action, Event, Outcome, is_object, printable
 from srm_dicom.audit.log import AuditLog
 from srm_dicom.clock import Clock
-from srm_dicom.errors import IsADirectory, MdmError, NotAuthorised, NotFound
+from srm_dicom.errors import IsADirectory, MdmError, NotADirectory, NotAuthorised, NotFound
 from srm_dicom.identity.principal import Principal
 from srm_dicom.ids import SitePath, parent
 from srm_dicom.rights.enumeration import Guesses, Patience
@@ -105,6 +105,35 @@ class FileAccess:
             raise verdict.error or NotFound(_ABSENT)
         return verdict.entry
 
+    def writable(self, principal: Principal, paths: Sequence[SitePath], operation: str) -> list[Verdict]:
+        """Decide about making, changing or removing names; an entry is the directory that has the name.
+
+        Raises:
+            Overloaded: as for `files`.
+        """
+        self._guesses.admit(principal.dn)
+        above = [parent(path) for path in paths]
+        wanted = [*above, *(parent(path) for path in above)]
+        entries = self._namespace.find_many(list(dict.fromkeys(wanted)))
+        verdicts = [self._writable(principal, path, entries) for path in paths]
+        self._record(principal, verdicts, operation, Action.DECISION)
+        return verdicts
+
+    def may_list(self, principal: Principal, directory: Entry) -> bool:
+        """Tell whether every name in a directory may be known."""
+        return self._allows(principal, directory, "r").allowed
+
+    def may_write(self, principal: Principal, entry: Entry) -> bool:
+        """Tell whether the bytes of a file may be replaced, or the names in a directory changed."""
+        return self._allows(principal, entry, "w").allowed
+
+    def changed(self, principal: Principal, path: SitePath, operation: str) -> None:
+        """Record that a caller has changed the rights of a name."""
+        objects = (path,) if is_object(path) else ()
+        self._audit.record(
+            Event.by(principal, Action.RIGHTS_CHANGED, Outcome.ALLOWED, operation=operation, objects=objects)
+        )
+
     def children(self, principal: Principal, directory: Entry) -> list[Entry]:
         """Return what the caller may know of a directory's entries, in order of name.
 
@@ -132,6 +161,17 @@ class FileAccess:
         if verdict.entry is not None and verdict.entry.is_directory:
             return Verdict(path, None, IsADirectory("this is a directory"), verdict.rule)
         return verdict
+
+    def _writable(self, principal: Principal, path: SitePath, entries: Mapping[SitePath, Entry]) -> Verdict:
+        verdict = self._seen(principal, parent(path), entries)
+        if verdict.entry is None:
+            return replace(verdict, path=path)
+        if not verdict.entry.is_directory:
+            return Verdict(path, None, NotADirectory("a file has no names below it"), verdict.rule)
+        decision = self._allows(principal, verdict.entry, "w", path)
+        if not decision.allowed:
+            return Verdict(path, None, NotAuthorised("you may not write in this directory"), decision.rule)
+        return Verdict(path, verdict.entry, None, decision.rule)
 
     def _seen(self, principal: Principal, path: SitePath, entries: Mapping[SitePath, Entry]) -> Verdict:
         entry = entries.get(path) or find_bundle(self._namespace, path)
@@ -165,12 +205,15 @@ class FileAccess:
                 break
         return decision
 
-    def _allows(self, principal: Principal, entry: Entry, permission: str) -> Decision:
+    def _allows(
+        self, principal: Principal, entry: Entry, permission: str, path: SitePath | None = None
+    ) -> Decision:
+        """Decide; `path` is what a token's scope must cover where that is not the entry's own."""
         if entry.release is not None:
             project = self._projects.get(entry.release.project)
             if project is None or not project.valid(self._clock.now()):
                 return Decision(allowed=False, rule="the project has ended")
-        return decide(entry.acl, entry.owner, principal, permission, entry.path)
+        return decide(entry.acl, entry.owner, principal, permission, path or entry.path)
 
     def _record(
         self, principal: Principal, verdicts: Sequence[Verdict], operation: str, action: Action
@@ -195,6 +238,6 @@ def _event(  # a name that is not there is a string that a user typed: it is not
         outcome,
         operation=operation,
         project=",".join(sorted(projects)),
-        objects=tuple(verdict.path for verdict in verdicts if verdict.rule != _ABSENT),
+        objects=tuple(v.path for v in verdicts if v.rule != _ABSENT and is_object(v.path)),
         rule=printable("; ".join(dict.fromkeys(verdict.rule for verdict in verdicts))),
     )

@@ -7,12 +7,18 @@ source: a stager (`broker.stager`) comes for the work.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 
 from srm_dicom.broker.access import FileAccess, Verdict
+from srm_dicom.broker.admission import BrokerSettings, accept, bound_files, bounded
+from srm_dicom.broker.areas import Areas
 from srm_dicom.broker.listings import Listings, is_staged, parse
-from srm_dicom.broker.states import ACTIVE, Event, after, before
+from srm_dicom.broker.names import Names
+from srm_dicom.broker.owned import Owned
+from srm_dicom.broker.passing import apply_time
+from srm_dicom.broker.puts import Puts
+from srm_dicom.broker.states import ACTIVE, PUTTING, Event, after, before
 from srm_dicom.broker.viewing import Viewer
 from srm_dicom.broker.views import (
     FileState,
@@ -27,40 +33,15 @@ from srm_dicom.clock import Clock
 from srm_dicom.errors import (
     InvalidRequest,
     NotFound,
-    NotSupported,
-    RequestUnknown,
     TooLarge,
 )
 from srm_dicom.identity.principal import Principal
-from srm_dicom.ids import Guid, Surl, new_token
+from srm_dicom.ids import Guid, Surl
 from srm_dicom.store.requests import Request, RequestFile
 from srm_dicom.store.staged import Staged
 from srm_dicom.store.stores import Stores
 
-_FEW = 500
-"""Up to so many files are looked up by name; for more, all files of the request are read."""
-
-
-@dataclass(frozen=True, slots=True)
-class BrokerSettings:
-    """Bounds and addresses.
-
-    Attributes:
-        nodes: node name to (protocol to base URL, such as ``gsiftp://node:2811``), in the site's
-            order of preference.
-        max_tokens: most requests that one answer lists or sums up.
-        host: what SURLs of this site have for a host.
-    """
-
-    host: str
-    nodes: Mapping[str, Mapping[str, str]]
-    max_files: int = 10_000
-    max_tokens: int = 1000
-    max_total_s: int = 24 * 3600
-    default_total_s: int = 3600
-    max_pin_s: int = 7 * 24 * 3600
-    default_pin_s: int = 12 * 3600
-    poll_s: int = 10
+__all__ = ["Broker", "BrokerSettings"]
 
 
 class Broker:
@@ -72,19 +53,25 @@ class Broker:
         stores: Stores,
         access: FileAccess,
         clock: Clock,
+        areas: Areas | None = None,
     ) -> None:
+        areas = areas or Areas()
+        self.puts = Puts(settings, stores, access, areas, clock)
+        self.names = Names(stores, access, areas, clock)
         self._settings = settings
-        self._viewer = Viewer(settings.nodes, stores.staged, settings.poll_s)
-        self._listings = Listings(settings.host, access, stores.staged)
+        self._viewer = Viewer(settings.nodes, stores.staged, stores.uploads, settings.poll_s)
+        self._listings = Listings(settings.host, access, stores)
+        self._stores = stores
         self._database = stores.database
         self._access = access
         self._requests = stores.requests
+        self._owned = Owned(stores.requests)
         self._staged = stores.staged
         self._clock = clock
 
     def protocols(self) -> tuple[str, ...]:
         """Return the transfer protocols of this site, the preferred one first."""
-        return tuple(dict.fromkeys(protocol for node in self._settings.nodes.values() for protocol in node))
+        return self._settings.protocols
 
     def submit(self, principal: Principal, wish: Wish) -> RequestView:
         """Accept a prepareToGet or bringOnline; what is staged already is pinned at once.
@@ -94,7 +81,7 @@ class Broker:
             TooLarge: more files than one request may have.
             NotSupported: none of the caller's transfer protocols is spoken here.
         """
-        request = self._request(principal, wish)
+        request = accept(self._settings, wish, principal.dn, self._clock.now())
         surls = [parse(text) for text in wish.surls]
         known = [surl.path for surl in surls if isinstance(surl, Surl)]
         operation = "srmPrepareToGet" if wish.kind is RequestKind.GET else "srmBringOnline"
@@ -102,7 +89,7 @@ class Broker:
         answers = [next(verdicts) if isinstance(surl, Surl) else surl for surl in surls]
         entries = [v.entry for v in answers if isinstance(v, Verdict) and v.entry]
         guids = [file.guid for entry in entries for file in entry.files if file.guid]
-        self._bound(len(guids))
+        bound_files(self._settings, len(guids))
         with self._database.transaction():
             staged = self._staged.find(guids)
             files = [
@@ -125,9 +112,9 @@ class Broker:
         Raises:
             RequestUnknown: no request of this caller (and this kind, if one is given) has this token.
         """
-        request = self._own(principal, token, kind)
+        request = self._owned.request(principal, token, *((kind,) if kind else ()))
         self.apply_time()
-        files = self._files(request, surls)
+        files = self._owned.files(request, surls)
         whole = tuple(file.state for file in files) if surls is None else self._requests.states(request.token)
         return self._viewer.view(request, files, whole, self._clock.now())
 
@@ -141,7 +128,8 @@ class Broker:
             RequestUnknown: as for `status`.
         """
         if token is not None:
-            return tuple(self._end(self._files(self._own(principal, token), surls), Event.RELEASE))
+            request = self._owned.request(principal, token, RequestKind.GET, RequestKind.BRING_ONLINE)
+            return tuple(self._end(self._owned.files(request, surls), Event.RELEASE))
         if surls:
             return tuple(self._release_everywhere(principal, surls))
         raise InvalidRequest("a request token or SURLs are needed")
@@ -152,7 +140,7 @@ class Broker:
         Raises:
             RequestUnknown: as for `status`.
         """
-        self._end(self._files(self._own(principal, token), None), Event.ABORT)
+        self._end(self._owned.files(self._owned.request(principal, token), None), Event.ABORT)
         return self.status(principal, token, None)
 
     def abort_files(self, principal: Principal, token: str, surls: Sequence[str]) -> tuple[FileView, ...]:
@@ -161,7 +149,7 @@ class Broker:
         Raises:
             RequestUnknown: as for `status`.
         """
-        files = self._files(self._own(principal, token), surls)
+        files = self._owned.files(self._owned.request(principal, token), surls)
         views = self._end(files, Event.ABORT)
         # Whatever became of a file before, nobody waits for it now: only one of another request has failed.
         return tuple(
@@ -174,8 +162,8 @@ class Broker:
         Raises:
             RequestUnknown: as for `status`.
         """
-        request = self._own(principal, token)
-        self._end(self._files(request, None), Event.ABORT)
+        request = self._owned.request(principal, token)
+        self._end(self._owned.files(request, None), Event.ABORT)
         self._requests.remove(request.token)
 
     def extend(
@@ -186,13 +174,16 @@ class Broker:
         Raises:
             RequestUnknown: as for `status`.
         """
-        request = self._own(principal, token)
+        request = self._owned.request(principal, token)
         self.apply_time()
         now = self._clock.now()
-        pin_s = _bounded(pin_s, self._settings.default_pin_s, self._settings.max_pin_s)
-        ids = [row.id for file in self._files(request, surls) for row in file.rows if row.id]
+        pin_s = bounded(pin_s, self._settings.default_pin_s, self._settings.max_pin_s)
+        rows = [row for file in self._owned.files(request, surls) for row in file.rows if row.id]
+        ids = [row.id for row in rows]
         self._requests.extend(ids, pin_s, now, waiting=ACTIVE, held=before(Event.EXPIRE))
-        return self._viewer.view(request, self._files(request, surls), (), now).files
+        puts = [row.id for row in rows if row.state in before(Event.TIME_OUT)]
+        self._requests.prolong(puts, now + timedelta(seconds=pin_s))
+        return self._viewer.view(request, self._owned.files(request, surls), (), now).files
 
     def tokens(self, principal: Principal, description: str | None) -> list[Request]:
         """Return the caller's newest requests; those of one description, to the letter, if it is given."""
@@ -227,45 +218,9 @@ class Broker:
 
     def apply_time(self) -> None:
         """Fail what is overdue and end pins that are over, whether or not a stager lives."""
-        now = self._clock.now()
-        self._requests.fail_overdue(before(Event.FAIL), FileState.FAILED, now)
-        self._requests.expire_pins(before(Event.EXPIRE), FileState.EXPIRED, now)
+        apply_time(self._stores, self._clock.now())
 
     # --- submit ----------------------------------------------------------------------------------
-
-    def _request(self, principal: Principal, wish: Wish) -> Request:
-        settings = self._settings
-        if not wish.surls:
-            raise InvalidRequest("no file was asked for")
-        self._bound(len(wish.surls))
-        now = self._clock.now()
-        total_s = _bounded(wish.total_s, settings.default_total_s, settings.max_total_s)
-        return Request(
-            token=new_token(),
-            kind=wish.kind,
-            owner=principal.dn,
-            protocol=self._protocol(wish),
-            created_at=now,
-            deadline_at=now + timedelta(seconds=total_s),
-            pin_s=_bounded(wish.pin_s, settings.default_pin_s, settings.max_pin_s),
-            description=wish.description,
-        )
-
-    def _bound(self, files: int) -> None:
-        if files > self._settings.max_files:
-            raise TooLarge(f"a request has at most {self._settings.max_files} files")
-
-    def _protocol(self, wish: Wish) -> str:
-        spoken = self.protocols()
-        if wish.kind is RequestKind.BRING_ONLINE or not wish.protocols:
-            return spoken[0]
-        for protocol in wish.protocols:
-            if protocol.lower() in spoken:
-                return protocol.lower()
-        raise NotSupported(
-            "none of the requested transfer protocols is spoken here",
-            advice=f"Use one of {', '.join(spoken)}.",
-        )
 
     def _new_file(
         self, request: Request, surl: str, answer: Verdict | NotFound, staged: Mapping[Guid, Staged]
@@ -284,21 +239,6 @@ class Broker:
 
     # --- files of requests ---------------------------------------------------------------------
 
-    def _own(self, principal: Principal, token: str, kind: RequestKind | None = None) -> Request:
-        request = self._requests.find(token)
-        if request is None or request.owner != principal.dn or kind not in (None, request.kind):
-            raise RequestUnknown("you have no request with this token")
-        return request
-
-    def _files(self, request: Request, surls: Sequence[str] | None) -> list[RequestFile]:
-        """Return the files of a request: all, or those asked for in that order."""
-        if surls is None:
-            return self._requests.files(request.token)
-        if len(surls) > _FEW:
-            return _chosen(self._requests.files(request.token), surls)
-        paths = [surl.path for surl in map(parse, surls) if isinstance(surl, Surl)]
-        return _chosen(self._requests.some_files(request.token, surls, paths), surls)
-
     def _release_everywhere(self, principal: Principal, surls: Sequence[str]) -> list[FileView]:
         """Release files in every request of the caller; one view for each SURL."""
         paths = [surl.path if isinstance(surl, Surl) else None for surl in map(parse, surls)]
@@ -315,33 +255,13 @@ class Broker:
     def _end(self, files: Sequence[RequestFile], event: Event) -> list[FileView]:
         """Let `event` happen to the files that it can happen to, and tell of all."""
         target = after(FileState.PINNED, event)
-        rows = [row for file in files for row in file.rows]
-        ids = [row.id for row in rows if row.id and row.state in before(event)]
-        self._requests.move(ids, before(event), target)
+        rows = [row for file in files for row in file.rows if row.id and row.state in before(event)]
+        with self._database.transaction():
+            self._requests.move([row.id for row in rows], before(event), target)
+            for row in rows:
+                if row.path is not None and row.state in PUTTING:
+                    self._stores.uploads.end(row.token, [row.path])
         return [
             FileView(file.surl, target if file.state in before(event) else file.state, file.failure)
             for file in files
         ]
-
-
-def _chosen(files: Sequence[RequestFile], surls: Sequence[str]) -> list[RequestFile]:
-    by_surl = {file.surl: file for file in files}
-    by_path = {file.path: file for file in files if file.path}
-    missing = NotFound("this file is not in the request")
-    chosen = []
-    for text in surls:
-        found = by_surl.get(text)
-        if found is None:
-            surl = parse(text)
-            found = by_path.get(surl.path) if isinstance(surl, Surl) else None
-        chosen.append(
-            replace(found, surl=text) if found else RequestFile(text, None, None, FileState.FAILED, missing)
-        )
-    return chosen
-
-
-def _bounded(wanted: int | None, default: int, maximum: int) -> int:
-    """Return the caller's time within the site's bound; nothing or 0 asks for the default."""
-    if wanted is not None and wanted < 0:
-        raise InvalidRequest("a time must not be negative")
-    return min(wanted or default, maximum)

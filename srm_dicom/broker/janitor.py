@@ -13,6 +13,7 @@ import threading
 from dataclasses import dataclass
 from datetime import timedelta
 
+from srm_dicom.broker.passing import apply_time
 from srm_dicom.broker.states import TRANSITIONS, Event, after, before
 from srm_dicom.broker.views import FileState
 from srm_dicom.clock import Clock
@@ -61,6 +62,8 @@ class Janitor:
         self._database = stores.database
         self._requests = stores.requests
         self._staged = stores.staged
+        self._uploads = stores.uploads
+        self._stores = stores
         self._space = space
         self._clock = clock
 
@@ -84,7 +87,8 @@ class Janitor:
         lost = [item for item in known if not self._has(item)]
         for item in lost:
             self._forget(item)
-        dropped = self._area.sweep((_name(item) for item in known), before_at)
+        uploads = set(self._uploads.on_node(self._node))
+        dropped = self._area.sweep((_name(item) for item in known), before_at, uploads)
         log.info("swept", count=dropped)
         self.forget_requests()
 
@@ -95,9 +99,7 @@ class Janitor:
 
     def tidy(self) -> None:
         """Let time pass for requests and pins, then make room if there is too little."""
-        now = self._clock.now()
-        self._requests.fail_overdue(before(Event.FAIL), FileState.FAILED, now)
-        self._requests.expire_pins(before(Event.EXPIRE), FileState.EXPIRED, now)
+        apply_time(self._stores, self._clock.now())
         used = self._staged.used_bytes(self._node)
         if used > self._space.high_bytes:
             self._evict(used - self._space.low_bytes)

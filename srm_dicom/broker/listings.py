@@ -1,6 +1,8 @@
 """What is told of names: srmLs, srmCheckPermission, srmGetPermission.
 
-Nothing here waits for a source. A name that the caller may not know has a failure and no entry.
+Nothing here waits for a source. A name that the caller may not know has a failure and no entry. A name
+that is being written for the first time is told of too, as busy, to whoever may list its directory and to
+its writer: ARC looks at size and checksum before it says that a put is done.
 """
 
 from __future__ import annotations
@@ -9,12 +11,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from srm_dicom.broker.access import FileAccess, Verdict
+from srm_dicom.broker.areas import inherited
 from srm_dicom.broker.views import Listing
 from srm_dicom.errors import InvalidRequest, NotAuthorised, NotFound
 from srm_dicom.identity.principal import Principal
-from srm_dicom.ids import Guid, Surl
-from srm_dicom.store.namespace import Entry
-from srm_dicom.store.staged import Staged, StagedFiles
+from srm_dicom.ids import Guid, SitePath, Surl, parent
+from srm_dicom.store.namespace import Entry, Facts, Kind
+from srm_dicom.store.staged import Staged
+from srm_dicom.store.stores import Stores
+from srm_dicom.store.uploads import Upload
 
 
 def parse(text: str) -> Surl | NotFound:
@@ -28,10 +33,12 @@ def parse(text: str) -> Surl | NotFound:
 class Listings:
     """Names of the namespace, as one caller may see them."""
 
-    def __init__(self, host: str, access: FileAccess, staged: StagedFiles) -> None:
+    def __init__(self, host: str, access: FileAccess, stores: Stores) -> None:
         self._host = host
         self._access = access
-        self._staged = staged
+        self._staged = stores.staged
+        self._uploads = stores.uploads
+        self._namespace = stores.namespace
 
     def entries(self, principal: Principal, surls: Sequence[str], operation: str) -> list[Listing]:
         """Tell of names, in their order, and of nothing below them."""
@@ -39,9 +46,13 @@ class Listings:
         known = [surl.path for surl in parsed if isinstance(surl, Surl)]
         verdicts = self._access.seen(principal, known, operation)
         online = self._online([verdict.entry for verdict in verdicts if verdict.entry])
+        absent = [v.path for v in verdicts if isinstance(v.error, NotFound)]
+        writing = self._uploads.of_paths(absent) if absent else {}
         told = iter(verdicts)
         return [
-            _listing(surl, next(told), online) if isinstance(surl, Surl) else Listing(text, None, None, surl)
+            self._listing(principal, surl, next(told), online, writing)
+            if isinstance(surl, Surl)
+            else Listing(text, None, None, surl)
             for text, surl in zip(surls, parsed, strict=True)
         ]
 
@@ -60,11 +71,13 @@ class Listings:
         if top.entry is None:
             return top
         entries = self._access.children(principal, top.entry)
+        writing = self._written_in(principal, top.entry, entries)
+        entries = sorted([*entries, *writing.values()], key=lambda entry: entry.path) if writing else entries
         chosen = entries[offset : None if count is None else offset + count]
         online = self._online(chosen)
         children = []
         for entry in chosen:
-            child = self._child(principal, entry, online)
+            child = self._child(principal, entry, online, busy=entry.path in writing)
             deeper = levels > 1 and child.entry is not None and entry.is_directory
             children.append(self._below(principal, child, levels - 1, 0, None) if deeper else child)
         more = len(entries) > offset + len(chosen)
@@ -73,17 +86,56 @@ class Listings:
     def _online(self, entries: Iterable[Entry]) -> dict[Guid, Staged]:
         return self._staged.find([file.guid for entry in entries for file in entry.files if file.guid])
 
-    def _child(self, principal: Principal, entry: Entry, online: Mapping[Guid, Staged]) -> Listing:
+    def _child(
+        self, principal: Principal, entry: Entry, online: Mapping[Guid, Staged], *, busy: bool
+    ) -> Listing:
         surl = Surl(f"srm://{self._host}{entry.path}", entry.path)
+        if busy:
+            return Listing(surl, entry.path, entry, busy=True)
         if not self._access.may_see(principal, entry):
             return Listing(surl, entry.path, None, NotAuthorised("the file right is missing"))
         return Listing(surl, entry.path, entry, online=is_staged(entry, online))
 
+    def _listing(
+        self,
+        principal: Principal,
+        surl: Surl,
+        verdict: Verdict,
+        online: Mapping[Guid, Staged],
+        writing: Mapping[SitePath, Upload],
+    ) -> Listing:
+        entry = verdict.entry
+        if surl.path in writing:
+            above = self._namespace.find(parent(surl.path))
+            if above is not None and self._may_know(principal, writing[surl.path], above):
+                return Listing(surl, surl.path, _to_be(writing[surl.path], above), busy=True)
+        online_now = entry is not None and is_staged(entry, online)
+        return Listing(surl, surl.path, entry, verdict.error, online=online_now)
 
-def _listing(surl: Surl, verdict: Verdict, online: Mapping[Guid, Staged]) -> Listing:
-    entry = verdict.entry
-    return Listing(
-        surl, surl.path, entry, verdict.error, online=entry is not None and is_staged(entry, online)
+    def _written_in(
+        self, principal: Principal, directory: Entry, entries: Sequence[Entry]
+    ) -> dict[SitePath, Entry]:
+        there = {entry.path for entry in entries}
+        return {
+            upload.path: _to_be(upload, directory)
+            for upload in self._uploads.in_directory(directory.path)
+            if upload.path not in there and self._may_know(principal, upload, directory)
+        }
+
+    def _may_know(self, principal: Principal, upload: Upload, directory: Entry) -> bool:
+        return upload.owner == principal.dn or self._access.may_list(principal, directory)
+
+
+def _to_be(upload: Upload, directory: Entry) -> Entry:
+    """Return what a name will be when its put is done."""
+    received = upload.received
+    return Entry(
+        path=upload.path,
+        kind=Kind.FILE,
+        owner=upload.owner,
+        acl=inherited(directory.acl, directory=False),
+        shown_at=directory.shown_at,
+        facts=Facts(received.size_bytes, received.adler32, "") if received else None,
     )
 
 

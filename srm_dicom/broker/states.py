@@ -1,9 +1,12 @@
 """Everything that decides what may happen to a file of a request lives in this file.
 
-A file of a request is a small machine. The front makes it QUEUED; a stager claims it for a lease and
-either publishes it (PINNED), asks for another try, or fails it. Whoever asked may release or abort it
-at any moment; time may end it. States on the right of the table that never stand on the left are
-ends. The status of a request is not stored: it is a function of the states of its files.
+A file of a request is a small machine. A file to get is QUEUED by the front; a stager claims it for a
+lease and either publishes it (PINNED), asks for another try, or fails it. A file to put has room from
+the beginning (SPACE_AVAILABLE); when its owner says that it is complete it waits for the inner zone
+(STORING), which claims it for a lease, stores it (STORED) or fails it. Whoever asked may release or abort
+at any moment; time may end it, but nothing that is being stored. States on the right of the table that
+never stand on the left are ends. The status of a request is not stored: it is a function of the states
+of its files.
 """
 
 from __future__ import annotations
@@ -14,7 +17,8 @@ from srm_dicom.broker.views import FileState
 from srm_dicom.errors import InternalError
 
 QUEUED, IN_PROGRESS, PINNED = FileState.QUEUED, FileState.IN_PROGRESS, FileState.PINNED
-RELEASED, EXPIRED = FileState.RELEASED, FileState.EXPIRED
+SPACE_AVAILABLE, STORING, STORED = FileState.SPACE_AVAILABLE, FileState.STORING, FileState.STORED
+RELEASED, EXPIRED, TIMED_OUT = FileState.RELEASED, FileState.EXPIRED, FileState.TIMED_OUT
 FAILED, ABORTED = FileState.FAILED, FileState.ABORTED
 
 
@@ -29,6 +33,11 @@ class Event(Enum):
     RELEASE = "the caller needs it no longer"
     ABORT = "the caller withdrew the request"
     EXPIRE = "the pin's lifetime is over"
+    TAKE = "the inner zone took it, for the length of a lease"
+    REFUSE = "it cannot be stored"
+    PUT_DONE = "its owner says that every byte is there"
+    STORE = "its bytes are durable in the storage behind, and it has its name"
+    TIME_OUT = "the request's time was over before its owner was done"
 
 
 TRANSITIONS: dict[FileState, dict[Event, FileState]] = {
@@ -53,10 +62,25 @@ TRANSITIONS: dict[FileState, dict[Event, FileState]] = {
         Event.ABORT: ABORTED,
         Event.EXPIRE: EXPIRED,
     },
+    SPACE_AVAILABLE: {
+        Event.PUT_DONE: STORING,
+        Event.REFUSE: FAILED,
+        Event.ABORT: ABORTED,
+        Event.TIME_OUT: TIMED_OUT,
+    },
+    STORING: {
+        Event.TAKE: STORING,
+        Event.STORE: STORED,
+        Event.REFUSE: FAILED,
+        Event.ABORT: ABORTED,
+    },
 }
 
 ACTIVE = (QUEUED, IN_PROGRESS)
 """States in which a file waits for a stager."""
+
+PUTTING = (SPACE_AVAILABLE, STORING)
+"""States in which a name is being written: nobody else may write it."""
 
 
 def after(state: FileState, event: Event) -> FileState:

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
+from srm_dicom.broker.areas import UPLOADS
 from srm_dicom.broker.states import ACTIVE
 from srm_dicom.broker.views import FileState, FileView, RequestKind, RequestView
 from srm_dicom.errors import IntegrityError, NotDelivered
 from srm_dicom.ids import Guid, SitePath
 from srm_dicom.store.requests import Request, RequestFile
 from srm_dicom.store.staged import Staged, StagedFiles
+from srm_dicom.store.uploads import Upload, Uploads
+
+_FAILED = (FileState.FAILED, FileState.TIMED_OUT)
 
 
 class Viewer:
@@ -21,8 +25,11 @@ class Viewer:
         poll_s: the longest that a caller is told to wait before it asks again.
     """
 
-    def __init__(self, nodes: Mapping[str, Mapping[str, str]], staged: StagedFiles, poll_s: int) -> None:
+    def __init__(
+        self, nodes: Mapping[str, Mapping[str, str]], staged: StagedFiles, uploads: Uploads, poll_s: int
+    ) -> None:
         self._nodes = nodes
+        self._uploads = uploads
         self._staged = staged
         self._poll_s = poll_s
 
@@ -36,23 +43,31 @@ class Viewer:
         """
         held = (row for file in files if file.state is FileState.PINNED for row in file.rows)
         staged = self._staged.find([row.guid for row in held if row.guid])
+        uploads = self._uploads.of_request(request.token) if request.kind is RequestKind.PUT else {}
         return RequestView(
             token=request.token,
             kind=request.kind,
-            files=tuple(self._file(request, file, staged, now) for file in files),
+            files=tuple(self._file(request, file, staged, uploads, now) for file in files),
             states=states,
             remaining_s=seconds_left(request.deadline_at, now),
             created_at=request.created_at,
         )
 
     def _file(
-        self, request: Request, file: RequestFile, staged: Mapping[Guid, Staged], now: datetime
+        self,
+        request: Request,
+        file: RequestFile,
+        staged: Mapping[Guid, Staged],
+        uploads: Mapping[SitePath, Upload],
+        now: datetime,
     ) -> FileView:
+        if file.path is not None and file.path in uploads and file.state is FileState.SPACE_AVAILABLE:
+            return self._upload(request, file, uploads[file.path], now)
         if file.state in ACTIVE:
             wait_s = self._wait_s(now - request.created_at)
             return FileView(file.surl, file.state, explanation=file.explanation, wait_s=wait_s)
         if file.state is not FileState.PINNED or file.path is None:
-            failure = file.failure if file.state is FileState.FAILED else None
+            failure = file.failure if file.state in _FAILED else None
             return FileView(file.surl, file.state, failure, file.explanation)
         there = [staged[row.guid] for row in file.rows if row.guid and row.guid in staged]
         nodes = {place.node for place in there}
@@ -65,6 +80,18 @@ class Viewer:
             size_bytes=there[0].size_bytes if complete and not file.parts else None,
             turl=self._turl(request, file.path, nodes.pop()) if complete else None,
             pin_left_s=seconds_left(file.pin_until, now),
+        )
+
+    def _upload(self, request: Request, file: RequestFile, upload: Upload, now: datetime) -> FileView:
+        base = self._nodes.get(upload.node, {}).get(request.protocol)
+        if base is None:
+            raise IntegrityError("an upload goes to a node that this site does not name")
+        return FileView(
+            surl=file.surl,
+            state=file.state,
+            size_bytes=upload.received.size_bytes if upload.received else upload.expected_bytes or None,
+            turl=f"{base}{UPLOADS}/{upload.name}",
+            pin_left_s=seconds_left(file.deadline_at, now),
         )
 
     def _wait_s(self, age: timedelta) -> int:

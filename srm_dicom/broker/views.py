@@ -14,7 +14,16 @@ from srm_dicom.ids import SitePath, Surl, Token
 from srm_dicom.store.namespace import Entry
 from srm_dicom.store.requests import FileState, RequestKind
 
-__all__ = ["FileState", "FileView", "Listing", "RequestKind", "RequestSummary", "RequestView", "Wish"]
+__all__ = [
+    "FileState",
+    "FileView",
+    "Listing",
+    "PutWish",
+    "RequestKind",
+    "RequestSummary",
+    "RequestView",
+    "Wish",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +47,19 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
+class PutWish(Wish):
+    """A prepareToPut as asked.
+
+    Attributes:
+        sizes: what the caller announces of each file, in the order of `surls`; 0 when nothing.
+        overwrite: whether files may take the place of others.
+    """
+
+    sizes: tuple[int, ...] = ()
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class FileView:
     """One file of a request.
 
@@ -45,7 +67,7 @@ class FileView:
         surl: as the caller sent it.
         failure: why it failed, from the error tree; None otherwise. Its class gives the SRM status.
         explanation: what to tell the caller now (also while it waits), without identity.
-        turl: only while PINNED, only for GET.
+        turl: only while PINNED (GET) or SPACE_AVAILABLE (PUT).
         wait_s: estimated wait while it is QUEUED or IN_PROGRESS.
     """
 
@@ -91,6 +113,7 @@ class Listing:
     Attributes:
         online: the bytes are in scratch now (fileLocality ONLINE_AND_NEARLINE, else NEARLINE).
         more: there are children beyond `count`.
+        busy: the name is being written; the entry is what it will be.
     """
 
     surl: Surl | str
@@ -100,6 +123,7 @@ class Listing:
     online: bool = False
     children: tuple[Listing, ...] = ()
     more: bool = False
+    busy: bool = False
 
     @property
     def text(self) -> str:

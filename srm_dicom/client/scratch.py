@@ -28,6 +28,7 @@ from srm_dicom.telemetry import logger
 
 INCOMING = "/scratch/incoming"
 PUBLISH = "/scratch/publish"
+READ = "/scratch/read"
 
 FileId = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")]
 """The random name that a node gives a file until it is published."""
@@ -48,6 +49,14 @@ class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     id: FileId
     name: str
+
+
+class Piece(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Bytes of an upload that are asked for."""
+
+    id: FileId
+    offset: Annotated[int, msgspec.Meta(ge=0)]
+    size: Annotated[int, msgspec.Meta(ge=1, le=16 * 2**20)]
 
 
 class RemoteScratch:
@@ -95,6 +104,18 @@ class RemoteScratch:
             with translated():
                 # Not repeated: an answer that was lost costs another visit, which replaces the files.
                 client.request("POST", PUBLISH, body, _JSON, repeatable=False).raise_for_problem()
+        finally:
+            self.give_back(client)
+
+    def read(self, file_id: str, offset: int, size_bytes: int) -> bytes:
+        """Fetch bytes of an upload; see `scratch.node.ScratchNode.read`."""
+        body = msgspec.json.encode(Piece(file_id, offset, size_bytes))
+        client = self.borrow()
+        try:
+            with translated():
+                response = client.request("POST", READ, body, _JSON)
+                response.raise_for_problem()
+                return response.body
         finally:
             self.give_back(client)
 

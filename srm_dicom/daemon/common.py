@@ -11,6 +11,7 @@ from pathlib import Path
 from srm_dicom import config as configuration
 from srm_dicom.audit.log import AuditLog
 from srm_dicom.broker.access import FileAccess
+from srm_dicom.broker.areas import Area, Areas
 from srm_dicom.broker.spending import Spending
 from srm_dicom.clock import Clock, SystemClock
 from srm_dicom.config import Inner, ProjectFile
@@ -18,9 +19,10 @@ from srm_dicom.db.usage import Ledger
 from srm_dicom.errors import ConfigError
 from srm_dicom.identity.credential import Credential
 from srm_dicom.identity.gate import Gate
+from srm_dicom.ids import parse_path
 from srm_dicom.rights.acl import Tag
 from srm_dicom.rights.budget import Budget
-from srm_dicom.rights.project import Member, Project
+from srm_dicom.rights.project import Member, Project, Release
 from srm_dicom.store.stores import Stores
 from srm_dicom.web.hosting import make_gate
 
@@ -84,6 +86,23 @@ class Common:
     def access(self) -> FileAccess:
         """Make the decider about files."""
         return FileAccess(self.stores.namespace, self.projects, self.audit, self.clock)
+
+    def areas(self) -> Areas:
+        """Return where users write."""
+        return Areas(
+            Area(
+                parse_path(area.path),
+                area.plugin,
+                Release(area.project, self._profile(area.project), area.version),
+                area.max_file_bytes,
+            )
+            for area in self.config.areas
+        )
+
+    def _profile(self, project: str) -> str:
+        if project not in self.projects:
+            raise ConfigError(f"[[areas]] names the project {project}, which projects.d has not")
+        return self.projects[project].profile
 
     def spending(self) -> Spending:
         """Make what charges the daily budgets."""

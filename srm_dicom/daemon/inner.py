@@ -12,6 +12,7 @@ from srm_dicom.broker.publish import Publisher
 from srm_dicom.broker.secrets import InnerSecrets
 from srm_dicom.broker.sink import Sealing
 from srm_dicom.broker.stager import Stager, StagerSettings
+from srm_dicom.broker.storing import Storing, StoringSettings
 from srm_dicom.client.files import FileCatalogueClient
 from srm_dicom.client.keys import KeyServers
 from srm_dicom.client.metadata import MetadataClient
@@ -40,16 +41,31 @@ def stager(path: Path) -> list[Service]:
     secrets = InnerSecrets.load(inner.secrets)
     inner.spool.mkdir(parents=True, exist_ok=True, mode=0o700)
     slots = SlotSettings(inner.spool, inner.spool_above_bytes, inner.max_object_bytes)
+    hosts, node = load_plugins(common), scratch_node(common)
     worker = Stager(
         StagerSettings(f"{common.node}/stager", visits=inner.visits, visit_s=inner.visit_s),
-        load_plugins(common),
+        hosts,
         common.stores,
-        Publisher(common.node, scratch_node(common), common.stores, secrets.signing_key, common.clock),
+        Publisher(common.node, node, common.stores, secrets.signing_key, common.clock),
         Sealing(secrets.seal_key, slots),
         common.audit,
         common.clock,
     )
-    return [Activity(common.audit, "stager"), Loop("stager", worker.run)]
+    storing = Storing(
+        StoringSettings(f"{common.node}/storing", common.node),
+        hosts,
+        common.stores,
+        node,
+        common.areas(),
+        secrets.signing_key,
+        common.audit,
+        common.clock,
+    )
+    return [
+        Activity(common.audit, "stager"),
+        Loop("stager", worker.run),
+        Loop("storing", storing.run),
+    ]
 
 
 def scratch_node(common: Common) -> ScratchNode:

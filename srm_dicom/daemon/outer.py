@@ -10,9 +10,10 @@ import msgspec
 
 from srm_dicom import config as configuration
 from srm_dicom.broker.access import FileAccess
-from srm_dicom.broker.broker import Broker, BrokerSettings
+from srm_dicom.broker.admission import BrokerSettings
+from srm_dicom.broker.broker import Broker
 from srm_dicom.broker.janitor import Janitor, SpaceSettings
-from srm_dicom.clock import Clock
+from srm_dicom.clock import Clock, coarse
 from srm_dicom.daemon.common import Common, Loop
 from srm_dicom.errors import ConfigError, InvalidRequest
 from srm_dicom.identity.tokens import Issuer, TokenSettings, TokenVerifier
@@ -20,9 +21,10 @@ from srm_dicom.scratch.area import ScratchArea
 from srm_dicom.srm.service import application as srm_application
 from srm_dicom.transfer.copying import Copies, CopySettings
 from srm_dicom.transfer.davmessage import Handlers
+from srm_dicom.transfer.davwrites import Writes
 from srm_dicom.transfer.delegations import PATH as DELEGATION_PATH
 from srm_dicom.transfer.delegations import Delegations, DelegationService
-from srm_dicom.transfer.files import ServedFiles
+from srm_dicom.transfer.files import ServedFiles, WrittenFiles
 from srm_dicom.transfer.gridftp import GridFtpDoor, GridFtpSettings
 from srm_dicom.transfer.hosts import CopyHosts
 from srm_dicom.transfer.intake import Intake
@@ -31,6 +33,7 @@ from srm_dicom.transfer.mover import Mover
 from srm_dicom.transfer.served import StagedFilesOfNode
 from srm_dicom.transfer.tape import TapeApi, TapeSettings
 from srm_dicom.transfer.webdav import WebDavDoor
+from srm_dicom.transfer.written import WrittenFilesOfNode
 from srm_dicom.web.hosting import Activity, Service
 from srm_dicom.web.limits import Limits
 from srm_dicom.web.routes import routed
@@ -54,6 +57,8 @@ def front(path: Path) -> list[Service]:
     """The SRM."""
     common = Common(path, "front")
     config = common.config
+    shown_at = coarse(common.clock.now())
+    common.areas().prepare(common.stores.namespace, common.projects, shown_at)
     server = WebServer(
         srm_application(make_broker(common, common.access())),
         common.gate(),
@@ -77,10 +82,11 @@ def make_broker(common: Common, access: FileAccess) -> Broker:
         max_files=bounds.max_files,
         max_total_s=bounds.max_total_s,
         default_total_s=bounds.default_total_s,
+        default_put_s=bounds.default_put_s,
         max_pin_s=bounds.max_pin_s,
         default_pin_s=bounds.default_pin_s,
     )
-    return Broker(settings, common.stores, access, common.clock)
+    return Broker(settings, common.stores, access, common.clock, common.areas())
 
 
 def transfer_urls(config: configuration.Config) -> dict[str, str]:
@@ -123,17 +129,23 @@ def transfer(path: Path) -> list[Service]:
     services: list[Service] = [Activity(common.audit, "transfer"), Loop("janitor", janitor.run)]
     if config.intake is not None:
         services.append(make_intake(common, area, config.intake))
-    gridftp = GridFtpDoor(files, common.gate(), settings, common.clock, common.audit)
-    return [*services, gridftp, make_webdav(common, files, make_broker(common, access))]
+    broker = make_broker(common, access)
+    written = WrittenFilesOfNode(area, broker.puts, broker.names)
+    broker = make_broker(common, access)
+    written = WrittenFilesOfNode(area, broker.puts, broker.names)
+    gridftp = GridFtpDoor(files, common.gate(), settings, common.clock, common.audit, written)
+    return [*services, gridftp, make_webdav(common, files, written, broker)]
 
 
-def make_webdav(common: Common, files: ServedFiles, broker: Broker) -> WebServer:
+def make_webdav(common: Common, files: ServedFiles, written: WrittenFiles, broker: Broker) -> WebServer:
     """Make the HTTPS/WebDAV door, with the Tape REST API and the delegation service on its port."""
     listen = common.config.webdav.listen
     url = transfer_urls(common.config)["https"]
     tape = TapeApi(broker, TapeSettings(common.config.site.host, url))
     delegations = Delegations(common.clock)
-    door = WebDavDoor(files, more=make_copies(common, files, delegations, url))
+    changes = Writes(files, written).handlers
+    copies = make_copies(common, files, written, delegations, url)
+    door = WebDavDoor(files, more={**changes, **copies})
     below: dict[str, WSGIApplication] = {DISCOVERY: tape, BASE: tape}
     below[DELEGATION_PATH] = DelegationService(delegations)
     return WebServer(
@@ -148,7 +160,9 @@ def make_webdav(common: Common, files: ServedFiles, broker: Broker) -> WebServer
     )
 
 
-def make_copies(common: Common, files: ServedFiles, delegations: Delegations, url: str) -> Handlers:
+def make_copies(
+    common: Common, files: ServedFiles, written: WrittenFiles, delegations: Delegations, url: str
+) -> Handlers:
     """Make the handler of COPY; none where no copy can go anywhere.
 
     Raises:
@@ -159,7 +173,7 @@ def make_copies(common: Common, files: ServedFiles, delegations: Delegations, ur
         return {}
     mover = Mover(CopyHosts.parse(table.hosts, table.networks, table.never))
     settings = CopySettings(url, common.config.trust.certificates, table.at_once)
-    return Copies(files, mover, delegations, settings, common.clock).handlers
+    return Copies(files, mover, delegations, settings, common.clock, written).handlers
 
 
 def make_tokens(tokens: configuration.Tokens | None, clock: Clock) -> TokenVerifier | None:

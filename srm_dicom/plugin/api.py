@@ -10,7 +10,7 @@ time and bytes.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -136,11 +136,21 @@ class Sink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A finished put: plain bytes to take over (the disk plugin; nothing else accepts yet)."""
+    """A finished put to take over.
 
+    Attributes:
+        guid: what the file will be; what `StoragePlugin.accept` returns has it too.
+        path: components of the name that the user gave; two uploads at different times may have the same.
+        size_bytes, adler32: of the plain bytes, as the door took them in.
+        chunks: the plain bytes, in order, once.
+    """
+
+    guid: Guid
     path: tuple[str, ...]
-    source: Path
     release: Release
+    size_bytes: int
+    adler32: str
+    chunks: Iterable[bytes]
 
 
 class StoragePlugin(ABC):
@@ -182,12 +192,17 @@ class StoragePlugin(ABC):
         return "v1"
 
     def accept(self, upload: Upload) -> Discovered:
-        """Take over a finished upload."""
+        """Take over a finished upload; when this returns, the bytes are durable and `stage` finds them.
+
+        Raises:
+            NotSupported: this plugin takes none.
+            IntegrityError: the bytes are not those that were announced; nothing of them stays.
+        """
         del upload
         raise NotSupported(f"{self.context.name} does not accept uploads")
 
     def remove(self, ref: FileRef) -> None:
-        """Remove the bytes of a file."""
+        """Remove the bytes of a file; one that is gone already is no error."""
         del ref
         raise NotSupported(f"{self.context.name} does not remove files")
 

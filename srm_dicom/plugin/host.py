@@ -211,7 +211,10 @@ class PluginHost:
     def accept(self, upload: Upload) -> Discovered:
         """Give a finished upload to the plugin."""
         with _contained(self.name, "accept"):
-            return _checked(self.name, self._plugin.accept(upload))
+            found = _checked(self.name, self._plugin.accept(upload))
+            if found.guid != upload.guid:
+                raise InternalError(f"plugin {self.name} took an upload for another file")
+            return found
 
     def remove(self, ref: FileRef) -> None:
         """Remove the bytes of a file."""

@@ -6,14 +6,14 @@ registration; everything that leaves (GUID, path, key, bytes) derives per releas
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
 from srm_dicom.rights.acl import Acl, Entry, Tag
 from srm_dicom.rights.budget import UNLIMITED, Budget
 
-ProjectRight = Literal["file", "key", "search", "nominative"]
+ProjectRight = Literal["file", "key", "search", "nominative", "write"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,11 @@ class Project:
     def directory_acl(self) -> Acl:
         """Return the namespace ACL of the project's directories: listing follows reading."""
         return self._acl({"file": "rx"})
+
+    def area_acl(self) -> Acl:
+        """Return the ACL of a directory where members write; what they make in it inherits it."""
+        own = self._acl({"file": "rx", "write": "rwx"}).entries
+        return Acl((*own, *(replace(entry, default=True) for entry in own)))
 
     def key_acl(self) -> Acl:
         """Return the ACL of the project's keys: Hydra's ``x`` lets jobs fetch what ``g`` lets a user."""

@@ -12,7 +12,7 @@ import errno
 import os
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -49,7 +49,7 @@ class Incoming:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with _no_space():
+        with no_space():
             self._file = path.open("xb", buffering=256 * 1024)
 
     @property
@@ -63,7 +63,7 @@ class Incoming:
         Raises:
             NoSpace: the file system is full.
         """
-        with _no_space():
+        with no_space():
             self._file.write(data)
 
     def finish(self) -> None:
@@ -72,7 +72,7 @@ class Incoming:
         Raises:
             NoSpace: the file system is full.
         """
-        with _no_space():
+        with no_space():
             self._file.close()
 
     def discard(self) -> None:
@@ -99,13 +99,25 @@ class ScratchArea:
         """Make files durable together; see `node.ScratchNode.publish`."""
         moves = [(self._written(file_id), self.path(name)) for name, file_id in files]
         try:
-            with _no_space():
+            with no_space():
                 _make_durable(moves)
                 _sync(self._ready)
         except BaseException:
             for source, _ in moves:
                 source.unlink(missing_ok=True)
             raise
+
+    def incoming(self, file_id: str) -> Path:
+        """Return where the bytes of an upload of this random name are, or will be."""
+        if not _ID.fullmatch(file_id):
+            raise Overloaded("a file that is being written has no such name")
+        return self._incoming / file_id
+
+    def read(self, file_id: str, offset: int, size_bytes: int) -> bytes:
+        """Return bytes of a file that is not ready; see `node.ScratchNode.read`."""
+        with self._written(file_id).open("rb") as file:
+            file.seek(offset)
+            return file.read(size_bytes)
 
     def path(self, name: StagedName) -> Path:
         """Return where a ready file is."""
@@ -128,15 +140,16 @@ class ScratchArea:
             with suppress(ValueError):
                 yield StagedName.parse(path.name)
 
-    def sweep(self, known: Iterable[StagedName], before: datetime) -> int:
-        """Drop what is not `known` and was last written earlier than `before`.
+    def sweep(self, known: Iterable[StagedName], before: datetime, uploads: Container[str] = ()) -> int:
+        """Drop what is not `known`, nor one of `uploads`, and was last written earlier than `before`.
 
         Returns:
             How many files went.
         """
         keep = set(known)
         strays = [self.path(name) for name in self.names() if name not in keep]
-        return sum(_drop_older(path, before) for path in (*self._incoming.iterdir(), *strays))
+        loose = [path for path in self._incoming.iterdir() if path.name not in uploads]
+        return sum(_drop_older(path, before) for path in (*loose, *strays))
 
     def free_bytes(self) -> int:
         """Return what the file system still takes."""
@@ -147,14 +160,15 @@ class ScratchArea:
         return self._ready / guid[:2]
 
     def _written(self, file_id: str) -> Path:
-        path = self._incoming / file_id
-        if not _ID.fullmatch(file_id) or not path.exists():
+        path = self.incoming(file_id)
+        if not path.exists():
             raise Overloaded("a file waited too long for becoming ready and is gone")
         return path
 
 
 @contextmanager
-def _no_space() -> Iterator[None]:
+def no_space() -> Iterator[None]:
+    """Turn a full file system into `NoSpace`."""
     try:
         yield
     except OSError as error:

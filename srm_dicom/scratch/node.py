@@ -1,7 +1,8 @@
 """Where sealed slots go: the scratch area of a node, in this machine's directory or across the network.
 
-The inner zone knows no more of a node than this. It can begin a file and say what a group of files is
-called; it cannot read one back, list any or remove what is ready: that belongs to the node's own side.
+The inner zone knows no more of a node than this. It can begin a file, say what a group of files is called,
+and fetch what a user has uploaded; it cannot list any or remove what is ready: that belongs to the node's
+own side.
 """
 
 from __future__ import annotations
@@ -64,5 +65,13 @@ class ScratchNode(Protocol):
         Raises:
             NoSpace: as `Incoming.write`.
             Overloaded: the node does not answer, or has a file no longer.
+        """
+        ...
+
+    def read(self, file_id: str, offset: int, size_bytes: int, /) -> bytes:
+        """Return bytes of a file that is not ready, fewer at its end; how uploads are fetched.
+
+        Raises:
+            Overloaded: the node does not answer, or has no such file.
         """
         ...

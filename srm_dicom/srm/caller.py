@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from srm_dicom.broker.names import Names
+from srm_dicom.broker.puts import Puts
 from srm_dicom.broker.views import FileView, Listing, RequestKind, RequestSummary, RequestView, Wish
 from srm_dicom.identity.principal import Principal
 from srm_dicom.store.requests import Request
@@ -16,6 +18,16 @@ UNLIMITED_S = -1
 
 class Broker(Protocol):
     """The part of `broker.broker.Broker` that this edge calls; every method checks its own right."""
+
+    @property
+    def puts(self) -> Puts:
+        """What writes files."""
+        ...
+
+    @property
+    def names(self) -> Names:
+        """What changes names."""
+        ...
 
     def submit(self, principal: Principal, wish: Wish) -> RequestView:
         """Take a request in; what is wrong with one file is told in its view."""

@@ -26,12 +26,20 @@ from srm_dicom.srm.ops import (
     get_request_tokens,
     get_transfer_protocols,
     ls,
+    mkdir,
+    mv,
     not_supported,
     ping,
     prepare_to_get,
+    prepare_to_put,
+    put_done,
     release_files,
+    rm,
+    rmdir,
+    set_permission,
     status_of_bring_online_request,
     status_of_get_request,
+    status_of_put_request,
 )
 from srm_dicom.srm.types import Record
 
@@ -97,6 +105,30 @@ _DONE: Mapping[str, tuple[Handler, str, str]] = {
         extend_file_life_time.run,
         "0.1",
         "with a token its pins, never shortened; without one the files, which are permanent",
+    ),
+    "srmPrepareToPut": (
+        prepare_to_put.run,
+        "0.2",
+        "room and TURL at once; overwriteOption NEVER (the default) or ALWAYS; being written: SRM_FILE_BUSY",
+    ),
+    "srmStatusOfPutRequest": (
+        status_of_put_request.run,
+        "0.2",
+        "as for a get; a put that nobody finished in time: SRM_REQUEST_TIMED_OUT, its files SRM_FAILURE",
+    ),
+    "srmPutDone": (
+        put_done.run,
+        "0.2",
+        "answers when the file is stored; without its bytes: SRM_INVALID_PATH; again: SRM_DUPLICATION_ERROR",
+    ),
+    "srmMkdir": (mkdir.run, "0.2", "one level; below a directory that the site has opened for writing"),
+    "srmRmdir": (rmdir.run, "0.2", "recursive: all of it or nothing; with a put under way: not empty"),
+    "srmRm": (rm.run, "0.2", "ends puts of the name, and gets of the file, with SRM_ABORTED"),
+    "srmMv": (mv.run, "0.2", "onto itself: SRM_SUCCESS; onto a directory: into it; within one area"),
+    "srmSetPermission": (
+        set_permission.run,
+        "0.2",
+        "by the owner; userID is a DN, groupID an FQAN; a mode may be a digit, as gfal2 sends it",
     ),
     "srmAbortFiles": (abort_files.run, "0.1", "a file that has ended stays as it is; that is a success"),
     "srmGetRequestTokens": (

@@ -62,3 +62,9 @@ def _group(entry: Entry, principal: Principal) -> str:
 
 def _word(letters: set[str] | frozenset[str]) -> str:
     return _MODES[4 * ("r" in letters) + 2 * ("w" in letters) + ("x" in letters)]
+
+
+def letters(word: str) -> frozenset[str]:
+    """Return the letters of a TPermissionMode."""
+    place = _MODES.index(word)
+    return frozenset(letter for letter, bit in zip("rwx", (4, 2, 1), strict=True) if place & bit)

@@ -22,6 +22,7 @@ ERROR_STATUS: Mapping[type[MdmError], str] = {
     errors.NotADirectory: "SRM_INVALID_PATH",
     errors.IsADirectory: "SRM_INVALID_PATH",
     errors.NotEmpty: "SRM_NON_EMPTY_DIRECTORY",
+    errors.Busy: "SRM_FILE_BUSY",
     errors.InvalidRequest: "SRM_INVALID_REQUEST",
     errors.NotSupported: "SRM_NOT_SUPPORTED",
     errors.RequestUnknown: "SRM_INVALID_REQUEST",
@@ -29,6 +30,8 @@ ERROR_STATUS: Mapping[type[MdmError], str] = {
     errors.RequestExpired: "SRM_REQUEST_TIMED_OUT",
     errors.TooLarge: "SRM_TOO_MANY_RESULTS",
     errors.BudgetExhausted: "SRM_EXCEED_ALLOCATION",
+    errors.SpaceExhausted: "SRM_NO_USER_SPACE",
+    errors.SpaceExpired: "SRM_SPACE_LIFETIME_EXPIRED",
     errors.ConfigError: "SRM_FATAL_INTERNAL_ERROR",
     errors.NoSpace: "SRM_NO_FREE_SPACE",
     errors.Overloaded: "SRM_INTERNAL_ERROR",
@@ -49,15 +52,19 @@ STATE_STATUS: Mapping[FileState, str] = {
     FileState.QUEUED: "SRM_REQUEST_QUEUED",
     FileState.IN_PROGRESS: "SRM_REQUEST_INPROGRESS",
     FileState.PINNED: "SRM_FILE_PINNED",
+    FileState.SPACE_AVAILABLE: "SRM_SPACE_AVAILABLE",
+    FileState.STORING: "SRM_REQUEST_INPROGRESS",
+    FileState.STORED: "SRM_SUCCESS",
     FileState.RELEASED: "SRM_RELEASED",
     FileState.EXPIRED: "SRM_FILE_LIFETIME_EXPIRED",
+    FileState.TIMED_OUT: "SRM_FAILURE",
     FileState.FAILED: "SRM_FAILURE",
     FileState.ABORTED: "SRM_ABORTED",
 }
 """A file that has no failure of its own; FAILED and ABORTED usually have one."""
 
-_WAITING = frozenset({FileState.QUEUED, FileState.IN_PROGRESS})
-_SERVED = frozenset({FileState.PINNED, FileState.RELEASED})
+_WAITING = frozenset({FileState.QUEUED, FileState.IN_PROGRESS, FileState.STORING})
+_SERVED = frozenset({FileState.PINNED, FileState.RELEASED, FileState.SPACE_AVAILABLE, FileState.STORED})
 
 
 def success() -> Record:
@@ -78,6 +85,8 @@ def of_error(error: MdmError) -> Record:
 
 def of_file(file: FileView, kind: RequestKind) -> Record:
     """Return the file-level status of a get or a bringOnline (SRM v2.2, 5.2 and 5.4)."""
+    if file.state is FileState.TIMED_OUT:
+        return status("SRM_FAILURE", "the request's time was over before srmPutDone came")
     if file.failure is not None:
         return of_error(file.failure)
     if file.state is FileState.PINNED and kind is RequestKind.BRING_ONLINE:
@@ -108,6 +117,8 @@ def of_counts(counts: Mapping[FileState, int]) -> Record:
 def _of_failed(states: frozenset[FileState]) -> Record:
     if states == {FileState.ABORTED}:
         return status("SRM_ABORTED", "the request was aborted")
+    if states == {FileState.TIMED_OUT}:
+        return status("SRM_REQUEST_TIMED_OUT", "the request's time was over before srmPutDone came")
     if states == {FileState.EXPIRED}:
         return status("SRM_REQUEST_TIMED_OUT", "the lifetime of every pin is over")
     return status("SRM_FAILURE", "no file of the request is available; each file's status tells why")

@@ -190,6 +190,54 @@ class Namespace:
                 raise NotADirectory(f"{above.path} is a file")
             self._insert(entry)
 
+    def add_directory(
+        self, path: SitePath, owner: str, acl: Acl, shown_at: datetime, release: Release | None
+    ) -> None:
+        """Add one directory of a user's to a directory that exists.
+
+        Raises:
+            NotFound, NotADirectory, AlreadyExists: as for `add_file`.
+        """
+        self.add_file(Entry(path, Kind.DIRECTORY, owner, acl, shown_at, release=release))
+
+    def replace_file(self, entry: Entry) -> Entry | None:
+        """Put a file in the place of the file of this path, if there is one; returns that."""
+        with self._database.transaction():
+            old = self.find(entry.path)
+            if old is not None:
+                self.remove(entry.path)
+            self.add_file(entry)
+        return old
+
+    def rename(self, source: SitePath, target: SitePath) -> None:
+        """Give a name, and everything below it, another path; the target is free.
+
+        Raises:
+            AlreadyExists: the target is taken.
+            NotFound: there is no source.
+        """
+        with self._database.transaction():
+            entry = self.find(source)
+            if entry is None:
+                raise NotFound("no such name")
+            if self.find(target) is not None:
+                raise AlreadyExists(f"{name(target)} exists")
+            moving = self._row.update(path=target, parent=parent(target))
+            moving.where(self._row.path == source).execute()
+            moved = [(source, target)] if entry.is_directory else []
+            while moved:
+                old, new = moved.pop()
+                moved += self._rename_children(old, new)
+
+    def _rename_children(self, old: SitePath, new: SitePath) -> list[tuple[SitePath, SitePath]]:
+        """Move what is in a directory along with it; returns the directories among it."""
+        row = self._row
+        inside = row.parent == old
+        below = [one.path for one in row.select(row.path).where(inside, row.kind == Kind.DIRECTORY.value)]
+        tail = peewee.fn.SUBSTR(row.path, len(old) + 1)
+        row.update(path=peewee.Value(new).concat(tail), parent=new).where(inside).execute()
+        return [(SitePath(path), SitePath(new + path[len(old) :])) for path in below]
+
     def set_acl(self, path: SitePath, acl: Acl) -> None:
         """Replace the ACL of a name."""
         self._update(path, acl=str(acl))

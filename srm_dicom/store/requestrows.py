@@ -20,10 +20,14 @@ from srm_dicom.ids import Guid, SitePath, Token
 _LEAVES: Mapping[str, type[MdmError]] = {leaf.__name__: leaf for leaf in errors.leaves()}
 
 
+_NO_TOKEN = Token("")
+
+
 class RequestKind(Enum):
     """TRequestType of the operations that leave a request behind (SRM v2.2, 2.23)."""
 
     GET = "PREPARE_TO_GET"
+    PUT = "PREPARE_TO_PUT"
     BRING_ONLINE = "BRING_ONLINE"
 
 
@@ -33,8 +37,12 @@ class FileState(Enum):
     QUEUED = "queued"
     IN_PROGRESS = "in progress"
     PINNED = "pinned"
+    SPACE_AVAILABLE = "room made"
+    STORING = "storing"
+    STORED = "stored"
     RELEASED = "released"
     EXPIRED = "expired"
+    TIMED_OUT = "timed out"
     FAILED = "failed"
     ABORTED = "aborted"
 
@@ -48,11 +56,12 @@ WORST_FIRST = (
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One accepted prepareToGet or bringOnline.
+    """One accepted prepareToGet, bringOnline or prepareToPut.
 
     Attributes:
         owner: DN of who asked; nobody else may touch the request.
-        protocol: the transfer protocol that TURLs will have; empty for bringOnline.
+        protocol: the transfer protocol that TURLs will have; empty where there are none.
+        deadline_at: until then a file of a get must be there, and a file of a put done.
         pin_s: how long a file stays pinned once it is there.
     """
 
@@ -86,6 +95,7 @@ class RequestFile:
     pin_s: int = 0
     id: int = 0
     parts: tuple[RequestFile, ...] = ()
+    token: Token = _NO_TOKEN
 
     @property
     def rows(self) -> tuple[RequestFile, ...]:
@@ -230,6 +240,7 @@ def read_file(row: Any) -> RequestFile:
         deadline_at=from_ms(row.deadline_at),
         pin_s=row.pin_s,
         id=row.id,
+        token=Token(row.token),
     )
 
 

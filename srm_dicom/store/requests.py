@@ -226,7 +226,7 @@ class Requests:
 
     def fail_overdue(self, sources: Sequence[FileState], target: FileState, now: datetime) -> int:
         """Fail what waits beyond its deadline, with the last reason that a source gave."""
-        overdue = (self._file.deadline_at <= to_ms(now)) & self._file.state.in_(values(sources))
+        overdue = self._overdue(sources, now)
         if not self._is_there(overdue):
             return 0
         late = failure_text(errors.RequestExpired("the request's time is over"))
@@ -252,10 +252,38 @@ class Requests:
             pruned += len(tokens)
         return pruned
 
+    def is_overdue(self, sources: Sequence[FileState], now: datetime) -> bool:
+        """Tell whether a file in one of `sources` is beyond its deadline."""
+        return self._is_there(self._overdue(sources, now))
+
+    def overdue(self, sources: Sequence[FileState], now: datetime) -> list[RequestFile]:
+        """Return the files in one of `sources` that are beyond their deadlines."""
+        return [
+            read_file(row) for row in self._file.select().where(self._overdue(sources, now)).namedtuples()
+        ]
+
+    def prolong(self, ids: Sequence[int], deadline_at: datetime) -> None:
+        """Let files have time until a moment; none gets less."""
+        later = self._file.deadline_at < to_ms(deadline_at)
+        for start in range(0, len(ids), _CHUNK):
+            mine = self._file.id.in_(list(ids[start : start + _CHUNK]))
+            self._file.update(deadline_at=to_ms(deadline_at)).where(mine, later).execute()
+
+    def find_files(self, ids: Sequence[int]) -> list[RequestFile]:
+        """Return files by their rows."""
+        found: list[RequestFile] = []
+        for start in range(0, len(ids), _CHUNK):
+            query = self._file.select().where(self._file.id.in_(list(ids[start : start + _CHUNK])))
+            found += [read_file(row) for row in query.namedtuples()]
+        return found
+
     def expire_pins(self, sources: Sequence[FileState], target: FileState, now: datetime) -> int:
         """End pins whose time is over."""
         over = (self._file.pin_until <= to_ms(now)) & self._file.state.in_(values(sources))
         return self._move(over, sources, target, {}) if self._is_there(over) else 0
+
+    def _overdue(self, sources: Sequence[FileState], now: datetime) -> Any:
+        return (self._file.deadline_at <= to_ms(now)) & self._file.state.in_(values(sources))
 
     def _is_there(self, where: Any) -> bool:
         # Every poll asks, and almost always there is nothing: a reader waits for no writer.

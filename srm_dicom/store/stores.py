@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 from srm_dicom.db.database import Database
 from srm_dicom.store.namespace import Namespace
+from srm_dicom.store.removals import Removals
 from srm_dicom.store.requests import Requests
 from srm_dicom.store.staged import StagedFiles
+from srm_dicom.store.uploads import Uploads
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,9 +20,18 @@ class Stores:
     namespace: Namespace
     requests: Requests
     staged: StagedFiles
+    uploads: Uploads
+    removals: Removals
 
     @classmethod
     def open(cls, url: str) -> Stores:
         """Open a database by URL (see `db.database`), making what is missing."""
         database = Database(url)
-        return cls(database, Namespace(database), Requests(database), StagedFiles(database))
+        return cls(
+            database,
+            Namespace(database),
+            Requests(database),
+            StagedFiles(database),
+            Uploads(database),
+            Removals(database),
+        )

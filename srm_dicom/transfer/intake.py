@@ -1,13 +1,14 @@
 """The node's side of `client.scratch`: takes sealed files from stagers into this node's scratch area.
 
-It is the only way from the inner zone to the outer, and it leads inward for nobody: it takes bytes and
-the names they shall have, and there is no call that reads, lists or removes anything. Callers are the
-stagers that the configuration lists by name; a limited proxy is none. A body that does not end (the
-connection died, the stager was killed) leaves no file, and what is taken in and never published is
+It is the only way between the zones, and it leads inward for nobody: it takes bytes and the names they
+shall have, and gives what users have uploaded; there is no call that lists or removes anything. Callers
+are the stagers that the configuration lists by name; a limited proxy is none. A body that does not end
+(the connection died, the stager was killed) leaves no file, and what is taken in and never published is
 dropped by the janitor.
 
 ``POST /scratch/incoming`` streams one file and answers ``{"id": ...}``; ``POST /scratch/publish`` takes
-``[{"id": ..., "name": "<guid>.<generation>"}, ...]`` and makes all of them durable, or none.
+``[{"id": ..., "name": "<guid>.<generation>"}, ...]`` and makes all of them durable, or none;
+``POST /scratch/read`` takes ``{"id": ..., "offset": ..., "size": ...}`` and answers bytes of an upload.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import msgspec
 
 from srm_dicom.audit.event import Action, Event, Outcome
 from srm_dicom.audit.log import AuditLog
-from srm_dicom.client.scratch import INCOMING, PUBLISH, Wanted, Written
+from srm_dicom.client.scratch import INCOMING, PUBLISH, READ, Piece, Wanted, Written
 from srm_dicom.errors import InvalidRequest, MdmError, NotAuthorised, NotFound, TooLarge
 from srm_dicom.identity.principal import Principal
 from srm_dicom.rights.declare import Right, requires
@@ -80,6 +81,22 @@ class Intake:
         self._area.publish(files)
         return b""
 
+    @requires(Right.SCRATCH_WRITE)
+    def read(self, principal: Principal, body: IO[bytes]) -> bytes:
+        """Return bytes of a file that is not ready: what a user has uploaded.
+
+        Raises:
+            NotAuthorised: the caller is no stager.
+            InvalidRequest: the body names no bytes, or too many.
+            Overloaded: there is no such file.
+        """
+        self._check(principal, "read")
+        try:
+            wanted = msgspec.json.decode(body.read(MAX_LIST_BYTES), type=Piece)
+        except msgspec.MsgspecError as error:
+            raise InvalidRequest("not a piece of an upload") from error
+        return self._area.read(wanted.id, wanted.offset, wanted.size)
+
     def _check(self, principal: Principal, operation: str) -> None:
         if principal.dn in self._stagers and not principal.limited:
             return
@@ -100,7 +117,7 @@ def application(intake: Intake) -> WSGIApplication:
             answer = call(environ[PRINCIPAL], environ["wsgi.input"])
         except MdmError as error:
             return Problem.of(error).answer(start_response)
-        status = HTTPStatus.CREATED if answer else HTTPStatus.NO_CONTENT
+        status = HTTPStatus.OK if answer else HTTPStatus.NO_CONTENT
         start_response(f"{status.value} {status.phrase}", [("Content-Type", "application/json")])
         return [answer]
 
@@ -112,7 +129,11 @@ Call = Callable[[Principal, IO[bytes]], bytes]
 
 def calls(intake: Intake) -> Mapping[tuple[str, str], Call]:
     """Return every call there is, by method and path."""
-    return {("POST", INCOMING): intake.incoming, ("POST", PUBLISH): intake.publish}
+    return {
+        ("POST", INCOMING): intake.incoming,
+        ("POST", PUBLISH): intake.publish,
+        ("POST", READ): intake.read,
+    }
 
 
 def _listed(body: IO[bytes]) -> list[tuple[StagedName, str]]:

@@ -13,10 +13,11 @@ from functools import partial
 from srm_dicom.audit.event import Action, Event, Outcome, printable
 from srm_dicom.audit.log import AuditLog
 from srm_dicom.broker.access import FileAccess
+from srm_dicom.broker.areas import UPLOADS
 from srm_dicom.broker.listings import is_staged
 from srm_dicom.broker.spending import Spending
-from srm_dicom.clock import Clock
-from srm_dicom.errors import IntegrityError, NotADirectory, RequestExpired
+from srm_dicom.clock import Clock, coarse
+from srm_dicom.errors import IntegrityError, NotADirectory, NotFound, RequestExpired
 from srm_dicom.identity.principal import Principal
 from srm_dicom.ids import SitePath
 from srm_dicom.scratch.area import ScratchArea, StagedName
@@ -46,6 +47,7 @@ class StagedFilesOfNode:
         self._node = node
         self._area = area
         self._staged = stores.staged
+        self._uploads = stores.uploads
         self._access = access
         self._audit = audit
         self._clock = clock
@@ -64,6 +66,8 @@ class StagedFilesOfNode:
                 shown_at=entry.shown_at,
                 online=True,
             )
+        if path.startswith(f"{UPLOADS}/"):
+            return self._upload(principal, path)
         entry = self._access.visible(principal, path, "stat")
         return _info(entry, online=bool(self._find(entry)))
 
@@ -95,6 +99,25 @@ class StagedFilesOfNode:
             opened.close()
             raise
         return opened
+
+    def _upload(self, principal: Principal, path: SitePath) -> FileInfo:
+        """Tell the owner of an upload how much of it is here: whoever goes on with it asks."""
+        upload = self._uploads.find(path.removeprefix(f"{UPLOADS}/"))
+        if upload is None or upload.owner != principal.dn:
+            raise NotFound("no such file or directory")
+        try:
+            size_bytes = self._area.incoming(upload.name).stat().st_size
+        except FileNotFoundError:
+            size_bytes = 0
+        received = upload.received
+        return FileInfo(
+            path,
+            is_directory=False,
+            size_bytes=size_bytes,
+            adler32=received.adler32 if received else None,
+            shown_at=coarse(self._clock.now()),
+            online=False,
+        )
 
     def _charge(self, principal: Principal, entry: Entry, size_bytes: int) -> None:
         """Charge a file, or the part of it that is about to be sent."""

@@ -1,13 +1,26 @@
 """The disk plugin keeps the contract, and never reads outside its root."""
 
+import os
+import time
+import uuid
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from srm_dicom.clock import SystemClock
-from srm_dicom.errors import ConfigError, NotDelivered
-from srm_dicom.plugin.api import Discovered, FileRef, PluginContext
+from srm_dicom.errors import (
+    ConfigError,
+    IntegrityError,
+    MdmError,
+    NotDelivered,
+    SourceRefused,
+    SourceUnavailable,
+)
+from srm_dicom.ids import Guid
+from srm_dicom.plugin.api import Discovered, FileRef, PluginContext, Upload
 from srm_dicom.plugin.host import PluginHost
 from srm_dicom.testing.contract import RELEASE, PluginContract, PluginSite
 from srm_dicom.testing.sink import MemorySink
@@ -93,3 +106,80 @@ def test_a_link_that_came_later_is_not_followed(root: Path) -> None:
 def test_settings_are_checked(settings: dict[str, object], tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
         DiskPlugin(PluginContext("disk", settings, tmp_path, SystemClock()))
+
+
+# --- uploads -------------------------------------------------------------------------------------
+
+
+def upload(content: bytes, path: tuple[str, ...] = ("vo", "a.dat"), **claims: Any) -> Upload:
+    facts = {"size_bytes": len(content), "adler32": f"{zlib.adler32(content):08x}", **claims}
+    halves = [content[: len(content) // 2], content[len(content) // 2 :]]
+    return Upload(Guid(str(uuid.uuid4())), path, RELEASE, chunks=halves, **facts)
+
+
+def test_an_upload_is_kept_and_staged_and_removed(root: Path) -> None:
+    host = PluginHost(make_plugin(root), name="disk")
+    found = host.accept(upload(b"content" * 1000))
+    ref = FileRef(found.guid, found.plugin_ref, RELEASE)
+    sink = MemorySink()
+    host.stage(host.plan([ref])[0], sink, 5)
+    assert sink.files == {found.guid: b"content" * 1000}
+    assert (root / "uploads/vo/a.dat").read_bytes() == b"content" * 1000
+    host.remove(ref)
+    host.remove(ref)
+    assert [path.name for path in (root / "uploads").rglob("*")] == [".incoming"]
+
+
+def test_an_upload_takes_nobodys_place(root: Path) -> None:
+    host = PluginHost(make_plugin(root), name="disk")
+    first, second = host.accept(upload(b"one")), host.accept(upload(b"two"))
+    assert first.plugin_ref != second.plugin_ref
+    assert (root / "uploads/vo/a.dat").read_bytes() == b"one"
+    host.remove(FileRef(first.guid, first.plugin_ref, RELEASE))
+    assert (root / second.plugin_ref.decode()).read_bytes() == b"two"
+
+
+@pytest.mark.parametrize("claims", [{"size_bytes": 3}, {"adler32": "00000001"}])
+def test_an_upload_that_is_not_what_it_claims_leaves_nothing(root: Path, claims: dict[str, Any]) -> None:
+    host = PluginHost(make_plugin(root), name="disk")
+    with pytest.raises(IntegrityError):
+        host.accept(upload(b"content", **claims))
+    assert not [path for path in (root / "uploads").rglob("*") if path.is_file()]
+
+
+def test_what_died_half_written_is_swept_later(root: Path) -> None:
+    host = PluginHost(make_plugin(root), name="disk")
+    host.accept(upload(b"one"))
+    for name, age_s in (("old", 90_000), ("new", 10)):
+        path = root / "uploads/.incoming" / name
+        path.write_bytes(b"half")
+        os.utime(path, (time.time() - age_s,) * 2)
+    host.accept(upload(b"two"))
+    assert [path.name for path in (root / "uploads/.incoming").iterdir()] == ["new"]
+
+
+def test_uploads_are_not_found_and_what_was_registered_is_not_removed(root: Path) -> None:
+    host = PluginHost(make_plugin(root), name="disk")
+    host.accept(upload(b"one"))
+    found = list(host.discover("**/*", RELEASE))
+    assert not [item for item in found if item.path[0] == "uploads"]
+    with pytest.raises(SourceRefused):
+        host.remove(FileRef(found[0].guid, found[0].plugin_ref, RELEASE))
+
+
+def test_an_upload_follows_no_link_out_of_the_root(root: Path) -> None:
+    outside = root.parent / "outside"
+    outside.mkdir()
+    (root / "uploads").mkdir()
+    (root / "uploads/vo").symlink_to(outside)
+    host = PluginHost(make_plugin(root), name="disk")
+    with pytest.raises(MdmError):
+        host.accept(upload(b"one"))
+    assert not list(outside.iterdir())
+
+
+def test_no_root_no_upload(root: Path) -> None:
+    host = PluginHost(make_plugin(root), name="disk")
+    root.rename(root.with_name("gone"))
+    with pytest.raises(SourceUnavailable):
+        host.accept(upload(b"one"))

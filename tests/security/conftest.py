@@ -29,12 +29,14 @@ from mdm_metadata.settings import MetadataSettings
 from mdm_metadata.tree import Collections
 from srm_dicom.audit.log import AuditLog
 from srm_dicom.broker.access import FileAccess
+from srm_dicom.broker.areas import Area, Areas, inherited
 from srm_dicom.broker.broker import Broker, BrokerSettings
+from srm_dicom.broker.views import PutWish, RequestKind
 from srm_dicom.crypto import keyrecord
 from srm_dicom.crypto.signing import trusting
 from srm_dicom.db.database import Database
 from srm_dicom.identity.principal import Principal
-from srm_dicom.ids import Guid, SitePath
+from srm_dicom.ids import Guid, SitePath, join
 from srm_dicom.registry.policy import shared_acl
 from srm_dicom.rights.acl import Tag
 from srm_dicom.rights.enumeration import Guesses, Patience
@@ -43,6 +45,7 @@ from srm_dicom.scratch.area import ScratchArea, StagedName
 from srm_dicom.store.namespace import Entry, Facts, Kind
 from srm_dicom.store.staged import Staged
 from srm_dicom.store.stores import Stores
+from srm_dicom.store.uploads import Received
 from srm_dicom.testing.clock import FakeClock
 from srm_dicom.transfer.copying import Copies, CopySettings
 from srm_dicom.transfer.delegations import Delegations
@@ -66,12 +69,15 @@ CONTENT = b"sealed" * 1000
 RIGHTS: Mapping[str, tuple[str, ...]] = {
     "replica": ("file",),
     "finder": ("search",),
-    "researcher": ("file", "key", "search"),
+    "researcher": ("file", "key", "search", "write"),
     "physician": ("file", "key", "search", "nominative"),
 }
 ROLES = ("nobody", "replica", "finder", "researcher", "limited", "physician", "admin", "former", "emergency")
 """A limited proxy, an administrator, a member of a project that has ended, and one who has broken the glass,
 beside those whom rights make."""
+
+
+AREA = SitePath("/vo/data")
 
 
 def principal(name: str, *, limited: bool = False) -> Principal:
@@ -216,6 +222,33 @@ class House:
         session: Session = self.dispatcher.session(caller)
         return [self.dispatcher.answer(session, caller, words).data for words in lines]
 
+    # --- writing ---------------------------------------------------------------------------------
+
+    @property
+    def area_surl(self) -> str:
+        return f"srm://localhost:8446{AREA}"
+
+    def fill_area(self) -> None:
+        """Let the researcher have a file and an empty directory where project members write."""
+        acl = inherited(self.projects["heart"].area_acl(), directory=True)
+        release, owner = Release("heart", "basic", "v1"), self.roles["researcher"].dn
+        self.stores.namespace.make_directory(AREA, self.projects["heart"].area_acl(), NOW, release)
+        for name, kind in (("file", Kind.FILE), ("directory", Kind.DIRECTORY)):
+            if self.stores.namespace.find(join(AREA, name)) is None:
+                entry = Entry(join(AREA, name), kind, owner, acl, NOW, release=release, plugin="disk")
+                self.stores.namespace.add_file(entry)
+
+    def own_put(self) -> str:
+        """Let the researcher put a file of which every byte is here."""
+        self.fill_area()
+        researcher = self.roles["researcher"]
+        self.broker.names.remove_files(researcher, [join(AREA, "put")], "srmRm")
+        wish = PutWish(RequestKind.PUT, (f"{self.area_surl}/put",))
+        token = self.broker.puts.submit(researcher, wish).token
+        (upload,) = self.stores.uploads.of_request(token).values()
+        self.stores.uploads.received(upload.name, Received(0, "00000001"))
+        return token
+
     # --- filling ---------------------------------------------------------------------------------
 
     def _open(self, patience: Patience) -> None:
@@ -228,6 +261,7 @@ class House:
             self.stores,
             access,
             clock,
+            Areas([Area(AREA, "disk", Release("heart", "basic", "v1"))]),
         )
         self.served = StagedFilesOfNode("node", self.area, self.stores, access, self.audit, clock)
         settings = CopySettings("https://localhost:8443", here)

@@ -4,10 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
-from srm_dicom.broker.views import FileState, FileView, RequestKind, RequestView
+from srm_dicom.broker.listings import parse
+from srm_dicom.broker.views import FileState, FileView, RequestKind, RequestView, Wish
 from srm_dicom.errors import InvalidRequest, NotSupported
+from srm_dicom.ids import SitePath, Surl
 from srm_dicom.srm.status import of_error, of_file, success
 from srm_dicom.srm.types import Record, T, array, items
+
+KNOWN_PROTOCOLS = frozenset({"gsiftp", "https", "http", "root", "davs", "dav", "httpg", "ftp", "file"})
+
+
+def protocols_of(parameters: Any) -> tuple[str, ...]:
+    """Return the protocols of TTransferParameters in their order."""
+    if parameters is None:
+        return ()
+    return tuple(name for name in items(parameters.arrayOfTransferProtocols) if name)
+
+
+def loggable(wish: Wish) -> list[str]:
+    """Return the caller's protocols for the log: they decide which door is chosen.
+
+    A word that is no protocol is somebody's own, and is not logged.
+    """
+    return [name if name in KNOWN_PROTOCOLS else "other" for name in wish.protocols[:16]]
 
 
 def surls_of(value: Any) -> tuple[str, ...]:
@@ -74,6 +93,36 @@ def _bring_online_status(file: FileView) -> Record:
         remainingPinTime=file.pin_left_s if file.state is FileState.PINNED else None,
     )
     return made
+
+
+def put_statuses(view: RequestView) -> Any:
+    """Return the ArrayOfTPutRequestFileStatus of a request."""
+    return array("ArrayOfTPutRequestFileStatus", [_put_status(file) for file in view.files])
+
+
+def _put_status(file: FileView) -> Record:
+    open_for_bytes = file.state is FileState.SPACE_AVAILABLE
+    made: Record = T.TPutRequestFileStatus(
+        SURL=file.surl,
+        status=of_file(file, RequestKind.PUT),
+        fileSize=file.size_bytes,
+        estimatedWaitTime=file.wait_s if file.state is FileState.STORING else None,
+        remainingPinLifetime=file.pin_left_s if open_for_bytes else None,
+        transferURL=file.turl if open_for_bytes else None,
+    )
+    return made
+
+
+def one_surl(text: str | None) -> SitePath:
+    """Return the path that a SURL names.
+
+    Raises:
+        NotFound: it is none; to whoever asks for it, it is not there.
+    """
+    surl = parse(text or "")
+    if not isinstance(surl, Surl):
+        raise surl
+    return surl.path
 
 
 def surl_status(file: FileView) -> Record:

@@ -12,9 +12,11 @@ from srm_dicom.srm.caller import Caller
 from srm_dicom.srm.status import of_counts, of_error, of_outcomes
 from srm_dicom.srm.types import Record, T, array, items
 
-_COMPLETED = (FileState.PINNED, FileState.RELEASED, FileState.EXPIRED)
-_WAITING = (FileState.QUEUED, FileState.IN_PROGRESS)
-_FAILED = (FileState.FAILED, FileState.ABORTED)
+_COMPLETED = (
+    FileState.PINNED, FileState.RELEASED, FileState.EXPIRED, FileState.SPACE_AVAILABLE, FileState.STORED,
+)  # fmt: skip
+_WAITING = (FileState.QUEUED, FileState.IN_PROGRESS, FileState.STORING)
+_FAILED = (FileState.FAILED, FileState.ABORTED, FileState.TIMED_OUT)
 
 
 @requires(Right.OWN_REQUEST)

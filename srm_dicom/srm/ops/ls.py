@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from srm_dicom.broker.views import Listing
-from srm_dicom.errors import TooLarge
+from srm_dicom.errors import Busy, TooLarge
 from srm_dicom.rights.declare import Right, requires
 from srm_dicom.srm import permissions
 from srm_dicom.srm.caller import UNLIMITED_S, Caller
@@ -105,7 +105,7 @@ def _detail(listing: Listing, caller: Caller, *, full: bool) -> Record:
     children = [_detail(child, caller, full=full) for child in listing.children]
     made: Record = T.TMetaDataPathDetail(
         path=path,
-        status=success(),
+        status=of_error(Busy("this file is being written")) if listing.busy else success(),
         size=0 if entry.is_directory else (entry.facts.size_bytes if entry.facts else None),
         type="DIRECTORY" if entry.is_directory else "FILE",
         arrayOfSubPaths=array("ArrayOfTMetaDataPathDetail", children),

@@ -8,14 +8,12 @@ from srm_dicom.broker.views import RequestKind, Wish
 from srm_dicom.rights.declare import Right, requires
 from srm_dicom.srm.caller import Caller
 from srm_dicom.srm.checks import not_negative
-from srm_dicom.srm.ops.files import get_statuses, wanted_surls
+from srm_dicom.srm.ops.files import get_statuses, loggable, protocols_of, wanted_surls
 from srm_dicom.srm.status import of_request
-from srm_dicom.srm.types import Record, T, items
+from srm_dicom.srm.types import Record, T
 from srm_dicom.telemetry import logger
 
 log = logger("srm")
-
-KNOWN_PROTOCOLS = frozenset({"gsiftp", "https", "http", "root", "davs", "dav", "httpg", "ftp", "file"})
 
 
 @requires(Right.FILE_READ)
@@ -27,7 +25,7 @@ def run(request: Any, caller: Caller) -> Record:
         NotSupported: a whole directory is wanted, or no protocol of the list is spoken here.
     """
     wish = _wish(request)
-    log.info("prepare_to_get", dn=caller.principal.dn, count=len(wish.surls), protocols=_loggable(wish))
+    log.info("prepare_to_get", dn=caller.principal.dn, count=len(wish.surls), protocols=loggable(wish))
     view = caller.broker.submit(caller.principal, wish)
     response: Record = T.srmPrepareToGetResponse(
         returnStatus=of_request(view.states),
@@ -42,19 +40,8 @@ def _wish(request: Any) -> Wish:
     return Wish(
         kind=RequestKind.GET,
         surls=wanted_surls(request.arrayOfFileRequests),
-        protocols=_protocols(request.transferParameters),
+        protocols=protocols_of(request.transferParameters),
         total_s=not_negative("desiredTotalRequestTime", request.desiredTotalRequestTime),
         pin_s=not_negative("desiredPinLifeTime", request.desiredPinLifeTime),
         description=request.userRequestDescription,
     )
-
-
-def _protocols(parameters: Any) -> tuple[str, ...]:
-    if parameters is None:
-        return ()
-    return tuple(name for name in items(parameters.arrayOfTransferProtocols) if name)
-
-
-def _loggable(wish: Wish) -> list[str]:
-    # The list decides which door is chosen, so it is logged; a word that is no protocol is not.
-    return [name if name in KNOWN_PROTOCOLS else "other" for name in wish.protocols[:16]]

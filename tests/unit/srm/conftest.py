@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -62,14 +63,38 @@ class Requested:
 class FakeBroker:
     """Alice sees everything, others nothing; `settle` says what becomes of a file."""
 
-    names: dict[str, Entry] = field(default_factory=dict)
+    entries_at: dict[str, Entry] = field(default_factory=dict)
     requests: dict[str, Requested] = field(default_factory=dict)
     wishes: list[Wish] = field(default_factory=list)
     listed: list[tuple[str, int, int, int | None]] = field(default_factory=list)
     failure: Exception | None = None
 
+    @property
+    def names(self) -> Any:
+        """Whatever is asked of names is done."""
+        return SimpleNamespace(
+            make_directory=lambda *_: None,
+            remove_directory=lambda *_, recursive: None,
+            remove_files=lambda _who, paths, _operation: [None for _ in paths],
+            rename=lambda *_: None,
+            change_acl=lambda _who, _path, change, _operation: change(Acl()),
+        )
+
+    @property
+    def puts(self) -> Any:
+        """There is room for everything, and nothing is ever done."""
+
+        def submit(_who: Principal, wish: Wish) -> RequestView:
+            if not wish.surls:
+                raise InvalidRequest("no file was asked for")
+            files = tuple(FileView(surl, FileState.SPACE_AVAILABLE) for surl in wish.surls)
+            states = tuple(file.state for file in files)
+            return RequestView(Token("put"), wish.kind, files, states, 3600, SHOWN)
+
+        return SimpleNamespace(submit=submit, done=self.status)
+
     def add(self, *entries: Entry) -> None:
-        self.names.update((e.path, e) for e in entries)
+        self.entries_at.update((e.path, e) for e in entries)
 
     def submit(self, principal: Principal, wish: Wish) -> RequestView:
         self._fail()
@@ -158,10 +183,10 @@ class FakeBroker:
             parsed = Surl.parse(surl)
         except InvalidRequest as error:
             return Listing(surl, None, None, NotFound(error.message))
-        found = self.names.get(parsed.path)
+        found = self.entries_at.get(parsed.path)
         if found is None or principal.dn != ALICE.dn:
             return Listing(parsed, parsed.path, None, NotFound("no such file or directory"))
-        below = [e for e in self.names.values() if parent(e.path) == parsed.path and e.path != "/"]
+        below = [e for e in self.entries_at.values() if parent(e.path) == parsed.path and e.path != "/"]
         below = sorted(below, key=lambda e: e.path) if levels else []
         chosen = below[offset : None if count is None else offset + count]
         children = tuple(Listing(Surl(f"srm://localhost{e.path}", e.path), e.path, e) for e in chosen)

@@ -155,7 +155,7 @@ def test_parts_cover_the_whole(small_site) -> None:
 def test_a_deep_tree_is_read_no_further_than_the_bound(small_site) -> None:
     path = "/t"
     for _ in range(20):
-        small_site.broker.add(replace(small_site.broker.names["/d"], path=path))
+        small_site.broker.add(replace(small_site.broker.entries_at["/d"], path=path))
         path += "/t"
     deep = "<allLevelRecursive>true</allLevelRecursive>"
     assert small_site.call("srmLs", ls("srm://localhost/t", deep)).code == "SRM_TOO_MANY_RESULTS"

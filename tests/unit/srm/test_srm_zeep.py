@@ -30,6 +30,8 @@ VALUES: dict[str, Any] = {
 
 OF_A_TOKEN = (
     "srmStatusOfGetRequest",
+    "srmStatusOfPutRequest",
+    "srmPutDone",
     "srmStatusOfBringOnlineRequest",
     "srmReleaseFiles",
     "srmAbortRequest",
@@ -145,6 +147,7 @@ def drive(service: Any, name: str, *, prepared: str, listed: str) -> None:
         "srmPrepareToGet": prepared,
         "srmBringOnline": prepared,
         "srmReleaseFiles": "SRM_INVALID_REQUEST",
+        "srmPrepareToPut": "SRM_INVALID_REQUEST",
     }
     codes |= dict.fromkeys(("srmLs", "srmCheckPermission", "srmGetPermission"), listed)
     codes |= dict.fromkeys(OF_A_TOKEN, "SRM_INVALID_REQUEST")

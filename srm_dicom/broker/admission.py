@@ -1,0 +1,102 @@
+"""A wish becomes a request: bounds on files and times, and the transfer protocol that is spoken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from srm_dicom.broker.views import RequestKind, Wish
+from srm_dicom.errors import InvalidRequest, NotSupported, TooLarge
+from srm_dicom.ids import new_token
+from srm_dicom.store.requests import Request
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerSettings:
+    """Bounds and addresses.
+
+    Attributes:
+        nodes: node name to (protocol to base URL, such as ``gsiftp://node:2811``), in the site's
+            order of preference.
+        max_tokens: most requests that one answer lists or sums up.
+        host: what SURLs of this site have for a host.
+        default_put_s: how long a put may take unless its request says; writing makes it longer.
+        put_done_s: how long srmPutDone waits for the inner zone to store a file.
+    """
+
+    host: str
+    nodes: Mapping[str, Mapping[str, str]]
+    max_files: int = 10_000
+    max_tokens: int = 1000
+    max_total_s: int = 24 * 3600
+    default_total_s: int = 3600
+    default_put_s: int = 4 * 3600
+    put_done_s: float = 120.0
+    max_pin_s: int = 7 * 24 * 3600
+    default_pin_s: int = 12 * 3600
+    poll_s: int = 10
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """The transfer protocols of the site, the preferred one first."""
+        return tuple(dict.fromkeys(protocol for node in self.nodes.values() for protocol in node))
+
+    def node_of(self, protocol: str) -> str:
+        """Return a node that speaks a protocol of `protocols`; uploads go there."""
+        return next(name for name, urls in self.nodes.items() if protocol in urls)
+
+
+def accept(settings: BrokerSettings, wish: Wish, owner: str, now: datetime) -> Request:
+    """Return the request that a wish makes.
+
+    Raises:
+        InvalidRequest: no file, or a negative time.
+        TooLarge: more files than one request may have.
+        NotSupported: none of the caller's transfer protocols is spoken here.
+    """
+    if not wish.surls:
+        raise InvalidRequest("no file was asked for")
+    bound_files(settings, len(wish.surls))
+    default_s = settings.default_put_s if wish.kind is RequestKind.PUT else settings.default_total_s
+    total_s = bounded(wish.total_s, default_s, settings.max_total_s)
+    return Request(
+        token=new_token(),
+        kind=wish.kind,
+        owner=owner,
+        protocol=_protocol(settings, wish),
+        created_at=now,
+        deadline_at=now + timedelta(seconds=total_s),
+        pin_s=bounded(wish.pin_s, settings.default_pin_s, settings.max_pin_s),
+        description=wish.description,
+    )
+
+
+def bound_files(settings: BrokerSettings, count: int) -> None:
+    """Refuse what is more than one request may have.
+
+    Raises:
+        TooLarge: it is.
+    """
+    if count > settings.max_files:
+        raise TooLarge(f"a request has at most {settings.max_files} files")
+
+
+def _protocol(settings: BrokerSettings, wish: Wish) -> str:
+    spoken = settings.protocols
+    if wish.kind is RequestKind.BRING_ONLINE or not wish.protocols:
+        return spoken[0]
+    for protocol in wish.protocols:
+        if protocol.lower() in spoken:
+            return protocol.lower()
+    raise NotSupported(
+        "none of the requested transfer protocols is spoken here",
+        advice=f"Use one of {', '.join(spoken)}.",
+    )
+
+
+def bounded(wanted: int | None, default: int, maximum: int) -> int:
+    """Return the caller's time within the site's bound; nothing or 0 asks for the default."""
+    if wanted is not None and wanted < 0:
+        raise InvalidRequest("a time must not be negative")
+    return min(wanted or default, maximum)

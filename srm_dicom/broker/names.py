@@ -1,0 +1,217 @@
+"""Names that users make, change and remove: one set of functions behind every door.
+
+Each call decides the file right: `w` on the directory that has the name. Names are rows of the outer zone
+and change at once; the bytes of a file that lost its name are removed by the inner zone, which comes for
+that work. Nothing here touches what is no area (`broker.areas`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from srm_dicom.broker.access import FileAccess, Verdict
+from srm_dicom.broker.areas import Areas, inherited
+from srm_dicom.broker.states import Event, after, before
+from srm_dicom.broker.views import FileState
+from srm_dicom.clock import Clock, coarse
+from srm_dicom.errors import (
+    AlreadyExists,
+    Busy,
+    InvalidRequest,
+    IsADirectory,
+    MdmError,
+    NotADirectory,
+    NotAuthorised,
+    NotEmpty,
+    NotFound,
+    NotSupported,
+)
+from srm_dicom.identity.principal import Principal
+from srm_dicom.ids import MAX_PATH_CHARS, SitePath, join, name
+from srm_dicom.rights.acl import Acl
+from srm_dicom.store.namespace import Entry
+from srm_dicom.store.stores import Stores
+
+_ABSENT = "no such file or directory"
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The functions; `operation` is always the caller's protocol's own word, for the audit."""
+
+    stores: Stores
+    access: FileAccess
+    areas: Areas
+    clock: Clock
+
+    def make_directory(self, principal: Principal, path: SitePath, operation: str) -> None:
+        """Make one directory.
+
+        Raises:
+            AlreadyExists: the name is taken.
+            NotFound, NotADirectory: there is no directory to make it in.
+            NotAuthorised: the caller may not write there.
+        """
+        if self.stores.namespace.find(path) is not None and self._visible(principal, path, operation):
+            raise AlreadyExists(f"{name(path) or '/'} exists")
+        above = self._writable(principal, path, operation)
+        self.areas.of(path)
+        with self.stores.database.transaction():
+            self._refuse_written(path)
+            self.stores.namespace.add_directory(
+                path,
+                principal.dn,
+                inherited(above.acl, directory=True),
+                coarse(self.clock.now()),
+                above.release,
+            )
+
+    def remove_directory(
+        self, principal: Principal, path: SitePath, operation: str, *, recursive: bool = False
+    ) -> None:
+        """Remove a directory; with `recursive` everything in it too, or nothing at all.
+
+        Raises:
+            NotEmpty: something is in it, or is being written into it.
+            NotFound, NotADirectory, NotAuthorised: there is none, it is a file, or the caller may not.
+        """
+        entry = self._seen(principal, path, operation)
+        if not entry.is_directory:
+            raise NotADirectory("this is a file")
+        self._writable(principal, path, operation)
+        self.areas.of(path)
+        with self.stores.database.transaction():
+            below = list(self._below(entry))
+            if below and not recursive:
+                raise NotEmpty("the directory is not empty")
+            for one in (entry, *(one for one in below if one.is_directory)):
+                if self.stores.uploads.in_directory(one.path):
+                    raise NotEmpty("a file is being written into the directory")
+                if below and not self.access.may_write(principal, one):
+                    raise NotAuthorised("you may not remove everything in the directory")
+            self._drop([*reversed(below), entry])
+
+    def remove_files(
+        self, principal: Principal, paths: Sequence[SitePath], operation: str
+    ) -> list[MdmError | None]:
+        """Remove files, each with what is being written to its name; tells for each why not."""
+        verdicts = self.access.writable(principal, paths, operation)
+        return [self._remove_file(verdict) for verdict in verdicts]
+
+    def rename(self, principal: Principal, source: SitePath, target: SitePath, operation: str) -> None:
+        """Give a file, or a directory with everything in it, another name; into a directory if that is one.
+
+        Raises:
+            AlreadyExists: the new name is taken.
+            NotFound, NotADirectory, NotAuthorised: as for `make_directory`, of either name.
+            NotSupported: the names are of different areas.
+            InvalidRequest: a directory is to move into itself, or the path gets too long.
+        """
+        entry = self._seen(principal, source, operation)
+        there = self.stores.namespace.find(target)
+        if there is not None and there.is_directory and target != source:
+            target = join(target, name(source))
+        if target == source:
+            return
+        self._writable(principal, source, operation)
+        self._writable(principal, target, operation)
+        if self.areas.of(source) != self.areas.of(target):
+            raise NotSupported("a file is not moved to another area", advice="Copy it.")
+        if target.startswith(f"{source}/"):
+            raise InvalidRequest("a directory cannot move into itself")
+        with self.stores.database.transaction():
+            self._refuse_written(target)
+            self._refuse_long(entry, len(target) - len(source))
+            self.stores.namespace.rename(source, target)
+
+    def change_acl(
+        self, principal: Principal, path: SitePath, change: Callable[[Acl], Acl], operation: str
+    ) -> None:
+        """Let the owner of a name change its ACL.
+
+        Raises:
+            NotFound: there is no such name that the caller may see.
+            NotAuthorised: it is not the caller's.
+        """
+        entry = self._seen(principal, path, operation)
+        self.areas.of(path)
+        if entry.owner != principal.dn:
+            raise NotAuthorised("only the owner changes permissions")
+        with self.stores.database.transaction():
+            self.stores.namespace.set_acl(path, change(entry.acl))
+        self.access.changed(principal, path, operation)
+
+    def _remove_file(self, verdict: Verdict) -> MdmError | None:
+        if verdict.entry is None:
+            return verdict.error
+        try:
+            self.areas.of(verdict.path)
+            with self.stores.database.transaction():
+                return self._remove_there(verdict.path)
+        except MdmError as error:
+            return error
+
+    def _remove_there(self, path: SitePath) -> MdmError | None:
+        entry = self.stores.namespace.find(path)
+        if entry is not None and entry.is_directory:
+            return IsADirectory("this is a directory")
+        ended = self._end_upload(path)
+        if entry is None:
+            return None if ended else NotFound(_ABSENT)
+        self._drop([entry])
+        return None
+
+    def _end_upload(self, path: SitePath) -> bool:
+        upload = self.stores.uploads.find_path(path)
+        if upload is None:
+            return False
+        requests = self.stores.requests
+        files = [file for file in requests.files(upload.token) if file.path == path]
+        requests.move(
+            [file.id for file in files], before(Event.ABORT), after(FileState.SPACE_AVAILABLE, Event.ABORT)
+        )
+        self.stores.uploads.end(upload.token, [path])
+        return True
+
+    def _drop(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            self.stores.namespace.remove(entry.path)
+        forget(self.stores, [entry for entry in entries if not entry.is_directory])
+
+    def _below(self, entry: Entry) -> Iterator[Entry]:
+        for child in self.stores.namespace.children(entry.path):
+            yield child
+            if child.is_directory:
+                yield from self._below(child)
+
+    def _visible(self, principal: Principal, path: SitePath, operation: str) -> bool:
+        (verdict,) = self.access.seen(principal, [path], operation)
+        return verdict.entry is not None
+
+    def _seen(self, principal: Principal, path: SitePath, operation: str) -> Entry:
+        return self.access.visible(principal, path, operation)
+
+    def _writable(self, principal: Principal, path: SitePath, operation: str) -> Entry:
+        (verdict,) = self.access.writable(principal, [path], operation)
+        if verdict.entry is None:
+            raise verdict.error or NotFound(_ABSENT)
+        return verdict.entry
+
+    def _refuse_written(self, path: SitePath) -> None:
+        if self.stores.uploads.find_path(path) is not None:
+            raise Busy("this name is being written")
+
+    def _refuse_long(self, entry: Entry, growth: int) -> None:
+        longest = max((len(one.path) for one in (entry, *self._below(entry))), default=0)
+        if growth > 0 and longest + growth > MAX_PATH_CHARS:
+            raise InvalidRequest(f"a path has at most {MAX_PATH_CHARS} characters")
+
+
+def forget(stores: Stores, files: Sequence[Entry]) -> None:
+    """Have the bytes of files removed that lost their names; who holds one hears that it is gone."""
+    stores.removals.add(files)
+    aborted = after(FileState.PINNED, Event.ABORT)
+    for entry in files:
+        if entry.guid is not None:
+            stores.requests.move_guid(entry.guid, before(Event.ABORT), aborted)

@@ -1,0 +1,288 @@
+"""Writing files: from prepareToPut to the moment when the inner zone has stored what came.
+
+The front makes room and waits for nothing; a door takes the bytes in; `done` asks the inner zone to come
+and store them, and waits a bounded time for that, because a client believes what srmPutDone answers. A
+door that gets bytes for a plain path makes the same request by itself and finishes it when it has them.
+"""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+from srm_dicom.broker.access import FileAccess, Verdict
+from srm_dicom.broker.admission import BrokerSettings, accept
+from srm_dicom.broker.areas import UPLOADS, Area, Areas
+from srm_dicom.broker.listings import parse
+from srm_dicom.broker.owned import Owned
+from srm_dicom.broker.passing import apply_time
+from srm_dicom.broker.states import SPACE_AVAILABLE, STORING, Event, after, before
+from srm_dicom.broker.viewing import Viewer
+from srm_dicom.broker.views import FileState, FileView, PutWish, RequestKind, RequestView
+from srm_dicom.clock import Clock
+from srm_dicom.errors import (
+    Aborted,
+    AlreadyExists,
+    Busy,
+    IsADirectory,
+    MdmError,
+    NotAuthorised,
+    NotFound,
+    Overloaded,
+    RequestExpired,
+    TooLarge,
+)
+from srm_dicom.identity.principal import Principal
+from srm_dicom.ids import Guid, SitePath, Surl
+from srm_dicom.store.namespace import Entry
+from srm_dicom.store.requests import Request, RequestFile
+from srm_dicom.store.stores import Stores
+from srm_dicom.store.uploads import Received, Upload
+
+ASK_EVERY_S = 0.05
+STORE_WITHIN = timedelta(days=1)
+"""For so long the inner zone may come for what is complete; the bytes are safe in scratch meanwhile."""
+
+WRITING = timedelta(hours=1)
+"""A put that a door has just begun to write lasts at least so long."""
+
+
+class Puts:
+    """Puts of callers, over the rows of the store."""
+
+    def __init__(
+        self, settings: BrokerSettings, stores: Stores, access: FileAccess, areas: Areas, clock: Clock
+    ) -> None:
+        self._settings = settings
+        self._stores = stores
+        self._access = access
+        self._areas = areas
+        self._clock = clock
+        self._owned = Owned(stores.requests)
+        self._viewer = Viewer(settings.nodes, stores.staged, stores.uploads, settings.poll_s)
+
+    def submit(self, principal: Principal, wish: PutWish, *, implicit: bool = False) -> RequestView:
+        """Accept a prepareToPut; there is room at once, or the file's status says why not.
+
+        Raises:
+            InvalidRequest, TooLarge, NotSupported: as for a get.
+        """
+        request = accept(self._settings, wish, principal.dn, self._clock.now())
+        surls = [parse(text) for text in wish.surls]
+        known = [surl.path for surl in surls if isinstance(surl, Surl)]
+        verdicts = iter(self._access.writable(principal, known, "srmPrepareToPut"))
+        answers = [next(verdicts) if isinstance(surl, Surl) else surl for surl in surls]
+        apply_time(self._stores, self._clock.now())
+        with self._stores.database.transaction():
+            there = self._stores.namespace.find_many(known)
+            files = [
+                self._new_file(principal, request, text, answer, there, size, wish, implicit=implicit)
+                for text, answer, size in zip(wish.surls, answers, _sizes(wish), strict=True)
+            ]
+            self._stores.requests.add(request, files)
+        states = tuple(file.state for file in files)
+        return self._viewer.view(request, files, states, self._clock.now())
+
+    def done(self, principal: Principal, token: str, surls: Sequence[str] | None) -> tuple[FileView, ...]:
+        """Have files stored whose bytes are all there, and wait for it; each has succeeded or a failure.
+
+        Raises:
+            RequestUnknown: no put of the caller has this token.
+        """
+        request = self._owned.request(principal, token, RequestKind.PUT)
+        apply_time(self._stores, self._clock.now())
+        files = self._owned.files(request, surls)
+        uploads = self._stores.uploads.of_request(request.token)
+        complete = [file for file in files if _is_complete(file, uploads)]
+        self._stores.requests.move(
+            [file.id for file in complete],
+            before(Event.PUT_DONE),
+            after(SPACE_AVAILABLE, Event.PUT_DONE),
+            deadline_at=self._clock.now() + STORE_WITHIN,
+        )
+        storing = {file.id for file in files if file in complete or file.state is STORING}
+        settled = self._settled(storing)
+        return tuple(
+            _outcome(replace(settled[file.id], surl=file.surl)) if file.id in settled else _undone(file)
+            for file in files
+        )
+
+    # --- what doors call -------------------------------------------------------------------------
+
+    def open(
+        self, principal: Principal, path: SitePath, *, size_bytes: int = 0, overwrite: bool = True
+    ) -> tuple[Upload, int]:
+        """Return what is to be written at the path of a TURL, or at a plain path, and its bound in bytes.
+
+        Raises:
+            NotFound: no put of this caller has this TURL, or there is no directory for the name.
+            NotAuthorised, AlreadyExists, IsADirectory, Busy: the plain path may not be written.
+            RequestExpired: the put has ended.
+        """
+        if path.startswith(f"{UPLOADS}/"):
+            upload = self._stores.uploads.find(path.removeprefix(f"{UPLOADS}/"))
+            if upload is None or upload.owner != principal.dn:
+                raise NotFound("no upload has this TURL")
+        else:
+            upload = self._begin(principal, path, size_bytes, overwrite=overwrite)
+        self._keep_alive(upload)
+        self._stores.uploads.received(upload.name, None)
+        return upload, self._areas.of(upload.path).max_file_bytes
+
+    def received(self, upload: Upload, received: Received) -> None:
+        """Note that a door has every byte.
+
+        Raises:
+            Aborted: the put has ended meanwhile.
+        """
+        if not self._stores.uploads.received(upload.name, received):
+            raise Aborted("the put was ended before its bytes were there")
+
+    def finish(self, principal: Principal, upload: Upload) -> None:
+        """Have the bytes of a plain path stored, and wait for it.
+
+        Raises:
+            MdmError: why that is not done; the upload is given up unless another try may help.
+        """
+        (view,) = self.done(principal, upload.token, None)
+        if view.failure is not None:
+            raise view.failure
+
+    def give_up(self, upload: Upload) -> None:
+        """End a put; its name is free again."""
+        files = [file for file in self._stores.requests.files(upload.token) if file.path == upload.path]
+        with self._stores.database.transaction():
+            target = after(SPACE_AVAILABLE, Event.ABORT)
+            self._stores.requests.move([file.id for file in files], before(Event.ABORT), target)
+            self._stores.uploads.end(upload.token, [upload.path])
+
+    def _begin(self, principal: Principal, path: SitePath, size_bytes: int, *, overwrite: bool) -> Upload:
+        """Return the upload of a plain path: the caller's own that was broken off, or a new one."""
+        there = self._stores.uploads.find_path(path)
+        if there is not None and there.implicit and there.owner == principal.dn:
+            return there
+        surl = f"srm://{self._settings.host}{path}"
+        wish = PutWish(RequestKind.PUT, (surl,), sizes=(size_bytes,), overwrite=overwrite)
+        (view,) = self.submit(principal, wish, implicit=True).files
+        if view.failure is not None:
+            raise view.failure
+        made = self._stores.uploads.find_path(path)
+        if made is None:
+            raise Aborted("the put was ended at once")
+        return made
+
+    def _keep_alive(self, upload: Upload) -> None:
+        files = [file for file in self._stores.requests.files(upload.token) if file.path == upload.path]
+        if not any(file.state is SPACE_AVAILABLE for file in files):
+            raise RequestExpired("this put takes no more bytes", advice="Begin another.")
+        self._stores.requests.prolong([file.id for file in files], self._clock.now() + WRITING)
+
+    # --- one file --------------------------------------------------------------------------------
+
+    def _new_file(
+        self,
+        principal: Principal,
+        request: Request,
+        surl: str,
+        answer: Verdict | NotFound,
+        there: Mapping[SitePath, Entry],
+        size_bytes: int,
+        wish: PutWish,
+        *,
+        implicit: bool,
+    ) -> RequestFile:
+        if isinstance(answer, NotFound):
+            return RequestFile(surl, None, None, FileState.FAILED, answer)
+        try:
+            area = self._room(principal, answer, there.get(answer.path), size_bytes, wish)
+            upload = Upload(
+                path=answer.path,
+                name=secrets.token_hex(16),
+                token=request.token,
+                owner=principal.dn,
+                node=self._settings.node_of(request.protocol),
+                guid=Guid(str(uuid.uuid4())),
+                overwrite=wish.overwrite,
+                expected_bytes=min(size_bytes, area.max_file_bytes),
+                implicit=implicit,
+            )
+            self._stores.uploads.add(upload)
+        except MdmError as error:
+            return RequestFile(surl, answer.path, None, FileState.FAILED, error)
+        return RequestFile(surl, answer.path, upload.guid, SPACE_AVAILABLE)
+
+    def _room(
+        self,
+        principal: Principal,
+        answer: Verdict,
+        there: Entry | None,
+        size_bytes: int,
+        wish: PutWish,
+    ) -> Area:
+        """Return the area of a name that may be written now."""
+        if there is not None and there.is_directory:
+            raise IsADirectory("this is a directory")
+        if answer.entry is None:
+            raise answer.error or NotFound("no such file or directory")
+        area = self._areas.of(answer.path)
+        if there is not None and not wish.overwrite:
+            raise AlreadyExists("the file exists", advice="Ask for it to be overwritten.")
+        if there is not None and not self._access.may_write(principal, there):
+            raise NotAuthorised("you may not replace this file")
+        if size_bytes > area.max_file_bytes:
+            raise TooLarge(f"a file has at most {area.max_file_bytes} bytes here")
+        self._take_over(principal, answer.path)
+        return area
+
+    def _take_over(self, principal: Principal, path: SitePath) -> None:
+        """End what the caller began at a door and broke off; whatever else is written is not touched."""
+        upload = self._stores.uploads.find_path(path)
+        if upload is None:
+            return
+        if not upload.implicit or upload.owner != principal.dn:
+            raise Busy("this name is being written")
+        self.give_up(upload)
+
+    def _settled(self, ids: set[int]) -> dict[int, RequestFile]:
+        """Wait until the inner zone has decided about files, or the time for it is up."""
+        until_s = self._clock.monotonic_s() + self._settings.put_done_s
+        while True:
+            files = {file.id: file for file in self._stores.requests.find_files(list(ids))}
+            waiting = any(file.state is STORING for file in files.values())
+            if not waiting or self._clock.monotonic_s() >= until_s:
+                return files
+            self._clock.sleep(ASK_EVERY_S)
+
+
+def _sizes(wish: PutWish) -> Sequence[int]:
+    return wish.sizes or (0,) * len(wish.surls)
+
+
+def _is_complete(file: RequestFile, uploads: Mapping[SitePath, Upload]) -> bool:
+    upload = uploads.get(file.path) if file.path else None
+    return file.state is SPACE_AVAILABLE and upload is not None and upload.received is not None
+
+
+def _undone(file: RequestFile) -> FileView:
+    """Tell why srmPutDone has nothing to do for a file."""
+    reasons: Mapping[FileState, MdmError] = {
+        SPACE_AVAILABLE: NotFound("its bytes have not been uploaded, or not all of them"),
+        FileState.STORED: AlreadyExists("the put of this file is done already"),
+        FileState.ABORTED: Aborted("the put was aborted"),
+        FileState.TIMED_OUT: RequestExpired("the time of the put is over"),
+    }
+    failure = file.failure or reasons.get(file.state) or NotFound("this file is not being put")
+    return FileView(file.surl, file.state, failure)
+
+
+def _outcome(file: RequestFile) -> FileView:
+    """Tell what became of a file that was to be stored."""
+    if file.state is FileState.STORED:
+        return FileView(file.surl, file.state)
+    if file.state is STORING:
+        waiting = Overloaded("the file is complete here and is still being stored; ask again")
+        return FileView(file.surl, file.state, waiting, file.explanation)
+    return _undone(file)

@@ -1,0 +1,166 @@
+"""Names that are being written: one row a path, from prepareToPut until the put has ended.
+
+The path is the key, so that of two who want to write one name exactly one may. `name` is what the bytes
+are called in scratch and what the TURL shows; it is random and good for its owner alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import peewee
+
+from srm_dicom.db.database import Database
+from srm_dicom.errors import Busy
+from srm_dicom.ids import Guid, SitePath, Token, parent
+
+_CHUNK = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What a door has taken in completely."""
+
+    size_bytes: int
+    adler32: str
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A name being written.
+
+    Attributes:
+        name: 32 random hexadecimal digits.
+        node: whose scratch has the bytes.
+        guid: what the file will be once it is stored.
+        overwrite: whether it may take the place of what has the name by then.
+        expected_bytes: what was announced; 0 when nothing was.
+        received: None until a door has every byte.
+        implicit: begun by a door for a plain path, without a request of the SRM.
+    """
+
+    path: SitePath
+    name: str
+    token: Token
+    owner: str
+    node: str
+    guid: Guid
+    overwrite: bool
+    expected_bytes: int = 0
+    received: Received | None = None
+    implicit: bool = False
+
+
+class UploadRow(peewee.Model):
+    """Table ``upload``; columns as in `Upload`, `parent` to know what is being written in a directory."""
+
+    path = peewee.CharField(max_length=1024, primary_key=True)
+    parent = peewee.CharField(max_length=1024, index=True)
+    name = peewee.CharField(max_length=32, unique=True)
+    token = peewee.CharField(max_length=36, index=True)
+    owner = peewee.TextField()
+    node = peewee.TextField()
+    guid = peewee.CharField(max_length=36)
+    overwrite = peewee.BooleanField()
+    expected_bytes = peewee.BigIntegerField(default=0)
+    size_bytes = peewee.BigIntegerField(null=True)
+    adler32 = peewee.CharField(max_length=8, null=True)
+    implicit = peewee.BooleanField(default=False)
+
+    class Meta:
+        """The name of the table."""
+
+        table_name = "upload"
+
+
+class Uploads:
+    """The table; methods join the caller's transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._row = database.bind(UploadRow)
+
+    def add(self, upload: Upload) -> None:
+        """Begin to write a name.
+
+        Raises:
+            Busy: somebody is writing it.
+        """
+        if self.find_path(upload.path) is not None:
+            raise Busy("this name is being written")
+        self._row.create(**_columns(upload))
+
+    def find(self, name: str) -> Upload | None:
+        """Return the upload of a random name."""
+        row = self._row.get_or_none(self._row.name == name)
+        return _upload(row) if row else None
+
+    def find_path(self, path: SitePath) -> Upload | None:
+        """Return the upload of a path."""
+        row = self._row.get_or_none(self._row.path == path)
+        return _upload(row) if row else None
+
+    def of_request(self, token: Token) -> dict[SitePath, Upload]:
+        """Return what a request is writing."""
+        return {
+            SitePath(row.path): _upload(row) for row in self._row.select().where(self._row.token == token)
+        }
+
+    def of_paths(self, paths: Sequence[SitePath]) -> dict[SitePath, Upload]:
+        """Return what is being written of `paths`."""
+        found: dict[SitePath, Upload] = {}
+        for start in range(0, len(paths), _CHUNK):
+            query = self._row.select().where(self._row.path.in_(list(paths[start : start + _CHUNK])))
+            found.update((SitePath(row.path), _upload(row)) for row in query)
+        return found
+
+    def in_directory(self, directory: SitePath) -> list[Upload]:
+        """Return what is being written directly in a directory, in the order of names."""
+        query = self._row.select().where(self._row.parent == directory).order_by(self._row.path)
+        return [_upload(row) for row in query]
+
+    def on_node(self, node: str) -> Iterator[str]:
+        """Yield the random names of what a node's scratch has."""
+        for row in self._row.select(self._row.name).where(self._row.node == node):
+            yield row.name
+
+    def received(self, name: str, received: Received | None) -> bool:
+        """Note what a door has taken in, or that it takes it in anew; tells whether the put still is one."""
+        columns = {
+            "size_bytes": received.size_bytes if received else None,
+            "adler32": received.adler32 if received else None,
+        }
+        return bool(self._row.update(**columns).where(self._row.name == name).execute())
+
+    def end(self, token: Token, paths: Sequence[SitePath]) -> None:
+        """Forget what a request is writing: the names are free again."""
+        for start in range(0, len(paths), _CHUNK):
+            chunk = list(paths[start : start + _CHUNK])
+            self._row.delete().where(self._row.token == token, self._row.path.in_(chunk)).execute()
+
+
+def _columns(upload: Upload) -> dict[str, object]:
+    received = upload.received
+    return {
+        "path": upload.path,
+        "parent": parent(upload.path),
+        "name": upload.name,
+        "token": upload.token,
+        "owner": upload.owner,
+        "node": upload.node,
+        "guid": upload.guid,
+        "overwrite": upload.overwrite,
+        "expected_bytes": upload.expected_bytes,
+        "size_bytes": received.size_bytes if received else None,
+        "adler32": received.adler32 if received else None,
+        "implicit": upload.implicit,
+    }
+
+
+def _upload(row: Any) -> Upload:
+    received = Received(row.size_bytes, row.adler32) if row.size_bytes is not None else None
+    return Upload(
+        SitePath(row.path), row.name, Token(row.token), row.owner, row.node, Guid(row.guid),
+        bool(row.overwrite), row.expected_bytes, received, bool(row.implicit),
+    )  # fmt: skip

@@ -1,0 +1,186 @@
+"""A whole read-write storage element in the threads of one process: SRM, doors, inner zone, a directory.
+
+What clients' tests and conformance suites run against. Everything from the socket to the disk is what a
+site runs; only the processes are threads, and ports are any free ones.
+"""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from srm_dicom.audit.log import AuditLog
+from srm_dicom.broker.access import FileAccess
+from srm_dicom.broker.admission import BrokerSettings
+from srm_dicom.broker.areas import Area, Areas
+from srm_dicom.broker.broker import Broker
+from srm_dicom.broker.publish import Publisher
+from srm_dicom.broker.sink import Sealing
+from srm_dicom.broker.stager import Stager, StagerSettings
+from srm_dicom.broker.storing import Storing, StoringSettings
+from srm_dicom.clock import SystemClock, coarse
+from srm_dicom.identity.gate import Gate, TrustSettings
+from srm_dicom.ids import parse_path
+from srm_dicom.plugin.host import PluginHost
+from srm_dicom.rights.acl import Tag
+from srm_dicom.rights.project import Member, Project, Release
+from srm_dicom.scratch.area import ScratchArea
+from srm_dicom.scratch.slot import SlotSettings
+from srm_dicom.srm.service import application
+from srm_dicom.store.stores import Stores
+from srm_dicom.testing.pki import TestPki
+from srm_dicom.transfer.davwrites import Writes
+from srm_dicom.transfer.gridftp import GridFtpDoor, GridFtpSettings
+from srm_dicom.transfer.served import StagedFilesOfNode
+from srm_dicom.transfer.webdav import WebDavDoor
+from srm_dicom.transfer.written import WrittenFilesOfNode
+from srm_dicom.web.limits import Limits
+from srm_dicom.web.server import WebServer
+
+ROOT = "/vo/data"
+"""Where members of the project write."""
+
+NODE = "node"
+_ANY_BYTES = 2**63 - 1
+
+
+class StorageElement:
+    """One of them below `directory`.
+
+    Attributes:
+        alice: a proxy that may read and write.
+        bob: another.
+        reader: one that may only read.
+    """
+
+    def __init__(
+        self, directory: Path, *, host: str = "localhost", protocols: Sequence[str] = ("gsiftp", "https")
+    ) -> None:
+        """Compose it.
+
+        Args:
+            directory: where everything of it goes.
+            host: its name; in the certificate and every URL.
+            protocols: which doors the SRM sends clients to, the preferred one first.
+        """
+        self.directory = directory
+        self._protocols = protocols
+        self.clock = SystemClock()
+        self.pki = TestPki(directory / "pki")
+        self.alice, self.bob, self.reader = (
+            self.pki.proxy(self.pki.user(name)) for name in ("Alice", "Bob", "Reader")
+        )
+        self.root = directory / "disk"
+        for path in (self.root, directory / "spool"):
+            path.mkdir(parents=True)
+        self.stores = Stores.open(f"sqlite:///{directory}/names.db")
+        self.area = ScratchArea(directory / "scratch")
+        self._host = host
+        self._stop = threading.Event()
+        self._compose()
+
+    def _compose(self) -> None:
+        projects = {"heart": self._project()}
+        audit = AuditLog(self.directory / "audit", "all", "host", self.clock)
+        access = FileAccess(self.stores.namespace, projects, audit, self.clock)
+        areas = Areas([Area(parse_path(ROOT), "disk", Release("heart", "none", "v1"))])
+        areas.prepare(self.stores.namespace, projects, coarse(self.clock.now()))
+        gate = Gate(TrustSettings(self.pki.trust_dir), self.pki.host(self._host), self.clock)
+        served = StagedFilesOfNode(NODE, self.area, self.stores, access, audit, self.clock)
+        ftp = GridFtpSettings(port=0, data_ports=(0, 0), data_connect_s=10.0)
+        # The doors have the broker's own parts, and only then a port: the broker names them last.
+        urls: dict[str, str] = {}
+        self.broker = Broker(BrokerSettings(self._host, {NODE: urls}), self.stores, access, self.clock, areas)
+        self.written = WrittenFilesOfNode(self.area, self.broker.puts, self.broker.names)
+        self.gridftp = GridFtpDoor(served, gate, ftp, self.clock, writing=self.written)
+        self.gridftp.start()
+        self.webdav = WebServer(
+            WebDavDoor(served, more=Writes(served, self.written).handlers),
+            gate,
+            host=self._host,
+            port=0,
+            limits=Limits(body_bytes=_ANY_BYTES),
+            name="webdav",
+        )
+        self.webdav.start()
+        doors = {
+            "gsiftp": f"gsiftp://{self._host}:{self.gridftp.port}",
+            "https": f"https://{self._host}:{self.webdav.port}",
+        }
+        urls.update((protocol, doors[protocol]) for protocol in self._protocols)
+        self.srm = WebServer(
+            application(self.broker),
+            gate,
+            host=self._host,
+            port=0,
+            maximum_tls=ssl.TLSVersion.TLSv1_2,
+            limits=Limits(body_bytes=8 * 2**20, idle_s=330.0),
+            name="srm",
+        )
+        self._inner = self._inner_zone(areas, audit)
+
+    def _project(self) -> Project:
+        rights = {self.alice: {"file", "write"}, self.bob: {"file", "write"}, self.reader: {"file"}}
+        members = tuple(
+            Member(Tag.USER, self.pki.dn(who), frozenset(granted))  # type: ignore[arg-type]
+            for who, granted in rights.items()
+        )
+        until = datetime.now(UTC) + timedelta(days=9)
+        return Project("heart", "permit", "test", "none", "consent", until, members)
+
+    def _inner_zone(self, areas: Areas, audit: AuditLog) -> list[threading.Thread]:
+        host = PluginHost.load(
+            "disk",
+            name="disk",
+            settings={"root": str(self.root)},
+            secrets=self.directory / "secrets",
+            clock=self.clock,
+            seals=False,
+        )
+        signing_key = Ed25519PrivateKey.generate()
+        stager = Stager(
+            StagerSettings("stager"),
+            {"disk": host},
+            self.stores,
+            Publisher(NODE, self.area, self.stores, signing_key, self.clock),
+            Sealing(b"s" * 32, SlotSettings(self.directory / "spool")),
+            audit,
+            self.clock,
+        )
+        storing = Storing(
+            StoringSettings("storing", NODE, idle_s=0.02),
+            {"disk": host},
+            self.stores,
+            self.area,
+            areas,
+            signing_key,
+            audit,
+            self.clock,
+        )
+        return [
+            threading.Thread(target=worker.run, args=(self._stop,), daemon=True)
+            for worker in (stager, storing)
+        ]
+
+    def start(self) -> None:
+        """Open the SRM and let the inner zone work."""
+        self.srm.start()
+        for thread in self._inner:
+            thread.start()
+
+    def stop(self) -> None:
+        """Stop everything, and wait a bounded time for it."""
+        self._stop.set()
+        for service in (self.srm, self.webdav, self.gridftp):
+            service.stop()
+        for thread in self._inner:
+            thread.join(10)
+
+    def surl(self, name: str = "") -> str:
+        """Return the full SURL of a name below `ROOT`."""
+        return f"srm://{self._host}:{self.srm.port}/srm/managerv2?SFN={ROOT}/{name}".rstrip("/")
