@@ -15,7 +15,14 @@ from pathlib import Path
 
 import click
 
-from srm_dicom.errors import IntegrityError, InvalidRequest, MdmError, NotDelivered
+from srm_dicom.errors import (
+    ConfigError,
+    IntegrityError,
+    InvalidRequest,
+    MdmError,
+    NotDelivered,
+    Overloaded,
+)
 from srm_dicom.plugin.api import (
     Arrived,
     Batch,
@@ -28,6 +35,7 @@ from srm_dicom.plugin.api import (
     StoragePlugin,
 )
 from srm_dicom.rights.project import Release
+from srm_dicom.telemetry import logger
 from srm_plugin_dicom.archive import Archive, Wanted
 from srm_plugin_dicom.arrivals import ArrivalDesk
 from srm_plugin_dicom.association import Limits
@@ -56,6 +64,7 @@ from srm_plugin_dicom.settings import (
     parse_settings,
 )
 from srm_plugin_dicom.stores import Handler, ObjectInfo
+from srm_plugin_dicom.trial import TrialDesk, ask
 from srm_plugin_dicom.web import WebArchive, WebSettings, read_headers
 
 CHECK_S = 30.0
@@ -64,6 +73,8 @@ WORTH_A_VISIT = 50
 
 _WORDS = {"move": ("C-ECHO", "C-MOVE"), "get": ("C-ECHO", "C-GET"), "web": ("QIDO-RS", "WADO-RS")}
 """What the two checks of a source are called."""
+log = logger("dicom")
+
 _UNIQUE = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 
 
@@ -79,6 +90,7 @@ class DicomPlugin(StoragePlugin):
         self._budget = MemoryBudget(self._settings.max_held_bytes)
         self._desk = self._new_desk()
         self._moves_node: Receiver | None = None
+        self._trials: TrialDesk | None = None
         self._lock = threading.Lock()
         self._archives = {source.name: self._archive(source) for source in self._settings.sources}
         self._failover = Failover(
@@ -163,7 +175,7 @@ class DicomPlugin(StoragePlugin):
             ask, fetch = _WORDS[_way(source)]
             archive = self._archives[source.name]
             yield _check(f"PACS {source.name}: {ask}", partial(_check_echo, archive))
-            yield _check(f"PACS {source.name}: {fetch}", partial(self._check_fetch, archive))
+            yield _check(f"PACS {source.name}: {fetch}", partial(self._check_fetch, source.name))
 
     @classmethod
     def commands(cls) -> click.Group:
@@ -175,6 +187,9 @@ class DicomPlugin(StoragePlugin):
         for archive in self._archives.values():
             archive.close()
         with self._lock:
+            if self._trials is not None:
+                self._trials.stop()
+                self._trials = None
             if self._moves_node is not None:
                 self._moves_node.stop()
                 self._moves_node = None
@@ -235,7 +250,7 @@ class DicomPlugin(StoragePlugin):
             senders=source.senders,
             destination=title,
             desk=self._desk,
-            listen=self._open_moves,
+            listen=self._listen_for_moves,
             settle_s=self._settings.settle_s,
             clock=clock,
         )
@@ -266,11 +281,22 @@ class DicomPlugin(StoragePlugin):
         )
         return WebArchive(settings, self._new_desk(), self.context.clock)
 
+    def _listen_for_moves(self) -> None:
+        try:
+            self._open_moves()
+        except ConfigError as error:  # a check may hold the port, for as long as it takes
+            raise Overloaded(error.message, advice=error.advice) from error
+
     def _open_moves(self) -> None:
         with self._lock:
-            if self._moves_node is None:
-                peers = moving_peers(self._settings)
-                self._moves_node = self._listening(self._settings.moves, peers, self._desk)
+            if self._moves_node is not None:
+                return
+            peers = moving_peers(self._settings)
+            self._moves_node = self._listening(self._settings.moves, peers, self._desk)
+            try:
+                self._trials = TrialDesk(self._settings.moves, self._try_fetch)
+            except OSError:
+                log.warning("no_trials_here")
 
     def _listening(self, node: NodeSettings, peers: Sequence[Peer], handler: Handler) -> Receiver:
         receiver = Receiver(
@@ -286,7 +312,19 @@ class DicomPlugin(StoragePlugin):
         receiver.start()
         return receiver
 
-    def _check_fetch(self, archive: Archive) -> str:
+    def _check_fetch(self, source: str) -> str:
+        """Have one image brought here; while a stager holds the port of moves, to the stager."""
+        if isinstance(self._archives[source], MoveArchive):
+            try:
+                self._open_moves()
+            except ConfigError:
+                return f"{ask(self._settings.moves, source, 2 * CHECK_S)}, to the stager that runs here"
+        return self._try_fetch(source)
+
+    def _try_fetch(self, source: str) -> str:
+        archive = self._archives.get(source)
+        if archive is None:
+            raise InvalidRequest("the stager that runs here knows no such source")
         header = any_image(archive)
         if header is None:
             return "it has no image to try with"

@@ -1,5 +1,6 @@
 """The DICOM plugin keeps the contract, against the simulated PACS; and how it takes a PACS's faults."""
 
+import socket
 import time
 from collections.abc import Iterator
 from io import BytesIO
@@ -16,6 +17,7 @@ from srm_dicom.errors import (
     InvalidRequest,
     NotDelivered,
     NotSupported,
+    Overloaded,
     SourceRefused,
     SourceUnavailable,
 )
@@ -28,6 +30,7 @@ from srm_dicom.testing.contract import OTHER_RELEASE, RELEASE, PluginContract, P
 from srm_dicom.testing.images import SeriesSpec, identities, make_series
 from srm_dicom.testing.pacs import PacsSimulator
 from srm_dicom.testing.sink import MemorySink
+from srm_plugin_dicom.archive import Wanted
 from srm_plugin_dicom.plugin import DicomPlugin
 from srm_plugin_dicom.reference import open_ref
 
@@ -300,6 +303,32 @@ def test_checks(host: PluginHost, pacs: PacsSimulator) -> None:
     checks = list(host.checks())
     assert [check.passed for check in checks] == [False, False]
     assert not [check for check in checks if "CANARY" in check.detail]
+
+
+def test_a_check_while_a_stager_holds_the_port(
+    plugin: DicomPlugin, pacs: PacsSimulator, tmp_path: Path
+) -> None:
+    assert all(check.passed for check in plugin.checks()), "it holds the port from now on"
+    beside = DicomPlugin(PluginContext("dicom", plugin.context.settings, tmp_path, SystemClock()))
+    fetched = list(beside.checks())[1]
+    assert fetched.passed, fetched.detail
+    assert "to the stager that runs here" in fetched.detail
+    pacs.faults.moves_nothing = True
+    fetched = list(beside.checks())[1]
+    assert (fetched.passed, "no image came" in fetched.detail) == (False, True)
+    plugin.close()
+    pacs.faults.moves_nothing = False
+    assert "stager" not in list(beside.checks())[1].detail
+    beside.close()
+
+
+def test_a_port_that_somebody_else_holds(plugin: DicomPlugin, pacs: PacsSimulator) -> None:
+    moves = plugin.context.settings["moves"]
+    with socket.create_server(("0.0.0.0", moves["port"])):
+        fetched = list(plugin.checks())[1]
+        assert (fetched.passed, "does not answer" in fetched.detail) == (False, True)
+        with pytest.raises(Overloaded, match="cannot listen"):
+            plugin._archives["main"].fetch(Wanted("1", "2", ("3",)), lambda *_: None, 5.0)
 
 
 def test_a_source_that_is_not_configured(host: PluginHost) -> None:
