@@ -126,7 +126,7 @@ class _Loader:
             if kind.isdigit():
                 self._authority(path, stem)
             elif kind == "signing_policy":
-                _extend(self.rules, policy.parse(_read(path).decode("utf-8")))
+                _extend(self.rules, policy.parse(_text(path)))
             elif kind == "namespaces":
                 self._namespaces(path, stem)
             else:
@@ -144,12 +144,17 @@ class _Loader:
         for subject in self._stems.get(stem, ()):
             own_name = dn.canonical(subject)
             self.narrowed.setdefault(own_name, ())  # if the rest cannot be read: nothing is permitted
-            _extend(self.narrowed, namespaces.parse(_read(path).decode("utf-8"), own_name))
+            _extend(self.narrowed, namespaces.parse(_text(path), own_name))
 
 
 def _extend(known: dict[str, tuple[T, ...]], more: Mapping[str, tuple[T, ...]]) -> None:
     for name, values in more.items():
         known[name] = (*known.get(name, ()), *values)
+
+
+def _text(path: Path) -> str:
+    """Return the text of a file; bytes that are not UTF-8 stand in comments, and match no name elsewhere."""
+    return _read(path).decode("utf-8-sig", "surrogateescape")
 
 
 def _read(path: Path) -> bytes:

@@ -31,7 +31,8 @@ GLOBUS_LETS_IN = {
     "minds the old names of proxies in small letters only": "name: end entity named Limited Proxy",
     "compares names without regard to case": "in another case",
     "lets clients without a certificate pass, as anonymous": "path: P-224",
-    "does not look at usages": "path: (proxy of a certificate )?for (servers|mail|anything|encipherment)",
+    "does not look at usages": "path: (proxy of a certificate )?for (servers|mail|anything|encipherment)"
+    "|site: (Netscape's type for servers|non-repudiation only)",
     "reads what is not quite DER": "path: extension that is not DER|proxy: proxyCertInfo goes on",
     "does not read namespaces": "path: .*namespaces",
     "reads one list, and does without": "crl: (revoked in a second|no CRL|subordinate authority without)",
@@ -45,7 +46,12 @@ GLOBUS_LETS_IN = {
 """Reasons, and the titles of cases that we refuse and Globus does not."""
 
 GLOBUS_REFUSES = {
-    "does not know that Email is emailAddress": "name: old spelling in the signing policy",
+    "does not know that Email is emailAddress": "name: old spelling in the signing policy|site: old spellings",
+    "reads one certificate of an authority": "site: user of the authority's new key",
+    "reads the policy under an authority's own hash only": "site: policy of a subordinate in its root's file",
+    "takes a byte order mark for a word": "site: policy with a byte order mark",
+    "does not take critical policies of certificates": "site: everything that authorities write",
+    "counts path lengths with fewer bits": "proxy: path length of 31 bits",
     "compares names with the types of their strings": "name: issuer as BMPString",
     "does not take name constraints": "path: inside the name constraints",
     "knows one wildcard only": "path: policy of several patterns",
@@ -60,6 +66,8 @@ VOMS_DIFFERS = {
     "looks for a list by the host in the URI": "server (below|for signing only)|authority of the server not",
     "takes a comment for a name": "list with a comment",
     "takes the last of two extensions": "extension twice",
+    "wants a port": "server without a port",
+    "drops a second one of the same organisation": "twice the same organisation",
     "does not read groups": "group (with|of other)|role before group|too many groups",
     "takes weak hashes": "SHA-1",
     "dies of it": "no server certificate",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from srm_dicom.testing.cases import files, groups, names, paths, proxies, revocations
+from srm_dicom.testing.cases import files, groups, names, paths, proxies, revocations, sites
 from srm_dicom.testing.cases.case import Case
 from srm_dicom.testing.cases.workshop import Workshop
 
@@ -21,6 +21,7 @@ CASES: Mapping[str, Case] = {
     for area, cases in {
         "name": names.CASES,
         "path": paths.CASES,
+        "site": sites.CASES,
         "crl": revocations.CASES,
         "file": files.CASES,
         "proxy": proxies.CASES,

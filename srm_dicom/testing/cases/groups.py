@@ -11,7 +11,12 @@ from typing import Any
 from asn1crypto import core
 from cryptography import x509
 
-from srm_dicom.identity.attributecert import ATTRIBUTE_CERTIFICATES, NO_REVOCATION, TARGETS
+from srm_dicom.identity.attributecert import (
+    ATTRIBUTE_CERTIFICATES,
+    GENERIC_ATTRIBUTES,
+    NO_REVOCATION,
+    TARGETS,
+)
 from srm_dicom.identity.credential import Credential
 from srm_dicom.testing.cases.case import Case, Make, bad, good, groupless
 from srm_dicom.testing.cases.workshop import AUTHORITY, BASE, DAY, EVERYTHING, HOST, USER, VO, Workshop, now
@@ -152,6 +157,12 @@ def _two_organisations(shop: Workshop) -> Credential:
     return carrying(shop, *both)
 
 
+def _twice(shop: Workshop) -> Credential:
+    """Carry two attribute certificates of one server."""
+    both = shop.vo.attributes(shop.alice(), _VO), shop.vo.attributes(shop.alice(), ROLE, _VO)
+    return carrying(shop, *both)
+
+
 def _one_bad_of_two(shop: Workshop) -> Credential:
     late = shop.vo.attributes(shop.alice(), f"{_VO}/a", not_after=now() - DAY)
     return carrying(shop, late, shop.vo.attributes(shop.alice(), _VO))
@@ -240,6 +251,19 @@ CASES: Mapping[str, Case] = {
     "server for signing only": good(by_server(_usual, extensions=_ONLY_SIGNS), fqans=(_VO,)),
     "server in a second chain": good(
         then(proving(_VO), lsc(f"/CN=a\n/CN=b\n------ NEXT CHAIN ------\n{_LISTED}")), fqans=(_VO,)
+    ),
+    "generic attributes": good(saying(extensions=[(GENERIC_ATTRIBUTES, False, b"\x30\x00")]), fqans=(_VO,)),
+    "capability": good(proving(f"{_VO}/Role=x/Capability=y"), fqans=(f"{_VO}/Role=x/Capability=y",)),
+    "group of digits, dashes and underscores": good(
+        proving(f"{_VO}/2026-a_b/c.d"), fqans=(f"{_VO}/2026-a_b/c.d",)
+    ),
+    "server without a port": good(saying(uri=f"{VO}://voms.mdm.test"), fqans=(_VO,)),
+    "twice the same organisation": good(_twice, fqans=(_VO, ROLE)),
+    "longer than its proxy": good(saying(not_after=now() + 30 * DAY), fqans=(_VO,)),
+    "list with lines of DOS": good(then(proving(_VO), lsc(_LISTED.replace("\n", "\r\n"))), fqans=(_VO,)),
+    "list of a whole chain": good(
+        then(proving(_VO), lsc(_LISTED + _LISTED.splitlines()[1] + "\n" + _LISTED.splitlines()[1])),
+        fqans=(_VO,),
     ),
     "list with a comment": good(then(proving(_VO), lsc(f"# ours\n\n{_LISTED}")), fqans=(_VO,)),
     "another list that cannot be read": good(then(proving(_VO), lsc("nothing\n", "a.lsc")), fqans=(_VO,)),

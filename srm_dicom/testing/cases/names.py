@@ -95,6 +95,27 @@ def _user_id(shop: Workshop) -> Credential:
     return shop.named(x509.Name([*name_of(*BASE).rdns, x509.RelativeDistinguishedName([own])]))
 
 
+def _email_as_text(shop: Workshop) -> Credential:
+    own = x509.NameAttribute(NameOID.EMAIL_ADDRESS, "eve@example.org", _type=_ASN1Type.UTF8String)
+    above = name_of(*BASE, ("CN", "Eve"))
+    return shop.named(x509.Name([*above.rdns, x509.RelativeDistinguishedName([own])]))
+
+
+def _domains_as_text(shop: Workshop) -> Credential:
+    """Write the user's domain components in another string type than the authority does."""
+    typed = (
+        x509.NameAttribute(NameOID.DOMAIN_COMPONENT, value, _type=_ASN1Type.UTF8String) for _, value in BASE
+    )
+    above = [x509.RelativeDistinguishedName([one]) for one in typed]
+    return shop.below(shop.named(x509.Name([*above, *name_of(("CN", "Alice")).rdns])))
+
+
+def _attributes(*oids: x509.ObjectIdentifier) -> Make:
+    """Issue a user of more attributes, each with the value ``x``."""
+    more = [x509.RelativeDistinguishedName([x509.NameAttribute(oid, "x")]) for oid in oids]
+    return lambda shop: shop.below(shop.named(x509.Name([*name_of(*BASE).rdns, *more])))
+
+
 def _empty(shop: Workshop) -> Credential:
     return shop.named(x509.Name([]))
 
@@ -124,6 +145,26 @@ CASES: Mapping[str, Case] = {
     "old spelling in the signing policy": good(
         _old_email_policy, "/O=other/CN=Eve/emailAddress=eve@example.org"
     ),
+    "email as UTF8String": good(_email_as_text, f"{_ABOVE}/CN=Eve/emailAddress=eve@example.org"),
+    "email in the middle": good(
+        lambda shop: shop.named(name_of(*BASE, ("emailAddress", "e@x.org"), ("CN", "Eve"))),
+        f"{_ABOVE}/emailAddress=e@x.org/CN=Eve",
+    ),
+    "surname, given name, title, serial number": good(
+        _attributes(NameOID.SURNAME, NameOID.GIVEN_NAME, NameOID.TITLE, NameOID.SERIAL_NUMBER),
+        f"{_ABOVE}/SN=x/GN=x/title=x/serialNumber=x",
+    ),
+    "attribute without a short name": good(
+        _attributes(NameOID.PSEUDONYM, NameOID.COMMON_NAME), f"{_ABOVE}/2.5.4.65=x/CN=x"
+    ),
+    "country and organisation": good(
+        lambda shop: shop.named(name_of(("DC", "test"), ("DC", "mdm"), ("C", "CH"), ("O", "Uni"))),
+        f"{_ABOVE}/C=CH/O=Uni",
+    ),
+    "spaces at the ends": good(user(" Alice "), f"{_ABOVE}/CN= Alice "),
+    "two spaces": good(user("Alice  Example"), f"{_ABOVE}/CN=Alice  Example"),
+    "hash sign": good(user("#1 Alice"), f"{_ABOVE}/CN=#1 Alice"),
+    "domain components as UTF8String": good(_domains_as_text),
     "user id": good(_user_id, f"{_ABOVE}/UID=alice"),
     "PrintableString": good(_encoded("Alice", _ASN1Type.PrintableString)),
     "IA5String": good(_encoded("Alice", _ASN1Type.IA5String)),
@@ -155,6 +196,9 @@ CASES: Mapping[str, Case] = {
     "very long": bad(
         lambda shop: shop.named(name_of(*BASE, *[("OU", f"{number:060}") for number in range(20)])),
         "more than 1024 characters",
+    ),
+    "issuer with other spaces": bad(
+        lambda shop: shop.user("Alice", issuer=name_of(*BASE, ("CN", "MDM  Test CA"))), "not written like"
     ),
     "nothing": bad(_empty, "empty name"),
     "end entity named proxy": bad(user("Alice", "proxy"), "old-style"),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
 from srm_dicom.identity.credential import Credential
@@ -18,7 +19,7 @@ from srm_dicom.identity.proxyinfo import (
     ProxyInfo,
 )
 from srm_dicom.testing.cases.case import Case, Make, bad, good
-from srm_dicom.testing.cases.workshop import BASE, DAY, HOUR, SIGNS, USER, Workshop, now
+from srm_dicom.testing.cases.workshop import BASE, DAY, HOUR, SIGNS, USER, Workshop, now, resigned
 from srm_dicom.testing.certificates import (
     key_usage,
     name_of,
@@ -136,6 +137,25 @@ def _weak(shop: Workshop) -> Credential:
     return shop.forged(shop.alice(), FULL, SIGNS, key=rsa.generate_private_key(65537, 1024))
 
 
+def _of_subordinate(shop: Workshop) -> Credential:
+    below = shop.authority("Sub CA", "/DC=test/DC=mdm/*", below=shop.pki.authority)
+    return shop.below(shop.below(shop.user("Alice", authority=below)))
+
+
+def _serial_of_issuer(shop: Workshop) -> Credential:
+    alice = shop.alice()
+    return shop.forged(alice, FULL, SIGNS, serial=read_credential(alice)[0][0].serial_number)
+
+
+def _longer_hash(shop: Workshop) -> Credential:
+    proxy = shop.forged(shop.alice(), FULL, SIGNS)
+    chain, key = read_credential(proxy)
+    issuer_key = read_credential(shop.pki.user("Alice"))[1]
+    sha384 = bytes.fromhex("300a06082a8648ce3d040303")
+    der = resigned(chain[0], issuer_key, b"12345", b"12345", hashes.SHA384(), sha384)
+    return shop.save([x509.load_der_x509_certificate(der), *chain[1:]], key)
+
+
 def _of_ed25519(shop: Workshop) -> Credential:
     return shop.below(shop.user("Alice", key=ed25519.Ed25519PrivateKey.generate()))
 
@@ -163,6 +183,13 @@ CASES: Mapping[str, Case] = {
     "path length 1, one below": good(row({"path_length": 1}, _FULL)),
     "path length 2, then 1, then 0": good(row({"path_length": 2}, {"path_length": 1}, {"path_length": 0})),
     "limited with a path length": good(row({"language": LIMITED, "path_length": 3}), limited=True),
+    "path length of 31 bits": good(row({"path_length": 2**31 - 1}, _FULL)),
+    "ten, the last limited": good(row(*[_FULL] * 9, _LIMITED), limited=True),
+    "of a subordinate authority's user, with groups below": good(_of_subordinate),
+    "without key encipherment": good(shaped(SIGNS)),
+    "basic constraints of an end entity": good(shaped(SIGNS, (x509.BasicConstraints(False, None), True))),
+    "serial number of its issuer": good(_serial_of_issuer),
+    "signed with SHA-384": good(_longer_hash),
     "named by letters": good(misnamed(("CN", "Alice"), ("CN", "portal"))),
     "named like its issuer's last CN": good(misnamed(("CN", "Alice"), ("CN", "Alice"))),
     "no keyUsage": good(lambda shop: shop.forged(shop.alice(), FULL)),
