@@ -12,6 +12,7 @@ from functools import cache
 
 from srm_plugin_dicom.deidentify import facts as f
 from srm_plugin_dicom.deidentify.facts import Facts
+from srm_plugin_dicom.deidentify.paging import STEP_BYTES, forget
 from srm_plugin_dicom.deidentify.reasons import Reason, refused
 from srm_plugin_dicom.deidentify.syntax import LITTLE
 
@@ -41,6 +42,8 @@ def check(pixels: memoryview, facts: Facts) -> None:
         chunk = pixels[at : at + _CHUNK_BYTES]
         if bytes(chunk)[first :: allocated // 8].translate(None, free) and not _only_padding(chunk, facts):
             raise refused(Reason.UNUSED_BITS)
+        if not at % STEP_BYTES:
+            forget(pixels)
 
 
 def high_bytes(facts: Facts) -> bytes:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from srm_dicom.errors import ObjectRefused
 from srm_plugin_dicom.deidentify.engine import Context, Output, deidentify
+from srm_plugin_dicom.deidentify.paging import STEP_BYTES, forget, open_bytes
 from srm_plugin_dicom.deidentify.part10 import looks_like_an_object
 from srm_plugin_dicom.deidentify.report import Report
 
@@ -43,7 +44,7 @@ def deidentify_file(name: Path, source: Path, target: Path, context: Context) ->
     Raises:
         OSError: the file cannot be read or written.
     """
-    data = source.read_bytes()
+    data = open_bytes(source)
     if not looks_like_an_object(data):
         return Outcome(name, refusal=_NO_FILE)
     try:
@@ -59,7 +60,11 @@ def _write(target: Path, output: Output) -> None:
     draft = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         with draft.open("wb") as file:
-            file.writelines(output)
+            for part in output:
+                view = memoryview(part)
+                for at in range(0, len(view), STEP_BYTES):
+                    file.write(view[at : at + STEP_BYTES])
+                    forget(view)
         draft.replace(target)
     finally:
         draft.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ from srm_plugin_dicom.deidentify import bits, jpeg, jpeg2000, part10, rle
 from srm_plugin_dicom.deidentify import facts as f
 from srm_plugin_dicom.deidentify.elements import Element
 from srm_plugin_dicom.deidentify.facts import Facts
+from srm_plugin_dicom.deidentify.paging import STEP_BYTES, forget
 from srm_plugin_dicom.deidentify.reasons import Reason, refused
 from srm_plugin_dicom.deidentify.syntax import ITEM, LITTLE, PIXEL_DATA, SEQUENCE_END, UNDEFINED, Syntax
 
@@ -95,8 +96,13 @@ def streams(element: Element, view: memoryview, facts: Facts, syntax: Syntax) ->
     if element.items is None:
         raise refused(Reason.PIXELS)
     table, fragments = _fragments(view, element.value)
+    walked = 0
     for frame in _frames(table, fragments, facts.frames(), syntax.pixels):
         yield _clean(frame, facts, syntax)
+        walked += len(frame)
+        if walked > STEP_BYTES:
+            walked = 0
+            forget(view)
 
 
 def _fragments(view: memoryview, at: int) -> tuple[bytes, list[memoryview]]:

@@ -1,12 +1,14 @@
 """``srm-dicom dicom deidentify``: trees keep their names, and what is refused is told."""
 
 import json
+import subprocess
+import sys
 
 import pydicom
 import pytest
 from click.testing import CliRunner
 
-from srm_dicom.testing.dicom_bytes import TestObject
+from srm_dicom.testing.dicom_bytes import TestObject, Writer
 from srm_plugin_dicom.commands import group
 
 
@@ -114,3 +116,46 @@ def test_a_profile_that_nobody_knows(tmp_path):
     result = run(source, tmp_path / "out.dcm", "--profile", "heart")
     assert result.exit_code == 2
     assert "basic v1" in result.output
+
+
+MEASURED = """
+import resource, sys
+from pathlib import Path
+from srm_dicom.rights.project import Release
+from srm_plugin_dicom.deidentify import Context
+from srm_plugin_dicom.deidentify.files import deidentify_file
+
+source, target = map(Path, sys.argv[1:])
+outcome = deidentify_file(Path("large"), source, target, Context(b"k" * 32, Release("p", "basic", "v1")))
+assert outcome.report, outcome.refusal
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def sparse(path, made, pixels):
+    """Write a file of which the pixels are a hole."""
+    head = made.file()
+    path.write_bytes(head)
+    with path.open("r+b") as file:
+        file.truncate(len(head) + pixels)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is counted in KiB on Linux")
+def test_half_a_gigabyte_of_frames_needs_little_memory(tmp_path):
+    write = Writer()
+    frames, bytes_of_frame = 250, 1024 * 1024 * 2
+    length = frames * bytes_of_frame
+    extra = {
+        0x00280008: write.element(0x00280008, "IS", str(frames).encode()),
+        0x00280101: write.u16(0x00280101, 12),
+        0x00280102: write.u16(0x00280102, 11),
+    }
+    header = write.element(0x7FE00010, "OW", b"", length)
+    source, target = tmp_path / "large.dcm", tmp_path / "out.dcm"
+    sparse(source, TestObject(write, rows=1024, columns=1024, extra=extra, pixels=header), length)
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED, source, target], check=True, capture_output=True, text=True
+    )
+    assert target.stat().st_size > length
+    assert int(done.stdout) < 150 * 1024
+    target.unlink()
