@@ -15,6 +15,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from srm_plugin_dicom.deidentify import tables
+from srm_plugin_dicom.deidentify.options import Option
 from srm_plugin_dicom.deidentify.profile import Action, Profile, Rule
 from srm_plugin_dicom.deidentify.reasons import Reason, refused
 
@@ -28,6 +29,9 @@ _PSEUDONYM = re.compile(rb"[a-z2-7]{16}")
 _DUMMIES = frozenset(
     (b"19110803", b"031459", b"19110803031459", b"111Y", b"SRMD-REMOVED", bytes(2), bytes(4), bytes(8))
 )
+_NUMBERS = re.compile(rb"[0-9+\-.eE \\]*")
+_GRAMMATICAL, _NOTHING = re.compile(rb"[A-Za-z0-9*_-]{1,20}"), re.compile(rb"(?!)")
+_WITH_GRAMMAR = ("kernel", "sequence")
 _PLAIN = re.compile(rb"[ -~]*\0?")
 _KEYED = b"2.25."
 _WIDTHS = dict.fromkeys((b"US", b"SS", b"OW"), 2) | dict.fromkeys((b"FD", b"OD", b"OV", b"UV", b"SV"), 8)
@@ -83,6 +87,7 @@ class Checker:
 
     def __init__(self, profile: Profile, *, remembered: int = 50_000) -> None:
         self._rules = profile.rules
+        self._safe = Option.SAFE_PRIVATE in profile.options
         self._identifying = tuple(tag for tag in _IDENTIFYING if not _is_retained(profile.rules.get(tag)))
         self._remembered = remembered
         self._passed: dict[_Codec, dict[bytes, tuple[_Room, ...]]] = {}
@@ -125,13 +130,17 @@ class Checker:
         """Check the elements of one level; returns where there is room for an original."""
         before = -1
         rooms: list[_Room] = []
+        creators: dict[int, bytes] = {}
         while at < end:
             tag, vr, value, stop = _next(data, at, codec)
             if tag <= before or stop > end:
                 raise refused(Reason.CHECK, "order")
             encoded = data[at:stop]
             room = passed.get(encoded)
-            if room is None:
+            if tag & 0x10000:
+                self._private(tag, vr, data[value:stop], creators)
+                room = ()
+            elif room is None:
                 room = self._element(tag, vr, data, value, stop, codec, passed)
                 if stop - at <= _LONGEST_VALUE:
                     passed[encoded] = room
@@ -139,6 +148,20 @@ class Checker:
                 rooms += room
             before, at = tag, stop
         return rooms
+
+    def _private(self, tag: int, vr: bytes, value: bytes, creators: dict[int, bytes]) -> None:
+        """Check a private attribute: a number of the standard's list, after the creator that reserved it."""
+        group, low = tag >> 16, tag & 0xFFFF
+        if self._safe and low <= 0xFF:
+            creators[group << 16 | low << 8] = value.rstrip(_PAD)
+            if any(value.rstrip(_PAD) == creator for _, creator in tables.safe_private()):
+                return
+        row = tables.safe_private().get((group << 8 | low & 0xFF, creators.get(tag & ~0xFF, b"")))
+        if not self._safe or row is None or (vr and vr not in row.vrs):
+            raise refused(Reason.CHECK, f"private {tag:08X}")
+        size = _WIDTHS.get(row.vrs[0], 1)
+        if not _NUMBERS.fullmatch(value) if row.rule == "number" else len(value) % size:
+            raise refused(Reason.CHECK, f"not a result {tag:08X}")
 
     def _element(
         self,
@@ -198,7 +221,7 @@ def _room(rule: Rule, value: bytes) -> tuple[_Room, ...]:
     if rule.check == "number":
         long = frozenset(part for part in parts if len(part) >= _SURE)
         return (_Room(numbers=long),) if long else ()
-    return (_Room(texts=(value,)),) if rule.check == "name" else ()
+    return (_Room(texts=(value,)),) if rule.check in ("name", "descriptor") else ()
 
 
 def _check_originals(rooms: Iterable[_Room], found: set[bytes]) -> None:
@@ -231,8 +254,8 @@ def _next(data: bytes, at: int, codec: _Codec) -> tuple[int, bytes, int, int]:
                 raise refused(Reason.CHECK, "representation")
             (length,) = codec.u32.unpack_from(data, value)
             value += 4
-    if group & 1 or not element:
-        raise refused(Reason.CHECK, "private or group length")
+    if not element:
+        raise refused(Reason.CHECK, "group length")
     return group << 16 | element, vr, value, value + length
 
 
@@ -261,9 +284,15 @@ def _may_stay(rule: Rule, vr: bytes, value: bytes) -> bool:
         return bool(size) and not len(value) % size and bounded
     if not _PLAIN.fullmatch(value):
         return False
-    if rule.check == "words:code":
-        public = tables.words("code")
-        return all(not part or part in public for part in value.rstrip(_PAD).split(b"\\"))
+    if rule.check == "number":
+        return _NUMBERS.fullmatch(value) is not None
+    kind, _, argument = rule.check.partition(":")
+    if kind == "words":
+        public, grammar = tables.words(argument), _GRAMMATICAL if argument in _WITH_GRAMMAR else _NOTHING
+        parts = value.rstrip(_PAD).split(b"\\")
+        return all(not part or part in public or grammar.fullmatch(part) for part in parts)
+    if kind == "descriptor":
+        return set(value.split()) <= tables.words(kind)
     return True
 
 

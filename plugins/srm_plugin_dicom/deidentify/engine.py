@@ -134,6 +134,8 @@ class Deidentifier:
         out = EXPLICIT_LITTLE if rectangles and opened.syntax.pixels else opened.syntax
         walk = Walk(header, reader, out, self._rules, self._patient(facts))
         ordered = walk.ordered(elements)
+        if Option.SAFE_PRIVATE in self._profile.options:
+            walk.keep_private(ordered)
         first_pixel = _index(ordered, _PIXEL_GROUP)
         view, pixels = memoryview(opened.data), list[Part]()
         stated: dict[int, bytes] = {}
@@ -159,7 +161,7 @@ class Deidentifier:
             raise refused(Reason.NO_IDENTITY)
         if announced and announced != sop_class:
             raise refused(Reason.MALFORMED)
-        self._context.policy.admit(sop_class, facts)
+        self._context.policy.admit(sop_class, facts, self._profile.options)
 
     def _patient(self, facts: Facts) -> Patient:
         patient_id, issuer = facts.text(f.PATIENT_ID), facts.text(f.ISSUER)

@@ -16,6 +16,7 @@ from srm_dicom.errors import ObjectRefused
 from srm_plugin_dicom.deidentify import facts as f
 from srm_plugin_dicom.deidentify.blank import Rectangle
 from srm_plugin_dicom.deidentify.facts import Facts
+from srm_plugin_dicom.deidentify.options import Option
 from srm_plugin_dicom.deidentify.reasons import Reason, refused
 
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
@@ -38,6 +39,7 @@ _WITHOUT_PIXELS = frozenset(
     for suffix in ("66.1", "66.3", "67", "481.3", "481.4", "481.5", "481.6", "481.7", "481.8", "481.9")
 )
 _CONTOURS = _STORAGE + "481.3"
+_CLEANED_BY = ((Option.STRUCTURED, _STORAGE + "88."), (Option.GRAPHICS, _STORAGE + "11.1"))
 _PHOTOGRAPH = _STORAGE + "77.1.4"
 _REFUSED = {
     "104.": Reason.DOCUMENT,
@@ -129,12 +131,19 @@ class PixelPolicy:
         """Return what must be blanked of an object's frames."""
         return next((each.rectangles for each in self.blankings if each.covers(facts)), ())
 
-    def admit(self, sop_class: str, facts: Facts) -> None:
+    def admit(self, sop_class: str, facts: Facts, options: tuple[Option, ...] = ()) -> None:
         """Let an object pass or refuse it.
+
+        Args:
+            sop_class: what it is.
+            facts: its header.
+            options: of the profile; some make kinds of objects clean that are refused without them.
 
         Raises:
             ObjectRefused: a kind of object or a risk that this policy does not accept.
         """
+        if any(option in options and sop_class.startswith(prefix) for option, prefix in _CLEANED_BY):
+            return
         if sop_class in _WITHOUT_PIXELS:
             if sop_class == _CONTOURS and not self.recognizable:
                 raise refused(Reason.RECOGNIZABLE)

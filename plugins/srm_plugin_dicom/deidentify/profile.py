@@ -24,6 +24,14 @@ VERSION = "v1"
 IMPLEMENTATION_UID = b"2.25.234867235149081648093154972463480137728"
 _FIRST_GROUP = 0x0008
 _PATIENT_ID = 0x00100020
+_NAMES = frozenset((b"SH", b"LO", b"ST", b"AE", b"CS", b"UC"))
+_TEXTS = {
+    Option.DESCRIPTORS: frozenset((b"LO", b"LT", b"SH", b"ST", b"UT")),
+    Option.DEVICE: _NAMES,
+    Option.INSTITUTION: _NAMES,
+}
+# Options of which C ("clean") is done; of the others only K ("keep") is.
+_CLEANING = frozenset((Option.MODIFIED_DATES, Option.DESCRIPTORS, Option.STRUCTURED, Option.GRAPHICS))
 _SEX = (0x00100040, 0x00102203)
 
 
@@ -147,14 +155,17 @@ def _rules(options: tuple[Option, ...]) -> dict[int, Rule]:
     missing = [option.value for option in options if not BY_OPTION[option].done]
     if missing:
         raise NotSupported(f"confidentiality options not done: {', '.join(missing)}")
-    rules = {row.tag: _kept(row) for row in tables.keep()}
+    rules = {row.tag: kept(row) for row in tables.keep()}
+    for option in options:
+        rules |= {row.tag: kept(row) for row in tables.keep_with(option.value)}
     for row in tables.table():
         if row.tag >> 16 >= _FIRST_GROUP:
             rules[row.tag] = _optional(row, options) or _basic(row)
     return rules
 
 
-def _kept(row: KeepRow) -> Rule:
+def kept(row: KeepRow) -> Rule:
+    """Return the rule of a row of a keep list."""
     actions = {
         "items": Action.ITEMS,
         "concept": Action.CONCEPT,
@@ -185,7 +196,7 @@ def _optional(row: TableRow, options: tuple[Option, ...]) -> Rule | None:
     for option in options:
         code = row.options.get(option.value)
         found = _by_option(row, option) if code else None
-        if found and (code == "K" or option is Option.MODIFIED_DATES):
+        if found and (code == "K" or option in _CLEANING):
             action, check = found
             source = f"table E.1-1: {code} of {option.value}"
             return Rule(row.tag, row.name, row.vrs, action, source, check, None, _basic_action(row))
@@ -202,9 +213,8 @@ def _by_option(row: TableRow, option: Option) -> tuple[Action, str] | None:
         return _characteristic(row.tag, vr)
     if vr == b"UI":
         return Action.UID, "kept"
-    if option in (Option.DEVICE, Option.INSTITUTION) and vr in (b"SH", b"LO", b"ST", b"AE", b"CS", b"UC"):
-        return Action.CLEAN, "name"
-    return None
+    check = "descriptor" if option is Option.DESCRIPTORS else "name"
+    return (Action.CLEAN, check) if vr in _TEXTS.get(option, ()) else None
 
 
 def _dated(vr: bytes, *, moved: bool) -> tuple[Action, str] | None:

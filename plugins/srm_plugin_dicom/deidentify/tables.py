@@ -11,7 +11,15 @@ from functools import cache
 from hashlib import sha256
 from importlib.resources import files
 
-FILES = ("table_e1_1.tsv", "keep.tsv", "words.tsv", "codes.tsv", "registered_uids.tsv")
+FILES = (
+    "table_e1_1.tsv",
+    "keep.tsv",
+    "words.tsv",
+    "codes.tsv",
+    "registered_uids.tsv",
+    "keep_options.tsv",
+    "safe_private.tsv",
+)
 _TAG_DIGITS = 8
 _OPTIONS = slice(4, -1)
 _OLD_SNOMED = ("SNM3", "99SDM")
@@ -74,6 +82,35 @@ def keep() -> tuple[KeepRow, ...]:
         KeepRow(int(tag, 16), keyword, _vrs(vr), None if most == "n" else int(most), rule, reason)
         for tag, keyword, vr, most, rule, reason in rows
     )
+
+
+@cache
+def keep_with(option: str) -> tuple[KeepRow, ...]:
+    """Return what also leaves when an option, named by its column of the table, is chosen."""
+    _, *rows = _lines("keep_options.tsv")
+    return tuple(
+        KeepRow(int(tag, 16), keyword, _vrs(vr), None if most == "n" else int(most), rule, reason)
+        for its_option, tag, keyword, vr, most, rule, reason in rows
+        if its_option == option
+    )
+
+
+@cache
+def safe_private() -> Mapping[tuple[int, bytes], KeepRow]:
+    """Return safe private attributes by group and low byte of the element, and creator."""
+    _, *rows = _lines("safe_private.tsv")
+    numbers = {b"DS": "number", b"IS": "number"}
+    return {
+        (int(element, 16), creator.encode("ascii")): KeepRow(
+            int(element, 16),
+            meaning,
+            _vrs(vr),
+            None if most == "n" else int(most),
+            numbers.get(vr.encode("ascii"), "binary"),
+            "safe private",
+        )
+        for element, creator, vr, most, meaning in rows
+    }
 
 
 @cache

@@ -30,6 +30,7 @@ _OFFSET = re.compile(rb"(?:[+-]\d{4})?")
 _AGE = re.compile(rb"(?:\d{3}[DWMY])?")
 _NAME = re.compile(rb"[A-Za-z0-9 ._/+-]{0,64}")
 _UID = re.compile(rb"[0-9][0-9.]{0,63}")
+_WORD = re.compile(rb"[A-Z0-9]+")
 _OLDEST_YEARS = 90
 # Names that follow a maker's grammar need no list: it has no room for a person.
 _GRAMMARS = {
@@ -149,6 +150,13 @@ def temporal(vr: bytes) -> Clean | None:
 def plain_name(value: bytes) -> bytes | None:
     """Accept short plain ASCII without the delimiters of person names."""
     return matching(value, _NAME)
+
+
+def descriptor(value: bytes) -> bytes | None:
+    """Keep the public words of a description, in their order and separated by spaces."""
+    public = tables.words("descriptor")
+    kept = [word for word in _WORD.findall(value.upper()) if word in public]
+    return pad(b" ".join(kept)) if kept else None
 
 
 def clean_for(rule: str, vr: bytes, most: int | None) -> Clean | None:

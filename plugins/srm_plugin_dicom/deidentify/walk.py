@@ -8,14 +8,14 @@ slice, so what became of them is remembered by their encoded bytes, within a bou
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from srm_dicom.errors import ObjectRefused
 from srm_plugin_dicom.deidentify import tables, values
 from srm_plugin_dicom.deidentify.elements import Element, Reader
 from srm_plugin_dicom.deidentify.keyed import ProjectKey
-from srm_plugin_dicom.deidentify.profile import Action, Profile, Rule
+from srm_plugin_dicom.deidentify.profile import Action, Profile, Rule, kept
 from srm_plugin_dicom.deidentify.reasons import Reason, refused
 from srm_plugin_dicom.deidentify.syntax import (
     EXPLICIT_LITTLE,
@@ -25,9 +25,11 @@ from srm_plugin_dicom.deidentify.syntax import (
     SHORT_VRS,
     Syntax,
 )
+from srm_plugin_dicom.deidentify.tables import KeepRow
 
 Make = Callable[[bytes, "Patient"], bytes | None]
 
+CONTENT, VALUE_TYPE, CONCEPT_CODE = 0x0040A730, 0x0040A040, 0x0040A168
 CODE_VALUE, CODING_SCHEME, CODE_MEANING = 0x00080100, 0x00080102, 0x00080104
 _CONCEPT = frozenset((CODE_VALUE, CODING_SCHEME, CODE_MEANING))
 _REMEMBERED_BYTES = 160
@@ -54,7 +56,7 @@ class Rules:
         self.profile = profile
         self._key = key
         self._remembered = remembered
-        self._make: dict[tuple[int, bytes], Make | None] = {}
+        self._make: dict[tuple[int, str, bytes], Make | None] = {}
         self._memory: dict[str, dict[bytes, bytes]] = {}
 
     def get(self, tag: int) -> Rule | None:
@@ -64,9 +66,9 @@ class Rules:
     def make(self, rule: Rule, vr: bytes) -> Make | None:
         """Return what makes the value that leaves; None where nothing leaves."""
         try:
-            return self._make[rule.tag, vr]
+            return self._make[rule.tag, rule.name, vr]
         except KeyError:
-            made = self._make[rule.tag, vr] = self._build(rule, rule.action, vr)
+            made = self._make[rule.tag, rule.name, vr] = self._build(rule, rule.action, vr)
             return made
 
     def memory_of(self, encoding: str) -> dict[bytes, bytes]:
@@ -124,6 +126,7 @@ def _clean_of(rule: Rule, vr: bytes) -> values.Clean | None:
         "temporal": values.temporal(vr),
         "age": values.age,
         "name": values.plain_name,
+        "descriptor": values.descriptor,
     }
     if rule.check in special:
         return special[rule.check]
@@ -144,6 +147,7 @@ class Walk:
         self._rules = rules
         self._patient = patient
         self._memory = rules.memory_of(syntax.encoding)
+        self._private: dict[int, Rule] = {}
         self.seen: set[int] = set()
         self.removed: set[int] = set()
 
@@ -153,12 +157,12 @@ class Walk:
         Raises:
             ObjectRefused: an attribute twice, or nested content that is not well-formed.
         """
-        data, memory = self._data, self._memory
+        data, memory, private = self._data, self._memory, self._private
         remember = source is self._out
         out: list[bytes] = []
         for element in elements:
             tag, _, start, _, stop, items = element
-            if items is None and remember and stop - start <= _REMEMBERED_BYTES:
+            if items is None and remember and stop - start <= _REMEMBERED_BYTES and tag not in private:
                 encoded = data[start:stop]
                 chunk = memory.get(encoded)
                 if chunk is None:
@@ -172,6 +176,13 @@ class Walk:
             else:
                 self.removed.add(tag)
         return out
+
+    def keep_private(self, elements: Sequence[Element]) -> None:
+        """Let safe private attributes of the top level leave, by their creators (PS3.15 E.3.10)."""
+        for element in elements:
+            low = element.tag & 0xFFFF
+            if element.tag & 1 << 16 and 0x10 <= low <= 0xFF and element.items is None:
+                self._private |= safe_block(element.tag, self._text(element))
 
     def ordered(self, elements: Sequence[Element]) -> Sequence[Element]:
         """Return elements by ascending tag.
@@ -189,6 +200,8 @@ class Walk:
     def _element(self, element: Element, source: Syntax, depth: int) -> tuple[bytes, bool]:
         """Return what leaves, and whether it will always be the same for the same encoded bytes."""
         rule = self._rules.get(element.tag)
+        if rule is None and depth == 0:
+            rule = self._private.get(element.tag)
         if rule is None or rule.action in (Action.DROP, Action.CONCEPT, Action.PIXELS):
             return b"", rule is None or rule.action is not Action.CONCEPT
         if rule.vrs[0] == b"SQ":
@@ -233,8 +246,24 @@ class Walk:
                 if wrapped:  # what does not read as a sequence is opaque, and goes
                     return b""
                 raise
+        if element.tag == CONTENT:
+            items = [item for item in items if self._may_be_told(item, inner, depth + 2)]
         body = b"".join(map(partial(self._item, source=inner, depth=depth + 1), items))
         return self._out.header(element.tag, b"SQ", len(body)) + body
+
+    def _may_be_told(self, elements: Sequence[Element], source: Syntax, depth: int) -> bool:
+        """Tell whether a content item is coded, numeric or a reference (PS3.3 C.17.3); others go whole."""
+        found = {element[0]: element for element in elements}
+        kind = self._text(found[VALUE_TYPE]) if VALUE_TYPE in found else b""
+        if kind != b"CODE":
+            return kind in tables.words("value_type")
+        code = found.get(CONCEPT_CODE)
+        if code is None:
+            return False
+        items = code.items
+        if items is None:
+            items = self._reader.items(code.value, code.stop, source, depth)
+        return len(items) == 1 and bool(self._concept(items[0]))
 
     def _item(self, elements: Sequence[Element], source: Syntax, depth: int) -> bytes:
         elements = self.ordered(elements)
@@ -262,6 +291,21 @@ class Walk:
 
     def _text(self, element: Element) -> bytes:
         return self._data[element.value : element.stop].strip(b" \0")
+
+
+def safe_block(creator_tag: int, creator: bytes) -> dict[int, Rule]:
+    """Return the rules of a block of safe private attributes and of its creator; none if it has none."""
+    block = (creator_tag & 0xFFFF) << 8
+    group = creator_tag & 0xFFFF0000
+    found = {
+        group | block | row.tag & 0xFF: kept(replace(row, tag=group | block | row.tag & 0xFF))
+        for (tag, its_creator), row in tables.safe_private().items()
+        if its_creator == creator and tag >> 8 == group >> 16
+    }
+    if found:
+        name = f"label:{creator.decode('ascii')}"
+        found[creator_tag] = kept(KeepRow(creator_tag, "Private Creator", (b"LO",), 1, name, "safe private"))
+    return found
 
 
 def _by_tag(element: Element) -> int:
