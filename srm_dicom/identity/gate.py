@@ -178,6 +178,8 @@ class Gate:
         Raises:
             NotAuthenticated: naming the certificate and the reason.
         """
+        if isinstance(tls.context, refusal.WitnessContext):
+            tls.context.rest()
         trust = self._present_trust()
         standing = chain.decide(verified_chain(tls), trust.policies, max_proxies=self._settings.max_proxies)
         self._check_revocation(standing, trust)

@@ -41,6 +41,10 @@ class WitnessContext(ssl.SSLContext):
         cast("Any", context)._msg_callback = witness  # noqa: SLF001 there is no public name
         return context
 
+    def rest(self) -> None:
+        """Stop listening when the handshake is over: being told of every record has its cost."""
+        cast("Any", self)._msg_callback = None  # noqa: SLF001 there is no public name
+
 
 def explain(context: ssl.SSLContext, error: ssl.SSLError, now: datetime) -> NotAuthenticated:
     """Put the reason of a failed handshake and the name of the certificate into one refusal."""

@@ -39,9 +39,10 @@ class DataChannel:
         self._stall_s = stall_s
         self._clock = clock
         self._poll = select.poll()
+        self._buffer: memoryview | None = None
         self.private = isinstance(sock, ssl.SSLSocket)
 
-    def send(self, data: bytes, guard: Guard) -> None:
+    def send(self, data: bytes | memoryview, guard: Guard) -> None:
         """Send all of `data`.
 
         Raises:
@@ -60,9 +61,7 @@ class DataChannel:
         """
         while start < end:
             if self.private:
-                data = os.pread(fd, min(CHUNK_BYTES, end - start), start)
-                self.send(data, guard)
-                sent = len(data)
+                sent = self._encrypt_once(fd, start, end, guard)
             else:
                 sent = self._send_file_once(fd, start, end, guard)
             if sent == 0:
@@ -82,6 +81,14 @@ class DataChannel:
         with contextlib.suppress(OSError):
             socket.socket.shutdown(self._sock, socket.SHUT_WR)
         self._sock.close()
+
+    def _encrypt_once(self, fd: int, start: int, end: int, guard: Guard) -> int:
+        """Read into a buffer that stays, so that its pages need not be found anew for every chunk."""
+        if self._buffer is None:
+            self._buffer = memoryview(bytearray(CHUNK_BYTES))
+        count = os.preadv(fd, [self._buffer[: min(CHUNK_BYTES, end - start)]], start)
+        self.send(self._buffer[:count], guard)
+        return count
 
     def _send_file_once(self, fd: int, start: int, end: int, guard: Guard) -> int:
         count = min(SENDFILE_BYTES, end - start)

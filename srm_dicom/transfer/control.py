@@ -33,7 +33,7 @@ from srm_dicom.wire.gridftp.session import ServerSession
 log = logger("transfer")
 
 _GREETING = "srm-dicom GridFTP door ready."
-_RECEIVE_BYTES = 64 * 1024
+_RECEIVE_BYTES = 16 * 1024
 _GUARD_EVERY_S = 0.25
 
 
@@ -72,6 +72,7 @@ class ControlConnection:
     """One session, from the greeting to the close; `run` is its thread."""
 
     def __init__(self, sock: socket.socket, services: Services) -> None:
+        sock.setblocking(False)
         self._sock = sock
         self._services = services
         self._clock = services.clock
@@ -143,10 +144,18 @@ class ControlConnection:
             self._session.close(reply_for(error))
 
     def _flush(self) -> None:
-        data = self._session.data_to_send()
-        if data:
-            self._sock.settimeout(self._services.control.login_s)
-            self._sock.sendall(data)
+        data = memoryview(self._session.data_to_send())
+        while data:
+            try:
+                data = data[self._sock.send(data) :]
+            except BlockingIOError:
+                self._wait_to_send()
+
+    def _wait_to_send(self) -> None:
+        poll = select.poll()
+        poll.register(self._sock.fileno(), select.POLLOUT)
+        if not poll.poll(self._services.control.login_s * 1000):
+            raise TimeoutError("the client does not read its replies")
 
     def _receive(self) -> bool:
         """Wait for the client; tell whether there is anything left to do."""
@@ -168,10 +177,11 @@ class ControlConnection:
         return bool(data)
 
     def _receive_within(self, seconds: float) -> bytes | None:
-        self._sock.settimeout(max(0.001, seconds))
+        if not self._poll.poll(seconds * 1000):
+            return None
         try:
             return self._sock.recv(_RECEIVE_BYTES)
-        except TimeoutError:
+        except BlockingIOError:
             return None
 
     def _patience_s(self) -> float:
