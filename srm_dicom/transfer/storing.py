@@ -90,20 +90,20 @@ class Storing:
         watch = _Watch(target, self._clock, self._tell, self._guard)
         if parameters.mode == "E":
             kept, arrivals = self._port.arrivals(parameters, security, self._tell)
-            watch.mark()
-            with closing(arrivals):
-                receiver = BlockReceiver(target, arrivals, self._port.max_streams)
+            receiver = BlockReceiver(target, arrivals, self._port.max_streams)
+            with watch, closing(arrivals):
                 self._port.keep(receiver.run(kept, watch), parameters)
         else:
             (channel,) = self._port.open(parameters, security, self._tell, self._guard)
-            watch.mark()
-            with closing(channel):
+            with watch, closing(channel):
                 receive_stream(channel, target, action.restart.offset, watch)
-        watch.mark()
 
 
 class _Watch:
-    """A guard that also tells the client how its transfer gets on, every few seconds."""
+    """A guard that also tells the client how its transfer gets on: every few seconds, first, and last.
+
+    The last time is the one that counts when a transfer breaks off: the client goes on from there.
+    """
 
     def __init__(self, target: Target, clock: Clock, tell: Callable[[Reply], None], guard: Guard) -> None:
         self._target = target
@@ -111,6 +111,12 @@ class _Watch:
         self._tell = tell
         self._guard = guard
         self._due_s = clock.monotonic_s() + _MARK_EVERY_S
+
+    def __enter__(self) -> None:
+        self.mark()
+
+    def __exit__(self, *_: object) -> None:
+        self.mark()
 
     def __call__(self) -> None:
         self._guard()
