@@ -12,17 +12,19 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from lxml import etree
 
 from srm_dicom.audit.event import Action, Event, Outcome
-from srm_dicom.audit.line import Line
+from srm_dicom.audit.line import GENESIS, Line
 
 OBJECTS_A_MESSAGE = 40
 """More objects go into another message: receivers take 32 KiB for sure (PS3.15, A.6)."""
 
 _PRIORITY = 10 * 8 + 5  # facility security, severity notice
 _OWN_CODES = "99SRMDICOM"
+_XML: dict[str, Any] = {"encoding": "UTF-8", "xml_declaration": True}
 _GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 
 
@@ -100,7 +102,19 @@ def messages(line: Line, digest: str) -> Iterator[bytes]:
     """
     objects = line.event.objects
     for start in range(0, max(1, len(objects)), OBJECTS_A_MESSAGE):
-        yield _message(line, digest, objects[start : start + OBJECTS_A_MESSAGE])
+        yield etree.tostring(_message(line, digest, objects[start : start + OBJECTS_A_MESSAGE]), **_XML)
+
+
+def message_of_heads(line: Line, heads: str) -> bytes:
+    """Return the message that brings the heads of a site's chains to a second party.
+
+    Args:
+        line: the event of their sending, numbered 0: a message cannot have the hash of what comes after it.
+        heads: as ``srm-dicom audit head`` writes them.
+    """
+    root = _message(line, GENESIS, ())
+    _detail(root[-1], "heads", heads.encode())
+    return bytes(etree.tostring(root, **_XML))
 
 
 def frame(message: bytes, line: Line, sent_at: datetime) -> bytes:
@@ -111,7 +125,7 @@ def frame(message: bytes, line: Line, sent_at: datetime) -> bytes:
     return str(len(body)).encode() + b" " + body
 
 
-def _message(line: Line, digest: str, objects: Sequence[str]) -> bytes:
+def _message(line: Line, digest: str, objects: Sequence[str]) -> etree._Element:
     event, kind = line.event, kind_of(line.event)
     root = etree.Element("AuditMessage")
     _identification(root, line, kind)
@@ -125,7 +139,7 @@ def _message(line: Line, digest: str, objects: Sequence[str]) -> bytes:
     for one in objects:
         _object(root, one, event, kind)
     _log_line(root, line, digest)
-    return etree.tostring(root, encoding="UTF-8", xml_declaration=True)
+    return root
 
 
 def _identification(root: etree._Element, line: Line, kind: Kind) -> None:

@@ -15,10 +15,11 @@ import socket
 import ssl
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Protocol
 
+from srm_dicom.audit import segments
 from srm_dicom.audit.atna import frame, messages
 from srm_dicom.audit.event import Action, Event, Outcome
 from srm_dicom.audit.line import GENESIS, MAX_LINE_BYTES, Line, decode
@@ -95,7 +96,7 @@ class Forwarder:
             ConfigError: the cursor file is damaged.
         """
         sent = 0
-        for path in sorted(self._directory.glob("*.jsonl")):
+        for path in chain.from_iterable(segments.logs([self._directory]).values()):
             while count := self._forward(path):
                 sent += count
         return sent
@@ -124,7 +125,7 @@ class Forwarder:
 
     def _damaged(self, path: Path, offset: int) -> Line:
         """Return a line that tells of one that is not as it was written."""
-        role, _, host = path.stem.partition("@")
+        role, _, host = segments.log_of(path).partition("@")
         rule = f"the line at byte {offset} of {path.name} is not as it was written"
         event = Event(action=Action.ALARM, outcome=Outcome.FAILED, operation="audit forward", rule=rule)
         return Line(seq=0, prev=GENESIS, when=self._clock.now(), role=role, host=host, event=event)

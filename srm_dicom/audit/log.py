@@ -5,7 +5,7 @@ one fsync. When the disk fails, every event that was waiting is refused with an 
 have released is not released; the file is cut back to what is durable and later events are tried anew.
 An event whose rule is that somebody broke the glass brings an alarm with it, written before it.
 A last line that a crash has torn was never acknowledged; it is cut off when the log is opened, and an
-event says so.
+event says so. A file that has become large is followed by another (`segments`).
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
+from srm_dicom.audit import segments
 from srm_dicom.audit.event import Action, Event, Outcome
 from srm_dicom.audit.line import GENESIS, MAX_LINE_BYTES, Line, decode, encode
 from srm_dicom.clock import Clock
@@ -27,6 +29,7 @@ from srm_dicom.telemetry import logger
 
 log = logger("audit")
 
+SEGMENT_BYTES = 256 * 1024 * 1024
 _LOCK_AGAIN_S = 0.05
 
 
@@ -38,7 +41,11 @@ class Head(NamedTuple):
 
 
 class AuditLog:
-    """The chain of one role on one host, in ``<directory>/<role>@<host>.jsonl``."""
+    """The chain of one role on one host, in ``<directory>/<role>@<host>.jsonl`` and what follows it.
+
+    Attributes:
+        path: the file that is written now.
+    """
 
     def __init__(
         self,
@@ -50,6 +57,7 @@ class AuditLog:
         wait_s: float = 30.0,
         max_pending: int = 10_000,
         lock_wait_s: float = 0.0,
+        segment_bytes: int = SEGMENT_BYTES,
     ) -> None:
         """Open or create the log and find its end.
 
@@ -61,11 +69,13 @@ class AuditLog:
             wait_s: how long `record` waits for the disk.
             max_pending: how many events may wait for it.
             lock_wait_s: how long to wait for another process of the same role, such as a command.
+            segment_bytes: a file that has so many is followed by another.
 
         Raises:
             ConfigError: not writable, damaged, or another process writes it.
         """
-        self.path = directory / f"{role}@{host}.jsonl"
+        self.path = segments.newest(directory, f"{role}@{host}")
+        self._segment_bytes = segment_bytes
         self._role, self._host, self._clock = role, host, clock
         self._wait_s, self._max_pending = wait_s, max_pending
         self._changed = threading.Condition()
@@ -73,8 +83,10 @@ class AuditLog:
         self._flushing = False
         self._failures = 0
         try:
-            self._fd = _open(self.path, clock, clock.monotonic_s() + lock_wait_s)
+            self.path, self._fd = _open_newest(self.path, clock, clock.monotonic_s() + lock_wait_s)
             self._size, self._durable, torn = _recover(self._fd)
+            if self._size == 0:
+                self._durable = _head_before(self.path)
         except (OSError, ValueError) as error:
             raise ConfigError(f"the audit log {self.path} is not usable: {error}") from error
         self._head = self._durable
@@ -154,11 +166,25 @@ class AuditLog:
             self._flushing = False
             if written:
                 self._size, self._durable = self._size + len(batch), head
+                self._turn_over()
             else:
                 self._failures += 1
                 self._pending.clear()
                 self._head = self._durable
             self._changed.notify_all()
+
+    def _turn_over(self) -> None:
+        """Begin the next file if this one is large; where that fails, this one goes on."""
+        if self._size < self._segment_bytes:
+            return
+        following = segments.next_of(self.path, self._durable.seq + 1)
+        try:
+            fd = _open(following, self._clock, 0.0)
+        except OSError as error:
+            log.warning("audit_segment_failed", path=following.name, reason=error.strerror)
+            return
+        os.close(self._fd)
+        self.path, self._fd, self._size = following, fd, 0
 
 
 def _write(fd: int, batch: bytes, at: int) -> bool:
@@ -174,15 +200,36 @@ def _write(fd: int, batch: bytes, at: int) -> bool:
     return True
 
 
-def head_of(path: Path) -> Head:
-    """Return the end of a log that another process may be writing.
+def head_of(files: Sequence[Path]) -> Head:
+    """Return the end of a log that another process may be writing, from its segments, the oldest first.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: its last whole line is not as it was written.
+        OSError: one cannot be read.
+        ValueError: the last whole line is not as it was written.
     """
-    with path.open("rb") as file:
-        return _end(file.fileno())[1]
+    for path in reversed(files):  # the newest may have no line yet
+        with path.open("rb") as file:
+            head = _end(file.fileno())[1]
+        if head.seq:
+            return head
+    return Head(0, GENESIS)
+
+
+def _head_before(path: Path) -> Head:
+    """Return where the chain stands at the beginning of a segment."""
+    files = segments.logs([path.parent])[segments.log_of(path)]
+    return head_of(files[: files.index(path)])
+
+
+def _open_newest(path: Path, clock: Clock, until_s: float) -> tuple[Path, int]:
+    """Open and lock the newest segment of a log; while we wait for it another may begin one more."""
+    while True:
+        fd = _open(path, clock, until_s)
+        newest = segments.newest(path.parent, segments.log_of(path))
+        if newest == path:
+            return path, fd
+        os.close(fd)
+        path = newest
 
 
 def _open(path: Path, clock: Clock, until_s: float) -> int:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
+from srm_dicom.audit import segments
 from srm_dicom.audit.event import Action, Outcome
 from srm_dicom.audit.line import Line, decode
 
@@ -45,7 +47,7 @@ def search(directories: Iterable[Path], names: Collection[str]) -> Iterator[Hit 
     """
     exact = frozenset(names)
     above = tuple(f"{name}/" for name in exact if name.startswith("/"))
-    for path in sorted(log for directory in directories for log in directory.glob("*.jsonl")):
+    for path in chain.from_iterable(segments.logs(directories).values()):
         with path.open("rb") as file:
             for number, raw in enumerate(file, start=1):
                 try:

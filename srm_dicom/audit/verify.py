@@ -6,7 +6,7 @@ another machine.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,18 +25,23 @@ class Problem:
         return f"line {self.line}: {self.what}"
 
 
-def verify(path: Path, *, known: Head | None = None) -> list[Problem]:
+def verify(*files: Path, known: Head | None = None) -> list[Problem]:
     """Check one log.
 
     Args:
-        path: the file.
+        files: its segments, the oldest first; lines are counted through all of them.
         known: an earlier `AuditLog.head`, kept elsewhere; it has to be in the chain.
 
     Raises:
-        OSError: the file cannot be read.
+        OSError: a file cannot be read.
     """
-    with path.open("rb") as file:
-        return list(_problems(file, known))
+    return list(_problems(_lines(files), known))
+
+
+def _lines(files: Sequence[Path]) -> Iterator[bytes]:
+    for path in files:
+        with path.open("rb") as file:
+            yield from file
 
 
 def _problems(lines: Iterable[bytes], known: Head | None) -> Iterator[Problem]:

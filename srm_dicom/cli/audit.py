@@ -8,8 +8,10 @@ from __future__ import annotations
 import getpass
 import json
 import signal
+import socket
 import threading
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,11 @@ import click
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from srm_dicom import telemetry
+from srm_dicom.audit import segments
+from srm_dicom.audit.atna import frame, message_of_heads
 from srm_dicom.audit.event import Action, Event, Outcome, is_object, printable
 from srm_dicom.audit.forward import Forwarder, SyslogTls
+from srm_dicom.audit.line import GENESIS, Line
 from srm_dicom.audit.log import Head, head_of
 from srm_dicom.audit.search import Damaged, Hit, search
 from srm_dicom.audit.verify import verify
@@ -31,6 +36,22 @@ from srm_dicom.errors import ConfigError, InvalidRequest
 
 PURPOSE = "audit heads"
 SYSLOG_TLS_PORT = 6514
+
+
+directory_option = click.option(
+    "--directory",
+    "directories",
+    multiple=True,
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="More logs: an archive of older segments, copies of the key servers'.",
+)
+
+
+ca_option = click.option(
+    "--ca",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Directory of the receiver's authorities; by default those of [trust].",
+)
 
 
 @click.group()
@@ -46,14 +67,17 @@ def audit() -> None:
     help="Heads of an earlier day, as `audit head --sign` wrote them: shows lines cut off since.",
 )
 @click.option("--key", help="Public key of the site, 64 hex digits; by default this site's own.")
+@directory_option
 @reported
-def audit_verify(config: Path, heads: Path | None, key: str | None) -> None:
+def audit_verify(config: Path, heads: Path | None, key: str | None, directories: tuple[Path, ...]) -> None:
     """Find any gap or edit in this site's audit logs; exit code 1 if there is one."""
     common = Common(config, ADMIN)
     known = _read_heads(common, heads, key) if heads else {}
-    logs = sorted(common.config.audit.glob("*.jsonl"))
-    problems = [f"{path.name}: {one}" for path in logs for one in verify(path, known=known.get(path.stem))]
-    problems += [f"{name}.jsonl: the log is gone" for name in sorted(set(known) - {log.stem for log in logs})]
+    logs = segments.logs((*directories, common.config.audit))
+    problems = [
+        f"{name}: {one}" for name, files in logs.items() for one in verify(*files, known=known.get(name))
+    ]
+    problems += [f"{name}: the log is gone" for name in sorted(set(known) - set(logs))]
     note(common, "audit verify", f"{len(logs)} logs, {len(problems)} problems")
     for problem in problems:
         click.echo(problem)
@@ -65,13 +89,7 @@ def audit_verify(config: Path, heads: Path | None, key: str | None) -> None:
 @audit.command("who")
 @config_option
 @click.argument("name")
-@click.option(
-    "--directory",
-    "directories",
-    multiple=True,
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="More logs, such as copies of the key servers'.",
-)
+@directory_option
 @click.option("--all", "everything", is_flag=True, help="Refusals, queries and staging too.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @reported
@@ -103,31 +121,41 @@ def audit_who(
 @config_option
 @click.option("--sign", is_flag=True, help="Sign with the site's key (on a machine of the inner zone).")
 @click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), help="A file for it.")
+@click.option("--to", "receiver", help="host[:port] of a second party: send it as an audit message too.")
+@ca_option
 @reported
-def audit_head(config: Path, sign: bool, output: Path | None) -> None:
-    """Write the heads of all chains, for a second party to keep."""
+def audit_head(config: Path, sign: bool, output: Path | None, receiver: str | None, ca: Path | None) -> None:
+    """Write the heads of all chains, for a second party to keep; best once a day, by a timer."""
     common = Common(config, ADMIN)
-    note(common, "audit head", "signed" if sign else "")
+    note(common, "audit head", f"to {receiver}" if receiver else "")
     body = {"when": common.clock.now().isoformat(), "heads": _heads(common.config.audit)}
     if sign:
         key = InnerSecrets.load(common.inner().secrets).signing_key
         text = signing.sign(PURPOSE, body, key)
     else:
         text = signing.canonical(body).decode()
-    if output is None:
-        click.echo(text)
-    else:
+    if output is not None:
         output.write_text(text + "\n")
+    elif receiver is None:
+        click.echo(text)
+    if receiver is not None:
+        _send_heads(_syslog(common, receiver, ca), text, common.clock.now())
+
+
+def _send_heads(receiver: SyslogTls, text: str, now: datetime) -> None:
+    event = Event(action=Action.ADMINISTRATIVE, outcome=Outcome.ALLOWED, operation="audit head")
+    line = Line(seq=0, prev=GENESIS, when=now, role=ADMIN, host=socket.gethostname(), event=event)
+    try:
+        receiver.send([frame(message_of_heads(line, text), line, now)])
+    except OSError as error:
+        click.echo(f"not sent: {error.strerror or type(error).__name__}", err=True)
+        raise SystemExit(1) from error
 
 
 @audit.command("forward")
 @config_option
 @click.option("--to", "receiver", required=True, help=f"host[:port]; the port is {SYSLOG_TLS_PORT}.")
-@click.option(
-    "--ca",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="Directory of the receiver's authorities; by default those of [trust].",
-)
+@ca_option
 @click.option("--once", is_flag=True, help="Send what is there and end; exit code 1 if that fails.")
 @click.option("--every", "every_s", type=click.FloatRange(min=0.1), default=5.0, show_default=True)
 @reported
@@ -201,7 +229,7 @@ def _other_names(common: Common, name: str) -> Iterator[str]:
 
 def _heads(directory: Path) -> dict[str, Mapping[str, Any]]:
     try:
-        return {path.stem: head_of(path)._asdict() for path in sorted(directory.glob("*.jsonl"))}
+        return {name: head_of(files)._asdict() for name, files in segments.logs([directory]).items()}
     except ValueError as error:
         raise ConfigError(
             f"a log is damaged: {error}", advice="srm-dicom audit verify tells where."

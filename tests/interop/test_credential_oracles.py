@@ -46,7 +46,7 @@ GLOBUS_LETS_IN = {
 """Reasons, and the titles of cases that we refuse and Globus does not."""
 
 GLOBUS_REFUSES = {
-    "does not know that Email is emailAddress": "name: old spelling in the signing policy|site: old spellings",
+    "does not know that Email is emailAddress": "name: old spelling in the sign|site: old spell",
     "reads one certificate of an authority": "site: user of the authority's new key",
     "reads the policy under an authority's own hash only": "site: policy of a subordinate in its root's file",
     "takes a byte order mark for a word": "site: policy with a byte order mark",

@@ -273,7 +273,8 @@ def test_links_between_pages_lead_somewhere() -> None:
             assert (page.parent / target).exists(), f"{name_of(page)}: {target}"
 
 
-UNITS = sorted((ROOT / "etc" / "systemd").glob("*.service"))
+TIMED = ROOT / "etc" / "systemd" / "srm-dicom-audit-head.service"
+UNITS = sorted(set((ROOT / "etc" / "systemd").glob("*.service")) - {TIMED})
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)
@@ -287,6 +288,12 @@ def test_a_unit_runs_a_role_as_the_user_of_its_zone(unit: Path) -> None:
     assert ("InaccessiblePaths=-/var/lib/srm-dicom/inner" in text) is not inner
     assert "LimitCORE=0\n" in text
     assert "ProtectSystem=strict\n" in text
+
+
+def test_the_heads_of_the_audit_chains_are_sent_daily() -> None:
+    (command,) = re.findall(r"ExecStart=\S+/srm-dicom (audit head .*) --config", TIMED.read_text())
+    assert "--sign --to ${RECEIVER}" in command
+    assert "OnCalendar=daily\n" in TIMED.with_suffix(".timer").read_text()
 
 
 def test_every_role_has_a_unit() -> None:

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
 
-from srm_dicom.audit.atna import KINDS, OBJECTS_A_MESSAGE, OPERATIONS, frame, messages
+from srm_dicom.audit.atna import KINDS, OBJECTS_A_MESSAGE, OPERATIONS, frame, message_of_heads, messages
 from srm_dicom.audit.event import Action, Event, Outcome, printable
 from srm_dicom.audit.forward import Forwarder, SyslogTls
 from srm_dicom.audit.line import GENESIS, Line
@@ -74,6 +74,12 @@ def test_an_export_says_what_left_and_how() -> None:
     assert (file.findtext("Encrypted"), file.findtext("Anonymized")) == ("true", "true")
     assert guid.find("ParticipantObjectIDTypeCode").get("csd-code") == "guid"
     assert line.get("ParticipantObjectID") == "transfer@node#7"
+
+
+def test_heads_travel_in_a_valid_message() -> None:
+    event = Event(action=Action.ADMINISTRATIVE, outcome=Outcome.ALLOWED, operation="audit head")
+    line = Line(seq=0, prev=GENESIS, when=WHEN, role="admin", host="node", event=event)
+    SCHEMA.assertValid(etree.fromstring(message_of_heads(line, '{"heads": {}}')))
 
 
 def test_many_objects_go_into_several_messages() -> None:

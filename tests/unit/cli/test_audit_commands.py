@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import socket
+import ssl
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,6 +14,7 @@ from pathlib import Path
 import pytest
 import structlog
 from click.testing import CliRunner, Result
+from lxml import etree
 
 from srm_dicom.audit.event import Action, Event, Outcome
 from srm_dicom.audit.line import decode
@@ -137,7 +142,39 @@ def test_signed_heads_show_what_was_cut_off(run: Command, logs: tuple[Path, Path
     assert run("audit", "verify", "--heads", str(heads)).exit_code == 33
 
 
+def test_signed_heads_reach_a_second_party_who_can_hold_them_against_us(
+    run: Command, logs: tuple[Path, Path], site: DemoSite, tmp_path: Path
+) -> None:
+    host = site.pki.host()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(host.certificate, host.key)
+    received: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(20)
+
+        def take() -> None:
+            with context.wrap_socket(listener.accept()[0], server_side=True) as tls:
+                while piece := tls.recv(65536):
+                    received.append(piece)
+                tls.unwrap()
+
+        thread = threading.Thread(target=take)
+        thread.start()
+        sent = run("audit", "head", "--sign", "--to", f"localhost:{listener.getsockname()[1]}")
+        thread.join(20)
+    assert sent.exit_code == 0, sent.output
+    message = etree.fromstring(b"".join(received).partition(b"\xef\xbb\xbf")[2])
+    (detail,) = message.findall(".//ParticipantObjectDetail[@type='heads']")
+    heads = tmp_path / "heads"
+    heads.write_bytes(base64.b64decode(detail.get("value")))
+    assert run("audit", "verify", "--heads", str(heads)).exit_code == 0
+    path = logs[0] / "transfer@here.jsonl"
+    path.write_bytes(path.read_bytes().splitlines(keepends=True)[0])
+    assert run("audit", "verify", "--heads", str(heads)).exit_code == 1
+
+
 def test_a_receiver_that_is_down_is_told(run: Command, logs: tuple[Path, Path]) -> None:
+    assert run("audit", "head", "--sign", "--to", "localhost:1").exit_code == 1
     assert run("audit", "forward", "--to", "localhost:1", "--once").exit_code == 1
     assert run("audit", "forward", "--to", ":", "--once").exit_code == 15
 
