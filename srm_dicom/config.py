@@ -130,10 +130,12 @@ class WebDav(Struct, frozen=True, kw_only=True):
 
     Attributes:
         tokens: whose bearer tokens it takes; left out, it asks everybody for a certificate.
+        staging_s: for how long a GET waits for a file that is not staged, at most.
     """
 
     listen: Listen = Listen(port=8443)
     tokens: Tokens | None = None
+    staging_s: float = 60.0
 
 
 class Copies(Struct, frozen=True, kw_only=True):

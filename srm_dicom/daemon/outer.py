@@ -30,6 +30,7 @@ from srm_dicom.transfer.hosts import CopyHosts
 from srm_dicom.transfer.intake import Intake
 from srm_dicom.transfer.intake import application as intake_application
 from srm_dicom.transfer.mover import Mover
+from srm_dicom.transfer.nearline import Nearline, NearlineSettings
 from srm_dicom.transfer.served import StagedFilesOfNode
 from srm_dicom.transfer.tape import TapeApi, TapeSettings
 from srm_dicom.transfer.webdav import WebDavDoor
@@ -145,7 +146,9 @@ def make_webdav(common: Common, files: ServedFiles, written: WrittenFiles, broke
     delegations = Delegations(common.clock)
     changes = Writes(files, written).handlers
     copies = make_copies(common, files, written, delegations, url)
-    door = WebDavDoor(files, more={**changes, **copies})
+    settings = NearlineSettings(common.config.site.host, common.config.webdav.staging_s)
+    nearline = Nearline(broker, settings, common.clock)
+    door = WebDavDoor(files, more={**changes, **copies}, nearline=nearline)
     below: dict[str, WSGIApplication] = {DISCOVERY: tape, BASE: tape}
     below[DELEGATION_PATH] = DelegationService(delegations)
     return WebServer(

@@ -1,10 +1,10 @@
-"""The HTTPS/WebDAV door: a WSGI application over `files.ServedFiles`, for reading.
+"""The HTTPS/WebDAV door: a WSGI application over `files.ServedFiles`; what it does for readers.
 
 It knows HTTP and nothing of the namespace: every right is decided, and every release of bytes audited, by
 the files behind it. An absent name and one that the caller may not learn of are one answer, and so is
-every name that no file here could have. A file that is not staged answers 503 and the advice to ask the
-SRM: clients take 404 and 410 for a missing file, 423 for a missing right, and gfal2 repeats a copy without
-end after 409.
+every name that no file here could have. A file that is not staged is brought online while the client waits;
+if that takes too long the answer is 503, or 202 for clients that come back: they take 404 and 410 for
+a missing file, 423 for a missing right, and gfal2 repeats a copy without end after 409.
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ from srm_dicom.transfer.body import FileBody, Plan
 from srm_dicom.transfer.davmessage import ABSENT, Answer, Handlers, Headers, Request, told
 from srm_dicom.transfer.digests import Digests, DigestSettings
 from srm_dicom.transfer.files import FileInfo, OpenedFile, ServedFiles
+from srm_dicom.transfer.nearline import Nearline
 from srm_dicom.web.problems import Problem
 from srm_dicom.wire.dav.conditions import entity_tag, fails_if_match, meets_if_none_match, meets_if_range
 from srm_dicom.wire.dav.methods import METHODS
 from srm_dicom.wire.dav.multistatus import MAX_BODY_BYTES, href, multistatus, wanted_properties
+from srm_dicom.wire.dav.prefer import Patience
 from srm_dicom.wire.dav.ranges import ByteRange, Multipart, Unsatisfiable, ranges_of
 
 if TYPE_CHECKING:
@@ -35,6 +37,9 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE = "application/octet-stream"
 NOT_STAGED = HTTPStatus.SERVICE_UNAVAILABLE
+READING = frozenset({"GET", "HEAD", "COPY"})
+"""Methods that a file which is not staged is no wrong name for, but a matter of time."""
+
 FINITE_DEPTH = b'<?xml version="1.0"?><D:error xmlns:D="DAV:"><D:propfind-finite-depth/></D:error>\n'
 _XML = "application/xml; charset=utf-8"
 _HTML = "text/html; charset=utf-8"
@@ -49,6 +54,7 @@ class WebDavDoor:
         digests: bounds of the checksums that are computed on request.
         boundary: draws what parts the ranges of an answer.
         more: handlers of methods that not every site has.
+        nearline: brings online what is not staged; None answers that it is not.
     """
 
     def __init__(
@@ -57,8 +63,10 @@ class WebDavDoor:
         digests: DigestSettings | None = None,
         boundary: Callable[[], str] = lambda: secrets.token_hex(16),
         more: Handlers | None = None,
+        nearline: Nearline | None = None,
     ) -> None:
         self._files = files
+        self._nearline = nearline
         self._digests = Digests(digests or DigestSettings())
         self._boundary = boundary
         self.handlers: Handlers = {
@@ -78,10 +86,10 @@ class WebDavDoor:
             answer = handler(Request.of(environ)) if handler else self._refused(method)
         except NotFound:
             answer = told(Problem.of(NotFound(ABSENT)))
-        except RequestExpired as error:
-            answer = told(replace(Problem.of(error), status=NOT_STAGED))
         except MdmError as error:
             answer = told(Problem.of(error))
+            if isinstance(error, RequestExpired) and method in READING:
+                answer = told(replace(Problem.of(error), status=NOT_STAGED))
         start_response(f"{answer.status.value} {answer.status.phrase}", answer.headers)
         return answer.body
 
@@ -107,9 +115,12 @@ class WebDavDoor:
         """
         with ExitStack() as stack:
             try:
-                file = stack.enter_context(self._files.open(request.principal, request.path))
+                found = self._opened(request)
             except IsADirectory:
                 return self._index(request)
+            if isinstance(found, Answer):
+                return found
+            file = stack.enter_context(found)
             tag = entity_tag(file.adler32, file.size_bytes)
             if refusal := _unmet(request, tag):
                 return refusal
@@ -165,6 +176,22 @@ class WebDavDoor:
             entries += self._files.listdir(request.principal, request.path)
         pieces = multistatus(entries, wanted)
         return Answer(HTTPStatus.MULTI_STATUS, [("Content-Type", _XML)], _joined(pieces))
+
+    def _opened(self, request: Request) -> OpenedFile | Answer:
+        """Open a file, or have it staged and wait for it; if that takes too long, say when to come back."""
+        try:
+            return self._files.open(request.principal, request.path)
+        except RequestExpired:
+            if self._nearline is None:
+                raise
+        patience = Patience.read(request.header("Prefer"), request.header("User-Agent"))
+        again_s = self._nearline.bring(request.principal, request.path, patience.wait_s)
+        if again_s is None:
+            return self._files.open(request.principal, request.path)
+        status = HTTPStatus.ACCEPTED if patience.accepts_later else NOT_STAGED
+        answer = told(Problem(status, "the file is being staged", f"Ask again in {again_s} s."))
+        answer.headers.append(("Retry-After", str(again_s)))
+        return answer
 
     def _plan(self, request: Request, tag: str | None, size_bytes: int) -> tuple[Answer, Plan]:
         """Decide between the whole file, one range and several."""

@@ -50,6 +50,7 @@ from srm_dicom.testing.issuer import TestIssuer
 from srm_dicom.testing.pki import TestPki
 from srm_dicom.testing.voms import TestVo
 from srm_dicom.transfer.gridftp import GridFtpDoor, GridFtpSettings
+from srm_dicom.transfer.nearline import Nearline, NearlineSettings
 from srm_dicom.transfer.served import StagedFilesOfNode
 from srm_dicom.transfer.tape import TapeApi, TapeSettings
 from srm_dicom.transfer.webdav import WebDavDoor
@@ -136,8 +137,9 @@ class Grid:
         )  # fmt: skip
         self.tokens = TestIssuer(self.directory / "issuer")
         apps: dict[str, Any] = {}
+        nearline = Nearline(self.broker, NearlineSettings("localhost", wait_s=3.0), self.clock)
         self.web = WebServer(
-            routed(WebDavDoor(files), apps), gate, host="localhost", port=0, name="webdav",
+            routed(WebDavDoor(files, nearline=nearline), apps), gate, host="localhost", port=0, name="webdav",
             tokens=self.tokens.verifier({"alice": self.pki.dn(self.alice)}),
         )  # fmt: skip
         tape = TapeApi(self.broker, TapeSettings("localhost", f"https://localhost:{self.web.port}"))

@@ -37,7 +37,9 @@ def _refused(name: str, clause: str, how: str) -> Method:
 
 _METHODS = (
     Method("OPTIONS", "RFC 9110, 9.3.7", OpenAccess("touches no object"), "Allow and DAV: 1"),
-    Method("GET", "RFC 9110, 9.3.1", Right.FILE_READ, "a staged file, whole or in ranges; lists directories"),
+    Method(
+        "GET", "RFC 9110, 9.3.1", Right.FILE_READ, "a file or ranges of it, staged if need be; directories"
+    ),
     Method("HEAD", "RFC 9110, 9.3.2", Right.FILE_LIST, "as GET; size and adler32 from the namespace"),
     Method("PROPFIND", "RFC 4918, 9.1", Right.FILE_LIST, "depth 0 and 1; only what the caller may see"),
     _refused("POST", "RFC 9110, 9.3.3", "gfal2 asks for a token first and goes on without one"),
@@ -72,5 +74,12 @@ HEADERS = (
     Header("Last-Modified", "RFC 9110, 8.8.2", "of HEAD; as coarse as the site's constant"),
     Header("Want-Digest, Digest", "RFC 3230", "adler32 as registered; md5 and sha-256 summed on request"),
     Header("Want-Repr-Digest, Repr-Digest", "RFC 9530", "adler, md5, sha-256"),
+    Header(
+        "Digest, Repr-Digest", "of PUT", "compared with what came; the file appears only if it is the same"
+    ),
+    Header("Expect", "RFC 9110, 10.1.1", "100-continue: sent when the body is wanted"),
+    Header("Prefer", "RFC 7240", "`wait=N` and `respond-async`, while a file is being staged"),
+    Header("Retry-After", "RFC 9110, 10.2.3", "with 202 and 503: when to ask for the file again"),
+    Header("Overwrite", "RFC 4918, 10.6", "F is kept; T replaces a file with PUT and COPY, not with MOVE"),
     Header("Depth", "RFC 4918, 10.2", "0 and 1; infinity is refused"),
 )
