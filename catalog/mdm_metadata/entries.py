@@ -106,6 +106,13 @@ class Entries:
             query = query.where(where)
         yield from query.limit(limit).offset(offset).tuples().iterator()
 
+    def distinct(self, collection: Collection, attribute: Attribute | None, where: Any) -> int:
+        """Count different values of an attribute; an entry without a value is one of its own."""
+        entry = self.name_column(collection)
+        value = peewee.fn.COALESCE(self.column(collection, attribute), entry) if attribute else entry
+        query = self._table(collection).select(peewee.fn.COUNT(value.distinct()))
+        return int(query.where(where).scalar() or 0)
+
     def column(self, collection: Collection, attribute: Attribute) -> Any:
         """Return an attribute's column for `select` and conditions."""
         return getattr(self._table(collection).c, _column_name(attribute))

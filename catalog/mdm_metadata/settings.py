@@ -21,6 +21,9 @@ class MetadataSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         idle_s: between two commands of a session.
         send_s: that a client may take to accept a piece of a reply.
         rows: of one reply, and entries of one upload.
+        smallest_answer: a search that chooses fewer people than this chooses nobody, for callers who may not
+            know who they are; 0 sets no bound.
+        people_by: the attribute whose values tell people apart; entries without a value count one each.
         misses_per_minute: names tried in vain before a caller is told to come back later; 0 sets no bound.
     """
 
@@ -36,4 +39,6 @@ class MetadataSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     idle_s: float = 600.0
     send_s: float = 30.0
     rows: int = 100_000
+    smallest_answer: int = 0
+    people_by: str = "PatientID"
     misses_per_minute: int = 2000

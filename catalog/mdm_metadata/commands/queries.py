@@ -39,7 +39,8 @@ def find(session: Session, args: Sequence[str]) -> Iterable[str]:
     pattern = session.pattern(args[0])
     scope = Scope(session, session.access.view(pattern.collection))
     end = _end(session, wanted) if pattern.text == "*" else None
-    names = (row[0] for row in scope.rows([scope.entry], scope.where(wanted.condition, pattern), end))
+    where = scope.where(wanted.condition, pattern)
+    names = (row[0] for row in scope.found([scope.entry], wanted.condition, end, where))
     return _window(session, (name for name in names if pattern.chooses(name)), wanted)
 
 
@@ -51,7 +52,7 @@ def selectattr(session: Session, args: Sequence[str]) -> Iterable[str]:
     first = next((one.directory for one in shown if one.directory), ".")
     scope = Scope(session, session.access.view(session.path(first)))
     columns = [scope.resolve(reference).column for reference in shown]
-    rows = scope.rows(columns, scope.where(wanted.condition), _end(session, wanted))
+    rows = scope.found(columns, wanted.condition, _end(session, wanted))
     return _flat(_window(session, rows, wanted))
 
 
@@ -81,7 +82,7 @@ def _everywhere(
 ) -> Iterator[Row]:
     for scope in scopes:
         columns = [scope.entry, *map(scope.column_or_nothing, names)]
-        for row in scope.rows(columns, scope.where(wanted.condition), _end(session, wanted)):
+        for row in scope.found(columns, wanted.condition, _end(session, wanted)):
             yield (scope.path, *row)
 
 

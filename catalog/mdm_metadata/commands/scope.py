@@ -62,6 +62,30 @@ class Scope:
         limit = self._session.settings.rows + 1 if end is None else end
         return self._entries.select(self._view.collection, columns, where, limit=limit)
 
+    def found(
+        self, columns: Sequence[Any], condition: query.Condition | None, end: int | None, where: Any = None
+    ) -> Iterator[Row]:
+        """Yield the rows that a search chooses; none of them where they are of too few people.
+
+        Args:
+            columns: to show.
+            condition: of the search; without one nobody was singled out.
+            end: as for `rows`.
+            where: of the condition and of what else chooses, if there is something else.
+        """
+        chosen = self.where(condition) if where is None else where
+        if condition is not None and self._is_of_too_few(chosen):
+            return iter(())
+        return self.rows(columns, chosen, end)
+
+    def _is_of_too_few(self, where: Any) -> bool:
+        """Tell whether a caller who may not know who somebody is would find too few people."""
+        settings, view = self._session.settings, self._view
+        if not settings.smallest_answer or settings.people_by in view.attributes:
+            return False
+        people = self._session.collections.attributes(view.collection).get(settings.people_by)
+        return self._entries.distinct(view.collection, people, where) < settings.smallest_answer
+
 
 def bounded(session: Session, rows: Iterable[T]) -> Iterator[T]:
     """Pass rows on.
