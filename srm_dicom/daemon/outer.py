@@ -132,8 +132,6 @@ def transfer(path: Path) -> list[Service]:
         services.append(make_intake(common, area, config.intake))
     broker = make_broker(common, access)
     written = WrittenFilesOfNode(area, broker.puts, broker.names)
-    broker = make_broker(common, access)
-    written = WrittenFilesOfNode(area, broker.puts, broker.names)
     gridftp = GridFtpDoor(files, common.gate(), settings, common.clock, common.audit, written)
     return [*services, gridftp, make_webdav(common, files, written, broker)]
 

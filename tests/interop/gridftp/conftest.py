@@ -7,11 +7,13 @@ import socket
 import subprocess
 import time
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 import pytest
 
 from srm_dicom.clock import SystemClock
 from srm_dicom.identity.gate import Gate, TrustSettings
+from srm_dicom.identity.principal import Principal
 from srm_dicom.testing.pki import TestPki
 from srm_dicom.testing.served import DirectoryFiles
 from srm_dicom.transfer.gridftp import GridFtpDoor, GridFtpSettings
@@ -68,6 +70,9 @@ class Site:
     def environment(self, credential=None):
         variables = self.pki.environment(credential or self.alice)
         return {"PATH": PATH, "HOME": str(self.base / "home"), "LC_ALL": "C.UTF-8", **variables}
+
+    def principal(self, credential):
+        return Principal(self.pki.dn(credential), (), limited=False, expires=datetime.max.replace(tzinfo=UTC))
 
     def start(self, *command, credential=None):
         return subprocess.Popen(
