@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import _ssl
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import pairwise
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
 from srm_dicom.clock import Clock
 from srm_dicom.errors import ConfigError, NotAuthenticated
@@ -194,6 +196,34 @@ class Gate:
         )
         self._check_lists(principal)
         return principal, voms.notes
+
+    @property
+    def authorities(self) -> Path:
+        """The trust directory."""
+        return self._settings.certificates
+
+    def end_entity(self, ders: Sequence[bytes], name: str) -> bytes:
+        """Return the end entity of a chain that no handshake has followed to an authority.
+
+        Data connections have such chains. Whoever asks still has to see that the proxies are its own.
+
+        Args:
+            ders: certificates as the peer sent them, the leaf first.
+            name: whose they have to be, in the canonical form.
+
+        Raises:
+            NotAuthenticated: naming the certificate and the reason.
+        """
+        try:
+            sent = [x509.load_der_x509_certificate(der) for der in ders[: self._settings.max_proxies + 10]]
+            others = [certificate for certificate in sent if chain.proxy_info(certificate) is None]
+        except chain.MALFORMED as error:
+            raise NotAuthenticated("a certificate of the peer is malformed") from error
+        if not others or dn.canonical(others[0].subject) != name:
+            raise NotAuthenticated(f"the peer is not {name}")
+        trust, now = self._present_trust(), self._clock.now()
+        signerpath.validate(others[0], others[1:], trust, now, crl_required=self._crl_required)
+        return others[0].public_bytes(serialization.Encoding.DER)
 
     def recheck(self, principal: Principal) -> None:
         """Ask again during a long session; cheap enough to be asked often.

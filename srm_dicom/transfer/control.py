@@ -22,6 +22,7 @@ from srm_dicom.transfer.files import ServedFiles, WrittenFiles
 from srm_dicom.transfer.peers import PeerPolicy
 from srm_dicom.transfer.performer import Performer
 from srm_dicom.transfer.replies import reply_for
+from srm_dicom.transfer.storing import Line
 from srm_dicom.wire.gridftp import actions
 from srm_dicom.wire.gridftp.addresses import plain
 from srm_dicom.wire.gridftp.dialogue import Dialogue, Limits, Stage
@@ -95,10 +96,9 @@ class ControlConnection:
             services.files,
             services.writing,
             self._port,
+            services.gate,
             self._clock,
-            self._tell,
-            self._guard,
-            self._look,
+            Line(self._tell, self._guard, self._look),
         )
 
     def run(self) -> None:

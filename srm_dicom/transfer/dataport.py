@@ -71,7 +71,7 @@ class DataPort:
         self._listening_until_s = 0.0
         self._targets: tuple[Address, ...] = ()
         self._kept: list[DataChannel] = []
-        self._kept_under: tuple[str, str, str] | None = None
+        self._kept_under: tuple[str, str, str, str] | None = None
 
     @property
     def max_streams(self) -> int:
@@ -279,7 +279,9 @@ class DataPort:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.settimeout(self._settings.connect_s)
             if parameters.dcau != "N":
-                sock = security.secure(sock, accepted=accepted, private=parameters.private)
+                sock = security.secure(
+                    sock, accepted=accepted, private=parameters.private, subject=parameters.subject
+                )
         except NotAuthenticated as error:
             sock.close()
             raise CannotConnect(error.message) from error

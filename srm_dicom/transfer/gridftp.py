@@ -8,6 +8,7 @@ until a login is complete.
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 import threading
 from collections import Counter
@@ -176,7 +177,7 @@ class GridFtpDoor:
             try:
                 sock, address = listener.accept()
             except OSError as error:
-                if listener.fileno() < 0 or listener.getsockname()[1] == 0:
+                if listener.fileno() < 0 or error.errno == errno.EINVAL:  # `stop` has shut it down
                     return
                 log.warning("accept_failed", error=type(error).__name__, reason=error.strerror)
                 self._services.clock.sleep(0.1)

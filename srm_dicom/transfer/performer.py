@@ -10,14 +10,15 @@ from contextlib import suppress
 
 from srm_dicom.clock import Clock
 from srm_dicom.errors import InvalidRequest, IsADirectory, MdmError, NotADirectory, NotFound, TooLarge
+from srm_dicom.identity.gate import Gate
 from srm_dicom.identity.principal import Principal
 from srm_dicom.ids import SitePath
 from srm_dicom.telemetry import logger
-from srm_dicom.transfer.channel import DataChannel, Guard
+from srm_dicom.transfer.channel import DataChannel
 from srm_dicom.transfer.dataport import DataPort
 from srm_dicom.transfer.files import FileInfo, OpenedFile, ServedFiles, WrittenFiles
 from srm_dicom.transfer.security import DataSecurity
-from srm_dicom.transfer.storing import Storing
+from srm_dicom.transfer.storing import Line, Storing
 from srm_dicom.transfer.streams import send_block, send_blocks, send_stream
 from srm_dicom.transfer.summing import sum_of
 from srm_dicom.wire.gridftp import actions
@@ -42,9 +43,7 @@ class Performer:
 
     Args:
         writing: None at a door that only sends.
-        tell: sends a preliminary reply at once.
-        guard: called again and again while something takes long.
-        look: makes sure, at once, that the client is there still.
+        gate: knows the peers of data connections that are other users.
     """
 
     def __init__(
@@ -53,19 +52,18 @@ class Performer:
         files: ServedFiles,
         writing: WrittenFiles | None,
         port: DataPort,
+        gate: Gate,
         clock: Clock,
-        tell: Callable[[Reply], None],
-        guard: Guard,
-        look: Guard,
+        line: Line,
     ) -> None:
         self._session = session
         self._files = files
         self._writing = writing
         self._port = port
+        self._gate = gate
         self._clock = clock
-        self._tell = tell
-        self._guard = guard
-        self._look = look
+        self._line = line
+        self._guard = line.guard
         self._security: DataSecurity | None = None
 
     def perform(self, action: actions.Action) -> None:
@@ -98,7 +96,7 @@ class Performer:
     def _change(self, action: actions.Change, writing: WrittenFiles) -> Reply:
         match action:
             case actions.Store():
-                storing = Storing(writing, self._port, self._clock, self._tell, self._guard, self._look)
+                storing = Storing(writing, self._port, self._clock, self._line)
                 return storing.store(self._principal, action, self._parameters, self._secure())
             case actions.MakeDirectory():
                 writing.mkdir(self._principal, action.path)
@@ -197,7 +195,7 @@ class Performer:
     def _transfer(self, send: Callable[[list[DataChannel]], None]) -> None:
         """Open connections, send, and keep them (MODE E) or close them."""
         parameters = self._parameters
-        channels = self._port.open(parameters, self._secure(), self._tell, self._guard)
+        channels = self._port.open(parameters, self._secure(), self._line.tell, self._guard)
         try:
             send(channels)
         except BaseException:
@@ -214,7 +212,7 @@ class Performer:
         if acceptor is None:
             raise InvalidRequest("nobody has logged in")
         if self._security is None:
-            self._security = DataSecurity(acceptor.delegated, acceptor.end_entity, self._clock)
+            self._security = DataSecurity(acceptor.delegated, acceptor.end_entity, self._gate, self._clock)
         return self._security
 
 

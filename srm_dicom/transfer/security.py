@@ -10,6 +10,7 @@ from typing import Any, cast
 from srm_dicom.clock import Clock
 from srm_dicom.errors import NotAuthenticated
 from srm_dicom.identity.delegation import DelegatedCredential
+from srm_dicom.identity.gate import Gate
 from srm_dicom.wire.gridftp.datapeer import verify_same_user
 from srm_dicom.wire.gridftp.gsi import NO_DELEGATION, TURN, why
 
@@ -17,45 +18,52 @@ from srm_dicom.wire.gridftp.gsi import NO_DELEGATION, TURN, why
 class DataSecurity:
     """Puts TLS on data connections with the credential that the user delegated.
 
-    The only trust anchor is the end-entity certificate that was verified on the control connection:
-    its proxies are the same user, nobody else is.
+    Under DCAU A the only trust anchor is the end-entity certificate that was verified on the control
+    connection: its proxies are the same user, nobody else is. Under DCAU S the gate says who the peer is.
 
     Args:
         delegated: None when the client delegated nothing; then nothing can be secured.
         end_entity: DER of the user's certificate.
+        gate: knows the authorities of other peers.
     """
 
-    def __init__(self, delegated: DelegatedCredential | None, end_entity: bytes, clock: Clock) -> None:
+    def __init__(
+        self, delegated: DelegatedCredential | None, end_entity: bytes, gate: Gate, clock: Clock
+    ) -> None:
         self._delegated = delegated
         self._end_entity = end_entity
+        self._gate = gate
         self._clock = clock
-        self._contexts: dict[bool, ssl.SSLContext] = {}
+        self._contexts: dict[tuple[bool, bool], ssl.SSLContext] = {}
 
     @property
     def possible(self) -> bool:
         """Tell whether there is a credential to show."""
         return self._delegated is not None
 
-    def secure(self, sock: socket.socket, *, accepted: bool, private: bool) -> socket.socket:
+    def secure(
+        self, sock: socket.socket, *, accepted: bool, private: bool, subject: str = ""
+    ) -> socket.socket:
         """Shake hands on a fresh connection, within its own timeout.
 
         Args:
             sock: becomes part of what is returned.
             accepted: we accepted the connection, so we are the TLS server (rule D).
             private: PROT S, E or P: stay in TLS.
+            subject: name of the peer (DCAU S); empty, the user of the control connection (DCAU A).
 
         Returns:
             An `ssl.SSLSocket` if private, else a plain socket for clear bytes.
 
         Raises:
-            NotAuthenticated: the peer is not the user of the control connection.
+            NotAuthenticated: the peer is not who it has to be.
             OSError: the connection or the handshake failed.
         """
-        tls = self._context(server=accepted).wrap_socket(
+        tls = self._context(server=accepted, same_user=not subject).wrap_socket(
             sock, server_side=accepted, do_handshake_on_connect=False, suppress_ragged_eofs=True
         )
         try:
-            self._shake_hands(tls)
+            self._shake_hands(tls, subject)
             if private:
                 return tls
             _exchange_flags(tls, accepted=accepted)
@@ -64,21 +72,24 @@ class DataSecurity:
             tls.close()
             raise
 
-    def _shake_hands(self, tls: ssl.SSLSocket) -> None:
+    def _shake_hands(self, tls: ssl.SSLSocket, subject: str) -> None:
         try:
             tls.do_handshake()
         except ssl.SSLError as error:
             raise NotAuthenticated(f"the data connection is refused: {why(error)}") from error
         if tls.session_reused:
             raise NotAuthenticated("data connections do not resume sessions")
-        verify_same_user(_sent_chain(tls), self._end_entity, self._clock.now())
+        chain = _sent_chain(tls)
+        end_entity = self._gate.end_entity(chain, subject) if subject else self._end_entity
+        verify_same_user(chain, end_entity, self._clock.now())
 
-    def _context(self, *, server: bool) -> ssl.SSLContext:
-        if server not in self._contexts:
-            self._contexts[server] = self._server_context() if server else self._client_context()
-        return self._contexts[server]
+    def _context(self, *, server: bool, same_user: bool) -> ssl.SSLContext:
+        key = server, same_user
+        if key not in self._contexts:
+            self._contexts[key] = self._server_context(same_user) if server else self._client_context()
+        return self._contexts[key]
 
-    def _server_context(self) -> ssl.SSLContext:
+    def _server_context(self, same_user: bool) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION
@@ -88,7 +99,10 @@ class DataSecurity:
             ssl.VerifyFlags.VERIFY_ALLOW_PROXY_CERTS | ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
         )
         context.verify_flags &= ~ssl.VerifyFlags.VERIFY_X509_STRICT
-        context.load_verify_locations(cadata=self._end_entity)
+        if same_user:
+            context.load_verify_locations(cadata=self._end_entity)
+        else:
+            context.load_verify_locations(capath=str(self._gate.authorities))
         self._show_credential(context)
         return context
 

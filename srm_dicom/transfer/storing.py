@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import dataclass
 
 from srm_dicom.clock import Clock
 from srm_dicom.errors import IntegrityError, InvalidRequest
@@ -31,30 +32,29 @@ _CLEAR = Reply.of(534, "What is written here must not cross a network in clear: 
 _COMPLETE = Reply.of(226, "Transfer Complete.")
 
 
-class Storing:
-    """The uploads of one session.
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The control connection, while something is done for its client.
 
-    Args:
+    Attributes:
         tell: sends a preliminary reply at once.
-        guard: called again and again while a transfer runs.
+        guard: called again and again while something takes long.
         look: makes sure, at once, that the client is there still.
     """
 
-    def __init__(
-        self,
-        files: WrittenFiles,
-        port: DataPort,
-        clock: Clock,
-        tell: Callable[[Reply], None],
-        guard: Guard,
-        look: Guard,
-    ) -> None:
+    tell: Callable[[Reply], None]
+    guard: Guard
+    look: Guard
+
+
+class Storing:
+    """The uploads of one session."""
+
+    def __init__(self, files: WrittenFiles, port: DataPort, clock: Clock, line: Line) -> None:
         self._files = files
         self._port = port
         self._clock = clock
-        self._tell = tell
-        self._guard = guard
-        self._look = look
+        self._line = line
 
     def store(
         self, principal: Principal, action: Store, parameters: Parameters, security: DataSecurity
@@ -74,7 +74,7 @@ class Storing:
         ) as file:
             target = _target(action, file)
             self._receive(target, action, parameters, security)
-            self._look()
+            self._line.look()
             _check_whole(action, target)
             file.finish()
         log.info(
@@ -87,14 +87,14 @@ class Storing:
         return _COMPLETE
 
     def _receive(self, target: Target, action: Store, parameters: Parameters, security: DataSecurity) -> None:
-        watch = _Watch(target, self._clock, self._tell, self._guard)
+        watch = _Watch(target, self._clock, self._line)
         if parameters.mode == "E":
-            kept, arrivals = self._port.arrivals(parameters, security, self._tell)
+            kept, arrivals = self._port.arrivals(parameters, security, self._line.tell)
             receiver = BlockReceiver(target, arrivals, self._port.max_streams)
             with watch, closing(arrivals):
                 self._port.keep(receiver.run(kept, watch), parameters)
         else:
-            (channel,) = self._port.open(parameters, security, self._tell, self._guard)
+            (channel,) = self._port.open(parameters, security, self._line.tell, self._line.guard)
             with watch, closing(channel):
                 receive_stream(channel, target, action.restart.offset, watch)
 
@@ -105,11 +105,10 @@ class _Watch:
     The last time is the one that counts when a transfer breaks off: the client goes on from there.
     """
 
-    def __init__(self, target: Target, clock: Clock, tell: Callable[[Reply], None], guard: Guard) -> None:
+    def __init__(self, target: Target, clock: Clock, line: Line) -> None:
         self._target = target
         self._clock = clock
-        self._tell = tell
-        self._guard = guard
+        self._line = line
         self._due_s = clock.monotonic_s() + _MARK_EVERY_S
 
     def __enter__(self) -> None:
@@ -119,17 +118,17 @@ class _Watch:
         self.mark()
 
     def __call__(self) -> None:
-        self._guard()
+        self._line.guard()
         if self._clock.monotonic_s() >= self._due_s:
             self.mark()
 
     def mark(self) -> None:
         """Tell it now."""
         self._due_s = self._clock.monotonic_s() + _MARK_EVERY_S
-        self._tell(markers.performance(self._clock.now(), self._target.moved_bytes))
+        self._line.tell(markers.performance(self._clock.now(), self._target.moved_bytes))
         ranges = self._target.marker()
         if ranges:
-            self._tell(markers.restart(ranges))
+            self._line.tell(markers.restart(ranges))
 
 
 def _kept(action: Store) -> int | None:

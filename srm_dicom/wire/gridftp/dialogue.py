@@ -51,13 +51,15 @@ class Parameters:
     """What TYPE, MODE, DCAU, PROT and OPTS set; the defaults are those after a GSI login (GFD.020).
 
     Attributes:
-        dcau: ``A``, the data peer must be the same user, or ``N``, nobody is asked.
+        dcau: ``A``, the data peer must be the same user, ``S``, it must be `subject`, or ``N``, nobody
+            is asked.
         protection: ``C`` clear, ``S``, ``E`` and ``P`` encrypted.
     """
 
     kind: str = "A"
     mode: str = "S"
     dcau: str = "A"
+    subject: str = ""
     protection: str = "C"
     streams: int = 1
     facts: tuple[str, ...] = ALL_FACTS
@@ -68,9 +70,9 @@ class Parameters:
         return self.dcau != "N" and self.protection != "C"
 
     @property
-    def connection(self) -> tuple[str, str, str]:
+    def connection(self) -> tuple[str, str, str, str]:
         """What a data connection was opened under; another value means it cannot be used again."""
-        return self.mode, self.dcau, self.protection
+        return self.mode, self.dcau, self.subject, self.protection
 
 
 @dataclass

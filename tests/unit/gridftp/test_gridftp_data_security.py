@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from srm_dicom.clock import SystemClock
 from srm_dicom.errors import NotAuthenticated
 from srm_dicom.identity.delegation import DelegatedCredential
+from srm_dicom.identity.gate import Gate, HostCredential, TrustSettings
 from srm_dicom.testing.certificates import new_ec_key, proxy_certificate, read_credential
 from srm_dicom.transfer.security import DataSecurity
 from srm_dicom.wire.gridftp.datapeer import verify_same_user
@@ -33,7 +34,7 @@ def chain_of(credential):
     return [certificate.public_bytes(Encoding.DER) for certificate in read_credential(credential)[0]]
 
 
-def connect(acceptor, initiator, *, private):
+def connect(acceptor, initiator, *, private, subjects=("", "")):
     """Secure both ends of a connection at once; return what each end got."""
     listener = socket.create_server(("127.0.0.1", 0))
     near = socket.create_connection(listener.getsockname())
@@ -43,14 +44,16 @@ def connect(acceptor, initiator, *, private):
         sock.settimeout(5)
     with ThreadPoolExecutor(2) as pool:
         ends = [
-            pool.submit(acceptor.secure, far, accepted=True, private=private),
-            pool.submit(initiator.secure, near, accepted=False, private=private),
+            pool.submit(acceptor.secure, far, accepted=True, private=private, subject=subjects[0]),
+            pool.submit(initiator.secure, near, accepted=False, private=private, subject=subjects[1]),
         ]
     return [end.exception() or end.result() for end in ends]
 
 
 def security(credential, user):
-    return DataSecurity(delegated(credential), end_entity(user), SystemClock())
+    clock = SystemClock()
+    gate = Gate(TrustSettings(user.trust), HostCredential(user.certificate, user.key), clock)
+    return DataSecurity(delegated(credential), end_entity(user), gate, clock)
 
 
 @pytest.mark.parametrize("private", [True, False], ids=["private", "clear"])
@@ -160,3 +163,48 @@ def test_a_proxy_may_not_be_deeper_than_its_issuer_allows(pki):
     verify_same_user(chain_of(shallow), end_entity(alice), NOW)
     with pytest.raises(NotAuthenticated, match="deeper"):
         verify_same_user(chain_of(pki.proxy(shallow)), end_entity(alice), NOW)
+
+
+@pytest.mark.parametrize("private", [True, False], ids=["private", "clear"])
+def test_a_named_peer_may_be_another_user(pki, private):
+    """DCAU S: each end says whom it expects."""
+    alice, bob = pki.user("Alice"), pki.user("Bob")
+    ends = security(pki.proxy(alice), alice), security(pki.proxy(pki.proxy(bob)), bob)
+    names = pki.dn(bob), pki.dn(alice)
+    acceptor, initiator = connect(*ends, private=private, subjects=names)
+    acceptor.sendall(b"x" * 100)
+    assert initiator.recv(100) == b"x" * 100
+    acceptor.close()
+    initiator.close()
+
+
+def test_a_peer_of_another_name_is_refused_by_either_end(pki):
+    alice, bob = pki.user("Alice"), pki.user("Bob")
+    ends = security(pki.proxy(alice), alice), security(pki.proxy(bob), bob)
+    names = pki.dn(bob), pki.dn(alice)
+    acceptor, _ = connect(*ends, private=True, subjects=(pki.dn(alice), names[1]))
+    assert isinstance(acceptor, NotAuthenticated)
+    _, initiator = connect(*ends, private=True, subjects=(names[0], pki.dn(bob)))
+    assert isinstance(initiator, NotAuthenticated)
+
+
+def test_a_named_peer_of_an_authority_that_is_not_trusted_here_is_refused(pki, tmp_path):
+    other = type(pki)(tmp_path / "other", fast=True)
+    alice, mallory = pki.user("Alice"), other.user("Alice")
+    ends = security(pki.proxy(alice), alice), security(other.proxy(mallory), mallory)
+    acceptor, _ = connect(*ends, private=True, subjects=(pki.dn(alice), pki.dn(alice)))
+    assert isinstance(acceptor, NotAuthenticated)
+    reversed_ends = security(other.proxy(mallory), mallory), security(pki.proxy(alice), alice)
+    _, initiator = connect(*reversed_ends, private=True, subjects=(pki.dn(alice), pki.dn(alice)))
+    assert isinstance(initiator, OSError | NotAuthenticated)
+
+
+def test_a_revoked_named_peer_is_refused_by_the_initiator(pki, tmp_path):
+    own = type(pki)(tmp_path / "own", fast=True)
+    alice, bob = own.user("Alice"), own.user("Bob")
+    proxy = own.proxy(bob)
+    own.revoke(proxy)
+    ends = security(proxy, bob), security(own.proxy(alice), alice)
+    _, initiator = connect(*ends, private=True, subjects=(own.dn(alice), own.dn(bob)))
+    assert isinstance(initiator, NotAuthenticated)
+    assert "revoked" in initiator.message

@@ -1,6 +1,7 @@
 """The protocol core in memory: two ends, no socket."""
 
 import base64
+import re
 import ssl
 
 import pytest
@@ -240,7 +241,7 @@ def test_rest_holds_for_one_transfer(ends):
 
 BAD = (
     *("ERET P 1 /a", "ERET X 1 2 /a", "CKSM MD5 0 /a", "CKSM FOO 0 -1 /a", "REST x", "TYPE E", "MODE B"),
-    *("STRU R", "PBSZ x", "PROT X", "DCAU S /CN=x", "OPTS FOO", "PORT 1", "SITE RM /a"),
+    *("STRU R", "PBSZ x", "PROT X", "DCAU S", "DCAU A /CN=x", "OPTS FOO", "PORT 1", "SITE RM /a"),
 )
 
 
@@ -258,10 +259,20 @@ def test_what_is_refused_is_refused_for_every_object_alike(ends, name):
     assert answers.pop()[:1] == "5"
 
 
-ANY_LINE = st.tuples(st.sampled_from(sorted(set(TABLE) - {"QUIT"})), st.text(max_size=20)).map(" ".join)
+ARGUMENTS = st.one_of(
+    st.text(max_size=20),
+    st.sampled_from(
+        [
+            *("/file", "../x", "P 0 5 /file", "A 7 /new", "MD5 0 -1 /file", "0-5,9-12", "5", "E", "S", "I"),
+            *("N", "S /CN=x", "127,0,0,1,80,80", "|2|::1|5000|", "MLST size;", "RETR Parallelism=3;", "P"),
+        ]
+    ),
+    st.integers(-(2**70), 2**70).map(str),
+)
+ANY_LINE = st.tuples(st.sampled_from(sorted(set(TABLE) - {"QUIT"})), ARGUMENTS).map(" ".join)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lines=st.lists(ANY_LINE, max_size=8))
 def test_any_argument_is_answered(lines, ends):
     for line in lines:
@@ -271,6 +282,28 @@ def test_any_argument_is_answered(lines, ends):
         else:
             ends.session.reply(Reply.of(226, "done"))
             assert ends.open(ends.session.data_to_send()).startswith("226")
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(lines=st.lists(ANY_LINE, min_size=1, max_size=8), cuts=st.lists(st.integers(1, 300), min_size=1))
+def test_every_command_is_answered_once_however_the_bytes_are_cut(lines, cuts, ends):
+    data = b"".join(
+        b"ENC " + base64.b64encode(ends.channel.wrap(line.replace("\n", " ").encode())) + b"\r\n"
+        for line in lines
+    )
+    answered, turn = 0, 0
+    while data:
+        count = cuts[turn % len(cuts)]
+        ends.session.receive_data(data[:count])
+        data, turn = data[count:], turn + 1
+        while ends.session.next_action() is not None:
+            ends.session.reply(Reply.of(226, "done"))
+        answered += _final_replies(ends.open(ends.session.data_to_send()))
+    assert answered == len(lines)
+
+
+def _final_replies(text):
+    return len(re.findall(r"^\d{3} ", text, re.MULTILINE))
 
 
 @pytest.mark.parametrize("name", TABLE)

@@ -69,7 +69,7 @@ _VERBS = (
     Verb("STRU", parameters.stru, OPEN, "RFC 959, 4.1.2", "F"),
     Verb("PBSZ", parameters.pbsz, OPEN, "RFC 2228, 3", "any size"),
     Verb("PROT", parameters.prot, OPEN, "RFC 2228, 3", "C; S, E and P are one: encrypted"),
-    Verb("DCAU", parameters.dcau, OPEN, "GFD.020, 5.1", "N and A (the default); S is refused"),
+    Verb("DCAU", parameters.dcau, OPEN, "GFD.020, 5.1", "A (the default), N, S with a name"),
     Verb(
         "OPTS",
         parameters.opts,

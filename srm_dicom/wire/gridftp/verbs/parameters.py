@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 
 from srm_dicom.errors import InvalidRequest
+from srm_dicom.identity.dn import normalise
 from srm_dicom.rights.declare import OpenAccess, requires
 from srm_dicom.wire.gridftp import facts
 from srm_dicom.wire.gridftp.dialogue import Dialogue
@@ -68,12 +69,14 @@ def prot(dialogue: Dialogue, argument: str) -> Reply:
 @requires(_OWN_SESSION)
 def dcau(dialogue: Dialogue, argument: str) -> Reply:
     """Set who must be at the other end of data connections."""
-    letter = argument.strip().upper()
+    letter, _, subject = argument.strip().partition(" ")
+    letter = letter.upper()
     if letter == "N" and dialogue.parameters.protection != "C":
         return Reply.of(503, "Protected data need authentication: PROT C first.")
-    if letter not in ("A", "N"):
-        return Reply.of(504, "DCAU is A or N here.")
-    dialogue.parameters = replace(dialogue.parameters, dcau=letter)
+    if letter not in ("A", "N", "S") or bool(subject) != (letter == "S"):
+        return Reply.of(504, "DCAU is A, N, or S with the name of the peer.")
+    subject = normalise(subject) if subject else ""
+    dialogue.parameters = replace(dialogue.parameters, dcau=letter, subject=subject)
     return Reply.of(200, f"DCAU {letter}.")
 
 
