@@ -220,10 +220,15 @@ class Registrar(Struct, frozen=True, kw_only=True):
 
 
 class Catalogues(Struct, frozen=True, kw_only=True):
-    """Where the catalogues are: URLs of the key servers and how many of them a key needs, and so on."""
+    """Where the catalogues are: URLs of the key servers and how many of them a key needs, and so on.
+
+    Attributes:
+        one_machine: let key servers share a machine, for trying out: `srm-dicom check` fails otherwise.
+    """
 
     keys: tuple[str, ...]
     threshold: int = 2
+    one_machine: bool = False
     files: str
     metadata: tuple[str, ...]
 

@@ -75,8 +75,8 @@ class KeyServer:
             Guesses(Patience(settings.misses_per_minute), clock),
             self._spending(settings, audit, clock),
         )
-        sites = trusting(*(_site(text) for text in settings.sites))
-        ledger = DestructionLedger(ledger_path(audit))
+        sites = trusted_sites(settings)
+        ledger = DestructionLedger(ledger_path(audit.path.parent, audit.path.name.partition("@")[0]))
         store.remove_of(public_key for public_key, _ in ledger)
         peers = frozenset(_peer(text) for text in settings.peers)
         self._web = WebServer(
@@ -111,9 +111,18 @@ class KeyServer:
         self._database.close()
 
 
-def ledger_path(audit: AuditLog) -> Path:
-    """Return where the ledger of destroyed keys is: beside the audit log, which no backup replaces."""
-    return audit.path.with_suffix(".destroyed")
+def ledger_path(directory: Path, name: str) -> Path:
+    """Return where the ledger of destroyed keys is: beside the audit logs, which no backup replaces."""
+    return directory / f"{name}.destroyed"
+
+
+def trusted_sites(settings: KeyServerSettings) -> dict[str, Ed25519PublicKey]:
+    """Return the registering sites' keys by fingerprint.
+
+    Raises:
+        ConfigError: one is no key.
+    """
+    return trusting(*(_site(text) for text in settings.sites))
 
 
 def _peer(text: str) -> bytes:

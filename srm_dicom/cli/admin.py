@@ -20,6 +20,7 @@ COMMANDS: Mapping[str, str] = {
     "demo": "play:demo",
     "explain-access": "explain:explain_access",
     "explain-credential": "explain:explain_credential",
+    "keys": "keys:keys",
     "register": "operate:register",
     "serve": "serve:serve",
     "status": "operate:status",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -40,6 +41,7 @@ def run(config: Path) -> Iterator[Check]:
     )
     if common.config.inner is not None:
         yield from _each(("secrets", lambda: _secrets(common)))
+        yield from _each(("key servers", lambda: _apart(common)))
         node = [common.inner().node] if common.inner().node else []
         for endpoint in (*common.config.catalogues.keys, common.config.catalogues.files, *node):
             yield from _each((f"reach {endpoint}", partial(_reach, common, endpoint)))
@@ -91,6 +93,22 @@ def _scratch(common: Common) -> str:
 def _secrets(common: Common) -> str:
     InnerSecrets.load(common.inner().secrets)
     return "readable by this user only"
+
+
+def _apart(common: Common) -> str:
+    """Look whether key servers stand apart: two on one machine are one administration with two shares."""
+    catalogues = common.config.catalogues
+    n, k = len(catalogues.keys), catalogues.threshold
+    if not 1 <= k <= n:
+        raise ValueError(f"{k} of {n} makes no sense; mend catalogues.threshold")
+    machines: dict[str, str] = {}
+    for url in catalogues.keys:
+        parts = urlsplit(url)
+        for address in {one[4][0] for one in socket.getaddrinfo(parts.hostname, parts.port)}:
+            other = machines.setdefault(str(address), url)
+            if other != url and not catalogues.one_machine:
+                raise ValueError(f"{other} and {url} are one machine ({address}); it would hold two shares")
+    return f"{k} of {n} needed" + (", on one machine: for trying out only" if catalogues.one_machine else "")
 
 
 def _reach(common: Common, url: str) -> str:

@@ -36,6 +36,8 @@ from srm_dicom.wire.hydra.contract import (
     KeyReference,
     KeyStatus,
     Perm,
+    Permission,
+    PermissionEntry,
     SharedKey,
     StringPair,
     error_of,
@@ -57,11 +59,13 @@ class Destruction:
 
     Attributes:
         needed: servers that have to confirm, n - k + 1, so that fewer than k shares can be left.
+        described: whether a server has told of what is signed about the key; else `needed` is all.
         confirmed: servers that have destroyed their share, or never had one.
         failures: why the others have not, by server.
     """
 
     needed: int
+    described: bool = False
     confirmed: frozenset[str] = frozenset()
     failures: Mapping[str, str] = field(default_factory=dict)
 
@@ -112,8 +116,12 @@ class KeyServers:
 
     # --- fetch -----------------------------------------------------------------------------------
 
-    def fetch(self, key_id: str, public_key: bytes) -> bytes:
-        """Return the X25519 private key whose public half is `public_key`.
+    def fetch(self, key_id: str, public_key: bytes | None = None) -> bytes:
+        """Return an X25519 private key.
+
+        Args:
+            key_id: of the key.
+            public_key: the file's; None for a key that is of no file, whose public half is the signed one.
 
         Raises:
             NotAuthorised: the servers refuse.
@@ -125,7 +133,7 @@ class KeyServers:
             raise found
         return found
 
-    def fetch_many(self, wanted: Mapping[str, bytes]) -> dict[str, bytes | MdmError]:
+    def fetch_many(self, wanted: Mapping[str, bytes | None]) -> dict[str, bytes | MdmError]:
         """Return the private key, or why there is none, of each key id.
 
         Args:
@@ -137,7 +145,7 @@ class KeyServers:
             found |= self._fetch({key_id: wanted[key_id] for key_id in ids[start : start + KEYS_PER_CALL]})
         return found
 
-    def _fetch(self, wanted: Mapping[str, bytes]) -> dict[str, bytes | MdmError]:
+    def _fetch(self, wanted: Mapping[str, bytes | None]) -> dict[str, bytes | MdmError]:
         assemblies = {key_id: Assembly(key_id, half, self._read_charter) for key_id, half in wanted.items()}
         ids = list(wanted)
         answers = ask(
@@ -280,7 +288,7 @@ class KeyServers:
             for key in status.keys
         ]
         needed = max((charter.n - charter.k + 1 for charter in charters), default=len(self._servers))
-        return Destruction(needed, frozenset(told) - frozenset(failures), failures)
+        return Destruction(needed, bool(charters), frozenset(told) - frozenset(failures), failures)
 
     def resharer(
         self, new: Sequence[str], k: int, signing_key: Ed25519PrivateKey, timeout_s: float = 60.0
@@ -310,6 +318,33 @@ class KeyServers:
         for _, answer in list(
             ask(self._servers, self._timeout_s, lambda server: server.set_acl(key_ids, acl))
         ):
+            if isinstance(answer, MdmError):
+                raise answer
+
+    def permission(self, key_id: str) -> Permission:
+        """Return owner, group, base permissions and ACL of a key, as the first server tells them.
+
+        Raises:
+            NotAuthorised, NotFound: the servers do not tell it to this caller.
+            KeyServerUnavailable: none of them answers.
+        """
+        error: MdmError = KeyServerUnavailable("no key server answers")
+        for _, answer in ask(self._servers, self._timeout_s, lambda server: server.permissions([key_id])):
+            if not isinstance(answer, MdmError):
+                return answer[0].permission
+            error = answer if not isinstance(answer, KeyServerUnavailable) else error
+        raise error
+
+    def set_permission(self, key_id: str, permission: Permission) -> None:
+        """Replace base permissions and ACL of a key on every server.
+
+        Raises:
+            KeyServerUnavailable: a server did not answer; the others have the new ones.
+            NotAuthorised: a server refuses.
+        """
+        entries = [PermissionEntry(key_id, permission)]
+        told = ask(self._servers, self._timeout_s, lambda server: server.call("setPermission", entries))
+        for _, answer in list(told):
             if isinstance(answer, MdmError):
                 raise answer
 

@@ -31,13 +31,18 @@ ReadCharter = Callable[[str], Charter]
 class Assembly:
     """One key being put together.
 
+    Args:
+        key_id: of the key.
+        public_key: its public half, of the file; None where there is no file: the signed one counts then.
+        read_charter: verifies a charter's text.
+
     Attributes:
         private_key: X25519, 32 bytes, as soon as there are enough good shares.
         needed: how many shares it takes, 0 as long as no server has told.
         failures: why a server's answer was of no use, by server.
     """
 
-    def __init__(self, key_id: str, public_key: bytes, read_charter: ReadCharter) -> None:
+    def __init__(self, key_id: str, public_key: bytes | None, read_charter: ReadCharter) -> None:
         self._key_id = key_id
         self._public_key = public_key
         self._read_charter = read_charter
@@ -80,17 +85,18 @@ class Assembly:
             share = Share(offered.index, bytes.fromhex(offered.share))
         except (IntegrityError, ValueError) as error:
             raise KeyShareInvalid(f"its share proves nothing: {error}") from error
-        if (charter.key_id, charter.public_key) != (self._key_id, self._public_key):
+        if (charter.key_id, charter.public_key) != (self._key_id, self._public_key or charter.public_key):
             raise KeyShareInvalid("its share is another key's")
         charter.check(share)
         self.needed = charter.k
         shares = self._shares.setdefault(charter.text, {})
         shares[share.index] = share
         if len(shares) >= charter.k and self.private_key is None:
-            self.private_key = self._proven(combine(list(shares.values())[: charter.k]))
+            self.private_key = self._proven(combine(list(shares.values())[: charter.k]), charter.public_key)
 
-    def _proven(self, private_key: bytes) -> bytes:
+    @staticmethod
+    def _proven(private_key: bytes, expected: bytes) -> bytes:
         public_key = X25519PrivateKey.from_private_bytes(private_key).public_key().public_bytes_raw()
-        if public_key != self._public_key:
+        if public_key != expected:
             raise KeyShareInvalid("the rebuilt key is not the file's")
         return private_key

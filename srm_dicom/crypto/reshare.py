@@ -9,7 +9,7 @@ polynomial, whose secret is the one that the dealers hold.
 
 What it does not prove: that a dealer dealt the share that it holds. It compares that with the signed hash
 before it deals, so rot is found; one that lies on purpose spoils the new generation and is found at the
-first fetch. See ADR 0010.
+first fetch. See ADR 0006.
 """
 
 from __future__ import annotations

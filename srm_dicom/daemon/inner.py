@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -23,6 +23,7 @@ from srm_dicom.daemon.common import Common, Loop, host_credential
 from srm_dicom.db.database import Database
 from srm_dicom.errors import ConfigError
 from srm_dicom.plugin.host import PluginHost
+from srm_dicom.registry.destruction import Destroyer, Destructions
 from srm_dicom.registry.journal import Journal
 from srm_dicom.registry.policy import Places
 from srm_dicom.registry.registrar import Feed, Registrar, RegistrarSettings
@@ -79,17 +80,42 @@ def scratch_node(common: Common) -> ScratchNode:
 def registrar(path: Path) -> list[Service]:
     """The registrar."""
     common = Common(path, "registrar")
-    return [Activity(common.audit, "registrar"), Loop("registrar", make_registrar(common).run)]
+    destroyer = make_destroyer(common)
+    return [
+        Activity(common.audit, "registrar"),
+        Loop("registrar", make_registrar(common).run),
+        Loop("destroyer", destroyer.run),
+    ]
+
+
+def make_journal(common: Common) -> Journal:
+    """Open the registrar's journal."""
+    inner = common.inner()
+    return Journal(Database(inner.database), InnerSecrets.load(inner.secrets).journal_key)
+
+
+def make_destroyer(common: Common, servers: KeyServers | None = None) -> Destroyer:
+    """Make what has keys destroyed; by default on the key servers of the configuration."""
+    destructions = Destructions(Database(common.inner().database))
+    return Destroyer(destructions, servers or key_servers(common), common.audit, common.clock)
+
+
+def key_servers(common: Common, endpoints: Sequence[str] = ()) -> KeyServers:
+    """Return key servers, by default those of the configuration, as the registering site sees them."""
+    secrets = InnerSecrets.load(common.inner().secrets)
+    urls = tuple(endpoints) or common.config.catalogues.keys
+    sites = trusting(secrets.signing_key.public_key())
+    return KeyServers(urls, host_credential(common.config.trust), sites=sites)
 
 
 def make_registrar(common: Common) -> Registrar:
     """Make the registrar with its journal, saga and feeds."""
     config, inner = common.config, common.inner()
     secrets = InnerSecrets.load(inner.secrets)
-    journal = Journal(Database(inner.database), secrets.journal_key)
+    journal = make_journal(common)
     credential = host_credential(config.trust)
     catalogues = Catalogues(
-        keys=KeyServers(config.catalogues.keys, credential, sites=trusting(secrets.signing_key.public_key())),
+        keys=key_servers(common),
         files=FileCatalogueClient(config.catalogues.files, credential),
         metadata=[MetadataClient(endpoint, credential) for endpoint in config.catalogues.metadata],
         threshold=config.catalogues.threshold,

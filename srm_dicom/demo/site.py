@@ -227,6 +227,7 @@ class DemoSite:
             "catalogues": {
                 "keys": [f"https://{HOST}:{self.ports[name]}" for name in self.key_servers],
                 "threshold": THRESHOLD,
+                "one_machine": True,
                 "files": f"https://{HOST}:{self.ports['files']}",
                 "metadata": [f"{HOST}:{self.ports['metadata']}"],
             },

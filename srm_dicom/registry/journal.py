@@ -7,7 +7,7 @@ again from its beginning, which does no harm.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -176,6 +176,18 @@ class Journal:
     def confirm_key(self, group: Group) -> None:
         """Say that every key server has its share."""
         self._group_key.update(confirmed=True).where(*self._key_of(group)).execute()
+
+    def known_keys(self) -> Iterator[tuple[str, GroupKey]]:
+        """Yield every key that stands on the key servers, with the project that it is of."""
+        row = self._group_key
+        for one in row.select().where(row.confirmed).order_by(row.key_id):
+            yield one.project, GroupKey(one.key_id, bytes(one.public_key), one.confirmed)
+
+    def forget_key(self, key_id: str) -> bytes | None:
+        """Forget a key that is to be destroyed and return its public half; its group gets another one."""
+        found = self._group_key.get_or_none(self._group_key.key_id == key_id)
+        self._group_key.delete().where(self._group_key.key_id == key_id).execute()
+        return bytes(found.public_key) if found else None
 
     def drop_key(self, group: Group) -> None:
         """Forget a key that was undone."""

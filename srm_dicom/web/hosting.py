@@ -47,8 +47,9 @@ class Activity:
         self._record("start")
 
     def stop(self) -> None:
-        """Say that the role stops."""
+        """Say that the role stops, and close the log; of a role's services this one stops last."""
         self._record("stop")
+        self._audit.close()
 
     def _record(self, operation: str) -> None:
         self._audit.record(

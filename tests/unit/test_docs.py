@@ -78,6 +78,7 @@ def test_nothing_is_explained_that_is_no_key() -> None:
 STORY = "tests/interop/test_readme.py::test_the_readme_does_what_it_says"
 USING = "tests/interop/test_readme.py::test_the_users_pages_do_what_they_say"
 RUNNING = "tests/interop/test_readme.py::test_the_administrators_commands"
+KEYS = "tests/unit/keys/test_key_commands.py::test_the_page_does_what_it_says"
 PROVEN = {
     ("README.md", "make demo KEEP=1 DIR=demo-site"): STORY,
     ("README.md", "make demo"): STORY,
@@ -86,6 +87,7 @@ PROVEN = {
     ("docs/user/mdm.md", "*"): USING,
     ("docs/user/rights.md", "*"): USING,
     ("docs/admin/operate.md", "*"): RUNNING,
+    ("docs/admin/keys.md", "*"): KEYS,
     ("docs/admin/pacs.md", "*"): RUNNING,
 }
 """Which test runs the commands of a page; ``*`` stands for all that are not named."""

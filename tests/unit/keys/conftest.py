@@ -1,6 +1,7 @@
 """Three key servers in this process, called as WSGI applications, and records for them."""
 
 import io
+import json
 import re
 import secrets
 import threading
@@ -14,20 +15,24 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from mdm_keys.access import Access
 from mdm_keys.application import application
 from mdm_keys.ledger import DestructionLedger
+from mdm_keys.server import KeyServer, KeyServerSettings
 from mdm_keys.service import KeyService
 from mdm_keys.store import KeyStore
 from srm_dicom.audit.log import AuditLog
 from srm_dicom.client.http import Response
 from srm_dicom.client.keys import KeyServers
+from srm_dicom.clock import SystemClock
 from srm_dicom.crypto import keyrecord
 from srm_dicom.crypto.signing import trusting
 from srm_dicom.db.database import Database
 from srm_dicom.errors import KeyServerUnavailable
+from srm_dicom.identity.gate import Gate, TrustSettings
 from srm_dicom.identity.principal import Principal
 from srm_dicom.rights.acl import Acl
 from srm_dicom.testing.clock import FakeClock
+from srm_dicom.testing.pki import TestPki
 
-EXPIRES = datetime(2030, 1, 1, tzinfo=UTC)
+EXPIRES = datetime(2090, 1, 1, tzinfo=UTC)
 
 
 def principal(name, *fqans, limited=False):
@@ -156,6 +161,69 @@ class Registered:
         charter = records[0].charter
         self.records, self.private = records, private
         self.id, self.public, self.charter = charter.key_id, charter.public_key, charter
+
+
+class LiveSite:
+    """Real key servers on loopback, with TLS, and a registering site."""
+
+    def __init__(self, directory):
+        self.directory, self.signing_key = directory, Ed25519PrivateKey.generate()
+        self.pki = TestPki(directory / "pki")
+        self.registrar, self.alice, self.stranger = map(self.pki.user, ("registrar", "alice", "stranger"))
+        gate = Gate(TrustSettings(self.pki.trust_dir), self.pki.host(), SystemClock())
+        self.servers, self.audits = [], []
+        for number in (1, 2, 3):
+            settings = KeyServerSettings(
+                database=f"sqlite://{directory}/keys{number}.db",
+                sites=(self.signing_key.public_key().public_bytes_raw().hex(),),
+                creators=(self.pki.dn(self.registrar),),
+                host="127.0.0.1",
+                port=0,
+            )
+            audit = AuditLog(directory, f"keys{number}", "localhost", SystemClock())
+            self.audits.append(audit)
+            self.servers.append(KeyServer(settings, gate, audit, SystemClock()))
+            self.servers[-1].start()
+        self.urls = [f"https://localhost:{server.port}" for server in self.servers]
+
+    def client(self, credential, urls=None):
+        return KeyServers(
+            urls or self.urls, credential, sites=trusting(self.signing_key.public_key()), timeout_s=10.0
+        )
+
+    def issue(self, private, **changed):
+        settings = {"k": 2, "n": 3, "valid_until": EXPIRES, "signing_key": self.signing_key} | changed
+        return keyrecord.issue(private, random_bytes=secrets.token_bytes, **settings)
+
+    def register(self, count=1, who="alice"):
+        private = [secrets.token_bytes(32) for _ in range(count)]
+        keys = [self.issue(key) for key in private]
+        acl = Acl.parse(f'user:"{self.pki.dn(getattr(self, who))}":gx')
+        self.client(self.registrar).register_many(keys, acl)
+        charters = [records[0].charter for records in keys]
+        return {charter.key_id: charter.public_key for charter in charters}, private
+
+    def description(self, directory):
+        """Write a site.json; the services beside the key servers are nowhere."""
+        known = self.signing_key.public_key().public_bytes_raw().hex()
+        site = {"name": "test", "srm": "httpg://localhost:1/srm", "files": "https://localhost:1"}
+        site |= {"metadata": ["localhost:1"], "keys": self.urls, "signing_keys": [known]}
+        path = directory / "site.json"
+        path.write_text(json.dumps(site))
+        return path
+
+    def stop(self):
+        for server in self.servers:
+            server.stop(0.5)
+        for audit in self.audits:
+            audit.close()
+
+
+@pytest.fixture(scope="module")
+def live_site(tmp_path_factory):
+    site = LiveSite(tmp_path_factory.mktemp("keys"))
+    yield site
+    site.stop()
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Real key servers on loopback: TLS, our client, and zeep driving the generated WSDL."""
 
-import secrets
 import socket
 import time
 from datetime import UTC, datetime
@@ -10,74 +9,19 @@ import pytest
 import requests
 import zeep
 import zeep.exceptions
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import mdm_keys.wsdl
 from mdm_keys.server import KeyServer, KeyServerSettings
-from srm_dicom.audit.log import AuditLog
-from srm_dicom.client.keys import KeyServers
 from srm_dicom.clock import SystemClock
-from srm_dicom.crypto import keyrecord
-from srm_dicom.crypto.signing import trusting
 from srm_dicom.errors import ConfigError, NotAuthorised
-from srm_dicom.identity.gate import Gate, TrustSettings
-from srm_dicom.rights.acl import Acl
-from srm_dicom.testing.pki import TestPki
 
 ROOT = Path(__file__).parents[3]
-SIGNING_KEY = Ed25519PrivateKey.generate()
-SITES = trusting(SIGNING_KEY.public_key())
-UNTIL = datetime(2099, 1, 1, tzinfo=UTC)
-
-
-class Site:
-    def __init__(self, directory):
-        self.pki = TestPki(directory / "pki")
-        self.registrar, self.alice, self.stranger = map(self.pki.user, ("registrar", "alice", "stranger"))
-        gate = Gate(TrustSettings(self.pki.trust_dir), self.pki.host(), SystemClock())
-        self.servers, self.audits = [], []
-        for number in (1, 2, 3):
-            settings = KeyServerSettings(
-                database=f"sqlite://{directory}/keys{number}.db",
-                sites=(SIGNING_KEY.public_key().public_bytes_raw().hex(),),
-                creators=(self.pki.dn(self.registrar),),
-                host="127.0.0.1",
-                port=0,
-            )
-            audit = AuditLog(directory, f"keys{number}", "localhost", SystemClock())
-            self.audits.append(audit)
-            self.servers.append(KeyServer(settings, gate, audit, SystemClock()))
-            self.servers[-1].start()
-        self.urls = [f"https://localhost:{server.port}" for server in self.servers]
-
-    def client(self, credential, urls=None):
-        return KeyServers(urls or self.urls, credential, sites=SITES, timeout_s=10.0)
-
-    def register(self, count=1, who="alice"):
-        private = [secrets.token_bytes(32) for _ in range(count)]
-        keys = [
-            keyrecord.issue(
-                key, k=2, n=3, valid_until=UNTIL, signing_key=SIGNING_KEY, random_bytes=secrets.token_bytes
-            )
-            for key in private
-        ]
-        acl = Acl.parse(f'user:"{self.pki.dn(getattr(self, who))}":gx')
-        self.client(self.registrar).register_many(keys, acl)
-        charters = [records[0].charter for records in keys]
-        return {charter.key_id: charter.public_key for charter in charters}, private
-
-    def stop(self):
-        for server in self.servers:
-            server.stop(0.5)
-        for audit in self.audits:
-            audit.close()
+EXPIRES = datetime(2099, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    site = Site(tmp_path_factory.mktemp("keys"))
-    yield site
-    site.stop()
+def site(live_site):
+    return live_site
 
 
 @pytest.fixture(scope="module")
@@ -132,9 +76,7 @@ def test_hundreds_of_keys_in_one_call(site):
 
 
 def test_zeep_drives_hydras_operations(site, hydra):
-    record = keyrecord.issue(
-        b"x" * 32, k=1, n=1, valid_until=UNTIL, signing_key=SIGNING_KEY, random_bytes=secrets.token_bytes
-    )[0]
+    record = site.issue(b"x" * 32, k=1, n=1)[0]
     key_id = record.charter.key_id
     hydra.createEntry(entries={"item": [{"string1": key_id, "string2": "eds"}]})
     values = {

@@ -1,0 +1,39 @@
+"""``srm-dicom check``: key servers on one machine are one administration that holds two shares."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from srm_dicom.cli import checks
+from srm_dicom.config import Catalogues
+
+APART = ("https://192.0.2.1:8450", "https://192.0.2.2:8450", "https://192.0.2.3:8450")
+
+
+def look(keys, threshold=2, **more):
+    catalogues = Catalogues(keys=keys, threshold=threshold, files="", metadata=(), **more)
+    return checks._apart(SimpleNamespace(config=SimpleNamespace(catalogues=catalogues)))
+
+
+def test_servers_apart():
+    assert look(APART) == "2 of 3 needed"
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        (*APART[:2], "https://192.0.2.1:8451"),
+        ("https://localhost:8450", "https://127.0.0.1:8451"),
+        (*APART, "https://[::ffff:192.0.2.9]:1", "https://[::ffff:192.0.2.9]:2"),
+    ],
+)
+def test_two_on_one_machine_fail_outside_of_a_trial(keys):
+    with pytest.raises(ValueError, match="one machine"):
+        look(keys)
+    assert "for trying out only" in look(keys, one_machine=True)
+
+
+@pytest.mark.parametrize("threshold", [0, 4])
+def test_an_impossible_threshold(threshold):
+    with pytest.raises(ValueError, match="makes no sense"):
+        look(APART, threshold)

@@ -1,0 +1,203 @@
+"""``glite-eds-*`` over real key servers: the originals' options and output."""
+
+import os
+import re
+import secrets
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from srm_dicom.cli import eds, edspermissions
+from srm_dicom.crypto.keyfile import write_secret_key
+from srm_dicom.errors import InvalidRequest
+from srm_dicom.wire.hydra.contract import ACLEntry, Perm, Permission
+
+KEYS, PERMISSIONS = ("key-register", "key-unregister"), ("getacl", "setacl", "chmod")
+NAMES = (*KEYS, "put", "get", "rm", "encrypt", "decrypt", *PERMISSIONS)
+LOG = re.compile(r"\d{4}-\d\d-\d\d \d\d:")
+
+
+@pytest.fixture(scope="module")
+def site(live_site):
+    (live_site.directory / "signing.key").write_bytes(live_site.signing_key.private_bytes_raw())
+    return live_site
+
+
+@pytest.fixture
+def run(site, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def call(name, *arguments, who=None, code=0, stdin=None, signing=True):
+        credential = who or site.registrar
+        monkeypatch.setenv("MDM_SITE", str(site.description(tmp_path)))
+        monkeypatch.setenv("X509_USER_CERT", str(credential.certificate))
+        monkeypatch.setenv("X509_USER_KEY", str(credential.key))
+        monkeypatch.setenv("X509_CERT_DIR", str(site.pki.trust_dir))
+        monkeypatch.delenv("X509_USER_PROXY", raising=False)
+        monkeypatch.setenv("MDM_SIGNING_KEY", str(site.directory / "signing.key") if signing else "")
+        done = CliRunner().invoke(getattr(eds, name.replace("-", "_")), arguments, input=stdin)
+        assert done.exit_code == code, f"{done.output} {done.exception!r}"
+        lines = done.output.splitlines(keepends=True)
+        return "".join(line for line in lines if not LOG.match(line))  # the servers are in this process
+
+    return call
+
+
+@pytest.fixture
+def key_id():
+    return f"key-{secrets.token_hex(4)}"
+
+
+def test_all_ten_are_there():
+    ours = {one.name for one in entry_points(group="console_scripts") if one.name.startswith("glite-eds-")}
+    assert ours == {f"glite-eds-{name}" for name in NAMES}
+
+
+def test_register_encrypt_decrypt_unregister(run, key_id):
+    clear = secrets.token_bytes(200_000)
+    Path("clear").write_bytes(clear)
+    assert run("key-register", key_id) == f"Key registered for id '{key_id}'\n"
+    assert run("encrypt", key_id, "clear", "sealed") == ""
+    assert clear not in Path("sealed").read_bytes()
+    assert run("decrypt", key_id, "sealed", "opened") == ""
+    assert Path("opened").read_bytes() == clear
+    run("key-register", key_id, code=15)
+    run("key-unregister", "-q", key_id)
+    assert "no such key" in run("decrypt", key_id, "sealed", "again", code=12)
+
+
+def test_the_stock_program_opens_what_was_encrypted(site, run, key_id):
+    Path("clear").write_bytes(b"clear" * 20_000)
+    run("key-register", "-v", key_id)
+    run("encrypt", key_id, "clear", "sealed")
+    Path("key").write_text(write_secret_key(site.client(site.registrar).fetch(key_id)))
+    stock = Path(sys.executable).with_name("crypt4gh")
+    environment = {"PATH": os.environ["PATH"], "HOME": str(Path.cwd())}
+    done = subprocess.run(
+        [stock, "decrypt", "--sk", "key"],
+        input=Path("sealed").read_bytes(),
+        capture_output=True,
+        env=environment,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout == b"clear" * 20_000
+
+
+def test_acls_are_printed_and_changed_as_they_were(site, run, key_id):
+    alice, registrar = site.pki.dn(site.alice), site.pki.dn(site.registrar)
+    run("key-register", key_id)
+    head = [
+        f"# User: {registrar}",
+        "# Group: ",
+        "# Base perms: user pdrwl-gs, group --------, other --------",
+    ]
+    assert run("getacl", key_id).splitlines() == head
+    Path("clear").write_bytes(b"clear")
+    run("encrypt", key_id, "clear", "sealed")
+    run("decrypt", key_id, "sealed", "opened", who=site.alice, code=11)
+    run("setacl", "-m", f"{alice}:------g-", key_id)
+    run("setacl", "-m", "/biomed/Role=physician:------gs", key_id)
+    entries = [f"{alice}:------g-", "/biomed/Role=physician:------gs"]
+    assert run("getacl", key_id).splitlines() == [*head, *entries]
+    run("decrypt", key_id, "sealed", "opened", who=site.alice)
+    run("setacl", "-d", alice, key_id)
+    assert run("getacl", key_id).splitlines() == [*head, entries[1]]
+    run("setacl", f"{alice}:gs,/vo:g", key_id)
+    assert run("getacl", key_id).splitlines() == [*head, f"{alice}:------gs", "/vo:------g-"]
+    run("setacl", "-f", "-", key_id, stdin=f"# a comment\n\n{alice}:g\n")
+    assert run("getacl", key_id).splitlines() == [*head, f"{alice}:------g-"]
+    run("chmod", "go+g,u-w", key_id)
+    base = "# Base perms: user pdr-l-gs, group ------g-, other ------g-"
+    assert run("getacl", key_id).splitlines()[2] == base
+    assert "principal" in run("setacl", "-d", "/nobody", key_id, code=15)
+    run("getacl", key_id, who=site.alice, code=11)
+
+
+def test_options_that_all_have(run, key_id):
+    for name in NAMES:
+        assert "Usage:" in run(name, "-h")
+        assert re.search(r"\d+\.\d+", run(name, "-V"))
+    assert "the one cipher" in run("key-register", "-c", "bf-cbc", "-k", "128", key_id, code=15)
+    assert run("key-register", "-q", "-c", "crypt4gh-x25519", "-k", "256", key_id) == ""
+    assert "MDM_SIGNING_KEY" in run("key-register", f"{key_id}-2", code=30, signing=False)
+
+
+def test_another_service(site, run, key_id):
+    run("key-register", "-s", site.urls[0], key_id)
+    assert "# User:" in run("getacl", "-s", site.urls[0], key_id)
+
+
+@pytest.mark.parametrize("unencrypted", [False, True])
+def test_put_keeps_nothing_when_it_fails(site, run, tmp_path, monkeypatch, key_id, unencrypted):
+    """There is no catalogue here: the file is stored, and gone again, and so is its key."""
+    storage = gfal_of_directories(tmp_path, monkeypatch)
+    Path("clear").write_bytes(b"clear")
+    run("put", *(["-u"] if unencrypted else []), "-i", key_id, "clear", "lfn:/grid/x", code=34)
+    assert list(storage.iterdir()) == []
+    assert "no such key" in run("getacl", key_id, code=12)
+    assert {line.split()[0] for line in (tmp_path / "calls").read_text().splitlines()} == {
+        "gfal-copy",
+        "gfal-rm",
+    }
+
+
+def gfal_of_directories(tmp_path, monkeypatch):
+    """Programs of gfal's names that know one storage: a directory."""
+    programs, storage = tmp_path / "bin", tmp_path / "storage"
+    programs.mkdir()
+    storage.mkdir()
+    copy = f'#!/bin/sh\necho gfal-copy "$@" >> {tmp_path}/calls\ncp "${{2#file://}}" "${{3#file://}}"\n'
+    (programs / "gfal-copy").write_text(copy)
+    (programs / "gfal-rm").write_text(
+        f'#!/bin/sh\necho gfal-rm "$@" >> {tmp_path}/calls\nrm "${{1#file://}}"\n'
+    )
+    for program in programs.iterdir():
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    monkeypatch.setenv("GLITE_EDS_SE", f"file://{storage}")
+    return storage
+
+
+def test_how_many_shares_by_glites_rule():
+    assert [eds.threshold_of(n) for n in range(1, 17)] == [1, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 4, 4, 4, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("mode", "user", "group", "other"),
+    [
+        ("u+x", "pgx", "", ""),
+        ("+g", "pg", "g", "g"),
+        ("a=r", "r", "r", "r"),
+        ("ugo-p,g+gs", "g", "gs", ""),
+        ("u=", "", "", ""),
+    ],
+)
+def test_changes_of_mode(mode, user, group, other):
+    before = Permission("/CN=o", "/vo", Perm.of("pg"))
+    after = edspermissions.changed_mode(before, mode)
+    letters = [after.user_perm.letters, after.group_perm.letters, after.other_perm.letters]
+    assert letters == [frozenset(one) for one in (user, group, other)]
+    assert (after.user_name, after.group_name) == ("/CN=o", "/vo")
+
+
+@pytest.mark.parametrize("mode", ["", "g", "q+g", "u+z", "u+g,", "u+g o+g"])
+def test_what_is_no_mode(mode):
+    with pytest.raises(InvalidRequest):
+        edspermissions.changed_mode(Permission(), mode)
+
+
+@pytest.mark.parametrize("text", ["alice:g", "/CN=alice", "/CN=alice:q", "/CN=alice g"])
+def test_what_is_no_entry(text):
+    with pytest.raises(InvalidRequest):
+        edspermissions.read_entries([text])
+
+
+def test_entries_with_commas_and_colons_in_names():
+    told = edspermissions.read_entries(["/DC=x/CN=Doe, Jane:g,/vo/Role=a:------g-", "/CN=a:b:gs"])
+    names = ["/DC=x/CN=Doe, Jane", "/vo/Role=a", "/CN=a:b"]
+    assert told == tuple(ACLEntry(Perm.of(p), n) for n, p in zip(names, ("g", "g", "gs"), strict=True))

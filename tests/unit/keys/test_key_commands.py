@@ -1,0 +1,212 @@
+"""The commands of docs/admin/keys.md, on three key servers that run and one that is new."""
+
+import json
+import os
+import re
+import secrets
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from mdm_keys.server import KeyServer, KeyServerSettings
+from srm_dicom.broker.secrets import InnerSecrets
+from srm_dicom.client.keys import KeyServers
+from srm_dicom.crypto.keyfile import write_public_key, write_secret_key
+from srm_dicom.crypto.keyrecord import issue, key_id_of
+from srm_dicom.crypto.sealing import public_key_of
+from srm_dicom.daemon.common import ADMIN, Common
+from srm_dicom.daemon.inner import key_servers, make_journal
+from srm_dicom.demo.site import PROJECT, DemoSite
+from srm_dicom.errors import KeyServerError, NotAuthorised
+from srm_dicom.registry.journal import Group
+from srm_dicom.rights.project import Release
+from srm_dicom.web import hosting
+
+ROOT = Path(__file__).parents[3]
+PAGE = (ROOT / "docs/admin/keys.md").read_text()
+COMMANDS = [
+    line[2:] for block in re.findall(r"(?ms)^```console\n(.*?)^```", PAGE) for line in block.splitlines()
+]
+
+
+pytestmark = pytest.mark.timeout(400)
+
+
+class Site:
+    """A demo site's configuration, three of its key servers running, a fourth one, and keys on the three."""
+
+    def __init__(self, directory):
+        self.demo = DemoSite(directory)
+        self.demo.write()
+        self.names = [*self.demo.key_servers, "keys-4"]
+        self.write_fourth()
+        self.running = {}
+        self.be_peers()
+        for name in self.names:
+            self.start(name)
+        self.urls = {name: f"https://localhost:{server.port}" for name, (_, server) in self.running.items()}
+        self.point_at(self.urls[name] for name in self.demo.key_servers)
+        self.keys = dict(self.register(f"series {number}") for number in range(3))
+
+    def file(self, name):
+        return self.demo.directory / "etc" / "catalog.d" / f"{name}.toml"
+
+    def write_fourth(self):
+        text = self.file("keys-3").read_text()
+        self.file("keys-4").write_text(text.replace("keys-3", "keys-4"))
+
+    def be_peers(self):
+        """Let each print its public key, and write all into the file of each; any port will do."""
+        told = [run(f"mdm-keys public-key --config {self.file(name)}").strip() for name in self.names]
+        for name in self.names:
+            text = re.sub(
+                r"(?m)^port = \d+$", f"port = 0\npeers = {json.dumps(told)}", self.file(name).read_text()
+            )
+            self.file(name).write_text(text)
+
+    def point_at(self, urls):
+        text = self.demo.config.read_text()
+        self.demo.config.write_text(re.sub(r"(?m)^keys = \[.*\]$", f"keys = {json.dumps(list(urls))}", text))
+
+    def start(self, name):
+        self.running[name] = hosting.catalogue(self.file(name), KeyServerSettings, KeyServer)
+        for service in self.running[name]:
+            service.start()
+
+    def stop(self, name):
+        for service in reversed(self.running.pop(name)):
+            service.stop()
+
+    def common(self):
+        return Common(self.demo.config, ADMIN)
+
+    def register(self, group):
+        """Register a key as the registrar does."""
+        common = self.common()
+        private = X25519PrivateKey.generate()
+        public = private.public_key().public_bytes_raw()
+        project, series = common.projects[PROJECT], Group("dicom", Release(PROJECT, "basic", "v1"), group)
+        journal = make_journal(common)
+        journal.intend_key(series, key_id_of(public), public)
+        records = issue(
+            private.private_bytes_raw(),
+            k=2,
+            n=3,
+            valid_until=project.valid_until,
+            signing_key=InnerSecrets.load(common.inner().secrets).signing_key,
+            random_bytes=secrets.token_bytes,
+        )
+        key_servers(common).register(records, project.key_acl())
+        journal.confirm_key(series)
+        return key_id_of(public), private.private_bytes_raw()
+
+    def fetch(self, key_id):
+        """Fetch a key as a researcher, from the servers that the configuration names now."""
+        urls = self.common().config.catalogues.keys
+        sites = self.demo.description.trusted_signers()
+        client = KeyServers(urls, self.demo.users["researcher"], sites=sites)
+        return client.fetch(key_id, public_key_of(self.keys[key_id]))
+
+    def all_fetched(self):
+        return all(self.fetch(key_id) == private for key_id, private in self.keys.items())
+
+
+def run(command, config="", *, fails=False):
+    program, *words = shlex.split(command)
+    module = {"srm-dicom": "admin", "mdm-keys": "keyserver"}[Path(program).name]
+    done = subprocess.run(
+        [sys.executable, "-m", f"srm_dicom.cli.{module}", *words],
+        env={**os.environ, "SRM_DICOM_CONFIG": str(config)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    told = done.stdout + done.stderr
+    assert (done.returncode != 0) == fails, f"{command}: {told}"
+    return told
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    escrow = secrets.token_bytes(32)
+    Path("escrow.key").write_text(write_secret_key(escrow))
+    Path("escrow.pub").write_text(write_public_key(public_key_of(escrow)))
+    site = Site(tmp_path / "site")
+    yield site
+    for name in list(site.running):
+        site.stop(name)
+
+
+def test_the_page_does_what_it_says(site):
+    """In its order; between two commands every key can be fetched by who may, as the page says."""
+    first, *others = site.keys
+    where = {
+        "/etc/srm-dicom/catalog.d/keys.toml": str(site.file("keys-1")),
+        "0123456789abcdef0123456789abcdef01234567": first,
+        **{f"https://keys{n}.example.org:8450": site.urls[f"keys-{n}"] for n in (1, 2, 3, 4)},
+    }
+    for command in COMMANDS:
+        if Path(command.split()[0]).name in ("python3", "pip") or " serve " in command:
+            continue  # of the machine; serving alone is another test
+        line = re.sub("|".join(map(re.escape, where)), lambda found: where[found[0]], command)
+        if " import " in line:
+            site.stop("keys-1")
+        told = run(line, site.demo.config)
+        if " import " in line:
+            assert told.startswith("0 keys and 0 shares added")
+            site.start("keys-1")
+            old, new = where["https://keys1.example.org:8450"], url_of(site, "keys-1")
+            site.point_at(new if url == old else url for url in site.common().config.catalogues.keys)
+        if "catalogues.keys = " in told:
+            site.point_at(json.loads(re.search(r"catalogues.keys = (\[.*\])", told)[1]))
+            threshold = re.search(r"catalogues.threshold = (\d+)", told)[1]
+            text = site.demo.config.read_text()
+            site.demo.config.write_text(re.sub(r"(?m)^threshold = \d+$", f"threshold = {threshold}", text))
+        assert all(site.fetch(key_id) == site.keys[key_id] for key_id in others)
+    with pytest.raises((NotAuthorised, KeyServerError)):
+        site.fetch(first)
+
+
+def url_of(site, name):
+    return f"https://localhost:{site.running[name][1].port}"
+
+
+def test_reshare_and_move(site):
+    assert site.all_fetched()
+    told = run("srm-dicom keys reshare", site.demo.config)
+    assert "3 of 3 keys have fresh shares, 2 of 3" in told
+    assert site.all_fetched()
+    site.stop("keys-2")
+    told = run(f"srm-dicom keys move {site.urls['keys-2']} {site.urls['keys-4']}", site.demo.config)
+    assert f"{site.urls['keys-2'].removeprefix('https://')} was not reached" in told
+    site.point_at(site.urls[name] for name in ("keys-1", "keys-4", "keys-3"))
+    assert site.all_fetched()
+    listed = [json.loads(line) for line in run("srm-dicom keys list --json", site.demo.config).splitlines()]
+    assert {one["key_id"] for one in listed} == set(site.keys)
+    assert {one["state"] for one in listed} == {"kept"}
+    assert "none of this site's key servers" in run(
+        "srm-dicom keys move https://a https://b", site.demo.config, True
+    )
+
+
+def test_destruction_is_asked_for_until_it_is_done(site):
+    key_id = next(iter(site.keys))
+    site.stop("keys-1")
+    site.stop("keys-2")
+    told = run(f"srm-dicom keys destroy --yes {key_id}", site.demo.config, fails=True)
+    assert f"{key_id}: not yet, 1 of 2 servers needed have confirmed" in told
+    site.start("keys-2")
+    site.point_at([site.urls["keys-1"], url_of(site, "keys-2"), site.urls["keys-3"]])
+    assert f"{key_id}: destroyed, 2 of 2" in run("srm-dicom keys replay", site.demo.config)
+    site.start("keys-1")
+    site.point_at(url_of(site, name) for name in ("keys-1", "keys-2", "keys-3"))
+    with pytest.raises((NotAuthorised, KeyServerError)):
+        site.fetch(key_id)
+    assert f"{key_id}: destroyed, 3 of 2" in run("srm-dicom keys replay", site.demo.config)
+    assert "no key unknown" in run("srm-dicom keys destroy --yes unknown", site.demo.config, fails=True)
