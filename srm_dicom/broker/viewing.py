@@ -65,7 +65,7 @@ class Viewer:
             return self._upload(request, file, uploads[file.path], now)
         if file.state in ACTIVE:
             wait_s = self._wait_s(now - request.created_at)
-            return FileView(file.surl, file.state, explanation=file.explanation, wait_s=wait_s)
+            return FileView(file.surl, file.state, explanation=_explained(file), wait_s=wait_s)
         if file.state is not FileState.PINNED or file.path is None:
             failure = file.failure if file.state in _FAILED else None
             return FileView(file.surl, file.state, failure, file.explanation)
@@ -105,6 +105,14 @@ class Viewer:
         if base is None:
             raise IntegrityError("a staged file is on a node that this site does not name")
         return f"{base}{path}"
+
+
+def _explained(file: RequestFile) -> str | None:
+    """Return what a source said of a file that waits; of what has parts, otherwise how many are there."""
+    if file.explanation or not file.parts:
+        return file.explanation
+    staged = sum(part.state is FileState.PINNED for part in file.parts)
+    return f"{staged} of {len(file.parts)} files are staged"
 
 
 def _scattered() -> NotDelivered:

@@ -69,6 +69,13 @@ VO = "biomed.test"
 ROOT = "/biomed.test/mdm/site/heart-v1"
 
 
+CREDENTIALS = (
+    *("proxy", "limited", "proxy of a proxy", "limited proxy of a proxy", "user certificate"),
+    *("voms", "voms, a proxy of it"),
+)
+"""Kinds of credential that people read with; `Grid.credential` makes one of each."""
+
+
 class SlowMemory(StoragePlugin):
     """Bytes by GUID, brought after as many seconds as a file's name in `slow_s` says."""
 
@@ -104,6 +111,7 @@ class Grid:
         self.pki = TestPki(directory / "pki")
         self.vo = TestVo(self.pki, VO)
         self.alice = self.pki.proxy(self.pki.user("Alice"))
+        self._credentials: dict[str, Credential] = {}
         self.home = directory / "home"
         for path in (self.home, directory / "spool", directory / "out"):
             path.mkdir()
@@ -211,6 +219,22 @@ class Grid:
     def pins(self) -> int:
         return self.stores.requests.counts().get(FileState.PINNED, 0)
 
+    def credential(self, kind: str) -> Credential:
+        """Return a credential that may read, of a kind of `CREDENTIALS`."""
+        if kind not in self._credentials:
+            alice, group = self.pki.user("Alice"), f"/{self.vo.name}/radiology"
+            make = {
+                "proxy": lambda: self.pki.proxy(alice),
+                "limited": lambda: self.pki.proxy(alice, limited=True),
+                "proxy of a proxy": lambda: self.pki.proxy(self.pki.proxy(self.pki.proxy(alice))),
+                "limited proxy of a proxy": lambda: self.pki.proxy(self.pki.proxy(alice), limited=True),
+                "user certificate": lambda: alice,
+                "voms": lambda: self.vo.proxy(self.pki.user("Bob"), group, f"/{self.vo.name}"),
+                "voms, a proxy of it": lambda: self.pki.proxy(self.vo.proxy(self.pki.user("Bob"), group)),
+            }
+            self._credentials[kind] = make[kind]()
+        return self._credentials[kind]
+
     def environment(self, credential: Credential | None = None) -> dict[str, str]:
         return {
             "PATH": PATH,
@@ -261,6 +285,12 @@ class Grid:
             bytes=done.stdout,
             said=said,
         )
+
+
+@pytest.fixture(params=CREDENTIALS)
+def credential(grid: Grid, request: pytest.FixtureRequest) -> Credential:
+    """Every kind of credential that reads."""
+    return grid.credential(request.param)
 
 
 @pytest.fixture(scope="session")

@@ -203,37 +203,7 @@ def test_a_thousand_files_are_brought_online_and_released_in_bulk(grid):
 # --- credentials
 
 
-@pytest.fixture(scope="module")
-def credentials(grid):
-    alice = grid.pki.user("Alice")
-    plain = grid.pki.proxy(alice)
-    return {
-        "proxy": plain,
-        "limited": grid.pki.proxy(alice, limited=True),
-        "proxy of a proxy": grid.pki.proxy(grid.pki.proxy(plain)),
-        "limited proxy of a proxy": grid.pki.proxy(plain, limited=True),
-        "user certificate": alice,
-        "voms": grid.vo.proxy(grid.pki.user("Bob"), f"/{grid.vo.name}/radiology", f"/{grid.vo.name}"),
-        "voms, a proxy of it": grid.pki.proxy(
-            grid.vo.proxy(grid.pki.user("Carol"), f"/{grid.vo.name}/radiology")
-        ),
-    }
-
-
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "proxy",
-        "limited",
-        "proxy of a proxy",
-        "limited proxy of a proxy",
-        "user certificate",
-        "voms",
-        "voms, a proxy of it",
-    ],
-)
-def test_every_kind_of_credential_reads(grid, series, tmp_path, credentials, kind):
-    credential = credentials[kind]
+def test_every_kind_of_credential_reads(grid, series, tmp_path, credential):
     assert "0000.dcm.c4gh" in done(grid.run("gfal-ls", grid.surl(f"{ROOT}/gfal"), credential=credential))
     copy = ("gfal-copy", "-K", "ADLER32", series[0], f"file://{tmp_path}/copy")
     done(grid.run(*copy, credential=credential))

@@ -60,5 +60,11 @@ def test_copy_of_a_directory(grid, series, tmp_path):
     assert copies == {surl.rpartition("/")[2]: grid.sealed(surl) for surl in series}
 
 
+def test_every_kind_of_credential_reads(grid, series, tmp_path, credential):
+    done(run(grid, "gfal-bringonline", "--polling-timeout", "30", series[1], credential=credential))
+    done(run(grid, "gfal-copy", "-f", series[1], f"file://{tmp_path}/copy", credential=credential))
+    assert (tmp_path / "copy").read_bytes() == grid.sealed(series[1])
+
+
 def test_what_is_not_there(grid):
     assert run(grid, "gfal-stat", grid.surl(f"{ROOT}/xgfal/none")).code == errno.ENOENT

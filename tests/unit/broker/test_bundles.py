@@ -134,6 +134,7 @@ def test_one_request_for_all_of_them(house, series):
     house.publish(first, series[first])
     waiting = house.status(view.token)
     assert (waiting.states, waiting.files[0].turl) == ((QUEUED,), None)
+    assert waiting.files[0].explanation == "1 of 3 files are staged"
     publish(house, {guid: series[guid] for guid in others})
     ready = house.status(view.token)
     assert ready.states == (PINNED,)
