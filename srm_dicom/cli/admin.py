@@ -15,7 +15,9 @@ import click
 from srm_dicom.plugin.host import commands as plugin_commands
 
 COMMANDS: Mapping[str, str] = {
+    "acl": "acl:acl",
     "audit": "audit:audit",
+    "ban": "ban:ban",
     "check": "operate:check",
     "demo": "play:demo",
     "explain-access": "explain:explain_access",

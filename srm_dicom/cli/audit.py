@@ -204,11 +204,13 @@ def _syslog(common: Common, receiver: str, ca: Path | None) -> SyslogTls:
     return SyslogTls(host.strip("[]"), int(port), context)
 
 
-def note(common: Common, operation: str, rule: str, *objects: str) -> None:
-    """Write down who looked, before anything is shown; others may write then too."""
+def note(
+    common: Common, operation: str, rule: str, *objects: str, action: Action = Action.ADMINISTRATIVE
+) -> None:
+    """Write down who looks or changes something, before that happens; others may write then too."""
     common.audit.record(
         Event(
-            action=Action.ADMINISTRATIVE,
+            action=action,
             outcome=Outcome.ALLOWED,
             dn=f"user:{getpass.getuser()}",
             operation=operation,

@@ -131,6 +131,7 @@ class DemoSite:
         """Make certificates, secrets and every configuration file."""
         secrets = InnerSecrets.create(self.directory / "inner" / "secrets")
         self._write("srm-dicom.toml", self._site())
+        (self.directory / "etc" / "ban.list").touch()
         self._write(f"projects.d/{PROJECT}.toml", self._project())
         for name, table in (self._plugins or {"dicom": self._dicom()}).items():
             self._write(f"plugins.d/{name}.toml", table)
@@ -193,6 +194,7 @@ class DemoSite:
             "certificates": self.pki.trust_dir,
             "host_certificate": self.host.certificate,
             "host_key": self.host.key,
+            "ban_file": self.directory / "etc" / "ban.list",
         }
 
     def _host_dn(self) -> str:

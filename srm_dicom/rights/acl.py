@@ -122,15 +122,20 @@ class Acl:
         own = tuple(replace(entry, default=False) for entry in defaults)
         return Acl(own + defaults if directory else own)
 
+    def changed(self, changes: Acl) -> Acl:
+        """Return this ACL with entries set in their order; one without permissions is dropped."""
+        entries = {(entry.tag, entry.qualifier, entry.default): entry for entry in self.entries}
+        for entry in changes.entries:
+            key = (entry.tag, entry.qualifier, entry.default)
+            if entry.permissions:
+                entries[key] = entry
+            else:
+                entries.pop(key, None)
+        return Acl(tuple(entries.values()))
+
     def granting(self, tag: Tag, qualifier: str, permissions: Iterable[str]) -> Acl:
         """Return this ACL with one entry set; no permissions removes the entry."""
-        letters = frozenset(permissions)
-        kept = tuple(
-            entry
-            for entry in self.entries
-            if (entry.tag, entry.qualifier, entry.default) != (tag, qualifier, False)
-        )
-        return Acl((*kept, Entry(tag, qualifier, letters)) if letters else kept)
+        return self.changed(Acl((Entry(tag, qualifier, frozenset(permissions)),)))
 
 
 _ENTRY = re.compile(
