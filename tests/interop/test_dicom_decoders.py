@@ -58,3 +58,19 @@ def test_dcmdump_reads_without_a_warning(name, tmp_path):
     _, clean = clean_copy(name, tmp_path)
     result = subprocess.run(["/usr/bin/dcmdump", clean], check=True, capture_output=True, text=True)
     assert not [line for line in result.stderr.splitlines() if line.startswith(("W:", "E:"))]
+
+
+RENDERED = [*(name for name, program in DECODERS.items() if program == "dcmdjpeg"), *PLAIN]
+RENDERED.remove("JPEG2000.dcm")  # which dcmj2pnm does not read
+
+
+@pytest.mark.interop("dcmj2pnm")
+@pytest.mark.parametrize("name", RENDERED)
+def test_is_rendered_as_the_original(name, tmp_path):
+    shown = []
+    for path in clean_copy(name, tmp_path):
+        target = tmp_path / f"{len(shown)}.pnm"
+        subprocess.run(["/usr/bin/dcmj2pnm", "+Wm", "+op", path, target], check=True, capture_output=True)
+        shown.append(target.read_bytes())
+    assert len(shown[0]) > 1000
+    assert shown[0] == shown[1]

@@ -2,6 +2,7 @@
 
 import io
 import time
+from pathlib import Path
 
 import pydicom
 import pytest
@@ -12,9 +13,14 @@ from pydicom.data import get_testdata_file
 from srm_dicom.errors import ObjectRefused
 from srm_dicom.rights.project import Release
 from srm_dicom.testing.dicom_bytes import BIG_ENDIAN, DEFLATED, EXPLICIT, IMPLICIT, TestObject, Writer
-from srm_plugin_dicom.deidentify import Context, PixelPolicy, Trust, deidentify
+from srm_plugin_dicom.deidentify import Context, PixelPolicy, SiteProfile, Trust, deidentify
+from srm_plugin_dicom.deidentify.options import Option
 
-CONTEXT = Context(b"k" * 32, Release("p", "basic", "v1"), PixelPolicy(clean=(Trust(""),), recognizable=True))
+POLICY = PixelPolicy(clean=(Trust(""),), recognizable=True)
+CONTEXT = Context(b"k" * 32, Release("p", "basic", "v1"), POLICY)
+OPTIONS = (Option.MODIFIED_DATES, Option.PATIENT, Option.DESCRIPTORS, Option.STRUCTURED, Option.SAFE_PRIVATE)
+SITE = SiteProfile("own", 1, (*OPTIONS, Option.GRAPHICS))
+LENIENT = Context(b"k" * 32, Release("p", "own", SITE.version), POLICY, (SITE,))
 NAMES = (
     *("CT_small.dcm", "MR_small.dcm", "MR_small_RLE.dcm", "MR_small_bigendian.dcm"),
     *("MR_small_implicit.dcm", "JPEG2000.dcm", "SC_rgb_jpeg_dcmtk.dcm", "MR_small_jpeg_ls_lossless.dcm"),
@@ -22,15 +28,13 @@ NAMES = (
 )
 
 
+SEEDS = sorted(Path(__file__).with_name("corpus").glob("*.dcm"))
+"""Small objects, each with one thing that a walk can stumble over; the name says which."""
+
+
 def corpus():
-    real = [open(get_testdata_file(name), "rb").read() for name in NAMES]  # noqa: PTH123, SIM115
-    made = []
-    for syntax in (EXPLICIT, IMPLICIT, BIG_ENDIAN, DEFLATED):
-        write = Writer(syntax)
-        inner = write.element(0x00081155, "UI", b"1.2.3.9") + write.element(0x00104000, "LT", b"a note")
-        nested = write.sequence(0x00081140, write.sequence(0x0040A170, inner, undefined=True))
-        made.append(TestObject(write, extra={0x00081140: nested}).file())
-    return real + made
+    real = [Path(get_testdata_file(name)).read_bytes() for name in NAMES]
+    return real + [path.read_bytes() for path in SEEDS]
 
 
 CORPUS = corpus()
@@ -60,10 +64,10 @@ def mutated(draw):
 
 
 @settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
-@given(mutated())
-def test_mutated_objects_leave_clean_or_not_at_all(data):
+@given(mutated(), st.sampled_from((CONTEXT, LENIENT)))
+def test_mutated_objects_leave_clean_or_not_at_all(data, context):
     try:
-        output = deidentify(data, "", "", CONTEXT)
+        output = deidentify(data, "", "", context)
     except ObjectRefused:
         return
     made = b"".join(output.parts[:2])
@@ -75,6 +79,25 @@ def test_mutated_objects_leave_clean_or_not_at_all(data):
 def test_arbitrary_bytes_are_refused(data, syntax):
     with pytest.raises(ObjectRefused):
         deidentify(data, syntax, "", CONTEXT)
+
+
+FATES = {
+    "cut_sequence": "well-formed",
+    "item_outside": "well-formed",
+    "lying_length": "too early",
+    "too_deep": "deeply",
+    "twice": "twice",
+    "report": "reports",
+}
+
+
+@pytest.mark.parametrize("path", SEEDS, ids=lambda path: path.stem)
+def test_seeds_leave_or_are_refused_for_what_they_are(path):
+    if path.stem in FATES:
+        with pytest.raises(ObjectRefused, match=FATES[path.stem]):
+            deidentify(path.read_bytes(), "", "", CONTEXT)
+    else:
+        assert b"note" not in bytes(deidentify(path.read_bytes(), "", "", CONTEXT))
 
 
 @pytest.mark.parametrize("data", CORPUS)
