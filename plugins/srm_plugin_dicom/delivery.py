@@ -44,7 +44,7 @@ class Delivery:
             raise
         for part in clean:
             slot.write(part)
-        slot.commit()
+        slot.commit(clean.report.compact())
 
     def _clean(self, info: ObjectInfo, data: bytearray) -> Output:
         try:

@@ -18,6 +18,7 @@ from srm_dicom.identity.principal import Principal
 _OBJECT = re.compile(r"[A-Za-z0-9._:/@?=+-]{1,1200}\Z")
 _UID = re.compile(r"(?<![A-Za-z0-9])[0-2](?:\.(?:0|[1-9][0-9]*)){5,}")
 MAX_RULE_CHARS = 400
+_REPORT = re.compile(r"[ -~]{0,262144}\Z")
 _RULE = re.compile(rf"[ -~]{{0,{MAX_RULE_CHARS}}}\Z")
 
 
@@ -67,6 +68,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
         project: the project that the data leave for; empty where none is concerned.
         objects: GUIDs, namespace paths, request tokens.
         rule: the rule that decided, in printable ASCII; never a text that a user typed.
+        report: what was done to each of the objects, in printable ASCII: rules and places, no values.
     """
 
     action: Action
@@ -77,18 +79,21 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     project: str = ""
     objects: tuple[str, ...] = ()
     rule: str = ""
+    report: str = ""
 
     def __post_init__(self) -> None:
         """Refuse what must not be in an audit trail.
 
         Raises:
-            InternalError: an object is no name of this system, or the rule is not printable.
+            InternalError: an object is no name of this system, or the rule or report is not printable.
         """
         for one in self.objects:
             if not is_object(one):
                 raise InternalError("an audit event was given an object that is no GUID, path or token")
         if not _RULE.match(self.rule):
             raise InternalError("an audit event was given a rule that is not short printable text")
+        if not _REPORT.match(self.report):
+            raise InternalError("an audit event was given a report that is not printable text")
 
     @classmethod
     def by(cls, principal: Principal, action: Action, outcome: Outcome, **details: object) -> Event:

@@ -257,21 +257,34 @@ class Stager:
         failed: Mapping[Guid, MdmError],
         entries: Mapping[Guid, Entry],
     ) -> None:
-        for outcome, guids in (
-            (AuditOutcome.ALLOWED, [guid for guid in group if guid not in failed]),
-            (AuditOutcome.FAILED, list(failed)),
-        ):
-            if guids:
-                releases = [entries[guid].release for guid in guids]
-                self._audit.record(
-                    AuditEvent(
-                        action=Action.STAGING,
-                        outcome=outcome,
-                        operation="stage",
-                        project=",".join(sorted({release.project for release in releases if release})),
-                        objects=tuple(guids),
-                        rule="; ".join(
-                            sorted({type(failed[guid]).__name__ for guid in guids if guid in failed})
-                        ),
-                    )
-                )
+        reports: dict[str, list[Guid]] = {}
+        for guid, item in group.items():
+            if isinstance(item, Filled) and guid not in failed:
+                reports.setdefault(item.report, []).append(guid)
+        for report, guids in reports.items():
+            self._record_one(AuditOutcome.ALLOWED, guids, entries, report=report)
+        if failed:
+            rule = "; ".join(sorted({type(error).__name__ for error in failed.values()}))
+            self._record_one(AuditOutcome.FAILED, list(failed), entries, rule=rule)
+
+    def _record_one(
+        self,
+        outcome: AuditOutcome,
+        guids: Sequence[Guid],
+        entries: Mapping[Guid, Entry],
+        *,
+        rule: str = "",
+        report: str = "",
+    ) -> None:
+        releases = [entries[guid].release for guid in guids]
+        self._audit.record(
+            AuditEvent(
+                action=Action.STAGING,
+                outcome=outcome,
+                operation="stage",
+                project=",".join(sorted({release.project for release in releases if release})),
+                objects=tuple(guids),
+                rule=rule,
+                report=report,
+            )
+        )

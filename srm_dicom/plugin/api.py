@@ -117,8 +117,12 @@ class Slot(Protocol):
         """Append bytes; raises `TooLarge` or `NoSpace` when a bound is reached."""
         ...
 
-    def commit(self) -> None:
-        """Say that every byte is there; returns when the sealed file is complete in its slot."""
+    def commit(self, report: str = "") -> None:
+        """Say that every byte is there; returns when the sealed file is complete in its slot.
+
+        Args:
+            report: what was done to the file, for the audit trail: printable ASCII, without a value of it.
+        """
         ...
 
     def refuse(self, reason: str) -> None:

@@ -281,10 +281,10 @@ class _GuardedSlot:
                 raise TooLarge("the file is larger than a file may be")
             self._slot.write(data)
 
-    def commit(self) -> None:
+    def commit(self, report: str = "") -> None:
         with self._using():
             self._ended = True
-            self._slot.commit()
+            self._slot.commit(report)
             self.committed = not self._shut
 
     def refuse(self, reason: str) -> None:

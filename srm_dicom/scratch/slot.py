@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from srm_dicom.crypto.digest import Digest
@@ -34,6 +34,7 @@ class Filled:
 
     Attributes:
         header_sha256: of the Crypt4GH header; empty for a file that is not sealed.
+        report: what the plugin did to it, for the audit trail.
     """
 
     guid: Guid
@@ -42,6 +43,7 @@ class Filled:
     adler32: str
     sha256: str
     header_sha256: str = ""
+    report: str = ""
 
 
 class FileSlot:
@@ -78,15 +80,18 @@ class FileSlot:
             self._sealer.absorb(data)
         self._spool.write(data)
 
-    def commit(self) -> None:
+    def commit(self, report: str = "") -> None:
         """Seal what was written; when this returns the file is complete in scratch.
+
+        Args:
+            report: what was done to the file, for the audit trail.
 
         Raises:
             NoSpace: scratch is full; the slot has failed.
         """
         self._end()
         try:
-            filled = self._fill()
+            filled = replace(self._fill(), report=report)
         except MdmError as error:
             self._done(self._guid, error)
             raise

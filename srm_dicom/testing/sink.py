@@ -9,20 +9,21 @@ from srm_dicom.plugin.api import FileRef
 
 
 class MemorySlot:
-    """A slot; `data` is what was written, `committed` and `reason` how it ended."""
+    """A slot; `data` is what was written, `committed`, `report` and `reason` how it ended."""
 
     def __init__(self) -> None:
         self.data = bytearray()
         self.committed = False
+        self.report = ""
         self.reason: str | None = None
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append bytes."""
         self.data += data
 
-    def commit(self) -> None:
+    def commit(self, report: str = "") -> None:
         """End well."""
-        self.committed = True
+        self.committed, self.report = True, report
 
     def refuse(self, reason: str) -> None:
         """Give up."""

@@ -1,5 +1,6 @@
 """The DICOM plugin keeps the contract, against the simulated PACS; and how it takes a PACS's faults."""
 
+import json
 import socket
 import time
 from collections.abc import Iterator
@@ -162,6 +163,9 @@ def test_what_is_staged_has_the_pixels_and_no_identity(host: PluginHost) -> None
     assert {each.file_meta.TransferSyntaxUID for each in staged} == {CT[0].file_meta.TransferSyntaxUID}
     for data in sink.files.values():
         assert not [identity for identity in identities(CT) if identity in data]
+    reports = [json.loads(slot.report) for slot in sink.slots.values()]
+    assert {report["profile"] for report in reports} == {"basic"}
+    assert all("00100010" in report["emptied"] for report in reports)
 
 
 def test_an_object_that_may_not_leave_is_refused_here_and_taken_there(

@@ -43,6 +43,18 @@ class Report:
             separators=(",", ":"),
         )
 
+    def compact(self) -> str:
+        """Return what was done, and to which attributes, as JSON on one line.
+
+        The rule is left out: profile, version and attribute tell it.
+        """
+        done: dict[str, list[str]] = {}
+        for tag, what, _ in self.lines():
+            done.setdefault(what, []).append(tag)
+        options = [option.value for option in self.options]
+        told = {"profile": self.profile.name, "version": self.profile.version, "options": options} | done
+        return json.dumps(told, separators=(",", ":"))
+
     def _line(self, tag: int) -> tuple[str, str]:
         rule = self.profile.rules.get(tag)
         if rule is None:

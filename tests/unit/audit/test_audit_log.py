@@ -229,6 +229,8 @@ def test_a_disk_that_hangs_is_not_waited_for_for_ever(
 def test_objects_that_could_name_a_patient_are_refused(bad: str) -> None:
     with pytest.raises(InternalError):
         Event(action=Action.STAGING, outcome=Outcome.ALLOWED, objects=(bad,))
+    with pytest.raises(InternalError):
+        Event(action=Action.STAGING, outcome=Outcome.ALLOWED, report=f"{bad}\n")
 
 
 def test_a_line_is_bounded(log: AuditLog) -> None:

@@ -10,6 +10,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from srm_dicom.audit.event import Action
+from srm_dicom.audit.line import decode
 from srm_dicom.audit.log import AuditLog
 from srm_dicom.broker.access import FileAccess
 from srm_dicom.broker.broker import Broker, BrokerSettings
@@ -42,6 +44,7 @@ from srm_dicom.store.namespace import Entry, Kind
 from srm_dicom.store.stores import Stores
 from srm_dicom.testing.clock import FakeClock
 
+REPORT = '{"profile":"basic","removed":["00100010"]}'
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 PRIVATE = X25519PrivateKey.generate()
 DIRECTORY = parse_path("/vo/mdm/site/heart-v1/p/s")
@@ -75,7 +78,7 @@ class MemoryPlugin(StoragePlugin):
                 slot.refuse("burned in text")
                 continue
             slot.write(self.bytes[ref.guid])
-            slot.commit()
+            slot.commit(REPORT)
 
 
 @dataclass
@@ -170,6 +173,15 @@ def test_a_file_is_staged_sealed_and_served(house):
     assert b"x" * 16 not in staged
     manifest = Manifest.verify(entry.facts.manifest, house.signing_key.public_key())
     assert (manifest.guid, manifest.size_bytes) == (guid, len(staged))
+
+
+def test_what_was_done_to_a_file_is_in_the_audit_trail(house):
+    guids = [house.file(name) for name in ("a", "b")]
+    house.broker.submit(who(), get("a", "b"))
+    house.stage()
+    events = [decode(raw)[0].event for raw in house.audit.path.read_bytes().splitlines()]
+    staged = [event for event in events if event.action is Action.STAGING]
+    assert [(event.report, sorted(event.objects)) for event in staged] == [(REPORT, sorted(guids))]
 
 
 def test_the_same_object_gives_the_same_bytes_and_another_a_new_generation(house):
