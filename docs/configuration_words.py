@@ -33,6 +33,7 @@ WORDS = {
     "requests.default_pin_s": "How long it stays pinned when the client does not say.",
     "requests.retention_s": "How long a request is remembered after its time and its pins are over.",
     "requests.default_put_s": "How long an upload may take when the client does not say.",
+    "requests.reservable_bytes": "What all space reservations together may promise.",
     "areas[].version": "Part of the files' identity, as the profile version of a registered file.",
     "srm.host": "Address that the SRM listens on.",
     "srm.port": "Port of the SRM: httpg and https on the same one.",

@@ -75,6 +75,7 @@ class Requests(Struct, frozen=True, kw_only=True):
     max_total_s: int = 24 * 3600
     default_total_s: int = 3600
     default_put_s: int = 4 * 3600
+    reservable_bytes: int = 100 * 1024**3
     max_pin_s: int = 7 * 24 * 3600
     default_pin_s: int = 12 * 3600
     retention_s: int = 30 * 24 * 3600

@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from srm_dicom.broker.spaces import SpaceBounds
 from srm_dicom.broker.views import RequestKind, Wish
 from srm_dicom.errors import InvalidRequest, NotSupported, TooLarge
 from srm_dicom.ids import new_token
 from srm_dicom.store.requests import Request
+
+_BOUNDS = SpaceBounds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,7 @@ class BrokerSettings:
         max_tokens: most requests that one answer lists or sums up.
         host: what SURLs of this site have for a host.
         default_put_s: how long a put may take unless its request says; writing makes it longer.
+        spaces: what may be reserved.
         put_done_s: how long srmPutDone waits for the inner zone to store a file.
     """
 
@@ -36,6 +40,7 @@ class BrokerSettings:
     max_pin_s: int = 7 * 24 * 3600
     default_pin_s: int = 12 * 3600
     poll_s: int = 10
+    spaces: SpaceBounds = _BOUNDS
 
     @property
     def protocols(self) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from srm_dicom.broker.names import Names
 from srm_dicom.broker.owned import Owned
 from srm_dicom.broker.passing import apply_time
 from srm_dicom.broker.puts import Puts
+from srm_dicom.broker.spaces import SpaceAccounts
 from srm_dicom.broker.states import ACTIVE, PUTTING, Event, after, before
 from srm_dicom.broker.viewing import Viewer
 from srm_dicom.broker.views import (
@@ -56,7 +57,8 @@ class Broker:
         areas: Areas | None = None,
     ) -> None:
         areas = areas or Areas()
-        self.puts = Puts(settings, stores, access, areas, clock)
+        self.spaces = SpaceAccounts(stores, access, settings.spaces, clock)
+        self.puts = Puts(settings, stores, access, areas, self.spaces, clock)
         self.names = Names(stores, access, areas, clock)
         self._settings = settings
         self._viewer = Viewer(settings.nodes, stores.staged, stores.uploads, settings.poll_s)
@@ -155,6 +157,31 @@ class Broker:
         return tuple(
             replace(view, failure=None) if file.id else view for file, view in zip(files, views, strict=True)
         )
+
+    def suspend(self, principal: Principal, token: str) -> None:
+        """Let what waits of a request wait until it is resumed; its time runs on.
+
+        Raises:
+            RequestUnknown: as for `status`.
+            InvalidRequest: nothing of it waits.
+        """
+        self._change(principal, token, Event.SUSPEND, "nothing of this request waits to be staged")
+
+    def resume(self, principal: Principal, token: str) -> None:
+        """Queue what was suspended of a request.
+
+        Raises:
+            RequestUnknown: as for `status`.
+            InvalidRequest: nothing of it is suspended.
+        """
+        self._change(principal, token, Event.RESUME, "nothing of this request is suspended")
+
+    def _change(self, principal: Principal, token: str, event: Event, otherwise: str) -> None:
+        request = self._owned.request(principal, token)
+        rows = [row.id for file in self._owned.files(request, None) for row in file.rows]
+        (source,) = before(event)
+        if not self._requests.move(rows, [source], after(source, event)):
+            raise InvalidRequest(otherwise)
 
     def forget(self, principal: Principal, token: str) -> None:
         """Withdraw a request and drop it: nobody can ask for it again.

@@ -211,6 +211,7 @@ class Names:
 def forget(stores: Stores, files: Sequence[Entry]) -> None:
     """Have the bytes of files removed that lost their names; who holds one hears that it is gone."""
     stores.removals.add(files)
+    stores.spaces.take_out([entry.guid for entry in files if entry.guid])
     aborted = after(FileState.PINNED, Event.ABORT)
     for entry in files:
         if entry.guid is not None:

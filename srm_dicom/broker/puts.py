@@ -19,6 +19,7 @@ from srm_dicom.broker.areas import UPLOADS, Area, Areas
 from srm_dicom.broker.listings import parse
 from srm_dicom.broker.owned import Owned
 from srm_dicom.broker.passing import apply_time
+from srm_dicom.broker.spaces import SpaceAccounts
 from srm_dicom.broker.states import SPACE_AVAILABLE, STORING, Event, after, before
 from srm_dicom.broker.viewing import Viewer
 from srm_dicom.broker.views import FileState, FileView, PutWish, RequestKind, RequestView
@@ -54,8 +55,15 @@ class Puts:
     """Puts of callers, over the rows of the store."""
 
     def __init__(
-        self, settings: BrokerSettings, stores: Stores, access: FileAccess, areas: Areas, clock: Clock
+        self,
+        settings: BrokerSettings,
+        stores: Stores,
+        access: FileAccess,
+        areas: Areas,
+        spaces: SpaceAccounts,
+        clock: Clock,
     ) -> None:
+        self._spaces = spaces
         self._settings = settings
         self._stores = stores
         self._access = access
@@ -208,6 +216,7 @@ class Puts:
                 overwrite=wish.overwrite,
                 expected_bytes=min(size_bytes, area.max_file_bytes),
                 implicit=implicit,
+                space=wish.space,
             )
             self._stores.uploads.add(upload)
         except MdmError as error:
@@ -234,6 +243,8 @@ class Puts:
             raise NotAuthorised("you may not replace this file")
         if size_bytes > area.max_file_bytes:
             raise TooLarge(f"a file has at most {area.max_file_bytes} bytes here")
+        if wish.space:
+            self._spaces.room(principal, wish.space, size_bytes)
         self._take_over(principal, answer.path)
         return area
 

@@ -17,6 +17,7 @@ from srm_dicom.broker.views import FileState
 from srm_dicom.errors import InternalError
 
 QUEUED, IN_PROGRESS, PINNED = FileState.QUEUED, FileState.IN_PROGRESS, FileState.PINNED
+SUSPENDED = FileState.SUSPENDED
 SPACE_AVAILABLE, STORING, STORED = FileState.SPACE_AVAILABLE, FileState.STORING, FileState.STORED
 RELEASED, EXPIRED, TIMED_OUT = FileState.RELEASED, FileState.EXPIRED, FileState.TIMED_OUT
 FAILED, ABORTED = FileState.FAILED, FileState.ABORTED
@@ -28,6 +29,8 @@ class Event(Enum):
     CLAIM = "a stager took it, for the length of a lease"
     RETRY = "the source did not deliver yet; it will be asked again"
     PUBLISH = "its bytes are durable in scratch"
+    SUSPEND = "the caller wants it later"
+    RESUME = "the caller wants it now"
     LOSE = "its bytes are gone from scratch although it was pinned"
     FAIL = "it cannot be had, or not in time"
     RELEASE = "the caller needs it no longer"
@@ -44,6 +47,13 @@ TRANSITIONS: dict[FileState, dict[Event, FileState]] = {
     QUEUED: {
         Event.CLAIM: IN_PROGRESS,
         Event.PUBLISH: PINNED,
+        Event.SUSPEND: SUSPENDED,
+        Event.FAIL: FAILED,
+        Event.RELEASE: RELEASED,
+        Event.ABORT: ABORTED,
+    },
+    SUSPENDED: {
+        Event.RESUME: QUEUED,
         Event.FAIL: FAILED,
         Event.RELEASE: RELEASED,
         Event.ABORT: ABORTED,

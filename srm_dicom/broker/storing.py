@@ -223,6 +223,8 @@ class Storing:
             replaced = self._stores.namespace.replace_file(entry)
             if replaced is not None:
                 forget(self._stores, [replaced])
+            if upload.space:
+                self._stores.spaces.put(upload.guid, upload.space, digest.size_bytes)
             now = self._clock.now()
             self._stores.staged.add([Staged(upload.guid, self._settings.node, 1, digest.size_bytes)], now)
             self._stores.uploads.end(upload.token, [upload.path])

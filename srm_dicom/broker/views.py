@@ -53,10 +53,12 @@ class PutWish(Wish):
     Attributes:
         sizes: what the caller announces of each file, in the order of `surls`; 0 when nothing.
         overwrite: whether files may take the place of others.
+        space: token of the space that the files go into; empty for none.
     """
 
     sizes: tuple[int, ...] = ()
     overwrite: bool = False
+    space: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from srm_dicom.broker.access import FileAccess
 from srm_dicom.broker.admission import BrokerSettings
 from srm_dicom.broker.broker import Broker
 from srm_dicom.broker.janitor import Janitor, SpaceSettings
+from srm_dicom.broker.spaces import SpaceBounds
 from srm_dicom.clock import Clock, coarse
 from srm_dicom.daemon.common import Common, Loop
 from srm_dicom.errors import ConfigError, InvalidRequest
@@ -84,6 +85,7 @@ def make_broker(common: Common, access: FileAccess) -> Broker:
         max_total_s=bounds.max_total_s,
         default_total_s=bounds.default_total_s,
         default_put_s=bounds.default_put_s,
+        spaces=SpaceBounds(bounds.reservable_bytes),
         max_pin_s=bounds.max_pin_s,
         default_pin_s=bounds.default_pin_s,
     )

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from srm_dicom.broker.names import Names
 from srm_dicom.broker.puts import Puts
+from srm_dicom.broker.spaces import SpaceAccounts
 from srm_dicom.broker.views import FileView, Listing, RequestKind, RequestSummary, RequestView, Wish
 from srm_dicom.identity.principal import Principal
 from srm_dicom.store.requests import Request
@@ -27,6 +28,11 @@ class Broker(Protocol):
     @property
     def names(self) -> Names:
         """What changes names."""
+        ...
+
+    @property
+    def spaces(self) -> SpaceAccounts:
+        """What reserves room."""
         ...
 
     def submit(self, principal: Principal, wish: Wish) -> RequestView:
@@ -55,6 +61,14 @@ class Broker(Protocol):
 
     def abort_files(self, principal: Principal, token: str, surls: Sequence[str]) -> tuple[FileView, ...]:
         """End files of a request and what they wait for."""
+        ...
+
+    def suspend(self, principal: Principal, token: str) -> None:
+        """Let what waits of a request wait until it is resumed."""
+        ...
+
+    def resume(self, principal: Principal, token: str) -> None:
+        """Queue what was suspended of a request."""
         ...
 
     def extend(

@@ -51,6 +51,7 @@ ERROR_STATUS: Mapping[type[MdmError], str] = {
 STATE_STATUS: Mapping[FileState, str] = {
     FileState.QUEUED: "SRM_REQUEST_QUEUED",
     FileState.IN_PROGRESS: "SRM_REQUEST_INPROGRESS",
+    FileState.SUSPENDED: "SRM_REQUEST_SUSPENDED",
     FileState.PINNED: "SRM_FILE_PINNED",
     FileState.SPACE_AVAILABLE: "SRM_SPACE_AVAILABLE",
     FileState.STORING: "SRM_REQUEST_INPROGRESS",
@@ -104,6 +105,8 @@ def of_counts(counts: Mapping[FileState, int]) -> Record:
     states = frozenset(state for state, count in counts.items() if count)
     if states <= {FileState.QUEUED}:
         return status("SRM_REQUEST_QUEUED")
+    if FileState.SUSPENDED in states and not states & _WAITING:
+        return status("SRM_REQUEST_SUSPENDED", "srmResumeRequest lets it go on")
     if states & _WAITING:
         return status("SRM_REQUEST_INPROGRESS")
     if states <= _SERVED:

@@ -36,6 +36,7 @@ class FileState(Enum):
 
     QUEUED = "queued"
     IN_PROGRESS = "in progress"
+    SUSPENDED = "suspended"
     PINNED = "pinned"
     SPACE_AVAILABLE = "room made"
     STORING = "storing"
@@ -49,7 +50,7 @@ class FileState(Enum):
 
 WORST_FIRST = (
     *(FileState.FAILED, FileState.ABORTED, FileState.RELEASED, FileState.EXPIRED),
-    *(FileState.QUEUED, FileState.IN_PROGRESS, FileState.PINNED),
+    *(FileState.SUSPENDED, FileState.QUEUED, FileState.IN_PROGRESS, FileState.PINNED),
 )
 """A file that is made of others is in the first of these states that one of them is in."""
 

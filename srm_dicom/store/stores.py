@@ -8,6 +8,7 @@ from srm_dicom.db.database import Database
 from srm_dicom.store.namespace import Namespace
 from srm_dicom.store.removals import Removals
 from srm_dicom.store.requests import Requests
+from srm_dicom.store.spaces import Spaces
 from srm_dicom.store.staged import StagedFiles
 from srm_dicom.store.uploads import Uploads
 
@@ -22,6 +23,7 @@ class Stores:
     staged: StagedFiles
     uploads: Uploads
     removals: Removals
+    spaces: Spaces
 
     @classmethod
     def open(cls, url: str) -> Stores:
@@ -34,4 +36,5 @@ class Stores:
             StagedFiles(database),
             Uploads(database),
             Removals(database),
+            Spaces(database),
         )

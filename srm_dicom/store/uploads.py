@@ -39,6 +39,7 @@ class Upload:
         expected_bytes: what was announced; 0 when nothing was.
         received: None until a door has every byte.
         implicit: begun by a door for a plain path, without a request of the SRM.
+        space: the token of the space that it goes into; empty for none.
     """
 
     path: SitePath
@@ -51,6 +52,7 @@ class Upload:
     expected_bytes: int = 0
     received: Received | None = None
     implicit: bool = False
+    space: str = ""
 
 
 class UploadRow(peewee.Model):
@@ -68,6 +70,7 @@ class UploadRow(peewee.Model):
     size_bytes = peewee.BigIntegerField(null=True)
     adler32 = peewee.CharField(max_length=8, null=True)
     implicit = peewee.BooleanField(default=False)
+    space = peewee.CharField(max_length=36, default="")
 
     class Meta:
         """The name of the table."""
@@ -120,6 +123,10 @@ class Uploads:
         query = self._row.select().where(self._row.parent == directory).order_by(self._row.path)
         return [_upload(row) for row in query]
 
+    def in_space(self, token: str) -> bool:
+        """Tell whether something is being written into a space."""
+        return bool(self._row.select(self._row.path).where(self._row.space == token).exists())
+
     def on_node(self, node: str) -> Iterator[str]:
         """Yield the random names of what a node's scratch has."""
         for row in self._row.select(self._row.name).where(self._row.node == node):
@@ -155,6 +162,7 @@ def _columns(upload: Upload) -> dict[str, object]:
         "size_bytes": received.size_bytes if received else None,
         "adler32": received.adler32 if received else None,
         "implicit": upload.implicit,
+        "space": upload.space,
     }
 
 
@@ -162,5 +170,5 @@ def _upload(row: Any) -> Upload:
     received = Received(row.size_bytes, row.adler32) if row.size_bytes is not None else None
     return Upload(
         SitePath(row.path), row.name, Token(row.token), row.owner, row.node, Guid(row.guid),
-        bool(row.overwrite), row.expected_bytes, received, bool(row.implicit),
+        bool(row.overwrite), row.expected_bytes, received, bool(row.implicit), row.space,
     )  # fmt: skip

@@ -15,7 +15,7 @@ from srm_dicom.srm.types import Record, T, array, items
 _COMPLETED = (
     FileState.PINNED, FileState.RELEASED, FileState.EXPIRED, FileState.SPACE_AVAILABLE, FileState.STORED,
 )  # fmt: skip
-_WAITING = (FileState.QUEUED, FileState.IN_PROGRESS, FileState.STORING)
+_WAITING = (FileState.QUEUED, FileState.IN_PROGRESS, FileState.SUSPENDED, FileState.STORING)
 _FAILED = (FileState.FAILED, FileState.ABORTED, FileState.TIMED_OUT)
 
 

@@ -53,4 +53,5 @@ def _wish(request: Any) -> PutWish:
         description=request.userRequestDescription,
         sizes=tuple(file.expectedFileSize or 0 for file in files),
         overwrite=request.overwriteOption == "ALWAYS",
+        space=request.targetSpaceToken or "",
     )

@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 from lxml import etree
 
+from srm_dicom.broker.spaces import SpaceAccounts, SpaceBounds
 from srm_dicom.broker.views import (
     FileState,
     FileView,
@@ -34,6 +36,7 @@ from srm_dicom.srm.contract import NAMESPACE
 from srm_dicom.srm.service import Settings, application
 from srm_dicom.store.namespace import Entry, Facts, Kind
 from srm_dicom.store.requests import Request
+from srm_dicom.store.stores import Stores
 from srm_dicom.testing.pki import TestPki as Pki
 from srm_dicom.web.server import WebServer
 
@@ -79,6 +82,19 @@ class FakeBroker:
             rename=lambda *_: None,
             change_acl=lambda _who, _path, change, _operation: change(Acl()),
         )
+
+    @cached_property
+    def spaces(self) -> SpaceAccounts:
+        """The real accounts, over rows in memory."""
+        stores = Stores.open("sqlite://:memory:")
+        access: Any = SimpleNamespace(visible=lambda *_: None)
+        return SpaceAccounts(stores, access, SpaceBounds(), SystemClock())
+
+    def suspend(self, principal: Principal, token: str) -> None:
+        self.status(principal, token, None)
+
+    def resume(self, principal: Principal, token: str) -> None:
+        self.status(principal, token, None)
 
     @property
     def puts(self) -> Any:

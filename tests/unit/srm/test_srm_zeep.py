@@ -32,6 +32,17 @@ OF_A_TOKEN = (
     "srmStatusOfGetRequest",
     "srmStatusOfPutRequest",
     "srmPutDone",
+    "srmStatusOfLsRequest",
+    "srmSuspendRequest",
+    "srmResumeRequest",
+    "srmStatusOfReserveSpaceRequest",
+    "srmReleaseSpace",
+    "srmUpdateSpace",
+    "srmStatusOfUpdateSpaceRequest",
+    "srmChangeSpaceForFiles",
+    "srmStatusOfChangeSpaceForFilesRequest",
+    "srmExtendFileLifeTimeInSpace",
+    "srmPurgeFromSpace",
     "srmStatusOfBringOnlineRequest",
     "srmReleaseFiles",
     "srmAbortRequest",
@@ -148,6 +159,7 @@ def drive(service: Any, name: str, *, prepared: str, listed: str) -> None:
         "srmBringOnline": prepared,
         "srmReleaseFiles": "SRM_INVALID_REQUEST",
         "srmPrepareToPut": "SRM_INVALID_REQUEST",
+        "srmGetSpaceMetaData": "SRM_FAILURE",
     }
     codes |= dict.fromkeys(("srmLs", "srmCheckPermission", "srmGetPermission"), listed)
     codes |= dict.fromkeys(OF_A_TOKEN, "SRM_INVALID_REQUEST")

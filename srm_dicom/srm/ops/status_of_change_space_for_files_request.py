@@ -1,0 +1,21 @@
+"""srmStatusOfChangeSpaceForFilesRequest: there is never anything to wait for (SRM v2.2, 2.8)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from srm_dicom.errors import RequestUnknown
+from srm_dicom.rights.declare import OpenAccess, requires
+from srm_dicom.srm.caller import Caller
+from srm_dicom.srm.types import Record
+
+
+@requires(OpenAccess("answers everybody that there is no such request"))
+def run(request: Any, caller: Caller) -> Record:
+    """Refuse: srmChangeSpaceForFiles answers at once and gives no token.
+
+    Raises:
+        RequestUnknown: always.
+    """
+    del request, caller
+    raise RequestUnknown("files change their space at once: no such request is left behind")

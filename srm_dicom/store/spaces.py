@@ -1,0 +1,155 @@
+"""Spaces: room that users have reserved, and which files stand in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import peewee
+
+from srm_dicom.db.database import Database
+from srm_dicom.ids import Guid
+from srm_dicom.store.requestrows import from_ms, to_ms
+from srm_dicom.store.uploads import UploadRow
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """A reservation.
+
+    Attributes:
+        description: the owner's own words; never logged.
+        policy, latency: TRetentionPolicy and TAccessLatency as asked.
+        expires_at: None for one without an end.
+    """
+
+    token: str
+    owner: str
+    description: str | None
+    policy: str
+    latency: str
+    size_bytes: int
+    created_at: datetime
+    expires_at: datetime | None
+
+    def is_over(self, now: datetime) -> bool:
+        """Tell whether its lifetime is over."""
+        return self.expires_at is not None and self.expires_at <= now
+
+
+class SpaceRow(peewee.Model):
+    """Table ``space``; columns as in `Space`."""
+
+    token = peewee.CharField(max_length=36, primary_key=True)
+    owner = peewee.TextField(index=True)
+    description = peewee.TextField(null=True)
+    policy = peewee.CharField(max_length=10)
+    latency = peewee.CharField(max_length=10)
+    size_bytes = peewee.BigIntegerField()
+    created_at = peewee.BigIntegerField()
+    expires_at = peewee.BigIntegerField(null=True)
+
+    class Meta:
+        """The name of the table."""
+
+        table_name = "space"
+
+
+class SpaceFileRow(peewee.Model):
+    """Table ``space_file``: a file that stands in a space, by GUID."""
+
+    guid = peewee.CharField(max_length=36, primary_key=True)
+    space = peewee.CharField(max_length=36, index=True)
+    size_bytes = peewee.BigIntegerField()
+
+    class Meta:
+        """The name of the table."""
+
+        table_name = "space_file"
+
+
+class Spaces:
+    """The tables; methods join the caller's transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._row = database.bind(SpaceRow)
+        self._file = database.bind(SpaceFileRow)
+        self._upload = database.bind(UploadRow)
+
+    def add(self, space: Space) -> None:
+        """Write a new reservation."""
+        self._row.create(**_columns(space))
+
+    def change(self, space: Space) -> None:
+        """Write the size and the lifetime of a reservation anew."""
+        columns = _columns(space)
+        self._row.update(size_bytes=columns["size_bytes"], expires_at=columns["expires_at"]).where(
+            self._row.token == space.token
+        ).execute()
+
+    def remove(self, token: str) -> None:
+        """Forget a reservation; its files stay, and stand in no space."""
+        self._file.delete().where(self._file.space == token).execute()
+        self._row.delete().where(self._row.token == token).execute()
+
+    def find(self, token: str) -> Space | None:
+        """Return a reservation."""
+        row = self._row.get_or_none(self._row.token == token)
+        return _space(row) if row else None
+
+    def of_owner(self, owner: str, description: str | None) -> list[Space]:
+        """Return an owner's reservations, the oldest first; of one description, to the letter, if given."""
+        query = self._row.select().where(self._row.owner == owner)
+        if description is not None:
+            query = query.where(self._row.description == description)
+        return [_space(row) for row in query.order_by(self._row.created_at)]
+
+    def reserved_bytes(self, now: datetime) -> int:
+        """Return what all living reservations together promise."""
+        lives = self._row.expires_at.is_null() | (self._row.expires_at > to_ms(now))
+        return int(self._row.select(peewee.fn.SUM(self._row.size_bytes)).where(lives).scalar() or 0)
+
+    def used_bytes(self, token: str) -> int:
+        """Return what files take of a space, and what is announced of those that are being written to it."""
+        stored = self._file.select(peewee.fn.SUM(self._file.size_bytes)).where(self._file.space == token)
+        coming = self._upload.select(peewee.fn.SUM(self._upload.expected_bytes)).where(
+            self._upload.space == token
+        )
+        return int(stored.scalar() or 0) + int(coming.scalar() or 0)
+
+    def put(self, guid: Guid, token: str, size_bytes: int) -> None:
+        """Let a file stand in a space, and in no other."""
+        self.take_out([guid])
+        self._file.create(guid=guid, space=token, size_bytes=size_bytes)
+
+    def take_out(self, guids: Sequence[Guid]) -> None:
+        """Let files stand in no space."""
+        self._file.delete().where(self._file.guid.in_(list(guids))).execute()
+
+    def of_files(self, guids: Sequence[Guid]) -> dict[Guid, str]:
+        """Return the spaces that files stand in."""
+        query = self._file.select().where(self._file.guid.in_(list(guids)))
+        return {Guid(row.guid): row.space for row in query}
+
+
+def _columns(space: Space) -> dict[str, object]:
+    return {
+        "token": space.token,
+        "owner": space.owner,
+        "description": space.description,
+        "policy": space.policy,
+        "latency": space.latency,
+        "size_bytes": space.size_bytes,
+        "created_at": to_ms(space.created_at),
+        "expires_at": to_ms(space.expires_at) if space.expires_at else None,
+    }
+
+
+def _space(row: Any) -> Space:
+    expires_at = from_ms(row.expires_at) if row.expires_at is not None else None
+    return Space(
+        row.token, row.owner, row.description, row.policy, row.latency, row.size_bytes,
+        from_ms(row.created_at), expires_at,
+    )  # fmt: skip
