@@ -49,8 +49,9 @@ class FileState(Enum):
 
 
 WORST_FIRST = (
-    *(FileState.FAILED, FileState.ABORTED, FileState.RELEASED, FileState.EXPIRED),
+    *(FileState.FAILED, FileState.ABORTED, FileState.TIMED_OUT, FileState.RELEASED, FileState.EXPIRED),
     *(FileState.SUSPENDED, FileState.QUEUED, FileState.IN_PROGRESS, FileState.PINNED),
+    *(FileState.SPACE_AVAILABLE, FileState.STORING, FileState.STORED),
 )
 """A file that is made of others is in the first of these states that one of them is in."""
 

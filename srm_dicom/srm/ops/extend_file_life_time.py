@@ -17,7 +17,15 @@ from srm_dicom.srm.ops.files import needed_surls
 from srm_dicom.srm.status import STATE_STATUS, of_error, of_outcomes, status, success
 from srm_dicom.srm.types import Record, T, array
 
-_EXTENDABLE = frozenset({FileState.QUEUED, FileState.IN_PROGRESS, FileState.PINNED})
+_EXTENDABLE = frozenset(
+    {
+        FileState.QUEUED,
+        FileState.IN_PROGRESS,
+        FileState.SUSPENDED,
+        FileState.PINNED,
+        FileState.SPACE_AVAILABLE,
+    }
+)
 
 
 @requires(Right.OWN_REQUEST)
@@ -55,9 +63,16 @@ def _of_pin(file: FileView) -> Record:
     if file.failure is not None:
         outcome = of_error(file.failure)
     else:
-        outcome = success() if file.state in _EXTENDABLE else status(STATE_STATUS[file.state])
+        outcome = success() if file.state in _EXTENDABLE else _ended(file.state)
     made: Record = T.TSURLLifetimeReturnStatus(surl=file.surl, status=outcome, pinLifetime=file.pin_left_s)
     return made
+
+
+def _ended(state: FileState) -> Record:
+    """Return the status of a file of which there is no pin any more, and no TURL to write to."""
+    if state in (FileState.STORING, FileState.STORED):
+        return of_error(InvalidRequest("the put of this file is done"))
+    return status(STATE_STATUS[state])
 
 
 def _of_file(listing: Listing) -> Record:

@@ -10,6 +10,7 @@ from srm_dicom import errors
 from srm_dicom.broker.views import FileState, FileView, RequestKind
 from srm_dicom.srm import status
 from srm_dicom.srm.contract import contract
+from srm_dicom.store.requestrows import WORST_FIRST
 
 Q, I, P, R = FileState.QUEUED, FileState.IN_PROGRESS, FileState.PINNED, FileState.RELEASED  # noqa: E741
 E, F, A = FileState.EXPIRED, FileState.FAILED, FileState.ABORTED
@@ -21,6 +22,7 @@ def test_every_leaf_has_a_status_of_the_standard() -> None:
 
 
 def test_every_file_state_has_a_status_of_the_standard() -> None:
+    assert sorted(WORST_FIRST, key=str) == sorted(FileState, key=str)
     assert set(status.STATE_STATUS) == set(FileState)
     assert set(status.STATE_STATUS.values()) <= set(contract().enums["TStatusCode"])
 
