@@ -14,6 +14,7 @@ from dataclasses import replace
 from http import HTTPStatus
 from urllib.parse import unquote, urlsplit
 
+from srm_dicom.broker.areas import UPLOADS
 from srm_dicom.errors import AlreadyExists, InvalidRequest, IsADirectory, NotFound
 from srm_dicom.ids import parse_path
 from srm_dicom.rights.declare import requires
@@ -124,6 +125,8 @@ class Writes:
         return _created()
 
     def _is_there(self, request: Request) -> bool:
+        if request.path.startswith(f"{UPLOADS}/"):
+            return False  # an upload has no name yet, however much of it is here: ARC forbids overwriting
         try:
             self._files.stat(request.principal, request.path)
         except NotFound:

@@ -87,3 +87,73 @@ def test_a_reader_may_not_write(users: Users, local: Path) -> None:
     done = users.run("gfal-copy", f"file://{local}", users.se.surl("no.dat"), by=users.se.reader)
     assert done.code == 13, done.said
     assert "may not write" in done.said
+
+
+@pytest.mark.interop("gfal-mkdir", "gfal-rm", "gfal-rename", "gfal-ls", "gfal-copy")
+def test_gfal_manages_names(users: Users, local: Path, tmp_path: Path) -> None:
+    top = users.se.surl("study")
+    made = users.run("gfal-mkdir", "-p", f"{top}/a/b")
+    assert made.code == 0, made.said
+    assert users.run("gfal-mkdir", "-p", f"{top}/a/b").code == 0
+    again = users.run("gfal-mkdir", f"{top}/a")
+    assert (again.code, "File exists" in again.said or "exists" in again.said) == (17, True)
+    assert users.run("gfal-copy", f"file://{local}", f"{top}/a/b/one.dat").code == 0
+    renamed = users.run("gfal-rename", f"{top}/a/b/one.dat", f"{top}/a/two.dat")
+    assert renamed.code == 0, renamed.said
+    listed = users.run("gfal-ls", "-l", f"{top}/a")
+    assert listed.code == 0, listed.said
+    assert [line.split()[-1] for line in listed.out.splitlines()] == ["b", "two.dat"]
+    assert str(len(local.read_bytes())) in listed.out
+    busy = users.run("gfal-rm", f"{top}/a")
+    assert busy.code != 0
+    gone = users.run("gfal-rm", "-r", top)
+    assert gone.code == 0, gone.said
+    assert users.run("gfal-stat", top).code == 2
+
+
+@pytest.mark.interop("gfal-chmod", "gfal-stat")
+def test_gfal_chmod(users: Users, local: Path) -> None:
+    target = users.se.surl("mode.dat")
+    assert users.run("gfal-copy", f"file://{local}", target).code == 0
+    changed = users.run("gfal-chmod", "700", target)
+    assert changed.code == 0, changed.said
+    assert "Access: (07" in users.run("gfal-stat", target).out
+    other = users.run("gfal-chmod", "777", target, by=users.se.bob)
+    assert other.code == 13
+
+
+@pytest.mark.interop("gfal-copy")
+def test_gfal_copies_a_directory(users: Users, tmp_path: Path) -> None:
+    here = tmp_path / "series"
+    (here / "deeper").mkdir(parents=True)
+    for number in range(3):
+        (here / f"{number}.dat").write_bytes(os.urandom(1000))
+    (here / "deeper" / "x.dat").write_bytes(b"x" * 1000)
+    there = users.run("gfal-copy", "-r", f"file://{here}", users.se.surl("series"))
+    assert there.code == 0, there.said
+    back = tmp_path / "back"
+    again = users.run("gfal-copy", "-r", users.se.surl("series"), f"file://{back}", by=users.se.reader)
+    assert again.code == 0, again.said
+    expected = {path.relative_to(here): path.read_bytes() for path in here.rglob("*.dat")}
+    assert {path.relative_to(back): path.read_bytes() for path in back.rglob("*.dat")} == expected
+
+
+@pytest.mark.interop("arccp", "arcls", "arcrm", "arcmkdir", "arcrename")
+def test_arc_does_all_of_it(users: Users, local: Path, tmp_path: Path) -> None:
+    top = users.se.surl("arc")
+    assert users.run("arcmkdir", top).code == 0
+    put = users.run("arccp", f"file://{local}", f"{top}/one.dat")
+    assert put.code == 0, put.said
+    assert users.run("arcls", top).out.split() == ["one.dat"]
+    detailed = users.run("arcls", "-l", f"{top}/one.dat")
+    assert str(local.stat().st_size) in detailed.out
+    renamed = users.run("arcrename", f"{top}/one.dat", f"{top}/two.dat")
+    assert renamed.code == 0, renamed.said
+    back = tmp_path / "back.dat"
+    got = users.run("arccp", f"{top}/two.dat", f"file://{back}")
+    assert got.code == 0, got.said
+    assert back.read_bytes() == local.read_bytes()
+    deeper = users.run("arccp", f"file://{local}", f"{top}/made/by/arc.dat")
+    assert deeper.code == 0, deeper.said
+    assert users.run("arcrm", f"{top}/two.dat").code == 0
+    assert users.run("arcls", f"{top}/two.dat").code != 0
