@@ -36,11 +36,11 @@ PATIENCE_S = 30.0
 WAITING = ("SRM_REQUEST_QUEUED", "SRM_REQUEST_INPROGRESS")
 
 
-class OverHttpg(Transport):  # type: ignore[misc]
+class OverHttpg(Transport):
     """Carries zeep's messages over httpg, with a proxy."""
 
     def __init__(self, http: HttpClient) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._http = http
 
     def post(self, address: str, message: bytes, headers: dict[str, str]) -> Any:
@@ -61,7 +61,7 @@ class Caller:
     def __init__(self, element: StorageElement, credential: Credential, wsdl: Path) -> None:
         self.http = HttpClient(f"httpg://localhost:{element.srm.port}", credential)
         self.door = HttpClient(f"https://localhost:{element.webdav.port}", credential)
-        client = zeep.Client(str(wsdl), transport=None)
+        client = zeep.Client(str(wsdl))  # type: ignore[no-untyped-call]
         client.transport = OverHttpg(self.http)
         self.service = client.service
 

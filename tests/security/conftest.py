@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import secrets
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -31,7 +32,8 @@ from srm_dicom.audit.log import AuditLog
 from srm_dicom.broker.access import FileAccess
 from srm_dicom.broker.areas import Area, Areas, inherited
 from srm_dicom.broker.broker import Broker, BrokerSettings
-from srm_dicom.broker.views import PutWish, RequestKind
+from srm_dicom.broker.spaces import SpaceWish
+from srm_dicom.broker.views import FileState, PutWish, RequestKind, Wish
 from srm_dicom.crypto import keyrecord
 from srm_dicom.crypto.signing import trusting
 from srm_dicom.db.database import Database
@@ -235,7 +237,8 @@ class House:
         self.stores.namespace.make_directory(AREA, self.projects["heart"].area_acl(), NOW, release)
         for name, kind in (("file", Kind.FILE), ("directory", Kind.DIRECTORY)):
             if self.stores.namespace.find(join(AREA, name)) is None:
-                entry = Entry(join(AREA, name), kind, owner, acl, NOW, release=release, plugin="disk")
+                guid = Guid(str(uuid.uuid4())) if kind is Kind.FILE else None
+                entry = Entry(join(AREA, name), kind, owner, acl, NOW, guid, release, plugin="disk")
                 self.stores.namespace.add_file(entry)
 
     def own_put(self) -> str:
@@ -247,6 +250,25 @@ class House:
         token = self.broker.puts.submit(researcher, wish).token
         (upload,) = self.stores.uploads.of_request(token).values()
         self.stores.uploads.received(upload.name, Received(0, "00000001"))
+        return token
+
+    def own_space(self, description: str) -> str:
+        """Let the researcher have a space, and a file in it."""
+        self.fill_area()
+        researcher = self.roles["researcher"]
+        for token in self.broker.spaces.tokens(researcher, None):
+            self.broker.spaces.release(researcher, token, force=True)
+        wish = SpaceWish(size_bytes=1000, policy="REPLICA", description=description)
+        token = self.broker.spaces.reserve(researcher, wish).space.token
+        self.broker.spaces.move_files(researcher, [f"{self.area_surl}/file"], token)
+        return token
+
+    def own_waiting(self, state: FileState) -> str:
+        """Let the researcher have a request whose file is in a state."""
+        wish = Wish(RequestKind.GET, (self.heart.surl,))
+        token = self.broker.submit(self.roles["researcher"], wish).token
+        files = self.stores.requests.files(token)
+        self.stores.requests.move([file.id for file in files], tuple(FileState), state)
         return token
 
     # --- filling ---------------------------------------------------------------------------------

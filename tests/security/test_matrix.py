@@ -27,7 +27,8 @@ from mdm_metadata.commands import COMMANDS
 from srm_dicom.broker.access import FileAccess
 from srm_dicom.broker.broker import Broker
 from srm_dicom.broker.owned import Owned
-from srm_dicom.broker.views import RequestKind, Wish
+from srm_dicom.broker.spaces import SpaceAccounts
+from srm_dicom.broker.views import FileState, RequestKind, Wish
 from srm_dicom.client.scratch import Piece
 from srm_dicom.crypto import keyrecord, reshare, sealing
 from srm_dicom.crypto.keyrecord import Charter
@@ -86,6 +87,17 @@ srm      srmMv                         file:w        .      .       .      +    
 srm      srmSetPermission              file:w        .      .       .      +          +       .         .     .       .
 srm      srmStatusOfPutRequest         request:owner .      .       .      +          +       .         .     .       .
 srm      srmPutDone                    request:owner .      .       .      +          +       .         .     .       .
+srm      srmStatusOfReserveSpaceRequest request:owner .      .       .      +          +       .         .     .       .
+srm      srmReleaseSpace               request:owner .      .       .      +          +       .         .     .       .
+srm      srmUpdateSpace                request:owner .      .       .      +          +       .         .     .       .
+srm      srmStatusOfUpdateSpaceRequest request:owner .      .       .      +          +       .         .     .       .
+srm      srmGetSpaceMetaData           request:owner .      .       .      +          +       .         .     .       .
+srm      srmGetSpaceTokens             request:owner .      .       .      +          +       .         .     .       .
+srm      srmChangeSpaceForFiles        request:owner .      .       .      +          +       .         .     .       .
+srm      srmExtendFileLifeTimeInSpace  request:owner .      .       .      +          +       .         .     .       .
+srm      srmPurgeFromSpace             request:owner .      .       .      +          +       .         .     .       .
+srm      srmSuspendRequest             request:owner .      .       .      +          +       .         .     .       .
+srm      srmResumeRequest              request:owner .      .       .      +          +       .         .     .       .
 
 https    GET                           file:r        .      +       .      +          +       +         .     .       +
 https    HEAD                          directory:r   .      +       .      +          +       +         .     .       +
@@ -195,7 +207,10 @@ intake   read                          scratch:w     .      .       .      .    
 MINE = "a request of my own"
 
 OPEN = {
-    "srm": {"srmPing", "srmGetTransferProtocols"},
+    "srm": {
+        *("srmPing", "srmGetTransferProtocols", "srmReserveSpace"),
+        *("srmStatusOfLsRequest", "srmStatusOfChangeSpaceForFilesRequest"),
+    },
     "https": {"OPTIONS", "POST", "PROPPATCH", "LOCK", "UNLOCK"},
     "gridftp": {
         *("AUTH", "ADAT", "USER", "PASS", "QUIT", "NOOP", "FEAT", "HELP", "SYST", "STAT", "SITE", "CCC"),
@@ -335,6 +350,8 @@ def spy(monkeypatch: pytest.MonkeyPatch) -> Spy:
     made.on(monkeypatch, FileAccess, "_allows", lambda _s, _p, _e, letter, *_: f"file:{letter}")
     made.on(monkeypatch, Owned, "request", lambda *_: "request:owner")
     made.on(monkeypatch, Broker, "tokens", lambda *_: "request:owner")
+    for name in ("own", "views", "tokens"):
+        made.on(monkeypatch, SpaceAccounts, name, lambda *_: "request:owner")
     made.on(monkeypatch, Broker, "summaries", lambda *_: "request:owner")
     made.on(monkeypatch, KeyAccess, "decide", lambda _k, _p, right: right.value)
     made.on(monkeypatch, KeyAccess, "require_creator", lambda *_: "keys:create")
@@ -372,6 +389,7 @@ def srm(house: Any, name: str, caller: Principal, objects: Any) -> bool:
         "srmGetRequestSummary": {"arrayOfRequestTokens": tokens},
         **{key: {"arrayOfSURLs": surls} for key in ("srmLs", "srmCheckPermission", "srmGetPermission")},
         **writing(house, token),
+        **spaces(house),
     }
     operation = OPERATIONS[name]
     request = T[operation.request](**arguments.get(name, token))
@@ -381,6 +399,21 @@ def srm(house: Any, name: str, caller: Principal, objects: Any) -> bool:
         return name == "srmPutDone"  # the file is complete, and waits for the inner zone
     code = response.returnStatus.statusCode
     return code in ("SRM_SUCCESS", "SRM_REQUEST_QUEUED", "SRM_REQUEST_INPROGRESS")
+
+
+def spaces(house: Any) -> dict[str, dict[str, Any]]:
+    """Tell how a space is asked about, and the file that stands in it."""
+    space = getattr(house, "token", "")
+    files = {"arrayOfSURLs": array("ArrayOfAnyURI", [f"{house.area_surl}/file"])}
+    return {
+        "srmReleaseSpace": {"spaceToken": space},
+        "srmUpdateSpace": {"spaceToken": space, "newLifeTime": 100},
+        "srmGetSpaceMetaData": {"arrayOfSpaceTokens": array("ArrayOfString", [space])},
+        "srmGetSpaceTokens": {"userSpaceTokenDescription": MINE},
+        "srmChangeSpaceForFiles": {"targetSpaceToken": space, **files},
+        "srmExtendFileLifeTimeInSpace": {"spaceToken": space, **files},
+        "srmPurgeFromSpace": {"spaceToken": space, **files},
+    }
 
 
 def writing(house: Any, token: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -591,6 +624,10 @@ def own_request(house: Any, operation: str) -> str:
     kind = RequestKind.GET if operation.startswith("srm") else RequestKind.BRING_ONLINE
     if "Put" in operation:
         return str(house.own_put())
+    if "Space" in operation:
+        return str(house.own_space(MINE))
+    if operation in ("srmSuspendRequest", "srmResumeRequest"):
+        return str(house.own_waiting(FileState.SUSPENDED if "Resume" in operation else FileState.QUEUED))
     kind = RequestKind.BRING_ONLINE if "BringOnline" in operation else kind
     wish = Wish(kind, (house.heart.surl,), description=MINE)
     return str(house.broker.submit(house.roles["researcher"], wish).token)
