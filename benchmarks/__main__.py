@@ -16,7 +16,7 @@ NAMES = sorted(path.stem for path in HERE.glob("[!_]*.py"))
 SHORT = {
     "get": ("--repeats", "1", "--peer-files", "20"),
     "connections": ("--peers", "300", "--rounds", "10"),
-    "gridftp": ("--megabytes", "128", "--files", "100", "--repeats", "3"),
+    "transfer": ("--megabytes", "128", "--files", "100", "--repeats", "3"),
     "webdav": ("--megabytes", "128", "--files", "100", "--repeats", "3"),
 }
 SHORT_S = 300

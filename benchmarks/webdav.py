@@ -23,8 +23,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.gridftp import AnyPath, cpu_s, make_files
-from benchmarks.gridftp import start_ours as start_gridftp
+from benchmarks.transfer import AnyPath, cpu_s, make_files
+from benchmarks.transfer import start_ours as start_gridftp
 from srm_dicom import telemetry
 from srm_dicom.clock import SystemClock
 from srm_dicom.identity.gate import Gate, TrustSettings

@@ -1,9 +1,10 @@
 """The GridFTP door beside a globus-gridftp-server: same files, same client, interleaved runs, medians.
 
-    python -m benchmarks.gridftp [--megabytes 1024] [--files 1000] [--repeats 5] [--only TEXT]
+    python -m benchmarks.transfer [--megabytes 1024] [--files 1000] [--repeats 5] [--only TEXT]
 
 Files lie in /dev/shm, so that no disk is measured. Prints wall seconds of the client, the ratio to
-Globus of the same run (below 1 is faster), and CPU seconds of the server.
+Globus of the same run (below 1 is faster), and CPU seconds of the server for each GiB; at the end the
+median and the worst of the ratios. A login is what one small file takes beyond its bytes.
 """
 
 import argparse
@@ -32,9 +33,10 @@ WORKLOADS = {
     "large -p 4": "-p 4 {url}/large file://{out}/large",
     "large -dcpriv": "-dcpriv {url}/large file://{out}/large",
     "large -p 4 -dcpriv": "-p 4 -dcpriv {url}/large file://{out}/large",
-    "one small file": "{url}/small/f0 file://{out}/f0",
+    "login": "-nodcau {url}/small/f0 file://{out}/f0",
     "many -nodcau": "-nodcau -cd -r {url}/small/ file://{out}/",
     "many": "-cd -r {url}/small/ file://{out}/",
+    "many -dcpriv": "-dcpriv -cd -r {url}/small/ file://{out}/",
     "many -pp": "-pp -cd -r {url}/small/ file://{out}/",
 }
 
@@ -129,30 +131,46 @@ def run(base, options):
     make_files(base, options.megabytes, options.files)
     servers = {"globus": start_globus(base, pki, user), "srm-dicom": start_ours(base)}
     try:
-        print(f"{'workload':<20} {'globus s':>9} {'ours s':>9} {'ratio':>6} {'cpu s':>7} {'cpu s':>7}")
-        for name, template in WORKLOADS.items():
-            if options.only in name:
-                report(name, template, servers, environment, base, options.repeats)
+        print(f"{'workload':<20} {'globus s':>9} {'ours s':>9} {'ratio':>6} {'CPU s a GiB':>12} {'ours':>7}")
+        chosen = {name: template for name, template in WORKLOADS.items() if options.only in name}
+        ratios = {
+            name: report(name, template, servers, environment, base, options)
+            for name, template in chosen.items()
+        }
+        transfers = [ratio for name, ratio in ratios.items() if name != "login"]
+        if transfers:
+            print(f"transfers: median {statistics.median(transfers):.2f}, worst {max(transfers):.2f}")
     finally:
         for _, _, stop in servers.values():
             stop()
 
 
-def report(name, template, servers, environment, base, repeats):
+def gibibytes(name, options):
+    """What a workload moves."""
+    if name == "login":
+        return 512 / 2**20
+    return options.megabytes / 1024 if name.startswith("large") else options.files * 512 / 2**20
+
+
+def report(name, template, servers, environment, base, options):
     runs = {server: [] for server in servers}
-    for _ in range(repeats):
+    for _ in range(options.repeats):
         for server, (pid, port, _) in servers.items():
             url = f"gsiftp://localhost:{port}{base}/files"
             command = template.format(url=url, out=base / "out")
             runs[server].append(measure(command, environment, pid, base / "out"))
     walls = {server: statistics.median(wall for wall, _ in pairs) for server, pairs in runs.items()}
-    cpus = {server: statistics.median(cpu for _, cpu in pairs) for server, pairs in runs.items()}
+    cpus = {
+        server: statistics.median(cpu for _, cpu in pairs) / gibibytes(name, options)
+        for server, pairs in runs.items()
+    }
     ratio = walls["srm-dicom"] / walls["globus"]
     print(
         f"{name:<20} {walls['globus']:9.3f} {walls['srm-dicom']:9.3f} {ratio:6.2f} "
-        f"{cpus['globus']:7.2f} {cpus['srm-dicom']:7.2f}",
+        f"{cpus['globus']:12.2f} {cpus['srm-dicom']:7.2f}",
         flush=True,
     )
+    return ratio
 
 
 def main():
