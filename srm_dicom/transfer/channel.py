@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import partial
 
 from srm_dicom.clock import Clock
+from srm_dicom.wire.gridftp.addresses import Address
 
 Guard = Callable[[], None]
 """Called again and again while a transfer runs; raises when it has to end."""
@@ -29,13 +30,15 @@ class DataChannel:
 
     Args:
         sock: a plain socket, or an `ssl.SSLSocket` when data are encrypted; this object owns it.
+        target: what it was connected to; connections to one address end at one node.
         stall_s: a peer that takes no byte for this long has gone.
         clock: for the deadlines.
     """
 
-    def __init__(self, sock: socket.socket, stall_s: float, clock: Clock) -> None:
+    def __init__(self, sock: socket.socket, target: Address, stall_s: float, clock: Clock) -> None:
         sock.setblocking(False)
         self._sock = sock
+        self.target = target
         self._stall_s = stall_s
         self._clock = clock
         self._poll = select.poll()

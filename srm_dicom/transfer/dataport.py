@@ -290,7 +290,7 @@ class DataPort:
             raise CannotConnect(
                 f"the data connection with {target} failed: {error.strerror or error}"
             ) from error
-        return DataChannel(sock, self._settings.stall_s, self._clock)
+        return DataChannel(sock, target, self._settings.stall_s, self._clock)
 
 
 class Arriving:

@@ -9,7 +9,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from srm_dicom.errors import Aborted
 from srm_dicom.transfer.channel import DataChannel, Guard
 from srm_dicom.transfer.files import OpenedFile
-from srm_dicom.wire.gridftp.blocks import BlockQueue, Flag, Header, end_of_stream
+from srm_dicom.wire.gridftp.blocks import BlockQueue, Flag, Header, ends_of_streams
 
 _GUARD_EVERY_S = 0.25
 
@@ -38,16 +38,15 @@ def send_blocks(
         OSError: a connection is lost.
     """
     queue = BlockQueue(ranges)
+    ends = ends_of_streams([channel.target for channel in channels])
     if len(channels) == 1:
-        _send_share(channels[0], file, queue, base, end_of_stream(0, 1), guard)
+        _send_share(channels[0], file, queue, base, ends[0], guard)
         return
     stop = threading.Event()
     with ThreadPoolExecutor(len(channels), thread_name_prefix="stream") as pool:
         futures = [
-            pool.submit(
-                _send_share, channel, file, queue, base, end_of_stream(number, len(channels)), _until(stop)
-            )
-            for number, channel in enumerate(channels)
+            pool.submit(_send_share, channel, file, queue, base, end, _until(stop))
+            for channel, end in zip(channels, ends, strict=True)
         ]
         try:
             _watch(futures, guard)
@@ -58,8 +57,9 @@ def send_blocks(
 def send_block(channels: Sequence[DataChannel], data: bytes, guard: Guard) -> None:
     """Send bytes that are not a file's (a listing) as one block, and end every connection."""
     head = Header(Flag(0), len(data), 0).encode() + data if data else b""
-    for number, channel in enumerate(channels):
-        channel.send(head + end_of_stream(number, len(channels)).encode(), guard)
+    ends = ends_of_streams([channel.target for channel in channels])
+    for channel, end in zip(channels, ends, strict=True):
+        channel.send(head + end.encode(), guard)
         head = b""
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import struct
 import threading
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntFlag
 
@@ -136,6 +137,21 @@ class BlockReader:
 def end_of_stream(stream: int, streams: int) -> Header:
     """Return what ends a connection; the first one also ends the file."""
     return Header(Flag.EOF | Flag.EOD, 0, streams) if stream == 0 else Header(Flag.EOD, 0, 0)
+
+
+def ends_of_streams(stripes: Sequence[Hashable]) -> list[Header]:
+    """Return what ends each connection, given where each leads.
+
+    A receiver of several nodes has an address for each (SPOR): every node is told how many connections it
+    has itself.
+    """
+    seen: Counter[Hashable] = Counter()
+    total = Counter(stripes)
+    ends = []
+    for stripe in stripes:
+        ends.append(end_of_stream(seen[stripe], total[stripe]))
+        seen[stripe] += 1
+    return ends
 
 
 class BlockQueue:

@@ -143,14 +143,29 @@ def new_door(site):
 @pytest.fixture(scope="package")
 def globus(site):
     """A globus-gridftp-server on loopback that trusts the same authority."""
-    base = site.base / "globus"
+    with _globus(site) as port:
+        yield f"gsiftp://localhost:{port}"
+
+
+@pytest.fixture(scope="package")
+def striped_globus(site):
+    """The same with two data nodes behind it."""
+    clear = "-no-secure-ipc"
+    with _globus(site, "-dn", clear) as one, _globus(site, "-dn", clear) as other:
+        nodes = f"127.0.0.1:{one},127.0.0.1:{other}"
+        with _globus(site, "-r", nodes, clear) as port:
+            yield f"gsiftp://localhost:{port}"
+
+
+@contextmanager
+def _globus(site, *options):
+    port, host = _free_port(), site.pki.host()
+    base = site.base / f"globus{port}"
     base.mkdir()
-    host = site.pki.host()
     (base / "gridmap").write_text(f'"{site.pki.dn(site.alice)}" {os.environ.get("USER", "root")}\n')
-    port = _free_port()
     process = subprocess.Popen(
         [
-            *(shutil.which("globus-gridftp-server", path=PATH), "-allow-root", "-p", str(port)),
+            *(shutil.which("globus-gridftp-server", path=PATH), "-allow-root", "-p", str(port), *options),
             *("-control-interface", "127.0.0.1", "-data-interface", "127.0.0.1"),
             *("-log-level", "ERROR", "-logfile", str(base / "log")),
         ],
@@ -167,7 +182,7 @@ def globus(site):
     )
     try:
         _wait_for(port)
-        yield f"gsiftp://localhost:{port}"
+        yield port
     finally:
         process.terminate()
         process.wait(10)

@@ -29,6 +29,19 @@ def test_from_globus_to_our_door(site, globus, new_door, tmp_path, options, name
     assert (tmp_path / "copy").read_bytes() == (site.root / name).read_bytes()
 
 
+@GLOBUS
+@GUC
+@pytest.mark.parametrize("options", ["", "-p 2", "-p 3 -nodcau", "-dcpriv"])
+def test_striped_with_globus_of_two_data_nodes(site, striped_globus, new_door, tmp_path, options):
+    """SPOR with an address for each node, and connections from each node to our SPAS."""
+    command = ["globus-url-copy", "-stripe", *options.split()]
+    site.succeed(*command, f"{site.url}/large", f"{striped_globus}{tmp_path}/there")
+    assert (tmp_path / "there").read_bytes() == (site.root / "large").read_bytes()
+    with new_door(DirectoryFiles(tmp_path)) as url:
+        site.succeed(*command, f"{striped_globus}{tmp_path}/there", f"{url}/back")
+    assert (tmp_path / "back").read_bytes() == (site.root / "large").read_bytes()
+
+
 @GUC
 @pytest.mark.parametrize("options", OPTIONS)
 def test_between_two_of_our_doors(site, new_door, tmp_path, options):

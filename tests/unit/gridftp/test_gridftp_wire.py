@@ -10,7 +10,7 @@ from srm_dicom.ids import SitePath
 from srm_dicom.transfer.files import FileInfo
 from srm_dicom.wire.gridftp import addresses, facts
 from srm_dicom.wire.gridftp.addresses import Address
-from srm_dicom.wire.gridftp.blocks import BlockQueue, Flag, Header, end_of_stream
+from srm_dicom.wire.gridftp.blocks import BlockQueue, Flag, Header, end_of_stream, ends_of_streams
 from srm_dicom.wire.gridftp.lines import LineReader
 from srm_dicom.wire.gridftp.ranges import Restart, Section
 from srm_dicom.wire.gridftp.replies import Reply, ReplyReader
@@ -161,6 +161,12 @@ def test_any_bytes_are_a_header_or_refused(data):
 def test_the_first_stream_tells_how_many_there_are():
     assert end_of_stream(0, 4).encode() == bytes([0x48]) + bytes(8) + (4).to_bytes(8, "big")
     assert end_of_stream(3, 4).encode() == bytes([0x08]) + bytes(16)
+
+
+def test_each_node_of_a_striped_receiver_hears_of_its_own_connections():
+    eof, end = Flag.EOF | Flag.EOD, Flag.EOD
+    ends = ends_of_streams(["a", "b", "a", "a"])
+    assert [(head.flags, head.offset) for head in ends] == [(eof, 3), (eof, 1), (end, 0), (end, 0)]
 
 
 SPANS = st.lists(st.tuples(st.integers(0, 300), st.integers(0, 300)).map(sorted).map(tuple), max_size=8)
