@@ -83,10 +83,13 @@ def segment_nonces(session_key: bytes) -> crypt4gh.NonceOf:
     Give it to a `crypt4gh.SegmentReader` and segments that were moved, repeated or left out at the
     end are refused.
     """
-    key = derive(session_key, "segment nonce")
+    keyed = hmac.new(derive(session_key, "segment nonce"), digestmod="sha256")
 
     def nonce(index: int, last: bool) -> bytes:
-        return hmac.digest(key, index.to_bytes(8, "big") + bytes([last]), "sha256")[: crypt4gh.NONCE_BYTES]
+        # Not the one-shot function: that lets go of the interpreter for every segment.
+        mac = keyed.copy()
+        mac.update(index.to_bytes(8, "big") + bytes([last]))
+        return mac.digest()[: crypt4gh.NONCE_BYTES]
 
     return nonce
 

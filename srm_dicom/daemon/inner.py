@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -34,12 +35,17 @@ from srm_dicom.scratch.node import ScratchNode
 from srm_dicom.scratch.slot import SlotSettings
 from srm_dicom.web.hosting import Activity, Service
 
+SWITCH_S = 0.0005
+"""How long a thread of the stager may keep the others from the interpreter. A thread that receives lets go
+of it some twenty times an object, and each way back took up to the usual 5 ms."""
+
 
 def stager(path: Path) -> list[Service]:
     """The stager."""
     common = Common(path, "stager")
     inner = common.inner()
     secrets = InnerSecrets.load(inner.secrets)
+    sys.setswitchinterval(SWITCH_S)
     inner.spool.mkdir(parents=True, exist_ok=True, mode=0o700)
     slots = SlotSettings(inner.spool, inner.spool_above_bytes, inner.max_object_bytes)
     hosts, node = load_plugins(common), scratch_node(common)

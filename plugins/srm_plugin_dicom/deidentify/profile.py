@@ -71,9 +71,9 @@ class Rule:
     otherwise: Action = Action.DROP
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Profile:
-    """A named set of rules."""
+    """A named set of rules; there is one object for each (see `profile`), so it is compared as such."""
 
     name: str
     version: str
@@ -82,9 +82,6 @@ class Profile:
 
     def __str__(self) -> str:
         return f"{self.name} {self.version}"
-
-    def __hash__(self) -> int:
-        return hash((self.name, self.version))
 
     @property
     def temporal(self) -> bytes:
