@@ -141,6 +141,7 @@ class Bench:
         )
         took_s = time.monotonic() - started_s
         assert len(list(sealed.iterdir())) == len(self.images[name])
+        rest.close()  # Orthanc has closed its end while age was at work
         _rest(rest, "DELETE", f"/studies/{new}")
         return took_s
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -39,13 +40,16 @@ SWITCH_S = 0.0005
 """How long a thread of the stager may keep the others from the interpreter. A thread that receives lets go
 of it some twenty times an object, and each way back took up to the usual 5 ms."""
 
+_M_TRIM_THRESHOLD, KEPT_BYTES = -1, 64 * 1024 * 1024
+_M_MMAP_THRESHOLD, LARGE_BYTES = -3, 4 * 1024 * 1024
+
 
 def stager(path: Path) -> list[Service]:
     """The stager."""
     common = Common(path, "stager")
     inner = common.inner()
     secrets = InnerSecrets.load(inner.secrets)
-    sys.setswitchinterval(SWITCH_S)
+    _tune_for_arrivals()
     inner.spool.mkdir(parents=True, exist_ok=True, mode=0o700)
     slots = SlotSettings(inner.spool, inner.spool_above_bytes, inner.max_object_bytes)
     hosts, node = load_plugins(common), scratch_node(common)
@@ -73,6 +77,19 @@ def stager(path: Path) -> list[Service]:
         Loop("stager", worker.run),
         Loop("storing", storing.run),
     ]
+
+
+def _tune_for_arrivals() -> None:
+    """Let threads take turns often, and glibc keep the memory of one image for the next.
+
+    Otherwise each image's buffers are mapped anew, page by page, which takes a seventh of the stager's time.
+    Where the C library has no such call nothing is lost but that.
+    """
+    sys.setswitchinterval(SWITCH_S)
+    tune = getattr(ctypes.CDLL(None), "mallopt", None)
+    if tune is not None:
+        tune(_M_TRIM_THRESHOLD, KEPT_BYTES)
+        tune(_M_MMAP_THRESHOLD, LARGE_BYTES)
 
 
 def scratch_node(common: Common) -> ScratchNode:
