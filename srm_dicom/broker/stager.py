@@ -122,12 +122,9 @@ class Stager:
         self._requests.free_leases(self._settings.worker)
         visits: set[Future[None]] = set()
         seen, look_at_s = -1, self._clock.monotonic_s()
-        with (
-            ThreadPoolExecutor(self._settings.visits, "visit") as pool,
-            self._database.watched() as state_now,
-        ):
+        with ThreadPoolExecutor(self._settings.visits, "visit") as pool:
             while not stop.is_set():
-                state, now_s = state_now(), self._clock.monotonic_s()
+                state, now_s = self._database.state(), self._clock.monotonic_s()
                 if len(visits) < self._settings.visits and (state != seen or now_s >= look_at_s):
                     seen, look_at_s = state, now_s + self._settings.look_s
                     visits |= {pool.submit(self.visit, visit) for visit in self.claim()}

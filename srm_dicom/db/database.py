@@ -7,10 +7,9 @@ with a REFERENCES constraint.
 
 from __future__ import annotations
 
-import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -63,21 +62,17 @@ class Database:
             with self._peewee.atomic():
                 yield
 
-    @contextmanager
-    def watched(self) -> Iterator[Callable[[], int]]:
-        """Lend a function whose number is another one after others have written; a call is cheap.
+    def state(self) -> int:
+        """Return a number that is another one after others have written; it costs next to nothing.
 
-        Only SQLite knows, and tells it to each connection apart. Elsewhere every number is another one: who
-        wants to know has to look.
+        Only SQLite knows. Elsewhere every answer is another one: who wants to know has to look.
         """
-        if not isinstance(self._peewee, LentSqliteDatabase):
-            yield time.monotonic_ns
-            return
-        with closing(sqlite3.connect(self._peewee.database)) as connection:
-            yield lambda: int(connection.execute("PRAGMA data_version").fetchone()[0])
+        if self.is_sqlite:
+            return int(self._peewee.data_version)  # type: ignore[attr-defined]
+        return time.monotonic_ns()
 
     def execute_many(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
-        """Run a statement of SQL, its parameters written ``?``, once for each row, inside a transaction."""
+        """Run a statement of SQL, its parameters written ``?``, once for each row of them."""
         marked = statement if self.is_sqlite else statement.replace("?", "%s")
         self._peewee.cursor().executemany(marked, rows)  # type: ignore[no-untyped-call]
 
