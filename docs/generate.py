@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, time
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -361,6 +361,7 @@ _KINDS: Mapping[Any, str] = {
     bool: "true or false",
     Path: "path",
     datetime: "time",
+    time: "time of day",
 }
 
 
@@ -377,7 +378,7 @@ def _kind(kind: Any, name: str = "") -> str:
         return _kind(args[0], name)
     if issubclass(kind, Enum):
         return " or ".join(_code(each.value) for each in kind)
-    return "seconds" if name.endswith("_s") else _KINDS[kind]
+    return "seconds" if name.endswith("_s") and not name.endswith("_per_s") else _KINDS[kind]
 
 
 # --- parts ---------------------------------------------------------------------------------------

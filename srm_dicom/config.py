@@ -198,7 +198,7 @@ class Inner(Struct, frozen=True, kw_only=True):
     spool: Path
     plugins: Path
     node: str = ""
-    visits: int = 4
+    visits: int = 8
     visit_s: float = 600.0
     spool_above_bytes: int = 16 * 1024 * 1024
     max_object_bytes: int = 8 * 1024**3

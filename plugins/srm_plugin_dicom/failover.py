@@ -8,7 +8,8 @@ sends it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from srm_dicom.clock import Clock
@@ -28,18 +29,20 @@ class Failover:
     """Fetches from the first archive that has what is wanted."""
 
     def __init__(
-        self, archives: Sequence[Archive], visits: Mapping[str, int], *, rest_s: float, clock: Clock
+        self, archives: Sequence[Archive], visits: Callable[[str], int], *, rest_s: float, clock: Clock
     ) -> None:
         """Take the archives, and how many visits each bears at once.
 
         Args:
             archives: every one that there is.
-            visits: for each name, how many visits at once.
+            visits: tells for a name how many visits at once, now.
             clock: where time comes from.
             rest_s: how long one that did not answer is asked after the others.
         """
         self._archives = {archive.name: archive for archive in archives}
-        self._places = {name: threading.BoundedSemaphore(count) for name, count in visits.items()}
+        self._visits = visits
+        self._busy: Counter[str] = Counter()
+        self._left = threading.Condition()
         self._resting_until_s: dict[str, float] = {}
         self._rest_s = rest_s
         self._clock = clock
@@ -88,10 +91,16 @@ class Failover:
 
     @contextmanager
     def _place(self, name: str, end_s: float) -> Iterator[None]:
-        places = self._places[name]
-        if not places.acquire(timeout=max(0.0, end_s - self._clock.monotonic_s())):
-            raise Overloaded(f"{name} had no place for another visit")
+        if not self._visits(name):
+            raise Overloaded(f"{name} is not asked for images now")
+        left_s = max(0.0, end_s - self._clock.monotonic_s())
+        with self._left:
+            if not self._left.wait_for(lambda: self._busy[name] < self._visits(name), left_s):
+                raise Overloaded(f"{name} had no place for another visit")
+            self._busy[name] += 1
         try:
             yield
         finally:
-            places.release()
+            with self._left:
+                self._busy[name] -= 1
+                self._left.notify_all()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -46,6 +47,7 @@ from srm_plugin_dicom.discovery import any_image, walk
 from srm_plugin_dicom.failover import Failover
 from srm_plugin_dicom.getting import GetArchive
 from srm_plugin_dicom.header import keep_values_out_of_logs
+from srm_plugin_dicom.hours import Load
 from srm_plugin_dicom.moves import MemoryBudget, MoveDesk
 from srm_plugin_dicom.moving import MoveArchive
 from srm_plugin_dicom.naming import Names
@@ -68,6 +70,7 @@ from srm_plugin_dicom.trial import TrialDesk, ask
 from srm_plugin_dicom.web import WebArchive, WebSettings, read_headers
 
 CHECK_S = 30.0
+LONGEST_AT_RATE_S = 10.0
 WORTH_A_VISIT = 50
 """Fewer files are not divided: while one visit waits for the archive, another must have enough to do."""
 
@@ -92,10 +95,11 @@ class DicomPlugin(StoragePlugin):
         self._moves_node: Receiver | None = None
         self._trials: TrialDesk | None = None
         self._lock = threading.Lock()
+        self._bearing = {source.name: source for source in self._settings.sources}
         self._archives = {source.name: self._archive(source) for source in self._settings.sources}
         self._failover = Failover(
             tuple(self._archives.values()),
-            {source.name: source.max_visits for source in self._settings.sources},
+            lambda name: self._load(name).max_visits,
             rest_s=self._settings.rest_s,
             clock=context.clock,
         )
@@ -163,11 +167,16 @@ class DicomPlugin(StoragePlugin):
         return current_version(profile, self._settings.site_profiles)
 
     def sources(self) -> Sequence[Source]:
-        """Return the PACS; a probe asks whether it is there."""
+        """Return the PACS with what each bears now; a probe asks whether it is there."""
         return [
-            Source(source.name, source.max_visits, self._archives[source.name].echo)
-            for source in self._settings.sources
+            Source(name, load.max_visits, archive.echo, load.files_per_s, load.note)
+            for name, archive in self._archives.items()
+            for load in [self._load(name)]
         ]
+
+    def reconfigure(self, settings: Mapping[str, Any]) -> None:
+        """Take the limits and hours of the sources that there are; the rest needs a restart."""
+        self._bearing = {source.name: source for source in parse_settings(settings).sources}
 
     def checks(self) -> Iterator[Check]:
         """Yield for each PACS whether it answers and whether one image can be brought here."""
@@ -223,9 +232,16 @@ class DicomPlugin(StoragePlugin):
         return ref.source, self._names(file.release).group(ref.series)
 
     def _batch_size(self, source: str, count: int) -> int:
-        settings = self._settings.source(source)
-        shared = -(-count // (settings.max_visits if settings else 1))
-        return min(max(shared, WORTH_A_VISIT), self._settings.batch_files)
+        """Return how many files a visit brings: one user's visits share, and none outlasts the rate."""
+        load = self._load(source)
+        size = max(-(-count // max(1, load.max_visits - 1)), WORTH_A_VISIT)
+        if load.files_per_s:
+            size = min(size, max(1, int(load.files_per_s * LONGEST_AT_RATE_S)))
+        return min(size, self._settings.batch_files)
+
+    def _load(self, name: str) -> Load:
+        source = self._bearing.get(name)
+        return source.load(self.context.clock.now()) if source else Load(0, note="no longer configured")
 
     def _context(self, release: Release) -> Context:
         policy = self._settings.pixels.policy(release.project)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,6 +19,7 @@ from srm_plugin_dicom.deidentify.detector import RapidText
 from srm_plugin_dicom.deidentify.options import Option
 from srm_plugin_dicom.deidentify.pixels import Blanking
 from srm_plugin_dicom.deidentify.profile import profile
+from srm_plugin_dicom.hours import HoursSettings, Load, Rate, load_at
 from srm_plugin_dicom.receiver import Peer
 from srm_plugin_dicom.tls import TlsCredential
 
@@ -75,15 +77,23 @@ class _AnySource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fi
 
     Attributes:
         name: the site's word for it; appears in logs and to users, so no identity in it.
-        max_visits: batches that one stager may fetch from it at once.
+        max_visits: batches that one stager may fetch from it at once; one user has all but the last of them.
+        max_files_per_s: how many files it may be asked for, on average; 0 for as many as it sends.
+        hours: times of the week with other limits.
         mirrors: names of sources that hold the same images, asked in this order when it does not deliver.
         tls: certificates, when it is spoken to over TLS.
     """
 
     name: str
-    max_visits: Annotated[int, Meta(ge=1, le=64)] = 2
+    max_visits: Annotated[int, Meta(ge=1, le=64)] = 3
+    max_files_per_s: Rate = 0.0
+    hours: tuple[HoursSettings, ...] = ()
     mirrors: tuple[str, ...] = ()
     tls: SourceTlsSettings | None = None
+
+    def load(self, at: datetime) -> Load:
+        """Return what it bears at a time."""
+        return load_at(Load(self.max_visits, self.max_files_per_s), self.hours, at)
 
 
 class SourceSettings(_AnySource, frozen=True, forbid_unknown_fields=True, tag="dicom", kw_only=True):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -21,6 +22,7 @@ from srm_dicom.audit.log import AuditLog
 from srm_dicom.broker.publish import Publisher
 from srm_dicom.broker.sink import BatchSink, Sealing
 from srm_dicom.broker.states import ACTIVE, Event, after, before
+from srm_dicom.broker.turns import Turn, Turns
 from srm_dicom.broker.views import FileState
 from srm_dicom.clock import Clock
 from srm_dicom.errors import (
@@ -33,7 +35,7 @@ from srm_dicom.errors import (
     SourceUnavailable,
 )
 from srm_dicom.ids import Guid
-from srm_dicom.plugin.api import Batch, FileRef
+from srm_dicom.plugin.api import Batch, FileRef, Source
 from srm_dicom.plugin.host import PluginHost
 from srm_dicom.scratch.slot import Filled
 from srm_dicom.store.namespace import Entry
@@ -57,6 +59,8 @@ class StagerSettings:
 
     Attributes:
         worker: name of this stager, unique and the same after a restart.
+        visits: at once, to all sources together.
+        claim: files of one owner in hand; another owner's are claimed beside them.
         visit_s: the longest visit to a source; leases last a little longer.
         idle_s: pause between two looks at whether anybody has written to the database.
         look_s: after so long waiting files are looked for in any case: pauses and leases end by themselves.
@@ -64,7 +68,7 @@ class StagerSettings:
     """
 
     worker: str
-    visits: int = 4
+    visits: int = 8
     claim: int = 500
     visit_s: float = 600.0
     deliveries: int = 3
@@ -76,9 +80,14 @@ class StagerSettings:
     longest_pause_s: float = 120.0
 
     @property
-    def lease_s(self) -> float:
-        """How long a claim holds: a visit, and what is left to publish after it."""
+    def settled_s(self) -> float:
+        """How long a visit may take, and what is left to publish after it."""
         return self.visit_s * 1.1
+
+    @property
+    def lease_s(self) -> float:
+        """How long a claim holds: as long as a visit may wait for its turn, then the visit."""
+        return self.visit_s + self.settled_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +101,16 @@ class Visit:
     def waiting(self, guids: Iterable[Guid]) -> list[RequestFile]:
         """Return the rows that wait for some of the files."""
         return [row for guid in guids for row in self.rows[guid]]
+
+    @property
+    def source(self) -> str:
+        """Where it goes, by a name that is one among all plugins."""
+        return _source(next(iter(self.entries.values())).plugin, self.batch.source)
+
+    @property
+    def owner(self) -> str:
+        """For whom it is first of all."""
+        return next(iter(self.rows.values()))[0].owner
 
 
 class Stager:
@@ -120,21 +139,47 @@ class Stager:
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set; visits under way are finished."""
         self._requests.free_leases(self._settings.worker)
-        visits: set[Future[None]] = set()
+        turns: Turns[Visit] = Turns()
+        running: dict[Future[None], Turn[Visit]] = {}
         seen, look_at_s = -1, self._clock.monotonic_s()
         with ThreadPoolExecutor(self._settings.visits, "visit") as pool:
             while not stop.is_set():
                 state, now_s = self._database.state(), self._clock.monotonic_s()
-                if len(visits) < self._settings.visits and (state != seen or now_s >= look_at_s):
+                if state != seen or now_s >= look_at_s:
                     seen, look_at_s = state, now_s + self._settings.look_s
-                    visits |= {pool.submit(self.visit, visit) for visit in self.claim()}
-                if visits:
-                    _, visits = wait(visits, self._settings.idle_s, FIRST_COMPLETED)
+                    self._line_up(turns, now_s)
+                sources = self.sources() if turns.held() else {}
+                while len(running) < self._settings.visits and (turn := turns.next(sources, now_s)):
+                    running[pool.submit(self.visit, turn.visit)] = turn
+                if running:
+                    done, _ = wait(running, self._settings.idle_s, FIRST_COMPLETED)
+                    for future in done:
+                        turns.done(running.pop(future))
                 else:
                     stop.wait(self._settings.idle_s)
+            self._give_back(turns.drop(lambda _: True))
 
-    def claim(self) -> list[Visit]:
-        """Claim waiting files and return them as visits."""
+    def sources(self) -> dict[str, Source]:
+        """Return what the sources of all plugins bear now; of a plugin that cannot say, none is known."""
+        found: dict[str, Source] = {}
+        for name, host in self._hosts.items():
+            with suppress(MdmError):
+                found |= {_source(name, source.name): source for source in host.sources()}
+        return found
+
+    def _line_up(self, turns: Turns[Visit], now_s: float) -> None:
+        """Let those wait who have come; what has waited long goes back, and is planned anew."""
+        self._give_back(turns.drop(lambda turn: turn.until_s <= now_s))
+        for visit in self.claim(turns.held()):
+            files = len(visit.batch.files)
+            turns.add(Turn(visit, visit.source, visit.owner, files, now_s + self._settings.visit_s))
+
+    def _give_back(self, turns: Sequence[Turn[Visit]]) -> None:
+        rows = (row for turn in turns for row in turn.visit.waiting(turn.visit.rows))
+        self._requests.give_back([row.id for row in rows])
+
+    def claim(self, held: Mapping[str, int] | None = None) -> list[Visit]:
+        """Claim waiting files and return them as visits; `held` are those in hand already, by owner."""
         rows = self._requests.claim(
             self._settings.worker,
             ACTIVE,
@@ -142,6 +187,7 @@ class Stager:
             now=self._clock.now(),
             lease_s=self._settings.lease_s,
             limit=self._settings.claim,
+            held=held,
         )
         by_guid: dict[Guid, list[RequestFile]] = {}
         for row in rows:
@@ -162,7 +208,7 @@ class Stager:
     def _visit(self, visit: Visit) -> None:
         """Publish what comes, group by group, and tell those who wait for what did not."""
         sink = BatchSink(list(visit.entries.values()), self._sealing, self._publisher.begin)
-        until_s = self._clock.monotonic_s() + self._settings.lease_s
+        until_s = self._clock.monotonic_s() + self._settings.settled_s
         worker = threading.Thread(target=self._stage, args=(visit, sink), daemon=True)
         worker.start()
         waiting = set(visit.entries)
@@ -288,3 +334,7 @@ class Stager:
                 report=report,
             )
         )
+
+
+def _source(plugin: str, name: str) -> str:
+    return f"{plugin}:{name}"

@@ -15,7 +15,8 @@ from srm_dicom.cli import checks
 from srm_dicom.cli.exits import reported
 from srm_dicom.cli.options import config_option
 from srm_dicom.daemon.common import ADMIN, Common
-from srm_dicom.daemon.inner import make_registrar
+from srm_dicom.daemon.inner import load_plugins, make_registrar
+from srm_dicom.plugin.api import Source
 
 console = Console()
 
@@ -66,8 +67,19 @@ def check(config: Path, as_json: bool) -> None:
 @config_option
 @reported
 def status(config: Path) -> None:
-    """Show how many files of requests are in each state, and what scratch holds."""
+    """Show how many files of requests are in each state, what scratch holds and what sources bear now."""
     common = Common(config, ADMIN)
     for state, count in sorted(common.stores.requests.counts().items(), key=lambda item: item[0].value):
         click.echo(f"{state.value:12} {count}")
     click.echo(f"{'scratch':12} {common.stores.staged.used_bytes(common.node)} bytes")
+    if common.config.inner is not None:
+        for plugin, host in load_plugins(common).items():
+            for source in host.sources():
+                click.echo(f"{plugin}:{source.name}  {_bears(source)}")
+
+
+def _bears(source: Source) -> str:
+    """Say what a source bears now."""
+    rate = f", {source.files_per_s:g} files/s" if source.files_per_s else ""
+    note = f" ({source.note})" if source.note else ""
+    return f"{source.max_visits} visits at once{rate}{note}"

@@ -22,6 +22,7 @@ from srm_dicom.client.scratch import RemoteScratch
 from srm_dicom.config import PluginFile
 from srm_dicom.crypto.signing import trusting
 from srm_dicom.daemon.common import Common, Loop, host_credential
+from srm_dicom.daemon.reload import PluginFiles
 from srm_dicom.db.database import Database
 from srm_dicom.errors import ConfigError
 from srm_dicom.plugin.host import PluginHost
@@ -53,6 +54,7 @@ def stager(path: Path) -> list[Service]:
     inner.spool.mkdir(parents=True, exist_ok=True, mode=0o700)
     slots = SlotSettings(inner.spool, inner.spool_above_bytes, inner.max_object_bytes)
     hosts, node = load_plugins(common), scratch_node(common)
+    hosts = load_plugins(common)
     worker = Stager(
         StagerSettings(f"{common.node}/stager", visits=inner.visits, visit_s=inner.visit_s),
         hosts,
@@ -74,6 +76,7 @@ def stager(path: Path) -> list[Service]:
     )
     return [
         Activity(common.audit, "stager"),
+        Loop("plugins", PluginFiles(inner.plugins, hosts).run),
         Loop("stager", worker.run),
         Loop("storing", storing.run),
     ]

@@ -92,13 +92,17 @@ class Source:
 
     Attributes:
         name: the site's word for it.
-        max_visits: how many batches may be at it at once.
+        max_visits: how many batches may be at it at once, now; 0 while it is left in peace.
         probe: raises an error of the tree when the source is not usable.
+        files_per_s: how many files it may be asked for, on average; 0 sets no bound.
+        note: why it bears that now, for people.
     """
 
     name: str
     max_visits: int
     probe: Callable[[], None]
+    files_per_s: float = 0.0
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,8 +215,16 @@ class StoragePlugin(ABC):
         raise NotSupported(f"{self.context.name} does not remove files")
 
     def sources(self) -> Sequence[Source]:
-        """Return the places this plugin reads from."""
+        """Return the places this plugin reads from, as they are now; asked about once a second."""
         return ()
+
+    def reconfigure(self, settings: Mapping[str, Any]) -> None:
+        """Take those of new settings that need no restart, such as the limits of sources.
+
+        Raises:
+            ConfigError: the settings are not usable; the old ones stay.
+        """
+        del settings
 
     def checks(self) -> Iterator[Check]:
         """Yield what an administrator must know before the doors open."""

@@ -16,7 +16,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -225,9 +225,13 @@ class PluginHost:
         """Return the places the plugin reads from; their probes are contained too."""
         with _contained(self.name, "sources"):
             return tuple(
-                Source(source.name, source.max_visits, self._contained_probe(source))
-                for source in self._plugin.sources()
+                replace(source, probe=self._contained_probe(source)) for source in self._plugin.sources()
             )
+
+    def reconfigure(self, settings: Mapping[str, Any]) -> None:
+        """Let the plugin take new settings."""
+        with _contained(self.name, "reconfigure"):
+            self._plugin.reconfigure(settings)
 
     def checks(self) -> Iterator[Check]:
         """Yield what an administrator must know; a check that breaks is one that failed."""

@@ -98,6 +98,7 @@ class RequestFile:
     id: int = 0
     parts: tuple[RequestFile, ...] = ()
     token: Token = _NO_TOKEN
+    owner: str = ""
 
     @property
     def rows(self) -> tuple[RequestFile, ...]:
@@ -243,6 +244,7 @@ def read_file(row: Any) -> RequestFile:
         pin_s=row.pin_s,
         id=row.id,
         token=Token(row.token),
+        owner=row.owner,
     )
 
 

@@ -190,8 +190,19 @@ class Requests:
         now: datetime,
         lease_s: float,
         limit: int,
+        held: Mapping[str, int] | None = None,
     ) -> list[RequestFile]:
-        """Take up to `limit` waiting files for a lease, with every other row that wants the same file."""
+        """Take waiting files of every owner for a lease, the oldest of each first.
+
+        Args:
+            worker: whose lease it is.
+            sources: states that wait.
+            target: the state after.
+            now: the time.
+            lease_s: for how long.
+            limit: most files of one owner that a worker has in hand.
+            held: how many of these it has already.
+        """
         moment = to_ms(now)
         waiting = (
             self._file.state.in_(values(sources)),
@@ -201,8 +212,11 @@ class Requests:
             self._file.guid.not_in(self._under_way(sources, moment)),
         )
         with self._database.transaction():
-            query = self._file.select().where(*waiting).order_by(self._file.id).limit(limit)
-            rows = list(self._database.claiming(query))
+            rows = [
+                row
+                for owner in self._owners(waiting)
+                for row in self._oldest(waiting, owner, limit - (held or {}).get(owner, 0))
+            ]
             columns: dict[str, object] = {
                 "lease_until": to_ms(now + timedelta(seconds=lease_s)),
                 "worker": worker,
@@ -210,6 +224,22 @@ class Requests:
             }
             self.move([row.id for row in rows], sources, target, **columns)
         return [read_file(row) for row in rows]
+
+    def _owners(self, waiting: Sequence[Any]) -> list[str]:
+        query: Any = self._file.select(self._file.owner).where(*waiting).distinct()
+        return [owner for (owner,) in query.tuples()]
+
+    def _oldest(self, waiting: Sequence[Any], owner: str, limit: int) -> list[Any]:
+        if limit <= 0:
+            return []
+        mine = self._file.select().where(*waiting, self._file.owner == owner)
+        return list(self._database.claiming(mine.order_by(self._file.id).limit(limit)).namedtuples())
+
+    def give_back(self, ids: Sequence[int]) -> None:
+        """End the leases of files that nobody has been sent for."""
+        for start in range(0, len(ids), _CHUNK):
+            mine = self._file.id.in_(list(ids[start : start + _CHUNK])) & (self._file.lease_until > 0)
+            self._file.update(lease_until=0, attempts=self._file.attempts - 1).where(mine).execute()
 
     def _under_way(self, sources: Sequence[FileState], moment: int) -> Any:
         """Files that a visit is bringing now: who also wants one waits for that visit."""

@@ -360,7 +360,7 @@ def test_a_dead_stagers_lease_is_claimed_again(house):
     request = house.broker.submit(who(), get("a"))
     assert house.stager.claim(), "claimed, and then it dies"
     assert not house.stager.claim()
-    house.clock.advance(6)
+    house.clock.advance(11)
     house.stage()
     assert house.broker.status(who(), request.token, None).states == (FileState.PINNED,)
 

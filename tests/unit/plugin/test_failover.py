@@ -50,8 +50,7 @@ def fetch(
 
 
 def make(*archives: Held, clock: FakeClock | None = None, visits: int = 1) -> Failover:
-    limits = {each.name: visits for each in archives}
-    return Failover(archives, limits, rest_s=60, clock=clock or FakeClock())  # type: ignore[arg-type]
+    return Failover(archives, lambda _name: visits, rest_s=60, clock=clock or FakeClock())  # type: ignore[arg-type]
 
 
 def test_what_the_first_has_not_the_second_sends() -> None:
