@@ -96,7 +96,7 @@ WORDS = {
     "dicom:settings.sources[].port": "Its port.",
     "dicom:settings.sources[].max_visits": "Batches that one stager fetches from it at once. "
     "One user has all but the last of them.",
-    "dicom:settings.sources[].max_files_per_s": "Files per second that it is asked for, on average; 0: no bound.",
+    "dicom:settings.sources[].max_files_per_s": "Files a second that it is asked for; 0: no bound.",
     "dicom:settings.sources[].hours[].days": "Days of the week on which these hours begin.",
     "dicom:settings.sources[].hours[].begins": "When they begin, in local time.",
     "dicom:settings.sources[].hours[].ends": "When they end; not later than they begin: on the next day.",

@@ -3,6 +3,7 @@
 import os
 import threading
 import uuid
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -19,7 +20,7 @@ from srm_dicom.broker.janitor import Janitor, SpaceSettings
 from srm_dicom.broker.publish import Publisher
 from srm_dicom.broker.sink import Sealing
 from srm_dicom.broker.stager import Stager, StagerSettings
-from srm_dicom.broker.states import TRANSITIONS, Event, after, before
+from srm_dicom.broker.states import ACTIVE, TRANSITIONS, Event, after, before
 from srm_dicom.broker.views import FileState, RequestKind, Wish
 from srm_dicom.crypto.manifest import Manifest
 from srm_dicom.errors import (
@@ -387,6 +388,23 @@ def test_two_stagers_never_claim_the_same_file(house):
         thread.join()
     guids = [ref.guid for visit in claimed for ref in visit.batch.files]
     assert len(guids) == len(set(guids)) == 50
+
+
+def test_a_crowd_of_one_user_keeps_nobody_else_waiting(house):
+    for number in range(30):
+        house.file(f"f{number}")
+    house.file("b")
+    house.broker.submit(who(), get(*(f"f{number}" for number in range(30))))
+    house.broker.submit(who("/CN=Bob", ["/vo"]), get("b"))
+    claimed = house.stores.requests.claim(
+        "worker", ACTIVE, FileState.IN_PROGRESS,
+        now=house.clock.now(), lease_s=10, limit=10, held={"/CN=Alice": 4},
+    )  # fmt: skip
+    assert Counter(row.owner for row in claimed) == {"/CN=Alice": 6, "/CN=Bob": 1}
+    house.stores.requests.give_back([row.id for row in claimed])
+    house.stage()
+    assert len(house.plugin.visits[0].files) == 31
+    assert house.stores.requests.counts() == {FileState.PINNED: 31}
 
 
 def test_listing(house):
