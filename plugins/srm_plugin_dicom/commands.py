@@ -86,7 +86,17 @@ def _settings(site: Path) -> Settings:
 def _run(source: Path, target: Path, context: Context) -> list[Outcome]:
     work = list(pairs(source, target))
     progress = track(work, "De-identifying", console=Console(stderr=True))
-    return [deidentify_file(*item, context) for item in progress]
+    return [_outcome(*item, context) for item in progress]
+
+
+def _outcome(name: Path, source: Path, target: Path, context: Context) -> Outcome:
+    """De-identify one file; what goes wrong with it is told by its kind, since a text may hold a value."""
+    try:
+        return deidentify_file(name, source, target, context)
+    except OSError as error:
+        return Outcome(name, refusal=f"the file cannot be read or written ({type(error).__name__})")
+    except Exception as error:  # noqa: BLE001 - a defect at one file may not end the run of the others
+        return Outcome(name, refusal=f"de-identification failed ({type(error).__name__})")
 
 
 def _line(outcome: Outcome) -> str:

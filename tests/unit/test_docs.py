@@ -79,6 +79,7 @@ STORY = "tests/interop/test_readme.py::test_the_readme_does_what_it_says"
 USING = "tests/interop/test_readme.py::test_the_users_pages_do_what_they_say"
 RUNNING = "tests/interop/test_readme.py::test_the_administrators_commands"
 KEYS = "tests/unit/keys/test_key_commands.py::test_the_page_does_what_it_says"
+DEIDENTIFYING = "tests/unit/deidentify/test_files.py::test_the_commands_of_the_page"
 PROVEN = {
     ("README.md", "make demo KEEP=1 DIR=demo-site"): STORY,
     ("README.md", "make demo"): STORY,
@@ -89,6 +90,7 @@ PROVEN = {
     ("docs/admin/operate.md", "*"): RUNNING,
     ("docs/admin/keys.md", "*"): KEYS,
     ("docs/admin/pacs.md", "*"): RUNNING,
+    ("docs/admin/deidentification.md", "*"): DEIDENTIFYING,
 }
 """Which test runs the commands of a page; ``*`` stands for all that are not named."""
 

@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from operator import itemgetter
 
 from srm_dicom.rights.project import Release
 from srm_plugin_dicom.deidentify import blank, frames, part10, values
@@ -31,6 +32,7 @@ from srm_plugin_dicom.deidentify.walk import Patient, Rules, Walk
 Part = bytes | memoryview
 _PIXEL_GROUP = 0x7FE00000
 _FLOATS = (0x7FE00008, 0x7FE00009)
+_TAG = itemgetter(0)
 _PIXELS = frozenset((*_FLOATS, PIXEL_DATA))
 
 
@@ -219,7 +221,7 @@ def _element(syntax: Syntax, tag: int, vr: bytes, value: bytes) -> bytes:
 
 
 def _index(elements: Sequence[Element], tag: int) -> int:
-    return bisect_left(elements, tag, key=lambda element: element[0])
+    return bisect_left(elements, tag, key=_TAG)
 
 
 def _header_end(elements: Sequence[Element], size: int) -> int:

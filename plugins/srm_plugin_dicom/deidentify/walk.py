@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import itemgetter
 
 from srm_dicom.errors import ObjectRefused
 from srm_plugin_dicom.deidentify import tables, values
@@ -195,7 +196,7 @@ class Walk:
         if len(unique) != len(tags):
             raise refused(Reason.DUPLICATE)
         self.seen |= unique
-        return elements if tags == sorted(tags) else sorted(elements, key=_by_tag)
+        return elements if tags == sorted(tags) else sorted(elements, key=itemgetter(0))
 
     def _element(self, element: Element, source: Syntax, depth: int) -> tuple[bytes, bool]:
         """Return what leaves, and whether it will always be the same for the same encoded bytes."""
@@ -306,7 +307,3 @@ def safe_block(creator_tag: int, creator: bytes) -> dict[int, Rule]:
         name = f"label:{creator.decode('ascii')}"
         found[creator_tag] = kept(KeepRow(creator_tag, "Private Creator", (b"LO",), 1, name, "safe private"))
     return found
-
-
-def _by_tag(element: Element) -> int:
-    return element[0]

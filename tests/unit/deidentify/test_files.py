@@ -1,14 +1,18 @@
 """``srm-dicom dicom deidentify``: trees keep their names, and what is refused is told."""
 
 import json
+import re
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pydicom
 import pytest
 from click.testing import CliRunner
 
 from srm_dicom.testing.dicom_bytes import TestObject, Writer
+from srm_plugin_dicom import commands
 from srm_plugin_dicom.commands import group
 
 
@@ -39,6 +43,23 @@ def test_refusals_are_told_and_leave_nothing(tmp_path):
     assert result.exit_code == 1
     assert "ends too early" in result.output
     assert [path.name for path in target.iterdir()] == ["good.dcm"]
+
+
+def test_what_goes_wrong_with_a_file_does_not_end_the_run(tmp_path, monkeypatch):
+    source, target = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    (source / "a.dcm").symlink_to(tmp_path / "absent")
+    (source / "b.dcm").write_bytes(TestObject().file())
+    (source / "empty").touch()
+    result = run(source, target)
+    assert result.exit_code == 1
+    assert "FileNotFoundError" in result.output
+    assert [path.name for path in target.iterdir()] == ["b.dcm"]
+    monkeypatch.setattr(commands, "deidentify_file", lambda *_: {}["Mustermann"])
+    result = run(source, target)
+    assert result.exit_code == 1
+    assert "KeyError" in result.output
+    assert "Mustermann" not in result.output
 
 
 def test_a_key_makes_runs_equal(tmp_path):
@@ -116,6 +137,24 @@ def test_a_profile_that_nobody_knows(tmp_path):
     result = run(source, tmp_path / "out.dcm", "--profile", "heart")
     assert result.exit_code == 2
     assert "basic v1" in result.output
+
+
+PAGE = Path(__file__).parents[3] / "docs" / "admin" / "deidentification.md"
+
+
+def test_the_commands_of_the_page(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.dcm").write_bytes(TestObject().file())
+    (tmp_path / "dicom.toml").write_text(SITE)
+    (tmp_path / "project.key").write_bytes(b"k" * 32)
+    commands = re.findall(r"(?m)^# srm-dicom dicom deidentify (.*)$", PAGE.read_text())
+    assert len(commands) == 2
+    for command in commands:
+        result = run(*shlex.split(command))
+        assert result.exit_code == 0, result.output
+    assert pydicom.dcmread("out/a.dcm").DeidentificationMethod == "srm-dicom heart v1.3"
+    assert "Mustermann" not in (tmp_path / "report.jsonl").read_text()
 
 
 MEASURED = """
