@@ -1,13 +1,16 @@
 """The plugin keeps its contract with real archives: by C-MOVE, C-GET and DICOMweb, in the clear and over TLS.
 
-Debian's dcmqrscp, movescu and getscu (3.6.7) have no TLS. What it would meet is tried with dcmtk's
-programs that have it: storescu and echoscu against our receiver.
+Debian's dcmqrscp, movescu and getscu (3.6.7) have no TLS: it gets a relay on either side, as a hospital
+would put stunnel there. dcmtk's programs that have TLS are tried against our receiver.
 """
 
 import socket
+import ssl
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -164,6 +167,86 @@ class TestGetFromDcmqrscp(_OnDcmqrscp):
     retrieve = "get"
 
 
+class Relay:
+    """Passes connections on to a port of this machine, with TLS on the one side or the other."""
+
+    def __init__(
+        self, target: int, *, inner: ssl.SSLContext | None = None, outer: ssl.SSLContext | None = None
+    ) -> None:
+        self._target, self._inner, self._outer = target, inner, outer
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                caller, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._pass, args=(caller,), daemon=True).start()
+
+    def _pass(self, caller: socket.socket) -> None:
+        with caller, suppress(OSError):
+            if self._outer is not None:
+                caller = self._outer.wrap_socket(caller, server_side=True)
+            called = socket.create_connection(("localhost", self._target), 10)
+            if self._inner is not None:
+                called = self._inner.wrap_socket(called, server_hostname="localhost")
+            called.settimeout(None)
+            back = threading.Thread(target=pump, args=(called, caller), daemon=True)
+            back.start()
+            pump(caller, called)
+            back.join()
+            called.close()
+            caller.close()
+
+
+def pump(source: socket.socket, sink: socket.socket) -> None:
+    """Copy until one of them ends; then both do."""
+    with suppress(OSError):
+        while data := source.recv(65_536):
+            sink.sendall(data)
+    for each in (source, sink):
+        with suppress(OSError):
+            socket.socket.shutdown(each, socket.SHUT_RDWR)
+
+
+def mutual(purpose: ssl.Purpose, tls: ArchiveTls) -> ssl.SSLContext:
+    context = ssl.create_default_context(purpose, cafile=str(tls.authorities))
+    context.load_cert_chain(str(tls.certificate), str(tls.key))
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+class _OnDcmqrscpBehindRelays(_Checked):
+    retrieve = "move"
+
+    @pytest.fixture
+    def site(self, tmp_path: Path, pki: TestPki) -> Iterator[PluginSite]:
+        theirs, ours, port = files(pki, "pacs"), files(pki, "mdm"), free_port()
+        to_us = Relay(port, inner=mutual(ssl.Purpose.SERVER_AUTH, theirs))
+        archive = Dcmqrscp(tmp_path / "pacs", {"MDM1": to_us.port})
+        to_them = Relay(archive.port, outer=mutual(ssl.Purpose.CLIENT_AUTH, theirs))
+        source = dicom_source(archive, ours, retrieve=self.retrieve) | {"port": to_them.port}
+        yield from site(archive, tmp_path, lambda: make_plugin(tmp_path, [source], port, ours))
+        to_us.close()
+        to_them.close()
+
+
+@pytest.mark.interop("dcmqrscp", "storescu")
+class TestMoveFromDcmqrscpOverTls(_OnDcmqrscpBehindRelays): ...
+
+
+@pytest.mark.interop("dcmqrscp", "storescu")
+class TestGetFromDcmqrscpOverTls(_OnDcmqrscpBehindRelays):
+    retrieve = "get"
+
+
 # --- TLS -----------------------------------------------------------------------------------------
 
 
@@ -233,22 +316,22 @@ def with_tls(tls: ArchiveTls, authorities: Path) -> tuple[str, ...]:
 @pytest.mark.interop("storescu", "echoscu")
 def test_dcmtk_stores_to_us_over_tls(receiver: Receiver, pki: TestPki, tmp_path: Path) -> None:
     authorities = files(pki, "mdm").authorities
-    mutual = with_tls(files(pki, "modality"), authorities)
+    mutually = with_tls(files(pki, "modality"), authorities)
     path = str(save(IMAGES[:1], tmp_path)[0])
-    assert client("echoscu", receiver, *mutual) == 0
-    assert client("storescu", receiver, *mutual, path) == 0
+    assert client("echoscu", receiver, *mutually) == 0
+    assert client("storescu", receiver, *mutually, path) == 0
     stranger = with_tls(files(TestPki(tmp_path / "other", fast=True), "modality"), authorities)
     assert client("echoscu", receiver, *stranger) != 0
     assert client("echoscu", receiver, "+tla", "+cf", str(authorities)) != 0
     assert client("echoscu", receiver) != 0
-    assert client("echoscu", receiver, *mutual) == 0
+    assert client("echoscu", receiver, *mutually) == 0
 
 
 @pytest.mark.interop("echoscu")
 def test_those_who_say_nothing_hold_nobody_up(receiver: Receiver, pki: TestPki) -> None:
     silent = [socket.create_connection(("127.0.0.1", receiver.port)) for _ in range(5)]
-    mutual = with_tls(files(pki, "modality"), files(pki, "mdm").authorities)
-    assert client("echoscu", receiver, *mutual) == 0
+    mutually = with_tls(files(pki, "modality"), files(pki, "mdm").authorities)
+    assert client("echoscu", receiver, *mutually) == 0
     end_s = time.monotonic() + 5
     while receiver.associations and time.monotonic() < end_s:
         time.sleep(0.05)
