@@ -91,9 +91,7 @@ def fate_of(name: str, way: str) -> str:
         return "NotDelivered: main did not send 1 of 1 images"
     if name in UNCLASSED:
         return NOT_SENT
-    if name in MISNAMED and way != "web":
-        return NOT_SENT if way == "move" else "SourceUnavailable: main broke off while it sent"
-    if name in UNSENT and way != "web":
+    if name in MISNAMED | UNSENT and way != "web":
         return NOT_SENT if way == "move" else "SourceUnavailable: main broke off"
     return f"ObjectRefused: {REFUSED[name]}" if name in REFUSED else STAGED
 
