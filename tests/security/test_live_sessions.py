@@ -5,6 +5,7 @@ The pace at which sessions ask again is made quick here; the sum of the real pac
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import socket
 import ssl
@@ -244,3 +245,51 @@ def test_an_old_tls_session_is_refused_after_a_revocation(
         assert not works(again)
     except (ssl.SSLError, ConnectionError):
         pass
+
+
+def gridftp_login(
+    site: Site, context: ssl.SSLContext, session: ssl.SSLSession | None
+) -> tuple[bool, ssl.SSLObject]:
+    """Log in by ADAT, offering an old session; tell whether that worked."""
+    into, out = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(into, out, server_hostname="localhost", session=session)
+    with socket.create_connection(("localhost", site.gridftp.port), timeout=WITHIN_S) as sock:
+        wire = sock.makefile("rwb")
+
+        def say(line: bytes) -> bytes:
+            wire.write(line + b"\r\n")
+            wire.flush()
+            return reply()
+
+        def reply() -> bytes:
+            while (line := wire.readline()) and line[3:4] != b" ":
+                pass
+            return line
+
+        assert reply().startswith(b"220")
+        assert say(b"AUTH GSSAPI").startswith(b"334")
+        heard, flagged = b"335", False
+        while heard.startswith(b"335"):
+            try:
+                tls.do_handshake()
+                if not out.pending and not flagged:
+                    tls.write(b"0")
+                    flagged = True
+            except ssl.SSLWantReadError:
+                pass
+            heard = say(b"ADAT " + base64.b64encode(out.read()))
+            into.write(base64.b64decode(heard.partition(b"ADAT=")[2]))
+        return heard.startswith(b"235"), tls
+
+
+@pytest.mark.parametrize("maximum", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_gridftp_refuses_an_old_tls_session_too(site: Site, maximum: ssl.TLSVersion) -> None:
+    alice = site.pki.user("Alice")
+    context = alice.client_context(maximum=maximum)
+    worked, tls = gridftp_login(site, context, None)
+    assert worked
+    site.revoke(alice)
+    time.sleep(1.2)
+    worked, again = gridftp_login(site, context, tls.session)
+    assert not worked
+    assert not again.session_reused
