@@ -17,6 +17,7 @@ SHORT = {
     "get": ("--repeats", "1", "--peer-files", "20"),
     "connections": ("--peers", "300", "--rounds", "10"),
     "transfer": ("--megabytes", "128", "--files", "100", "--repeats", "3"),
+    "keys": ("--keys", "1000", "--repeats", "10"),
     "webdav": ("--megabytes", "128", "--files", "100", "--repeats", "3"),
 }
 SHORT_S = 300

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -22,7 +23,7 @@ from rich.table import Table
 
 from srm_dicom.cli.exits import INTERRUPTED, exit_code, reported, tell
 from srm_dicom.client.delivery import SEALED_SUFFIX, TRANSFERS
-from srm_dicom.client.download import open_sealed
+from srm_dicom.client.download import hand_on, open_sealed
 from srm_dicom.client.files import FileRecord
 from srm_dicom.client.library import Client
 from srm_dicom.client.nifti import convert, find_program
@@ -31,8 +32,8 @@ from srm_dicom.client.progress import watcher_of
 from srm_dicom.client.site import SiteDescription
 from srm_dicom.client.srm_views import FileInfo
 from srm_dicom.client.staging import Watcher
-from srm_dicom.crypto.keyfile import read_secret_key, write_secret_key
-from srm_dicom.errors import InvalidRequest, MdmError
+from srm_dicom.crypto.keyfile import read_public_key, read_secret_key, write_secret_key
+from srm_dicom.errors import AlreadyExists, InvalidRequest, MdmError
 from srm_dicom.identity.credential import Credential
 from srm_dicom.ids import SitePath, name, parent
 
@@ -186,6 +187,28 @@ def decrypt(file: tuple[Path, ...], secret_key: Path) -> None:
         if source.suffix != SEALED_SUFFIX:
             raise InvalidRequest(f"{source} does not end in {SEALED_SUFFIX}")
         open_sealed(source, source.with_suffix(""), private_key)
+
+
+@main.command()
+@click.argument("file", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--sk", "secret_key", required=True, type=click.Path(path_type=Path, exists=True))
+@click.option(
+    "--recipient", required=True, type=click.Path(path_type=Path, exists=True), help="A Crypt4GH public key."
+)
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path, file_okay=False))
+@reported
+def reencrypt(file: tuple[Path, ...], secret_key: Path, recipient: Path, output: Path) -> None:
+    """Hand sealed files on: mdm reencrypt *.c4gh --sk series.key --recipient friend.pub -o friend.
+
+    Who has the recipient's secret key opens them with any Crypt4GH tool and asks no key server. Only the
+    header is written anew.
+    """
+    private_key, public_key = read_secret_key(secret_key.read_text()), read_public_key(recipient.read_text())
+    output.mkdir(parents=True, exist_ok=True)
+    for source in file:
+        if (output / source.name).exists():
+            raise AlreadyExists(f"{output / source.name} is there already")
+        hand_on(source, output / source.name, private_key, public_key, secrets.token_bytes)
 
 
 @main.command()

@@ -7,6 +7,7 @@ interrupted download goes on where it stopped, and a name without ``.part`` is a
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -14,9 +15,10 @@ from typing import BinaryIO, Protocol
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from srm_dicom.client.gridftp import Sink
-from srm_dicom.crypto.crypt4gh import Header, Layout
+from srm_dicom.crypto.crypt4gh import KEY_BYTES, NONCE_BYTES, Header, Layout
 from srm_dicom.crypto.digest import Digest
 from srm_dicom.crypto.manifest import Manifest
+from srm_dicom.crypto.sealing import RandomBytes
 from srm_dicom.crypto.siv import verified_reader
 from srm_dicom.errors import IntegrityError, InternalError
 from srm_dicom.ids import Guid
@@ -189,6 +191,36 @@ def copy_clear(sealed: BinaryIO, size_bytes: int, clear: BinaryIO, private_key: 
     while chunk := sealed.read(_CHUNK_BYTES):
         clear.write(reader.update(chunk))
     reader.finish()
+
+
+def hand_on(
+    source: Path, target: Path, private_key: bytes, recipient: bytes, random_bytes: RandomBytes
+) -> None:
+    """Write a sealed file for somebody else: a header of his own over the same segments.
+
+    Whoever has the recipient's secret key opens it, with the stock program too, and asks no key server.
+
+    Args:
+        source: a sealed file that this site made.
+        target: appears whole or not at all.
+        private_key: X25519, of the file.
+        recipient: X25519 public key, 32 bytes.
+        random_bytes: for the header's ephemeral key and nonce.
+
+    Raises:
+        InvalidRequest: the key is not the file's.
+    """
+    part = part_of(target)
+    try:
+        with source.open("rb") as sealed, part.open("wb") as out:
+            header = Header.parse(sealed.read(MAX_HEADER_BYTES))
+            sealed.seek(header.size_bytes)
+            ephemeral_key, nonce = random_bytes(KEY_BYTES), random_bytes(NONCE_BYTES)
+            out.write(header.reencrypt(private_key, recipient, ephemeral_key, nonce))
+            shutil.copyfileobj(sealed, out, _CHUNK_BYTES)
+        settle(part, target)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def settle(part: Path, target: Path) -> None:

@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from srm_dicom.cli import user
 from srm_dicom.crypto import crypt4gh, keyfile, siv
 from srm_dicom.ids import Guid
 
@@ -103,3 +105,23 @@ def test_key_files_of_the_stock_program_are_read(tmp_path):
     private = keyfile.read_secret_key((tmp_path / "stock.sec").read_text())
     public = keyfile.read_public_key((tmp_path / "stock.pub").read_text())
     assert X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw() == public
+
+
+def test_a_friend_opens_what_mdm_reencrypt_handed_on(tmp_path, key):
+    friend = X25519PrivateKey.generate()
+    (tmp_path / "friend.sec").write_text(keyfile.write_secret_key(friend.private_bytes_raw()))
+    (tmp_path / "friend.pub").write_text(keyfile.write_public_key(friend.public_key().public_bytes_raw()))
+    clear = secrets.token_bytes(200_000)
+    source = tmp_path / "image.dcm.c4gh"
+    source.write_bytes(sealed(clear, key.public_key().public_bytes_raw()))
+    command = ["reencrypt", source, "--sk", tmp_path / "key.sec", "--recipient", tmp_path / "friend.pub"]
+    command = [str(word) for word in (*command, "-o", tmp_path / "out")]
+    assert CliRunner().invoke(user.main, command).exit_code == 0
+    handed = (tmp_path / "out" / source.name).read_bytes()
+    assert stock(tmp_path, "decrypt", "--sk", "friend.sec", stdin=handed) == clear
+    assert handed[crypt4gh.HEADER_BYTES :] == source.read_bytes()[crypt4gh.HEADER_BYTES :]
+    again = CliRunner().invoke(user.main, command)
+    assert (again.exit_code, "is there already" in again.output) == (13, True)
+    wrong = [word.replace("key.sec", "friend.sec").replace("/out", "/other") for word in command]
+    assert CliRunner().invoke(user.main, wrong).exit_code == 15
+    assert list((tmp_path / "other").iterdir()) == []
