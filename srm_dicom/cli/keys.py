@@ -157,7 +157,7 @@ def _tell(outcomes: Sequence[Reshared], endpoints: Sequence[str], k: int, common
 def _tell_destroyed(destructions: Destructions, ids: Sequence[str]) -> None:
     waiting = 0
     for order in destructions.orders(ids=ids):
-        of = f"{len(order.confirmed)} of {order.needed} servers needed have confirmed"
+        of = f"{len(order.confirmed)} of {order.needed or 'all'} servers needed have confirmed"
         click.echo(f"{order.key_id}: {'destroyed' if order.done else 'not yet'}, {of}")
         waiting += not order.done
     if waiting:

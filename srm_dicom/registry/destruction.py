@@ -105,8 +105,8 @@ class Destructions:
         with self._database.transaction():
             before = row.get_by_id(key_id)
             confirmed = told.confirmed | set(before.confirmed.split())
-            needed = max(told.needed, before.needed) if told.described else before.needed or told.needed
-            done = len(confirmed) >= needed
+            needed = max(told.needed, before.needed) if told.described else before.needed
+            done = len(confirmed) >= (needed or servers)
             columns = {
                 "needed": needed,
                 "confirmed": " ".join(sorted(confirmed)),

@@ -1,6 +1,7 @@
 """Three key servers in this process, called as WSGI applications, and records for them."""
 
 import io
+import itertools
 import json
 import re
 import secrets
@@ -101,10 +102,12 @@ class Server:
 
 
 class Connection:
-    def __init__(self, server, caller):
-        self.server, self.caller = server, caller
+    def __init__(self, server, caller, client):
+        self.server, self.caller, self.client = server, caller, client
 
     def request(self, method, target, body, headers, *, repeatable):
+        if next(self.client, None) is None:
+            raise KeyServerUnavailable("the client has died")
         assert (method, target) == ("POST", "/glite-data-hydra-service/services/Hydra")
         self.server.hung.wait(20)
         if self.server.down:
@@ -130,9 +133,11 @@ class KeySite:
         self.servers[name] = Server(self.directory, name, self.sites, self.clock)
         return self.servers[name]
 
-    def client(self, caller, *, sites=None, timeout_s=10.0, names=("keys1", "keys2", "keys3")):
+    def client(self, caller, *, sites=None, timeout_s=10.0, names=("keys1", "keys2", "keys3"), life=None):
+        calls = iter(range(life)) if life is not None else itertools.count()
+
         def connect(url):
-            return Connection(self.servers[url.removeprefix("https://")], caller)
+            return Connection(self.servers[url.removeprefix("https://")], caller, calls)
 
         urls = [f"https://{name}" for name in names]
         sites = self.sites if sites is None else sites
@@ -224,6 +229,12 @@ def live_site(tmp_path_factory):
     site = LiveSite(tmp_path_factory.mktemp("keys"))
     yield site
     site.stop()
+
+
+@pytest.fixture
+def key_site():
+    """For whoever makes sites of its own."""
+    return KeySite
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import os
 import re
 import secrets
+import shlex
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -16,6 +17,7 @@ from srm_dicom.crypto.keyfile import write_secret_key
 from srm_dicom.errors import InvalidRequest
 from srm_dicom.wire.hydra.contract import ACLEntry, Perm, Permission
 
+ROOT = Path(__file__).parents[3]
 KEYS, PERMISSIONS = ("key-register", "key-unregister"), ("getacl", "setacl", "chmod")
 NAMES = (*KEYS, "put", "get", "rm", "encrypt", "decrypt", *PERMISSIONS)
 LOG = re.compile(r"\d{4}-\d\d-\d\d \d\d:")
@@ -50,6 +52,16 @@ def run(site, tmp_path, monkeypatch):
 @pytest.fixture
 def key_id():
     return f"key-{secrets.token_hex(4)}"
+
+
+def test_the_page_does_what_it_says(run):
+    page = (ROOT / "docs/user/glite-eds.md").read_text()
+    [block] = re.findall(r"(?ms)^```console\n(.*?)^```", page)
+    Path("table.csv").write_text("a,b\n")
+    for line in block.splitlines():
+        program, *words = shlex.split(line.removeprefix("$ "))
+        run(program.removeprefix("glite-eds-"), *words)
+    assert Path("again.csv").read_text() == "a,b\n"
 
 
 def test_all_ten_are_there():

@@ -1,0 +1,103 @@
+"""Keys that have to be destroyed: written down, asked for until enough have confirmed, alarmed until then."""
+
+import json
+
+import pytest
+
+from srm_dicom.audit.log import AuditLog
+from srm_dicom.client.keys import Destruction
+from srm_dicom.db.database import Database
+from srm_dicom.registry.destruction import ALARM_AFTER_S, Destroyer, Destructions
+from srm_dicom.testing.clock import FakeClock
+
+HALF = b"h" * 32
+
+
+class Servers:
+    """Three key servers, of which some answer."""
+
+    endpoints = ("https://one", "https://two", "https://three")
+
+    def __init__(self):
+        self.up, self.asked = set(), []
+
+    def destroy(self, halves):
+        self.asked.append(dict(halves))
+        failures = dict.fromkeys({"one", "two", "three"} - self.up, "it is down")
+        known = bool(self.up)
+        return {key: Destruction(2 if known else 3, known, frozenset(self.up), failures) for key in halves}
+
+
+class Site:
+    def __init__(self, directory):
+        self.clock, self.servers = FakeClock(), Servers()
+        self.audit = AuditLog(directory, "registrar", "localhost", self.clock)
+        self.database = Database(f"sqlite://{directory}/journal.db")
+        self.destructions = Destructions(self.database)
+        self.destroyer = Destroyer(self.destructions, self.servers, self.audit, self.clock)
+
+    def order(self):
+        [order] = self.destructions.orders()
+        return order
+
+    def told(self):
+        events = (json.loads(line)["event"] for line in self.audit.path.read_text().splitlines())
+        return [(event["action"], event["operation"], event["outcome"]) for event in events]
+
+
+@pytest.fixture
+def site(tmp_path):
+    site = Site(tmp_path)
+    yield site
+    site.audit.close()
+    site.database.close()
+
+
+def test_it_is_done_when_enough_have_confirmed_one_after_the_other(site):
+    site.destroyer.order({"key": HALF})
+    site.destroyer.step()
+    assert (site.order().done, site.order().confirmed) == (False, frozenset())
+    site.servers.up = {"one"}
+    site.destroyer.step()
+    assert (site.order().done, site.order().needed) == (False, 2)
+    site.servers.up = {"three"}
+    site.destroyer.step()
+    assert (site.order().done, site.order().confirmed) == (True, {"one", "three"})
+    assert site.told() == [
+        ("administrative", "destroy", "allowed"),
+        ("administrative", "destroyed", "allowed"),
+    ]
+    site.servers.up = {"two"}
+    site.destroyer.step()
+    asked = len(site.servers.asked)
+    site.destroyer.step()
+    assert len(site.servers.asked) == asked, "all three have confirmed: there is nobody left to ask"
+
+
+def test_an_alarm_an_hour_until_it_is_done(site):
+    site.destroyer.order({"key": HALF})
+    for _ in range(3):
+        site.destroyer.step()
+    assert ("alarm", "destroy", "failed") not in site.told()
+    for hour in (1, 2):
+        site.clock.advance(ALARM_AFTER_S)
+        site.destroyer.step()
+        site.destroyer.step()
+        assert site.told().count(("alarm", "destroy", "failed")) == hour
+    site.servers.up = {"one", "two"}
+    site.destroyer.step()
+    site.clock.advance(ALARM_AFTER_S)
+    site.destroyer.step()
+    assert site.told().count(("alarm", "destroy", "failed")) == 2
+
+
+def test_what_was_ordered_is_known_after_a_crash_and_replayed_for_ever(site):
+    site.destroyer.order({"key": HALF})
+    again = Destroyer(Destructions(site.database), site.servers, site.audit, site.clock)
+    site.servers.up = {"one", "two", "three"}
+    again.step()
+    assert site.order().done
+    again.order({"key": HALF})
+    assert site.order().done
+    again.replay()
+    assert site.servers.asked == [{"key": HALF}] * 2
