@@ -177,6 +177,8 @@ class Couriers:
 
     def _unpack(self, gridftp: GridFtpClient, parcel: Parcel, turl: str, left: dict[Guid, Order]) -> None:
         """Fetch a tar from the first byte that is missing; what has come is taken out of `left`."""
+        if not left:  # it broke off after all that was wanted
+            return
         manifests = read_manifests(gridftp, turl, len(parcel.names), self._signers)
         offsets = parcel.bundle(manifests).offsets
         arrivals = []

@@ -82,7 +82,7 @@ class StagedFilesOfNode:
             if self._access.may_see(principal, entry)
         ]
         staged = self._staged.find([entry.guid for entry in entries if entry.guid])
-        return [_info(entry, online=entry.guid in staged) for entry in entries]
+        return [_info(entry, online=is_staged(entry, staged)) for entry in entries]
 
     def open(self, principal: Principal, path: SitePath) -> OpenFile | OpenBundle:
         """Open a file that is staged here; see `files.ServedFiles.open`."""

@@ -65,10 +65,11 @@ class Served:
     def fetch(self, turl, sink, *, offset=0, progress=None):
         assert turl == "gsiftp://localhost/series.tar"
         self.offsets.append(offset)
-        end = self.breaks_at.pop(0) if self.breaks_at else len(self.content)
+        breaks = bool(self.breaks_at)
+        end = self.breaks_at.pop(0) if breaks else len(self.content)
         for start in range(offset, end, 777):
             sink.write(memoryview(self.content)[start : min(start + 777, end)])
-        if end < len(self.content):
+        if breaks:
             raise NotDelivered("the transfer broke off")
 
     def interrupt(self):
@@ -113,6 +114,14 @@ def test_a_break_is_continued_where_it_was(deliver, tmp_path, at):
     assert whole(tmp_path)
     assert door.offsets[0] == 512, "the first header says nothing that is not known"
     assert at - 1024 <= door.offsets[1] <= max(at, 512) + 1024
+
+
+def test_a_break_after_everything_is_none(deliver, tmp_path):
+    door = Served(tar(), breaks_at=[len(tar())])
+    results = deliver(door, parcel(tmp_path))
+    assert (len(results), len(door.offsets)) == (len(FILES), 1)
+    assert all(got.error is None for got in results)
+    assert whole(tmp_path)
 
 
 def test_what_an_earlier_run_left_is_continued(deliver, tmp_path):
