@@ -1,7 +1,8 @@
 """From an untouched Orthanc to ciphertext in the user's directory: a whole site beside the anchors.
 
-Ours: one prepareToGet for a series, C-MOVE, de-identified, sealed, staged, fetched by GridFTP, verified
-against the signed manifest. Beside it, in the same run and on the same images:
+Ours, twice: as `mdm get` does it, searched, staged, fetched by GridFTP and verified against the signed
+manifests; and from srmPrepareToGet of its files to their ciphertext in scratch. In both each image is moved,
+de-identified, checked, sealed and durable, and audited. Beside it, in the same run and on the same images:
 
 * the limit: the same C-MOVE, received and thrown away;
 * the best anchor that can be put together from existing programs: Orthanc anonymises by REST, each
@@ -44,7 +45,8 @@ SERIES = {
     "CT 512 KiB": SeriesSpec("CT", 200, rows=512, columns=512),
     "MR 10 KiB": SeriesSpec("MR", 200, rows=72, columns=72, study="2"),
 }
-OURS, LIMIT, ANCHOR = "srm-dicom", "limit: moved and dropped", "anchor: Orthanc REST + age"
+OURS, SCRATCH = "srm-dicom: mdm get", "srm-dicom: to scratch"
+LIMIT, ANCHOR = "limit: moved and dropped", "anchor: Orthanc REST + age"
 
 
 class Bench:
@@ -105,9 +107,41 @@ class Bench:
         assert len(list(out.iterdir())) == len(self.images[name])
         return took_s
 
+    def scratch(self, name: str) -> float:
+        """Return the seconds from srmPrepareToGet of every image of a series to all of them in scratch."""
+        self._unstage()
+        modality = name.split(maxsplit=1)[0]
+        surls = [str(row["surl"]) for row in self.client.find(f'Modality = "{modality}"')]
+        assert len(surls) == len(self.images[name])
+        return self._staged(surls)
+
+    def first(self, name: str) -> tuple[float, float]:
+        """Return the seconds until one cold image is ready, and those of a bare C-MOVE of it."""
+        self._unstage()
+        modality = name.split(maxsplit=1)[0]
+        surl = str(self.client.find(f'Modality = "{modality}"', limit=1)[0]["surl"])
+        return self._staged([surl]), self._moved(name, 1)
+
+    def _staged(self, surls: list[str]) -> float:
+        started_s = time.monotonic()
+        request = self.client.srm.prepare_to_get(surls, ("gsiftp",))
+        pause_s = 0.005
+        while request.waiting:
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, 0.05)
+            request = self.client.srm.status(request.token, [request.waiting[-1].surl])
+        request = self.client.srm.wait(self.client.srm.status(request.token), 120.0)
+        took_s = time.monotonic() - started_s
+        assert {file.status.code for file in request.files} == {"SRM_FILE_PINNED"}
+        self.client.srm.release(request.token)
+        return took_s
+
     def limit(self, name: str) -> float:
         """Return the seconds of the same C-MOVE, received and dropped."""
-        instances = tuple(image.SOPInstanceUID for image in self.images[name])
+        return self._moved(name, len(self.images[name]))
+
+    def _moved(self, name: str, count: int) -> float:
+        instances = tuple(image.SOPInstanceUID for image in self.images[name][:count])
         first = self.images[name][0]
         came: list[str] = []
         wanted = Wanted(first.StudyInstanceUID, first.SeriesInstanceUID, instances)
@@ -190,7 +224,11 @@ def run(rounds: int = ROUNDS) -> dict[str, dict[str, float]]:
         base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
         directory = Path(leaving.enter_context(tempfile.TemporaryDirectory(dir=base)))
         bench = Bench(directory, leaving, images)
-        ways: dict[str, Callable[[str], float]] = {OURS: bench.ours, LIMIT: bench.limit}
+        ways: dict[str, Callable[[str], float]] = {
+            OURS: bench.ours,
+            SCRATCH: bench.scratch,
+            LIMIT: bench.limit,
+        }
         if shutil.which("age", path=SYSTEM_PATH):
             ways[ANCHOR] = bench.anchor
         seconds: dict[str, dict[str, list[float]]] = {name: {way: [] for way in ways} for name in images}
@@ -213,7 +251,7 @@ def chart(rates: Mapping[str, Mapping[str, float]]) -> str:
         top = max(by_way.values())
         for way, rate in by_way.items():
             y += 24
-            colour = "#2a6f97" if way == OURS else "#a9b4bf"
+            colour = "#2a6f97" if way in (OURS, SCRATCH) else "#a9b4bf"
             rows.append(f'<text x="0" y="{y + 12}">{way}</text>')
             rows.append(f'<rect x="210" y="{y}" width="{360 * rate / top:.0f}" height="16" fill="{colour}"/>')
             rows.append(f'<text x="{216 + 360 * rate / top:.0f}" y="{y + 12}">{rate:.0f}</text>')
@@ -231,7 +269,8 @@ def main() -> None:
     rates = run(chosen.rounds)
     for name, by_way in rates.items():
         for way, rate in by_way.items():
-            print(f"{name:12} {way:28} {rate:7.1f} slices/s   ours / it = {by_way[OURS] / rate:5.2f}")
+            ratios = "  ".join(f"{ours} / it = {by_way[ours] / rate:5.2f}" for ours in (OURS, SCRATCH))
+            print(f"{name:12} {way:28} {rate:7.1f} slices/s   {ratios}")
         if ANCHOR not in by_way:
             print(f"{name:12} {ANCHOR:28} not measured: age is not installed")
     if chosen.chart:
