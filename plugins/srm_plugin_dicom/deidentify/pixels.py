@@ -64,9 +64,11 @@ _HEADS = (
     *("IAC", "PITUITARY", "EAR", "EYE", "NOSE", "TMJ"),
 )
 _HEAD_WORDS = re.compile(
-    r"HEAD|BRAIN|NEURO|SKULL|FACE|FACIAL|ORBIT|SINUS|CRANI|CEREB|ENCEPH|KOPF|GEHIRN|SCH.{1,2}DEL|TETE|CERVEAU|"
-    r"MPRAGE|PITUIT|TEMPORAL BONE|\bIAC\b|\bTMJ\b|\bEPI ?BOLD|FMRI|\bTOF\b"
+    r"(?<!FEMORAL )(?<!RADIAL )\bHEAD|BRAIN|NEURO|SKULL|\bFACE|FACIAL|ORBIT|SINUS|CRANI|CEREB|ENCEPH|PITUIT|"
+    r"KOPF|GEHIRN|SCH.{1,2}DEL|TETE|CERVEAU|MPRAGE|FMRI|TEMPORAL BONE|\bIAC\b|\bTMJ\b|\bTOF\b|\bEPI ?BOLD"
 )
+# Head, brain and face, in SNOMED CT and in its older form.
+_HEAD_CODES = (b"69536005", b"12738006", b"89545001", b"T-D1100", b"T-A0100", b"T-D1200")
 _SLICED = frozenset(("CT", "MR", "PT"))
 _THIN_MM = 3.0
 _PROJECTION = "PROJECTION IMAGE"  # of vessels through the whole head: no surface in it
@@ -142,9 +144,10 @@ class PixelPolicy:
         Raises:
             ObjectRefused: a kind of object or a risk that this policy does not accept.
         """
-        if any(option in options and sop_class.startswith(prefix) for option, prefix in _CLEANED_BY):
-            return
-        if sop_class in _WITHOUT_PIXELS:
+        cleaned = any(option in options and sop_class.startswith(prefix) for option, prefix in _CLEANED_BY)
+        if cleaned or sop_class in _WITHOUT_PIXELS:
+            if not facts.elements.keys().isdisjoint(f.ALL_PIXELS):
+                raise refused(Reason.PIXELS)
             if sop_class == _CONTOURS and not self.recognizable:
                 raise refused(Reason.RECOGNIZABLE)
             return
@@ -202,10 +205,12 @@ def may_show_face(sop_class: str, facts: Facts) -> bool:
 
 
 def _is_head(facts: Facts) -> bool:
-    """Tell a head by the body part, or where none is named by what people wrote about the series."""
+    """Tell a head by the body part, or where none is named by codes at any depth, and by descriptions."""
     body_part = facts.word(f.BODY_PART)
     if body_part:
         return any(body_part.startswith(head) for head in _HEADS)
+    if any(code in facts.data for code in _HEAD_CODES):
+        return True
     return any(_HEAD_WORDS.search(facts.word(tag)) for tag in f.DESCRIPTIONS)
 
 

@@ -24,6 +24,8 @@ VERSION = "v1"
 IMPLEMENTATION_UID = b"2.25.234867235149081648093154972463480137728"
 _FIRST_GROUP = 0x0008
 _PATIENT_ID = 0x00100020
+# Done in every profile: always, and where a site rule tells what to blank.
+_UNCHOSEN = frozenset((Option.BASIC, Option.PIXELS))
 _NAMES = frozenset((b"SH", b"LO", b"ST", b"AE", b"CS", b"UC"))
 _TEXTS = {
     Option.DESCRIPTORS: frozenset((b"LO", b"LT", b"SH", b"ST", b"UT")),
@@ -149,9 +151,9 @@ def profile(name: str, version: str = VERSION, site: tuple[SiteProfile, ...] = (
 
 
 def _rules(options: tuple[Option, ...]) -> dict[int, Rule]:
-    missing = [option.value for option in options if not BY_OPTION[option].done]
+    missing = [option.value for option in options if option in _UNCHOSEN or not BY_OPTION[option].done]
     if missing:
-        raise NotSupported(f"confidentiality options not done: {', '.join(missing)}")
+        raise NotSupported(f"confidentiality options that no profile can choose: {', '.join(missing)}")
     rules = {row.tag: kept(row) for row in tables.keep()}
     for option in options:
         rules |= {row.tag: kept(row) for row in tables.keep_with(option.value)}

@@ -189,7 +189,7 @@ def test_concepts_leave_with_their_public_meaning_or_not_at_all():
     made = TestObject(
         extra={0x00082218: write.sequence(0x00082218, code(b"69536005", b"Erika's head"), code(b"1", b"x"))}
     )
-    known, unknown = read(clean(made.file())).AnatomicRegionSequence
+    known, unknown = read(clean(made.file(), context(recognizable=True))).AnatomicRegionSequence
     assert (known.CodeValue, known.CodeMeaning) == ("69536005", "Head")
     assert len(unknown) == 0
 
@@ -367,6 +367,8 @@ def test_labels_of_slides_are_refused(label):
     [
         ({0x0008103E: b"t1_mprage_sag"}, True),
         ({0x00081030: b"MRT Kopf"}, True),
+        ({0x00204000: b"the code 69536005 somewhere"}, True),
+        ({0x00081030: b"Surface coil, femoral head"}, False),
         ({0x00081030: b"Head and neck", 0x00180015: b"CHEST"}, False),
         ({0x0008103E: b"Brain MIP", 0x00080008: b"DERIVED\\SECONDARY\\PROJECTION IMAGE"}, False),
         ({0x0008103E: b"Abdomen"}, False),
@@ -384,12 +386,20 @@ def test_a_head_without_a_body_part_is_known_by_its_descriptions(said, face):
         assert clean(made.file())
 
 
+def test_pixels_of_what_has_no_pixels_do_not_leave():
+    write = Writer()
+    plan = {0x00080016: write.element(0x00080016, "UI", b"1.2.840.10008.5.1.4.1.1.481.5")}
+    assert clean(TestObject(extra=dict(plan), pixels=b"").file())
+    with pytest.raises(ObjectRefused, match="pixel data"):
+        clean(TestObject(extra=plan).file())
+
+
 def test_contours_may_show_a_face_too():
     write = Writer()
     contours = {0x00080016: write.element(0x00080016, "UI", b"1.2.840.10008.5.1.4.1.1.481.3")}
     with pytest.raises(ObjectRefused, match="face"):
-        clean(TestObject(extra=contours).file())
-    assert clean(TestObject(extra=contours).file(), context(recognizable=True))
+        clean(TestObject(extra=contours, pixels=b"").file())
+    assert clean(TestObject(extra=contours, pixels=b"").file(), context(recognizable=True))
 
 
 def test_thin_slices_of_heads_need_a_statement():

@@ -3,7 +3,7 @@
 import pytest
 
 from srm_dicom.errors import NotSupported
-from srm_plugin_dicom.deidentify import PROFILES, current_version, tables
+from srm_plugin_dicom.deidentify import PROFILES, SiteProfile, current_version, tables
 from srm_plugin_dicom.deidentify.options import BY_OPTION, COMPLIANCE, Option, markdown
 from srm_plugin_dicom.deidentify.profile import VERSION, Action, profile
 
@@ -81,3 +81,10 @@ def test_profiles_name_only_options_that_are_done():
 
 def test_profile_fits_the_implementation_version_name():
     assert all(len(str(profile(name))) <= 16 for name in PROFILES)
+
+
+@pytest.mark.parametrize("option", [Option.FEATURES, Option.PIXELS, Option.BASIC])
+def test_options_that_no_profile_can_choose(option):
+    site = SiteProfile("own", 1, (option,))
+    with pytest.raises(NotSupported, match=option.value):
+        profile("own", site.version, (site,))
