@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from srm_dicom.broker.spaces import SpaceBounds
-from srm_dicom.broker.views import RequestKind, Wish
+from srm_dicom.broker.views import PutWish, RequestKind, Wish
 from srm_dicom.errors import InvalidRequest, NotSupported, TooLarge
 from srm_dicom.ids import new_token
 from srm_dicom.store.requests import Request
@@ -63,7 +63,7 @@ def accept(settings: BrokerSettings, wish: Wish, owner: str, now: datetime) -> R
     if not wish.surls:
         raise InvalidRequest("no file was asked for")
     bound_files(settings, len(wish.surls))
-    default_s = settings.default_put_s if wish.kind is RequestKind.PUT else settings.default_total_s
+    default_s = settings.default_put_s if isinstance(wish, PutWish) else settings.default_total_s
     total_s = bounded(wish.total_s, default_s, settings.max_total_s)
     return Request(
         token=new_token(),
@@ -89,7 +89,7 @@ def bound_files(settings: BrokerSettings, count: int) -> None:
 
 def _protocol(settings: BrokerSettings, wish: Wish) -> str:
     spoken = settings.protocols
-    if wish.kind is RequestKind.BRING_ONLINE or not wish.protocols:
+    if wish.kind in (RequestKind.BRING_ONLINE, RequestKind.COPY) or not wish.protocols:
         return spoken[0]
     for protocol in wish.protocols:
         if protocol.lower() in spoken:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import secrets
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from urllib.parse import urlsplit
 
 from srm_dicom.broker.access import FileAccess, Verdict
 from srm_dicom.broker.admission import BrokerSettings, accept
@@ -32,12 +33,13 @@ from srm_dicom.errors import (
     MdmError,
     NotAuthorised,
     NotFound,
+    NotSupported,
     Overloaded,
     RequestExpired,
     TooLarge,
 )
 from srm_dicom.identity.principal import Principal
-from srm_dicom.ids import Guid, SitePath, Surl
+from srm_dicom.ids import Guid, SitePath, Surl, Token
 from srm_dicom.store.namespace import Entry
 from srm_dicom.store.requests import Request, RequestFile
 from srm_dicom.store.stores import Stores
@@ -49,6 +51,16 @@ STORE_WITHIN = timedelta(days=1)
 
 WRITING = timedelta(hours=1)
 """A put that a door has just begun to write lasts at least so long."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """One file as asked for: where to, what may be done there, how large, and what it is a copy of."""
+
+    surl: str
+    answer: Verdict | NotFound
+    size_bytes: int
+    source: Entry | MdmError | None
 
 
 class Puts:
@@ -83,14 +95,16 @@ class Puts:
         known = [surl.path for surl in surls if isinstance(surl, Surl)]
         verdicts = iter(self._access.writable(principal, known, "srmPrepareToPut"))
         answers = [next(verdicts) if isinstance(surl, Surl) else surl for surl in surls]
+        sources = self._sources(principal, wish)
         apply_time(self._stores, self._clock.now())
         with self._stores.database.transaction():
             there = self._stores.namespace.find_many(known)
             files = [
-                self._new_file(principal, request, text, answer, there, size, wish, implicit=implicit)
-                for text, answer, size in zip(wish.surls, answers, _sizes(wish), strict=True)
+                self._new_file(principal, request, _Line(*line), there, wish, implicit=implicit)
+                for line in zip(wish.surls, answers, _sizes(wish), sources, strict=True)
             ]
             self._stores.requests.add(request, files)
+            self._stores.copies.add(request.token, wish.sources)
         states = tuple(file.state for file in files)
         return self._viewer.view(request, files, states, self._clock.now())
 
@@ -117,6 +131,10 @@ class Puts:
             _outcome(replace(settled[file.id], surl=file.surl)) if file.id in settled else _undone(file)
             for file in files
         )
+
+    def sources(self, token: Token) -> list[str]:
+        """Return what the files of a copy are copied from, in their order."""
+        return self._stores.copies.of(token)
 
     # --- what doors call -------------------------------------------------------------------------
 
@@ -194,16 +212,19 @@ class Puts:
         self,
         principal: Principal,
         request: Request,
-        surl: str,
-        answer: Verdict | NotFound,
+        line: _Line,
         there: Mapping[SitePath, Entry],
-        size_bytes: int,
         wish: PutWish,
         *,
         implicit: bool,
     ) -> RequestFile:
+        surl, answer, size_bytes, source = line.surl, line.answer, line.size_bytes, line.source
         if isinstance(answer, NotFound):
             return RequestFile(surl, None, None, FileState.FAILED, answer)
+        if wish.sources and not self._is_here(surl):
+            source = NotSupported("srmCopy copies within this site", advice="Let a door copy.")
+        if isinstance(source, MdmError):
+            return RequestFile(surl, answer.path, None, FileState.FAILED, source)
         try:
             area = self._room(principal, answer, there.get(answer.path), size_bytes, wish)
             upload = Upload(
@@ -217,11 +238,37 @@ class Puts:
                 expected_bytes=min(size_bytes, area.max_file_bytes),
                 implicit=implicit,
                 space=wish.space,
+                source=source.guid or "" if source else "",
             )
             self._stores.uploads.add(upload)
         except MdmError as error:
             return RequestFile(surl, answer.path, None, FileState.FAILED, error)
-        return RequestFile(surl, answer.path, upload.guid, SPACE_AVAILABLE)
+        # A copy has its bytes already: the inner zone may come at once.
+        return RequestFile(surl, answer.path, upload.guid, STORING if source else SPACE_AVAILABLE)
+
+    def _sources(self, principal: Principal, wish: PutWish) -> Sequence[Entry | MdmError | None]:
+        """Return what each file is copied from: a file of an area that the caller may read."""
+        if not wish.sources:
+            return [None] * len(wish.surls)
+        return [self._source(principal, text) for text in wish.sources]
+
+    def _source(self, principal: Principal, text: str) -> Entry | MdmError:
+        surl = parse(text)
+        if not isinstance(surl, Surl):
+            return surl
+        if not self._is_here(text):
+            return NotSupported(
+                "srmCopy copies within this site", advice="Let the https or the GridFTP door copy."
+            )
+        try:
+            entry, _ = self._access.file(principal, surl.path, "srmCopy")
+            self._areas.of(entry.path)
+        except MdmError as error:
+            return error
+        return entry
+
+    def _is_here(self, text: str) -> bool:
+        return urlsplit(text).hostname == urlsplit(f"srm://{self._settings.host}").hostname
 
     def _room(
         self,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -36,10 +36,11 @@ from srm_dicom.errors import (
     NoSpace,
     NotADirectory,
     NotFound,
+    ObjectRefused,
     Overloaded,
     SourceUnavailable,
 )
-from srm_dicom.ids import parent
+from srm_dicom.ids import Guid, parent
 from srm_dicom.plugin.api import Discovered, FileRef
 from srm_dicom.plugin.api import Upload as PluginUpload
 from srm_dicom.plugin.host import PluginHost
@@ -66,6 +67,7 @@ class StoringSettings:
     Attributes:
         worker: unique among those who claim, the same after a restart.
         lease_s: longer than storing the largest file takes.
+        copy_s: the longest that a plugin may take to give the bytes of a file that is copied.
     """
 
     worker: str
@@ -75,6 +77,7 @@ class StoringSettings:
     idle_s: float = 0.1
     pause_s: float = 10.0
     removals: int = 100
+    copy_s: float = 3600.0
 
 
 class Storing:
@@ -178,9 +181,29 @@ class Storing:
 
     def _upload(self, file: RequestFile) -> tuple[Upload, Received]:
         upload = self._stores.uploads.find_path(file.path) if file.path else None
+        if upload is not None and upload.token == file.token and upload.source:
+            upload = self._copied(upload)
         if upload is None or upload.token != file.token or upload.received is None:
             raise Aborted("the put was ended before it was stored")
         return upload, upload.received
+
+    def _copied(self, upload: Upload) -> Upload:
+        """Bring the bytes of the file that is copied into scratch, as if they had been uploaded.
+
+        Only files of areas are: what their plugins stage is what was uploaded, and never sealed.
+        """
+        entry = self._stores.namespace.find_guid(Guid(upload.source))
+        if entry is None or entry.guid is None or entry.release is None:
+            raise NotFound("the file that is copied is no more")
+        self._areas.of(entry.path)
+        host, sink = self._host(entry.plugin), _CopySink(self._scratch)
+        for batch in host.plan([FileRef(entry.guid, entry.plugin_ref, entry.release)]):
+            for failure in host.stage(batch, sink, self._settings.copy_s).values():
+                if failure is not None:
+                    sink.incoming.discard()
+                    raise failure
+        received = Received(sink.digest.size_bytes, sink.digest.adler32)
+        return replace(upload, name=sink.incoming.id, received=received)
 
     def _host(self, plugin: str) -> PluginHost:
         if plugin not in self._hosts:
@@ -289,6 +312,30 @@ class Storing:
                 objects=tuple(one for one in (upload.path, upload.guid) if is_object(one)),
             )
         )
+
+
+class _CopySink:
+    """Takes one file's bytes into scratch; it is its own slot."""
+
+    def __init__(self, scratch: ScratchNode) -> None:
+        self.incoming = scratch.begin()
+        self.digest = Digest()
+
+    def open(self, ref: FileRef) -> _CopySink:
+        del ref
+        return self
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.digest.update(data)
+        self.incoming.write(data)
+
+    def commit(self, report: str = "") -> None:
+        del report
+        self.incoming.finish()
+
+    def refuse(self, reason: str) -> None:
+        self.incoming.discard()
+        raise ObjectRefused(reason)
 
 
 def _compare(digest: Digest, received: Received) -> None:

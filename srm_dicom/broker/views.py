@@ -54,11 +54,13 @@ class PutWish(Wish):
         sizes: what the caller announces of each file, in the order of `surls`; 0 when nothing.
         overwrite: whether files may take the place of others.
         space: token of the space that the files go into; empty for none.
+        sources: of a copy, what each file is copied from; empty for a put.
     """
 
     sizes: tuple[int, ...] = ()
     overwrite: bool = False
     space: str = ""
+    sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from srm_dicom.srm.ops import (
     bring_online,
     change_space_for_files,
     check_permission,
+    copy,
     extend_file_life_time,
     extend_file_life_time_in_space,
     get_permission,
@@ -47,6 +48,7 @@ from srm_dicom.srm.ops import (
     set_permission,
     status_of_bring_online_request,
     status_of_change_space_for_files_request,
+    status_of_copy_request,
     status_of_get_request,
     status_of_ls_request,
     status_of_put_request,
@@ -144,6 +146,12 @@ _DONE: Mapping[str, tuple[Handler, str, str]] = {
         "0.2",
         "by the owner; userID is a DN, groupID an FQAN; a mode may be a digit, as gfal2 sends it",
     ),
+    "srmCopy": (
+        copy.run,
+        "0.2",
+        "files of this site; to and from others the doors copy (HTTP-TPC, GridFTP): SRM_NOT_SUPPORTED",
+    ),
+    "srmStatusOfCopyRequest": (status_of_copy_request.run, "0.2", "subsets by target"),
     "srmReserveSpace": (
         reserve_space.run,
         "0.2",

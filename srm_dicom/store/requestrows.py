@@ -28,6 +28,7 @@ class RequestKind(Enum):
 
     GET = "PREPARE_TO_GET"
     PUT = "PREPARE_TO_PUT"
+    COPY = "COPY"
     BRING_ONLINE = "BRING_ONLINE"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from srm_dicom.db.database import Database
+from srm_dicom.store.copies import Copies
 from srm_dicom.store.namespace import Namespace
 from srm_dicom.store.removals import Removals
 from srm_dicom.store.requests import Requests
@@ -24,6 +25,7 @@ class Stores:
     uploads: Uploads
     removals: Removals
     spaces: Spaces
+    copies: Copies
 
     @classmethod
     def open(cls, url: str) -> Stores:
@@ -37,4 +39,5 @@ class Stores:
             Uploads(database),
             Removals(database),
             Spaces(database),
+            Copies(database),
         )

@@ -40,6 +40,7 @@ class Upload:
         received: None until a door has every byte.
         implicit: begun by a door for a plain path, without a request of the SRM.
         space: the token of the space that it goes into; empty for none.
+        source: GUID of the file that it is a copy of; empty for bytes that come through a door.
     """
 
     path: SitePath
@@ -53,6 +54,7 @@ class Upload:
     received: Received | None = None
     implicit: bool = False
     space: str = ""
+    source: str = ""
 
 
 class UploadRow(peewee.Model):
@@ -71,6 +73,7 @@ class UploadRow(peewee.Model):
     adler32 = peewee.CharField(max_length=8, null=True)
     implicit = peewee.BooleanField(default=False)
     space = peewee.CharField(max_length=36, default="")
+    source = peewee.CharField(max_length=36, default="")
 
     class Meta:
         """The name of the table."""
@@ -163,6 +166,7 @@ def _columns(upload: Upload) -> dict[str, object]:
         "adler32": received.adler32 if received else None,
         "implicit": upload.implicit,
         "space": upload.space,
+        "source": upload.source,
     }
 
 
@@ -171,4 +175,5 @@ def _upload(row: Any) -> Upload:
     return Upload(
         SitePath(row.path), row.name, Token(row.token), row.owner, row.node, Guid(row.guid),
         bool(row.overwrite), row.expected_bytes, received, bool(row.implicit), row.space,
+        row.source,
     )  # fmt: skip

@@ -138,6 +138,13 @@ class Run:
         """``bring name...``."""
         return self._prepare("bring", "srmBringOnline", words)
 
+    def do_copy(self, words: Sequence[str]) -> list[str]:
+        """``copy source target``."""
+        pair = {"sourceSURL": self.surl(words[0]), "targetSURL": self.surl(words[1])}
+        return self._begin(
+            "copy", "srmCopy", "arrayOfFileStatuses", arrayOfFileRequests={"requestArray": [pair]}
+        )
+
     def do_status(self, words: Sequence[str]) -> list[str]:
         """``status [name...] [#n] [token=T]``: as the last request is."""
         names, options = _split(words)
@@ -145,6 +152,7 @@ class Run:
         operation, field = {
             "put": ("srmStatusOfPutRequest", "arrayOfTargetSURLs"),
             "get": ("srmStatusOfGetRequest", "arrayOfSourceSURLs"),
+            "copy": ("srmStatusOfCopyRequest", "arrayOfTargetSURLs"),
             "bring": ("srmStatusOfBringOnlineRequest", "arrayOfSourceSURLs"),
         }[options.get("kind") or self._kinds.get(token, "get")]
         return self._of_token(operation, token, field, names)

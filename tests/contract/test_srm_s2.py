@@ -23,6 +23,14 @@ CASES = {
     "basic/AbortRequest": "put f = SUCCESS \n abort = SUCCESS \n status f = ABORTED/ABORTED",
     "basic/BringOnline": "store f content = SUCCESS \n bring f = SUCCESS|REQUEST_QUEUED \n abort = SUCCESS",
     "basic/CheckPermission": "store f content = SUCCESS \n check f = SUCCESS/SUCCESS",
+    "basic/Copy": """
+        store f content = SUCCESS
+        copy f g = REQUEST_INPROGRESS|SUCCESS
+        ready = SUCCESS/SUCCESS
+        get g = SUCCESS/FILE_PINNED
+        read g content
+    """,
+    "basic/StatusOfCopyRequest": "store f content = SUCCESS\ncopy f g = ?\nready = SUCCESS/SUCCESS",
     "basic/ExtendFileLifeTime": "put f = SUCCESS \n extend f pin=720 = SUCCESS/SUCCESS \n abort = SUCCESS",
     "basic/GetPermission": "store f content = SUCCESS \n permissions f = SUCCESS/SUCCESS",
     "basic/GetRequestSummary": "put f g = SUCCESS \n summary = SUCCESS/SUCCESS \n abort = SUCCESS",

@@ -234,6 +234,17 @@ CASES = {
         ready = SUCCESS/FILE_PINNED
         read f content
     """,
+    "copy/of nothing": "copy nothing g = FAILURE/INVALID_PATH",
+    "copy/onto a file": """
+        store f content = SUCCESS
+        store g content = SUCCESS
+        copy f g = FAILURE/DUPLICATION_ERROR
+    """,
+    "copy/to another site": """
+        store f content = SUCCESS
+        copy f srm://elsewhere.example.org/f = FAILURE/NOT_SUPPORTED
+    """,
+    "copy/by a reader": "store f content = SUCCESS\nas reader\ncopy f g = FAILURE/AUTHORIZATION_FAILURE",
     "request/suspended and resumed": """
         store f content = SUCCESS
         get f = SUCCESS

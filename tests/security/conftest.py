@@ -252,6 +252,13 @@ class House:
         self.stores.uploads.received(upload.name, Received(0, "00000001"))
         return token
 
+    def own_copy(self) -> str:
+        """Let the researcher copy a file."""
+        self.fill_area()
+        source, target = f"{self.area_surl}/file", f"{self.area_surl}/{uuid.uuid4()}"
+        wish = PutWish(RequestKind.COPY, (target,), sources=(source,))
+        return self.broker.puts.submit(self.roles["researcher"], wish).token
+
     def own_space(self, description: str) -> str:
         """Let the researcher have a space, and a file in it."""
         self.fill_area()

@@ -87,6 +87,8 @@ srm      srmMv                         file:w        .      .       .      +    
 srm      srmSetPermission              file:w        .      .       .      +          +       .         .     .       .
 srm      srmStatusOfPutRequest         request:owner .      .       .      +          +       .         .     .       .
 srm      srmPutDone                    request:owner .      .       .      +          +       .         .     .       .
+srm      srmCopy                       file:w        .      .       .      +          +       .         .     .       .
+srm      srmStatusOfCopyRequest        request:owner .      .       .      +          +       .         .     .       .
 srm      srmStatusOfReserveSpaceRequest request:owner .      .       .      +          +       .         .     .       .
 srm      srmReleaseSpace               request:owner .      .       .      +          +       .         .     .       .
 srm      srmUpdateSpace                request:owner .      .       .      +          +       .         .     .       .
@@ -421,8 +423,13 @@ def writing(house: Any, token: dict[str, Any]) -> dict[str, dict[str, Any]]:
     house.fill_area()
     file, directory = f"{house.area_surl}/file", f"{house.area_surl}/directory"
     put = array("ArrayOfTPutFileRequest", [T.TPutFileRequest(targetSURL=f"{house.area_surl}/{uuid4()}")])
+    copy = array(
+        "ArrayOfTCopyFileRequest",
+        [T.TCopyFileRequest(sourceSURL=file, targetSURL=f"{house.area_surl}/{uuid4()}")],
+    )
     return {
         "srmPrepareToPut": {"arrayOfFileRequests": put},
+        "srmCopy": {"arrayOfFileRequests": copy},
         "srmMkdir": {"SURL": f"{house.area_surl}/{uuid4()}"},
         "srmRmdir": {"SURL": directory},
         "srmRm": {"arrayOfSURLs": array("ArrayOfAnyURI", [file])},
@@ -624,6 +631,8 @@ def own_request(house: Any, operation: str) -> str:
     kind = RequestKind.GET if operation.startswith("srm") else RequestKind.BRING_ONLINE
     if "Put" in operation:
         return str(house.own_put())
+    if operation == "srmStatusOfCopyRequest":
+        return str(house.own_copy())
     if "Space" in operation:
         return str(house.own_space(MINE))
     if operation in ("srmSuspendRequest", "srmResumeRequest"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from srm_dicom.broker.listings import parse
@@ -111,6 +112,21 @@ def _put_status(file: FileView) -> Record:
         transferURL=file.turl if open_for_bytes else None,
     )
     return made
+
+
+def copy_statuses(view: RequestView, sources: Sequence[str]) -> Any:
+    """Return the ArrayOfTCopyRequestFileStatus of a request whose files are copies of `sources`."""
+    statuses = [
+        T.TCopyRequestFileStatus(
+            sourceSURL=source,
+            targetSURL=file.surl,
+            status=of_file(file, RequestKind.COPY),
+            fileSize=file.size_bytes,
+            estimatedWaitTime=1 if file.state is FileState.STORING else None,
+        )
+        for file, source in zip(view.files, sources, strict=True)
+    ]
+    return array("ArrayOfTCopyRequestFileStatus", statuses)
 
 
 def one_surl(text: str | None) -> SitePath:

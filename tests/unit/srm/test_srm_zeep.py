@@ -32,6 +32,7 @@ OF_A_TOKEN = (
     "srmStatusOfGetRequest",
     "srmStatusOfPutRequest",
     "srmPutDone",
+    "srmStatusOfCopyRequest",
     "srmStatusOfLsRequest",
     "srmSuspendRequest",
     "srmResumeRequest",

@@ -1,0 +1,46 @@
+"""srmCopy: copies of files of this site, made by it (SRM v2.2, 5.16)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from srm_dicom.broker.views import PutWish, RequestKind
+from srm_dicom.errors import NotSupported
+from srm_dicom.rights.declare import Right, requires
+from srm_dicom.srm.caller import Caller
+from srm_dicom.srm.checks import not_negative
+from srm_dicom.srm.ops.files import copy_statuses
+from srm_dicom.srm.status import of_request
+from srm_dicom.srm.types import Record, T, items
+
+
+@requires(Right.FILE_WRITE)
+def run(request: Any, caller: Caller) -> Record:
+    """Take the request in and answer its token; read on the source is decided as for a get.
+
+    Raises:
+        InvalidRequest: a time is negative, or the list is empty or too long.
+        NotSupported: a whole directory is wanted, or files are only to be replaced by others.
+    """
+    files = [file for file in items(request.arrayOfFileRequests) if file is not None]
+    if any(file.dirOption is not None and file.dirOption.isSourceADirectory for file in files):
+        raise NotSupported("a directory is not copied as a whole: list it and copy its files")
+    if request.overwriteOption == "WHEN_FILES_ARE_DIFFERENT":
+        raise NotSupported("whether files differ is not compared: use NEVER or ALWAYS")
+    wish = PutWish(
+        kind=RequestKind.COPY,
+        surls=tuple(file.targetSURL for file in files),
+        total_s=not_negative("desiredTotalRequestTime", request.desiredTotalRequestTime),
+        description=request.userRequestDescription,
+        overwrite=request.overwriteOption == "ALWAYS",
+        space=request.targetSpaceToken or "",
+        sources=tuple(file.sourceSURL for file in files),
+    )
+    view = caller.broker.puts.submit(caller.principal, wish)
+    response: Record = T.srmCopyResponse(
+        returnStatus=of_request(view.states),
+        requestToken=view.token,
+        arrayOfFileStatuses=copy_statuses(view, wish.sources),
+        remainingTotalRequestTime=view.remaining_s,
+    )
+    return response
