@@ -12,6 +12,9 @@ from srm_dicom.errors import InvalidRequest, NotSupported, TooLarge
 from srm_dicom.ids import new_token
 from srm_dicom.store.requests import Request
 
+GRACE_S = 15
+"""A put lasts longer than asked, by itself or by so much: who polls to the last moment still finds it."""
+
 _BOUNDS = SpaceBounds()
 
 
@@ -65,6 +68,8 @@ def accept(settings: BrokerSettings, wish: Wish, owner: str, now: datetime) -> R
     bound_files(settings, len(wish.surls))
     default_s = settings.default_put_s if isinstance(wish, PutWish) else settings.default_total_s
     total_s = bounded(wish.total_s, default_s, settings.max_total_s)
+    if isinstance(wish, PutWish):
+        total_s += min(total_s, GRACE_S)
     return Request(
         token=new_token(),
         kind=wish.kind,

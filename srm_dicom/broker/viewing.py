@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
@@ -122,5 +123,5 @@ def _scattered() -> NotDelivered:
 
 
 def seconds_left(until: datetime | None, now: datetime) -> int:
-    """Return whole seconds until a moment; 0 when it is over or there is none."""
-    return max(0, int((until - now).total_seconds())) if until else 0
+    """Return whole seconds until a moment, rounded up: nothing of what was promised is missing at once."""
+    return max(0, math.ceil((until - now).total_seconds())) if until else 0

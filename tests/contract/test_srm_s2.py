@@ -283,6 +283,8 @@ CASES = {
     "usecase/PutTimeout": """
         put f total=1 = SUCCESS/SPACE_AVAILABLE
         wait 1.1
+        status = SUCCESS/SPACE_AVAILABLE
+        wait 1
         status = REQUEST_TIMED_OUT/FAILURE
     """,
     "usecase/PutWrongProtocol": "put f protocol=pippo = NOT_SUPPORTED",

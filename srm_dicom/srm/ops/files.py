@@ -72,10 +72,17 @@ def _get_status(file: FileView) -> Record:
         fileSize=file.size_bytes,
         status=of_file(file, RequestKind.GET),
         estimatedWaitTime=file.wait_s if waiting else None,
-        remainingPinTime=file.pin_left_s if pinned else None,
+        remainingPinTime=_pin_left_s(file),
         transferURL=file.turl if pinned else None,
     )
     return made
+
+
+def _pin_left_s(file: FileView) -> int | None:
+    """Return what is left of a pin: nothing of one that was given back or is over."""
+    if file.state in (FileState.RELEASED, FileState.EXPIRED):
+        return 0
+    return file.pin_left_s if file.state is FileState.PINNED else None
 
 
 def bring_online_statuses(view: RequestView) -> Any:
@@ -91,7 +98,7 @@ def _bring_online_status(file: FileView) -> Record:
         status=of_file(file, RequestKind.BRING_ONLINE),
         fileSize=file.size_bytes,
         estimatedWaitTime=file.wait_s if waiting else None,
-        remainingPinTime=file.pin_left_s if file.state is FileState.PINNED else None,
+        remainingPinTime=_pin_left_s(file),
     )
     return made
 
