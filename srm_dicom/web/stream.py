@@ -71,7 +71,7 @@ class Stream:
         budget.spend(self._clock.monotonic_s() - started_s, len(data))
         return data
 
-    def send(self, data: bytes, budget: Budget) -> None:
+    def send(self, data: bytes | memoryview, budget: Budget) -> None:
         """Send everything.
 
         Raises:
