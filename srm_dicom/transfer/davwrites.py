@@ -15,7 +15,7 @@ from http import HTTPStatus
 from urllib.parse import unquote, urlsplit
 
 from srm_dicom.broker.areas import UPLOADS
-from srm_dicom.errors import AlreadyExists, InvalidRequest, IsADirectory, NotFound
+from srm_dicom.errors import AlreadyExists, InvalidRequest, IsADirectory, NotAuthorised, NotFound
 from srm_dicom.ids import parse_path
 from srm_dicom.rights.declare import requires
 from srm_dicom.transfer.davmessage import Answer, Handlers, Request, told
@@ -84,10 +84,10 @@ class Writes:
         """
         if request.body.read(1):
             return told(Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "a directory is made without a body"))
+        if self._is_there(request):  # whether or not the caller might make it
+            return told(Problem(HTTPStatus.METHOD_NOT_ALLOWED, "the name is taken"))
         try:
             self._writing.mkdir(request.principal, request.path)
-        except AlreadyExists as error:
-            return told(replace(Problem.of(error), status=HTTPStatus.METHOD_NOT_ALLOWED))
         except NotFound:
             return told(Problem(HTTPStatus.CONFLICT, "the directory above is not there"))
         return _created()
@@ -131,6 +131,8 @@ class Writes:
             self._files.stat(request.principal, request.path)
         except NotFound:
             return False
+        except NotAuthorised:
+            return True
         return True
 
 

@@ -29,16 +29,19 @@ class RequestBody(io.RawIOBase):
         TooLarge: the declared length is above the limit; no byte of the body has been read.
     """
 
-    def __init__(self, http: h11.Connection, stream: Stream, limits: Limits, declared_bytes: int) -> None:
+    def __init__(
+        self, http: h11.Connection, stream: Stream, limits: Limits, declared_bytes: int | None
+    ) -> None:
         super().__init__()
         self._http = http
         self._stream = stream
         self._limits = limits
         self._budget = Budget(limits.transfer_s, bytes_per_s=limits.slowest_bytes_per_s)
+        self._declared_bytes = declared_bytes
         self._pending = memoryview(b"")
         self._received_bytes = 0
         self._pieces = 0
-        self._check(declared_bytes)
+        self._check(declared_bytes or 0)
 
     def readable(self) -> bool:
         """Return True: that is all that it can do."""
@@ -59,6 +62,12 @@ class RequestBody(io.RawIOBase):
         buffer[:size_bytes] = self._pending[:size_bytes]
         self._pending = self._pending[size_bytes:]
         return size_bytes
+
+    def exceeds(self, limit_bytes: int) -> bool:
+        """Tell whether more than `limit_bytes` may still come; of a chunked body nobody knows."""
+        if self._http.their_state is not h11.SEND_BODY:
+            return False
+        return self._declared_bytes is None or self._declared_bytes - self._received_bytes > limit_bytes
 
     def drain(self, limit_bytes: int) -> None:
         """Read and forget up to `limit_bytes` that the application left."""
@@ -97,6 +106,11 @@ class RequestBody(io.RawIOBase):
         self._http.receive_data(data)
 
 
-def declared_bytes(request: h11.Request) -> int:
-    """Return the Content-Length of a request; 0 when it has none."""
-    return next((int(value) for name, value in request.headers if name == b"content-length"), 0)
+def declared_bytes(request: h11.Request) -> int | None:
+    """Return how long the body of a request is; None when that is not known before its end (chunked)."""
+    for name, value in request.headers:
+        if name == b"content-length":
+            return int(value)
+        if name == b"transfer-encoding":
+            return None
+    return 0

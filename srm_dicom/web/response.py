@@ -54,8 +54,13 @@ class Response:
         self._date = date
         self._headers: list[tuple[bytes, bytes]] = []
         self._on_wire = False
+        self._closes: Callable[[], bool] = lambda: False
         self.status: HTTPStatus | None = None
         self.body_bytes = 0
+
+    def closes_if(self, closes: Callable[[], bool]) -> None:
+        """Ask, when the head is made, whether the connection ends with this answer, and say so then."""
+        self._closes = closes
 
     def start(
         self, status: str, headers: Sequence[tuple[str, str]], exc_info: Any = None
@@ -159,6 +164,8 @@ class Response:
         if self.status is None:
             raise RuntimeError("the application sent a body without a status")
         headers = [*self._headers, (b"Date", self._date.encode("ascii"))]
+        if self._closes():
+            headers.append((b"Connection", b"close"))
         head = h11.Response(status_code=self.status, headers=headers, reason=self.status.phrase.encode())
         sent = self._http.send(head) or b""
         self._on_wire = True

@@ -149,6 +149,7 @@ class Session:
 
     def _run(self, request: h11.Request, response: Response, caller: Caller) -> bool:
         body = RequestBody(self._http, self._stream, self._limits, declared_bytes(request))
+        response.closes_if(lambda: body.exceeds(self._limits.drain_bytes))
         variables = environ(request, io.BufferedReader(body), caller, self._address)
         result = self._app(variables, response.start)
         try:

@@ -69,6 +69,12 @@ def test_what_will_be_refused_is_not_invited(serve, files, alice):
         assert tls.recv(4096).startswith(b"HTTP/1.1 201")
 
 
+@pytest.mark.parametrize(("size_bytes", "closes"), [(1000, False), (1_000_000, True)])
+def test_who_is_refused_with_a_body_under_way_hears_that_the_connection_ends(write, size_bytes, closes):
+    status, headers, _ = write("PUT", "/none/new", b"x" * size_bytes)
+    assert (status, headers.get("connection") == "close") == (404, closes)
+
+
 def test_half_a_file_is_no_file(serve, files, alice):
     server = serve(more=Writes(files, files).handlers)
     with connected(server, alice) as tls:

@@ -10,7 +10,7 @@ import pytest
 from srm_dicom.store.requests import FileState
 
 ROOT = "/biomed.test/mdm/site/heart-v1"
-XGFAL = Path(__file__).parents[2] / ".venv-clients" / "bin"
+XGFAL = Path(__file__).parents[3] / ".venv-clients" / "bin"
 GFAL = pytest.mark.interop("gfal-bringonline", "gfal-evict", "gfal-archivepoll")
 CURL = pytest.mark.interop("curl")
 
