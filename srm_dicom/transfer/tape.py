@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 STATES: Mapping[FileState, State] = {
     FileState.QUEUED: State.SUBMITTED,
+    FileState.SUSPENDED: State.SUBMITTED,
     FileState.IN_PROGRESS: State.STARTED,
     FileState.PINNED: State.COMPLETED,
     FileState.RELEASED: State.COMPLETED,

@@ -87,6 +87,7 @@ PROVEN = {
     ("README.md", "*"): STORY,
     ("docs/user/first-copy.md", "*"): USING,
     ("docs/user/mdm.md", "*"): USING,
+    ("docs/user/https.md", "*"): "tests/interop/https/test_users_page.py::test_the_page_does_what_it_says",
     ("docs/user/rights.md", "*"): USING,
     ("docs/user/glite-eds.md", "*"): EDS,
     ("docs/admin/operate.md", "*"): RUNNING,

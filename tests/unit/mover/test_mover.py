@@ -2,7 +2,6 @@
 
 import ipaddress
 import os
-import threading
 import zlib
 from datetime import UTC, datetime
 
@@ -266,20 +265,37 @@ def test_a_delegated_credential_is_shown(mover, other, pki, proxy):
 # --- gsiftp
 
 
-def test_pull_from_gsiftp(mover, pki, proxy, tmp_path):
-    (tmp_path / "f").write_bytes(CONTENT)
+@pytest.fixture
+def gsiftp(pki, tmp_path):
     gate = Gate(TrustSettings(pki.trust_dir), pki.host(), SystemClock())
-    door = GridFtpDoor(
-        DirectoryFiles(tmp_path), gate, GridFtpSettings(port=0, data_ports=(0, 0)), SystemClock()
-    )
+    files = DirectoryFiles(tmp_path)
+    settings = GridFtpSettings(port=0, data_ports=(0, 0))
+    door = GridFtpDoor(files, gate, settings, SystemClock(), writing=files)
     door.start()
-    try:
-        landing, progress = Landing(), Progress()
-        moved = mover.pull(Remote(ALICE, f"gsiftp://localhost:{door.port}/f", proxy), landing, progress)
-        assert (landing.content, moved.adler32) == (CONTENT, SUM)
-        progress.cancel()
-        with pytest.raises(Aborted):
-            mover.pull(Remote(ALICE, f"gsiftp://localhost:{door.port}/f", proxy), Landing(), progress)
-    finally:
-        door.stop()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("stream")]
+    yield f"gsiftp://localhost:{door.port}"
+    door.stop()
+
+
+def test_pull_from_gsiftp(mover, gsiftp, proxy, tmp_path):
+    (tmp_path / "f").write_bytes(CONTENT)
+    landing, progress = Landing(), Progress()
+    moved = mover.pull(Remote(ALICE, f"{gsiftp}/f", proxy), landing, progress)
+    assert (landing.content, moved.adler32) == (CONTENT, SUM)
+    progress.cancel()
+    with pytest.raises(Aborted):
+        mover.pull(Remote(ALICE, f"{gsiftp}/f", proxy), Landing(), progress)
+
+
+def test_push_to_gsiftp(mover, gsiftp, proxy, tmp_path):
+    with opened() as file:
+        moved = mover.push(file, Remote(ALICE, f"{gsiftp}/new", proxy))
+    assert (moved.size_bytes, moved.adler32) == (len(CONTENT), SUM)
+    assert (tmp_path / "new").read_bytes() == CONTENT
+
+
+def test_a_push_to_gsiftp_that_is_cancelled_leaves_no_file(mover, gsiftp, proxy, tmp_path):
+    progress = Progress()
+    progress.cancel()
+    with opened() as file, pytest.raises(Aborted):
+        mover.push(file, Remote(ALICE, f"{gsiftp}/new", proxy), progress)
+    assert not (tmp_path / "new").exists()
