@@ -79,9 +79,11 @@ class Charter:
         """
         try:
             body = msgspec.convert(signing.verify(_PURPOSE, text, keys), _Body)
-            valid_until = datetime.strptime(body.valid_until, _TIME).replace(tzinfo=UTC)
+            valid_until = datetime.fromisoformat(body.valid_until).astimezone(UTC)
         except ValueError as error:  # msgspec.ValidationError is one
             raise IntegrityError("a key charter has a field that makes no sense") from error
+        if body.valid_until != valid_until.strftime(_TIME):
+            raise IntegrityError("a key charter has a time in another form")
         if not body.k <= body.n == len(body.hashes):
             raise IntegrityError("a key charter contradicts itself")
         return cls(

@@ -111,6 +111,7 @@ def members(structure: type) -> dict[str, tuple[str, Wire]]:
     return {_camel(name): (name, hints[name]) for name in names}
 
 
+@cache
 def item_of(kind: Wire) -> Wire | None:
     """Return the type of a list's items, None for what is no list."""
     origin: Any = get_origin(kind)
