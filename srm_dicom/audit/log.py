@@ -31,6 +31,7 @@ log = logger("audit")
 
 SEGMENT_BYTES = 256 * 1024 * 1024
 _LOCK_AGAIN_S = 0.05
+_CLOSED = -1
 
 
 class Head(NamedTuple):
@@ -133,11 +134,19 @@ class AuditLog:
                 raise InternalError("the audit log cannot be written; nothing is released without it")
 
     def close(self) -> None:
-        """Close the file; everything recorded is on the disk already."""
+        """Close the file; everything recorded is on the disk already, and nothing can be recorded now.
+
+        The number of a closed descriptor is soon another file's: a thread that is late must not write to it.
+        """
         with self._changed:
-            os.close(self._fd)
+            self._changed.wait_for(lambda: not self._flushing, self._wait_s)
+            fd, self._fd = self._fd, _CLOSED
+            if fd != _CLOSED:
+                os.close(fd)
 
     def _append(self, event: Event) -> int:
+        if self._fd == _CLOSED:
+            raise InternalError("the audit log is closed; nothing is released without it")
         line = Line(
             seq=self._head.seq + 1,
             prev=self._head.digest,

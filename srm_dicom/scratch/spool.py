@@ -94,7 +94,9 @@ class _SealedFile:
             yield memoryview(self._aead.decrypt(_nonce(number), sealed, None))
 
     def close(self) -> None:
-        os.close(self._descriptor)
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 def _nonce(number: int) -> bytes:

@@ -42,8 +42,10 @@ class OpenFile:
         yield Extent(self._fd, start, end)
 
     def close(self) -> None:
-        """Close the descriptor."""
-        os.close(self._fd)
+        """Close the descriptor; its number will be another file's, so that nothing may use it again."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
     def __enter__(self) -> OpenFile:
         return self
@@ -86,7 +88,9 @@ class OpenBundle:
 
     def close(self) -> None:
         """Close what lies between the members."""
-        os.close(self._filler)
+        fd, self._filler = self._filler, -1
+        if fd >= 0:
+            os.close(fd)
 
     def __enter__(self) -> OpenBundle:
         return self

@@ -267,3 +267,20 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
     again = AuditLog(tmp_path, "front", "node1", SystemClock())
     assert again.head.seq >= acknowledged
     assert verify(again.path) == []
+
+
+def test_a_late_event_is_refused_and_touches_no_file_that_got_the_descriptor(
+    log: AuditLog, tmp_path: Path
+) -> None:
+    log.record(EVENT)
+    log.close()
+    other = tmp_path / "other"
+    with other.open("wb") as file:  # the lowest free number: the one that the log had
+        file.write(b"somebody else's")
+        file.flush()
+        with pytest.raises(InternalError, match="closed"):
+            log.record(EVENT)
+        log.close()
+        assert os.fstat(file.fileno()).st_size == len(b"somebody else's")
+    assert other.read_bytes() == b"somebody else's"
+    assert verify(log.path, known=log.head) == []
