@@ -236,6 +236,12 @@ def run(rounds: int = ROUNDS) -> dict[str, dict[str, float]]:
             for name in images:
                 for way, measure in ways.items():
                     seconds[name][way].append(measure(name))
+        for name in images:
+            cold = [bench.first(name) for _ in range(rounds + 1)][1:]
+            ours_s, bare_s = (statistics.median(column) for column in zip(*cold, strict=True))
+            print(
+                f"{name:12} one cold image: ready in {ours_s * 1e3:.0f} ms; bare C-MOVE {bare_s * 1e3:.0f} ms"
+            )
     return {
         name: {way: len(images[name]) / statistics.median(taken[1:]) for way, taken in by_way.items()}
         for name, by_way in seconds.items()
