@@ -124,9 +124,11 @@ def _reshare(common: Common, endpoints: Sequence[str], threshold: int | None) ->
     servers, k = key_servers(common), threshold or common.config.catalogues.threshold
     resharer = servers.resharer(endpoints, k, signing_key)
     outcomes: list[Reshared] = []
-    known = [
-        (project, one) for project, one in make_journal(common).known_keys() if project in common.projects
-    ]
+    every = list(make_journal(common).known_keys())
+    known = [(project, one) for project, one in every if project in common.projects]
+    if len(known) < len(every):
+        ended = len(every) - len(known)
+        click.echo(f"{ended} keys stay as they are: their projects are not configured any more", err=True)
     for start in range(0, len(known), KEYS_PER_STEP):
         batch = known[start : start + KEYS_PER_STEP]
         outcomes += resharer.reshare(
