@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
@@ -15,8 +17,9 @@ from srm_dicom.cli import checks
 from srm_dicom.cli.exits import reported
 from srm_dicom.cli.options import config_option
 from srm_dicom.daemon.common import ADMIN, Common
+from srm_dicom.daemon.coredump import never_dump
 from srm_dicom.daemon.inner import load_plugins, make_registrar
-from srm_dicom.plugin.api import Source
+from srm_dicom.plugin.api import FileRef
 
 console = Console()
 
@@ -29,6 +32,7 @@ console = Console()
 def register(config: Path, plugin: str, selector: str) -> None:
     """Register what a plugin finds under SELECTOR (the plugin's own language)."""
     telemetry.configure("register", level=40)
+    never_dump()
     registrar = make_registrar(Common(config, "register"))
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -51,6 +55,7 @@ def register(config: Path, plugin: str, selector: str) -> None:
 @reported
 def check(config: Path, as_json: bool) -> None:
     """Check all that must be right before the doors open; exit code 1 if anything is not."""
+    never_dump()
     failed = False
     for result in checks.run(config):
         failed |= not result.passed
@@ -65,21 +70,66 @@ def check(config: Path, as_json: bool) -> None:
 
 @click.command()
 @config_option
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @reported
-def status(config: Path) -> None:
+def status(config: Path, as_json: bool) -> None:
     """Show how many files of requests are in each state, what scratch holds and what sources bear now."""
     common = Common(config, ADMIN)
-    for state, count in sorted(common.stores.requests.counts().items(), key=lambda item: item[0].value):
-        click.echo(f"{state.value:12} {count}")
-    click.echo(f"{'scratch':12} {common.stores.staged.used_bytes(common.node)} bytes")
-    if common.config.inner is not None:
-        for plugin, host in load_plugins(common).items():
-            for source in host.sources():
-                click.echo(f"{plugin}:{source.name}  {_bears(source)}")
+    states = sorted((state.value, count) for state, count in common.stores.requests.counts().items())
+    scratch = common.config.scratch
+    held = {
+        "bytes": common.stores.staged.used_bytes(common.node),
+        "high_bytes": scratch.high_bytes,
+        "low_bytes": scratch.low_bytes,
+    }
+    sources = list(_sources(common)) if common.config.inner is not None else []
+    if as_json:
+        click.echo(
+            json.dumps({"files": dict(states), "scratch": held, "sources": list(map(asdict, sources))})
+        )
+        return
+    for state, count in states:
+        click.echo(f"{state:12} {count}")
+    click.echo(f"{'scratch':12} {held['bytes']} bytes of {held['high_bytes']}")
+    for source in sources:
+        click.echo(f"{source.name}  {source.files_in_hand} files in hand; bears {source.words}")
 
 
-def _bears(source: Source) -> str:
-    """Say what a source bears now."""
-    rate = f", {source.files_per_s:g} files/s" if source.files_per_s else ""
-    note = f" ({source.note})" if source.note else ""
-    return f"{source.max_visits} visits at once{rate}{note}"
+@dataclass(frozen=True, slots=True)
+class SourceStatus:
+    """What a source bears now, and what stagers have in hand for it: waiting for a visit, or under way."""
+
+    name: str
+    max_visits: int
+    files_per_s: float
+    note: str
+    files_in_hand: int
+
+    @property
+    def words(self) -> str:
+        """What it bears, for people."""
+        rate = f", {self.files_per_s:g} files/s" if self.files_per_s else ""
+        note = f" ({self.note})" if self.note else ""
+        return f"{self.max_visits} visits at once{rate}{note}"
+
+
+def _sources(common: Common) -> Iterator[SourceStatus]:
+    """Yield the sources of all plugins; only a plugin knows of which source a file is."""
+    in_hand = common.stores.namespace.find_guids(common.stores.requests.in_hand(common.clock.now()))
+    for plugin, host in load_plugins(common).items():
+        files = [
+            FileRef(guid, entry.plugin_ref, entry.release)
+            for guid, entry in in_hand.items()
+            if entry.plugin == plugin and entry.release is not None
+        ]
+        count: Counter[str] = Counter()
+        for batch in host.plan(files):
+            count[batch.source] += len(batch.files)
+        for source in host.sources():
+            yield SourceStatus(
+                f"{plugin}:{source.name}",
+                source.max_visits,
+                source.files_per_s,
+                source.note,
+                count[source.name],
+            )

@@ -22,6 +22,7 @@ from srm_dicom.client.scratch import RemoteScratch
 from srm_dicom.config import PluginFile
 from srm_dicom.crypto.signing import trusting
 from srm_dicom.daemon.common import Common, Loop, host_credential
+from srm_dicom.daemon.coredump import never_dump
 from srm_dicom.daemon.reload import PluginFiles
 from srm_dicom.db.database import Database
 from srm_dicom.errors import ConfigError
@@ -47,6 +48,7 @@ _M_MMAP_THRESHOLD, LARGE_BYTES = -3, 4 * 1024 * 1024
 
 def stager(path: Path) -> list[Service]:
     """The stager."""
+    never_dump()
     common = Common(path, "stager")
     inner = common.inner()
     secrets = InnerSecrets.load(inner.secrets)
@@ -54,7 +56,6 @@ def stager(path: Path) -> list[Service]:
     inner.spool.mkdir(parents=True, exist_ok=True, mode=0o700)
     slots = SlotSettings(inner.spool, inner.spool_above_bytes, inner.max_object_bytes)
     hosts, node = load_plugins(common), scratch_node(common)
-    hosts = load_plugins(common)
     worker = Stager(
         StagerSettings(f"{common.node}/stager", visits=inner.visits, visit_s=inner.visit_s),
         hosts,
@@ -105,6 +106,7 @@ def scratch_node(common: Common) -> ScratchNode:
 
 def registrar(path: Path) -> list[Service]:
     """The registrar."""
+    never_dump()
     common = Common(path, "registrar")
     destroyer = make_destroyer(common)
     return [

@@ -324,6 +324,11 @@ class Requests:
         query = self._file.select(self._file.guid).where(self._file.state == state.value).distinct()
         return {Guid(row.guid) for row in query if row.guid}
 
+    def in_hand(self, now: datetime) -> list[Guid]:
+        """Return the files that workers hold by lease."""
+        query = self._file.select(self._file.guid).where(self._file.lease_until > to_ms(now)).distinct()
+        return [Guid(row.guid) for row in query if row.guid]
+
     def counts(self) -> dict[FileState, int]:
         """Return how many files of requests are in each state."""
         count = peewee.fn.COUNT(self._file.id)

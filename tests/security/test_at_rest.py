@@ -12,6 +12,7 @@ import hmac
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import textwrap
@@ -319,6 +320,39 @@ def test_an_inner_role_is_seen_to_open_it(site):
     assert len(of_inner_zone(site, opened)) >= len(["seal.key", "signing.key", "journal.key"])
     scratch = str(site.demo.directory / "outer" / "scratch")
     assert [path for path in opened if path.startswith(scratch)] == [], "it pushes into the node"
+
+
+ABORTED = """
+    import os, resource, sys
+    from pathlib import Path
+
+    hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+    if sys.argv[1]:
+        from srm_dicom.daemon.processes import builder
+        builder(sys.argv[1])(Path(sys.argv[2]))
+        assert resource.getrlimit(resource.RLIMIT_CORE) == (0, 0)
+    os.abort()
+"""
+
+
+def dumps_core(role, config, directory):
+    """Let a process abort once it is the role, or as it is; tells whether the kernel made a core."""
+    directory.mkdir()
+    command = [sys.executable, "-c", textwrap.dedent(ABORTED), role, str(config)]
+    with (directory / "errors").open("wb") as errors:
+        process = subprocess.Popen(command, cwd=directory, stdout=errors, stderr=errors)
+    _, status = os.waitpid(process.pid, 0)
+    process.returncode = status
+    assert os.WTERMSIG(status) == signal.SIGABRT, (directory / "errors").read_text()[-2000:]
+    return os.WCOREDUMP(status) or any(path.name != "errors" for path in directory.iterdir())
+
+
+@pytest.mark.parametrize("role", ["stager", "registrar"])
+def test_an_inner_role_that_crashes_leaves_no_core(site, role, tmp_path):
+    assert not dumps_core(role, site.demo.config, tmp_path / "role")
+    if not dumps_core("", site.demo.config, tmp_path / "plain"):
+        pytest.skip("this machine writes no core of any process, so that nothing is shown")
 
 
 @pytest.mark.parametrize("role", ["front", "transfer"])

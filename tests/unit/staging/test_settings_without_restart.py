@@ -1,0 +1,33 @@
+"""What a stager that runs takes of new settings, and what it refuses."""
+
+from srm_dicom.testing.images import SeriesSpec, make_series
+
+SOURCE = 'name = "archive"'
+CLOSED = f"""{SOURCE}
+hours = [{{begins = 00:00:00, ends = 00:00:00, max_visits = 0}}]"""
+
+
+def test_a_running_stager_takes_new_limits_and_refuses_a_broken_file(staging, pacs, wait_for):
+    pacs.add(make_series(SeriesSpec("CT", 2)) + make_series(SeriesSpec("MR", 2, study="2")))
+    first, second = staging.register()
+    staging.change_settings(SOURCE, CLOSED)
+    staging.process()
+    waiting = staging.want("/CN=Alice", first)
+    wait_for(lambda: staging.stores.requests.files(waiting)[0].attempts)
+    assert pacs.moves == 0, "the source is closed all day"
+
+    staging.change_settings(SOURCE, SOURCE)
+    wait_for(lambda: staging.is_there(waiting))
+    assert staging.log().count('"event": "settings_taken"') == 1
+
+    staging.change_settings(SOURCE, f'{SOURCE}\nmax_visits = "many"')
+    wait_for(lambda: staging.log().count('"event": "settings_not_taken"') == 1)
+    staging.change_settings(SOURCE, "name = ")
+    wait_for(lambda: staging.log().count('"event": "settings_not_taken"') == 2)
+    wanted = staging.want("/CN=Bob", second)
+    wait_for(lambda: staging.is_there(wanted))
+
+    staging.plugin_file.unlink()
+    wait_for(lambda: staging.log().count('"event": "settings_not_taken"') == 3)
+    staging.change_settings(SOURCE, CLOSED)
+    wait_for(lambda: staging.log().count('"event": "settings_taken"') == 2)
