@@ -33,7 +33,6 @@ from srm_dicom.srm.ops import (
     ls,
     mkdir,
     mv,
-    not_supported,
     ping,
     prepare_to_get,
     prepare_to_put,
@@ -71,7 +70,7 @@ class Operation:
         request, response: names of its types.
         handler: answers it.
         right: what the handler checks; None is an error that a test finds.
-        since: the first version that does it; None while it is SRM_NOT_SUPPORTED.
+        since: the first version that does it.
         how: what a reader of the standard should know about our way of doing it.
     """
 
@@ -80,7 +79,7 @@ class Operation:
     response: str
     handler: Handler
     right: Declaration | None
-    since: str | None
+    since: str
     how: str
 
 
@@ -124,56 +123,56 @@ _DONE: Mapping[str, tuple[Handler, str, str]] = {
     ),
     "srmPrepareToPut": (
         prepare_to_put.run,
-        "0.2",
+        "0.1",
         "room and TURL at once; overwriteOption NEVER (the default) or ALWAYS; being written: SRM_FILE_BUSY",
     ),
     "srmStatusOfPutRequest": (
         status_of_put_request.run,
-        "0.2",
+        "0.1",
         "as for a get; a put that nobody finished in time: SRM_REQUEST_TIMED_OUT, its files SRM_FAILURE",
     ),
     "srmPutDone": (
         put_done.run,
-        "0.2",
+        "0.1",
         "answers when the file is stored; without its bytes: SRM_INVALID_PATH; again: SRM_DUPLICATION_ERROR",
     ),
-    "srmMkdir": (mkdir.run, "0.2", "one level; below a directory that the site has opened for writing"),
-    "srmRmdir": (rmdir.run, "0.2", "recursive: all of it or nothing; with a put under way: not empty"),
-    "srmRm": (rm.run, "0.2", "ends puts of the name, and gets of the file, with SRM_ABORTED"),
-    "srmMv": (mv.run, "0.2", "onto itself: SRM_SUCCESS; onto a directory: into it; within one area"),
+    "srmMkdir": (mkdir.run, "0.1", "one level; below a directory that the site has opened for writing"),
+    "srmRmdir": (rmdir.run, "0.1", "recursive: all of it or nothing; with a put under way: not empty"),
+    "srmRm": (rm.run, "0.1", "ends puts of the name, and gets of the file, with SRM_ABORTED"),
+    "srmMv": (mv.run, "0.1", "onto itself: SRM_SUCCESS; onto a directory: into it; within one area"),
     "srmSetPermission": (
         set_permission.run,
-        "0.2",
+        "0.1",
         "by the owner; userID is a DN, groupID an FQAN; a mode may be a digit, as gfal2 sends it",
     ),
     "srmCopy": (
         copy.run,
-        "0.2",
+        "0.1",
         "files of this site; to and from others the doors copy (HTTP-TPC, GridFTP): SRM_NOT_SUPPORTED",
     ),
-    "srmStatusOfCopyRequest": (status_of_copy_request.run, "0.2", "subsets by target"),
+    "srmStatusOfCopyRequest": (status_of_copy_request.run, "0.1", "subsets by target"),
     "srmReserveSpace": (
         reserve_space.run,
-        "0.2",
+        "0.1",
         "at once; REPLICA or OUTPUT; all of it is guaranteed",
     ),
-    "srmStatusOfReserveSpaceRequest": (status_of_reserve_space_request.run, "0.2", "by the space token"),
-    "srmReleaseSpace": (release_space.run, "0.2", "files stay; with a put under way: SRM_FILE_BUSY"),
-    "srmUpdateSpace": (update_space.run, "0.2", "at once; not below what its files take"),
-    "srmStatusOfUpdateSpaceRequest": (status_of_update_space_request.run, "0.2", "by the space token"),
-    "srmGetSpaceMetaData": (get_space_meta_data.run, "0.2", "of the caller's spaces; unusedSize is counted"),
-    "srmGetSpaceTokens": (get_space_tokens.run, "0.2", "the caller's own; unknown: SRM_INVALID_REQUEST"),
-    "srmChangeSpaceForFiles": (change_space_for_files.run, "0.2", "at once; only accounts change"),
+    "srmStatusOfReserveSpaceRequest": (status_of_reserve_space_request.run, "0.1", "by the space token"),
+    "srmReleaseSpace": (release_space.run, "0.1", "files stay; with a put under way: SRM_FILE_BUSY"),
+    "srmUpdateSpace": (update_space.run, "0.1", "at once; not below what its files take"),
+    "srmStatusOfUpdateSpaceRequest": (status_of_update_space_request.run, "0.1", "by the space token"),
+    "srmGetSpaceMetaData": (get_space_meta_data.run, "0.1", "of the caller's spaces; unusedSize is counted"),
+    "srmGetSpaceTokens": (get_space_tokens.run, "0.1", "the caller's own; unknown: SRM_INVALID_REQUEST"),
+    "srmChangeSpaceForFiles": (change_space_for_files.run, "0.1", "at once; only accounts change"),
     "srmStatusOfChangeSpaceForFilesRequest": (
         status_of_change_space_for_files_request.run,
-        "0.2",
+        "0.1",
         "no such request is left behind: SRM_INVALID_REQUEST",
     ),
-    "srmExtendFileLifeTimeInSpace": (extend_file_life_time_in_space.run, "0.2", "files are permanent: -1"),
-    "srmPurgeFromSpace": (purge_from_space.run, "0.2", "drops copies in scratch; the file itself stays"),
-    "srmSuspendRequest": (suspend_request.run, "0.2", "what nobody has begun to stage; its time runs on"),
-    "srmResumeRequest": (resume_request.run, "0.2", "what was suspended is queued again"),
-    "srmStatusOfLsRequest": (status_of_ls_request.run, "0.2", "no such request is left behind"),
+    "srmExtendFileLifeTimeInSpace": (extend_file_life_time_in_space.run, "0.1", "files are permanent: -1"),
+    "srmPurgeFromSpace": (purge_from_space.run, "0.1", "drops copies in scratch; the file itself stays"),
+    "srmSuspendRequest": (suspend_request.run, "0.1", "what nobody has begun to stage; its time runs on"),
+    "srmResumeRequest": (resume_request.run, "0.1", "what was suspended is queued again"),
+    "srmStatusOfLsRequest": (status_of_ls_request.run, "0.1", "no such request is left behind"),
     "srmAbortFiles": (abort_files.run, "0.1", "a file that has ended stays as it is; that is a success"),
     "srmGetRequestTokens": (
         get_request_tokens.run,
@@ -200,7 +199,7 @@ _DONE: Mapping[str, tuple[Handler, str, str]] = {
 
 
 def _operation(name: str) -> Operation:
-    handler, since, how = _DONE.get(name, (not_supported.run, None, "SRM_NOT_SUPPORTED, never a fault"))
+    handler, since, how = _DONE[name]
     return Operation(
         name=name,
         request=f"{name}Request",

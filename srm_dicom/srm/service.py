@@ -102,8 +102,7 @@ def answer(operation: Operation, request: Any, caller: Caller) -> Record:
         # A wrapper without its part: what is mandatory in it will be missed.
         request = T[operation.request]()
     try:
-        if operation.since is not None:
-            checks.complete(operation.request, request)
+        checks.complete(operation.request, request)
         return operation.handler(request, caller)
     except MdmError as error:
         log.info("refused", operation=operation.name, dn=caller.principal.dn, reason=error.message)

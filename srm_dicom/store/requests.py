@@ -19,6 +19,7 @@ import peewee
 from srm_dicom import errors
 from srm_dicom.db.database import Database
 from srm_dicom.ids import Guid, SitePath, Token
+from srm_dicom.store.copies import CopyRow
 from srm_dicom.store.requestrows import (
     WORST_FIRST,
     FileState,
@@ -35,6 +36,7 @@ from srm_dicom.store.requestrows import (
     to_ms,
     values,
 )
+from srm_dicom.store.uploads import UploadRow
 
 __all__ = ["FileState", "Request", "RequestFile", "RequestKind", "Requests"]
 
@@ -48,6 +50,7 @@ class Requests:
         self._database = database
         self._request = database.bind(RequestRow)
         self._file = database.bind(RequestFileRow)
+        self._children = (self._file, database.bind(CopyRow), database.bind(UploadRow))
 
     def add(self, request: Request, files: Sequence[RequestFile]) -> None:
         """Write a request with all its files, in their order, in one transaction."""
@@ -72,9 +75,7 @@ class Requests:
 
     def remove(self, token: Token) -> None:
         """Drop a request with all its files."""
-        with self._database.transaction():
-            self._file.delete().where(self._file.token == token).execute()
-            self._request.delete().where(self._request.token == token).execute()
+        self._drop([token])
 
     def find(self, token: str) -> Request | None:
         """Return a request, if there is one of this token."""
@@ -276,11 +277,15 @@ class Requests:
         )
         pruned = 0
         while tokens := [row.token for row in self._request.select().where(over).limit(_CHUNK)]:
-            with self._database.transaction():
-                self._file.delete().where(self._file.token.in_(tokens)).execute()
-                self._request.delete().where(self._request.token.in_(tokens)).execute()
+            self._drop(tokens)
             pruned += len(tokens)
         return pruned
+
+    def _drop(self, tokens: Sequence[str]) -> None:
+        """Remove requests, and with them every row of any table that is there for their sake alone."""
+        with self._database.transaction():
+            for rows in (*self._children, self._request):
+                rows.delete().where(rows.token.in_(list(tokens))).execute()
 
     def is_overdue(self, sources: Sequence[FileState], now: datetime) -> bool:
         """Tell whether a file in one of `sources` is beyond its deadline."""

@@ -32,6 +32,7 @@ from srm_dicom.errors import (
     NotFound,
     Overloaded,
     RequestExpired,
+    RequestUnknown,
     TooLarge,
 )
 from srm_dicom.identity.principal import Principal
@@ -255,6 +256,20 @@ def test_the_sweep_keeps_what_is_being_written_and_drops_the_rest(site: Site) ->
     site.janitor.sweep()
     names = {path.name for path in (site.area.incoming("0" * 32).parent).iterdir()}
     assert names == {kept.files[0].turl.rpartition("/")[2]}
+
+
+def test_a_request_is_forgotten_with_everything_that_is_there_for_its_sake(site: Site) -> None:
+    site.store("a")
+    wish = PutWish(RequestKind.COPY, (surl("b"),), sources=(surl("a"),))
+    copy = site.broker.puts.submit(who(), wish)
+    site.work()
+    assert site.broker.puts.sources(copy.token) == [surl("a")]
+    site.clock.advance(timedelta(days=40).total_seconds())
+    site.janitor.forget_requests()
+    with pytest.raises(RequestUnknown):
+        site.broker.status(who(), copy.token, None)
+    assert site.broker.puts.sources(copy.token) == []
+    assert site.stores.requests.counts() == {}
 
 
 def test_an_upload_goes_on_where_it_broke_off(site: Site) -> None:
