@@ -10,6 +10,8 @@ Existence is secret: absent and forbidden are the same answer, unless the direct
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from mdm_files.tree import ROOT, Name, Sight, Tree
@@ -50,6 +52,9 @@ class Access:
         self._principal = principal
         self._is_registrar = is_registrar
         self._sight: Sight | None = None
+        self._by_path: dict[SitePath, Name] = {}
+        self._by_guid: dict[Guid, Name] = {}
+        self._holders: dict[str, Guid] = {}
         self.seen = Seen()
 
     @property
@@ -73,6 +78,18 @@ class Access:
             NotAuthorised: the caller may list the directory and not see this.
         """
         return self._admit(self._find(reference))
+
+    def resolve_each(self, references: Sequence[str]) -> Iterator[Name | MdmError]:
+        """Yield what each reference names, or what `resolve` raises of it; all are read by a few statements.
+
+        For calls that change nothing: what was read is remembered.
+        """
+        self._read_ahead(references)
+        for reference in references:
+            try:
+                yield self.resolve(reference)
+            except MdmError as error:
+                yield error
 
     def writable(self, reference: str) -> Name:
         """Return a name that the caller may change.
@@ -124,18 +141,35 @@ class Access:
         sight = self.sight
         return name.is_directory and sight is not None and self._tree.leads_somewhere(name.path, sight)
 
+    def _read_ahead(self, references: Sequence[str]) -> None:
+        paths: list[SitePath] = []
+        guids: list[Guid] = []
+        surls: list[str] = []
+        for reference in references:
+            with suppress(InvalidRequest):  # said of it when it is resolved
+                if _is_path(reference):
+                    paths.append(Lfn.parse(reference).path)
+                elif _is_guid(reference):
+                    guids.append(parse_guid(reference))
+                elif is_surl(reference):
+                    surls.append(reference)
+        self._holders = self._tree.holders(surls)
+        self._by_path = self._tree.find_many(paths)
+        self._by_guid = self._tree.find_guids([*guids, *self._holders.values()])
+
     def _find(self, reference: str) -> Name | None:
-        if reference.startswith(("lfn:", "/")):
-            return self._tree.find(Lfn.parse(reference).path)
-        if reference.startswith("guid:") or "://" not in reference:
-            return self._by_guid(parse_guid(reference))
+        if _is_path(reference):
+            path = Lfn.parse(reference).path
+            return self._by_path.get(path) or self._tree.find(path)
+        if _is_guid(reference):
+            return self._of_guid(parse_guid(reference))
         if not is_surl(reference):
             raise InvalidRequest("a reference is an LFN, a GUID or a SURL")
-        holder = self._tree.holders([reference]).get(reference)
-        return None if holder is None else self._by_guid(holder)
+        holder = self._holders.get(reference) or self._tree.holders([reference]).get(reference)
+        return None if holder is None else self._of_guid(holder)
 
-    def _by_guid(self, guid: Guid) -> Name | None:
-        return self._tree.find_guids([guid]).get(guid)
+    def _of_guid(self, guid: Guid) -> Name | None:
+        return self._by_guid.get(guid) or self._tree.find_guids([guid]).get(guid)
 
     def _admit(self, name: Name | None) -> Name:
         if name is None:
@@ -167,6 +201,14 @@ class Access:
         if self._is_registrar:
             return Decision(allowed=True, rule="registrar")
         return decide(name.acl, name.owner, self._principal, letter)
+
+
+def _is_path(reference: str) -> bool:
+    return reference.startswith(("lfn:", "/"))
+
+
+def _is_guid(reference: str) -> bool:
+    return reference.startswith("guid:") or "://" not in reference
 
 
 def object_of(name: Name) -> str:

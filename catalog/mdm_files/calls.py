@@ -59,7 +59,7 @@ class Call:
 def lookup(context: Context, request: wire.Lookup) -> wire.Items:
     """Return the record of each reference."""
     _bounded(request.references)
-    return wire.Items(tuple(_item(context, reference) for reference in request.references))
+    return wire.Items(tuple(_item(context, one) for one in context.access.resolve_each(request.references)))
 
 
 def list_(context: Context, request: wire.Listing) -> wire.Page:
@@ -268,13 +268,11 @@ def _removed(context: Context, name: Name) -> bool:
     return True
 
 
-def _item(context: Context, reference: str) -> wire.Item:
-    try:
-        name = context.access.resolve(reference)
-    except MdmError as error:
-        return wire.Item(error=type(error).__name__, detail=error.message)
-    context.access.seen.granted.append(object_of(name))
-    return wire.Item(_record(context, name))
+def _item(context: Context, found: Name | MdmError) -> wire.Item:
+    if isinstance(found, MdmError):
+        return wire.Item(error=type(found).__name__, detail=found.message)
+    context.access.seen.granted.append(object_of(found))
+    return wire.Item(_record(context, found))
 
 
 # --- many ----------------------------------------------------------------------------------------

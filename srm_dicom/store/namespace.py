@@ -155,7 +155,8 @@ class Namespace:
     def children(self, directory: SitePath, *, offset: int = 0, count: int | None = None) -> list[Entry]:
         """Return entries of a directory in the order of their names."""
         query = self._row.select().where(self._row.parent == directory).order_by(self._row.path)
-        return [_entry(row) for row in query.offset(offset).limit(-1 if count is None else count)]
+        chosen = query.offset(offset).limit(-1 if count is None else count)
+        return [_entry(row) for row in chosen.namedtuples()]
 
     def make_directory(
         self, path: SitePath, acl: Acl, shown_at: datetime, release: Release | None = None

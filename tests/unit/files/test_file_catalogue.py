@@ -31,6 +31,22 @@ def test_a_file_by_lfn_guid_and_surl(site: Any) -> None:
         assert client.lookup(reference) == record
 
 
+def test_many_references_of_all_kinds_in_one_call(site: Any) -> None:
+    first, second = site.record(1), site.record(2)
+    references = [
+        second.surls[0],
+        first.lfn,
+        "srm://nowhere/x",
+        f"guid:{second.guid}",
+        "/absent",
+        first.guid,
+        "x",
+    ]
+    items = list(site.client("registrar").lookup_each([*references, first.lfn]))
+    assert [item.record for item in items] == [second, first, None, second, None, first, None, first]
+    assert [item.error for item in items if item.record is None] == ["NotFound", "NotFound", "InvalidRequest"]
+
+
 def test_who_may_see_sees_all_but_the_acl(site: Any) -> None:
     proxy = site.pki.proxy(site.users["researcher"], limited=True)
     assert site.client(proxy).lookup(site.record(1).lfn) == msgspec.structs.replace(site.record(1), acl="")
