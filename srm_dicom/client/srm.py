@@ -24,9 +24,10 @@ NAMESPACE = "http://srm.lbl.gov/StorageResourceManager"
 SOAP_ENVELOPE = "http://schemas.xmlsoap.org/soap/envelope/"
 DEFAULT_PORT = 8446
 DEFAULT_PATH = "/srm/managerv2"
-FIRST_POLL_S = 0.1
+FIRST_POLL_S = 0.05
 LAST_POLL_S = 2.0
-POLL_GROWTH = 1.3
+LATE = 0.2
+"""Of the wait so far: so much later than it happened we may learn that a file is there."""
 
 Fields = Mapping[str, Any]
 """Element name to text, number, truth value, nested fields, or a list of these; None is left out."""
@@ -191,15 +192,14 @@ class SrmClient:
         Raises:
             RequestExpired: the deadline has passed; the request goes on at the server.
         """
-        until = self._clock.monotonic_s() + deadline_s
-        pause_s = FIRST_POLL_S
+        since = self._clock.monotonic_s()
         yield request
         while request.waiting:
-            left_s = until - self._clock.monotonic_s()
+            waited_s = self._clock.monotonic_s() - since
+            left_s = deadline_s - waited_s
             if left_s <= 0:
                 raise RequestExpired(f"{len(request.waiting)} files were not ready in {deadline_s:.0f} s")
-            self._clock.sleep(min(pause_s, left_s))
-            pause_s = min(POLL_GROWTH * pause_s, LAST_POLL_S)
+            self._clock.sleep(min(max(LATE * waited_s, FIRST_POLL_S), LAST_POLL_S, left_s))
             request = self.status(request.token)
             yield request
 
