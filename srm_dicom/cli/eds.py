@@ -292,12 +292,12 @@ def get(lfn: str, target: Path, key_id: str | None, **options: Any) -> None:
     with connected(**options) as eds:
         record = eds.client.files.lookup(lfn)
         began_s = time.monotonic()
-        if key_id is None and _is_the_sites(eds.client, record):
+        if key_id is None and not _was_put(record):
             with eds.client.open(lfn) as file, target.open("wb") as out:
                 while block := file.read(BLOCK_BYTES):
                     out.write(block)
         else:
-            _get_elsewhere(eds, record, key_id, target)
+            _get_put(eds, record, key_id, target)
         size, spent_s = target.stat().st_size, max(time.monotonic() - began_s, 1e-3)
         eds.say(f"{size} bytes read in {spent_s:.3f} s, {size / spent_s / 1024:.1f} kB/s")
 
@@ -312,20 +312,23 @@ def rm(lfn: str, **options: Any) -> None:
         record = eds.client.files.lookup(lfn)
         if record.key_id:
             eds.keys.remove(record.key_id)
-        if not _is_the_sites(eds.client, record):
+        if _was_put(record):
             for surl in record.surls:
                 gfal("gfal-rm", surl)
         eds.client.files.unregister([lfn])
         eds.say(f"File and key removed: {lfn}")
 
 
-def _is_the_sites(client: Client, record: FileRecord) -> bool:
-    """Tell whether the site's own storage serves a file, with a manifest that it signed."""
-    return any(client.serves(surl) for surl in record.surls)
+def _was_put(record: FileRecord) -> bool:
+    """Tell whether `put` has stored a file, under its GUID, here or elsewhere.
+
+    Any other is the site's: it has a manifest that the site signed, and the site removes it.
+    """
+    return all(surl.endswith(f"/{record.guid}") for surl in record.surls)
 
 
-def _get_elsewhere(eds: Eds, record: FileRecord, key_id: str | None, target: Path) -> None:
-    """Get a file that ``glite-eds-put`` has put somewhere."""
+def _get_put(eds: Eds, record: FileRecord, key_id: str | None, target: Path) -> None:
+    """Get a file that `put` has stored."""
     if not record.surls:
         raise NotFound("the catalogue knows no replica of this file")
     public = bytes.fromhex(record.public_key) if record.public_key and key_id is None else None

@@ -22,7 +22,6 @@ from contextlib import closing, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
-from urllib.parse import urlsplit
 
 from srm_dicom.client.delivery import SEALED_SUFFIX, TRANSFERS, Couriers, manifest_of
 from srm_dicom.client.doors import PROTOCOLS, Doors
@@ -200,10 +199,6 @@ class Client:
         except BaseException:
             pin.release()
             raise
-
-    def serves(self, surl: str) -> bool:
-        """Tell whether a SURL is of this site's own storage."""
-        return urlsplit(surl).hostname == urlsplit(self._site.srm).hostname
 
     def details(self, records: Iterable[FileRecord]) -> dict[str, FileInfo]:
         """Return what the storage server tells of files, by SURL; a directory at a time."""
