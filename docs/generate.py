@@ -49,6 +49,7 @@ from srm_plugin_disk.plugin import Settings as DiskSettings
 
 sys.path.insert(0, str(Path(__file__).parent))
 from configuration_words import WORDS
+from state_diagram import drawing
 
 HERE = Path(__file__).parent
 
@@ -438,8 +439,19 @@ TABLES: Mapping[str, Callable[[], str]] = {
 _REGION = re.compile(r"(?P<head><!-- table: (?P<name>[a-z -]+) -->\n).*?(?P<tail><!-- end -->\n)", re.DOTALL)
 
 
+DRAWINGS: Mapping[str, Callable[[], str]] = {
+    "reference/file-states.svg": lambda: drawing(
+        TRANSITIONS, list(FileState), "The life of a file of a request"
+    ),
+}
+"""Every drawing, by where it is."""
+
+
 def pages() -> Iterator[tuple[Path, str, str]]:
-    """Yield each page that has a table: where it is, what it says and what it should say."""
+    """Yield each drawing and each page that has a table: where it is, what it says and what it should say."""
+    for name, drawn in DRAWINGS.items():
+        path = HERE / name
+        yield path, path.read_text(encoding="utf-8") if path.exists() else "", drawn()
     for path in sorted(HERE.rglob("*.md")):
         text = path.read_text(encoding="utf-8")
         if "_build" not in path.parts and _REGION.search(text):

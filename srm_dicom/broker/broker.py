@@ -19,7 +19,7 @@ from srm_dicom.broker.owned import Owned
 from srm_dicom.broker.passing import apply_time
 from srm_dicom.broker.puts import Puts
 from srm_dicom.broker.spaces import SpaceAccounts
-from srm_dicom.broker.states import ACTIVE, PUTTING, Event, after, before
+from srm_dicom.broker.states import PUTTING, Event, after, before
 from srm_dicom.broker.viewing import Viewer
 from srm_dicom.broker.views import (
     FileState,
@@ -207,7 +207,7 @@ class Broker:
         pin_s = bounded(pin_s, self._settings.default_pin_s, self._settings.max_pin_s)
         rows = [row for file in self._owned.files(request, surls) for row in file.rows if row.id]
         ids = [row.id for row in rows]
-        self._requests.extend(ids, pin_s, now, waiting=ACTIVE, held=before(Event.EXPIRE))
+        self._requests.extend(ids, pin_s, now, waiting=before(Event.FAIL), held=before(Event.EXPIRE))
         puts = [row.id for row in rows if row.state in before(Event.TIME_OUT)]
         self._requests.prolong(puts, now + timedelta(seconds=pin_s))
         return self._viewer.view(request, self._owned.files(request, surls), (), now).files

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import zlib
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from srm_dicom.audit.log import AuditLog
-from srm_dicom.broker.access import FileAccess
-from srm_dicom.broker.areas import Area, Areas
-from srm_dicom.broker.broker import Broker, BrokerSettings
-from srm_dicom.broker.janitor import Janitor, SpaceSettings
-from srm_dicom.broker.storing import Storing, StoringSettings
 from srm_dicom.broker.views import FileState, PutWish, RequestKind, Wish
 from srm_dicom.crypto.manifest import Manifest
 from srm_dicom.errors import (
@@ -37,16 +28,8 @@ from srm_dicom.errors import (
 )
 from srm_dicom.identity.principal import Principal
 from srm_dicom.ids import parse_path
-from srm_dicom.plugin.api import PluginContext
-from srm_dicom.plugin.host import PluginHost
 from srm_dicom.rights.acl import Tag
-from srm_dicom.rights.project import Member, Project, Release
-from srm_dicom.scratch.area import ScratchArea
-from srm_dicom.store.stores import Stores
-from srm_dicom.testing.clock import FakeClock
-from srm_dicom.transfer.served import StagedFilesOfNode
-from srm_dicom.transfer.written import WrittenFilesOfNode
-from srm_plugin_disk.plugin import DiskPlugin
+from srm_dicom.rights.project import Release
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 RELEASE = Release("heart", "none", "v1")
@@ -61,97 +44,7 @@ def surl(name: str) -> str:
     return f"srm://se.example.org{TOP}/{name}"
 
 
-class Site:
-    """The outer zone's rows, scratch and doors, and the inner zone beside them, driven step by step."""
-
-    def __init__(self, directory: Path) -> None:
-        self.clock = FakeClock(NOW)
-        self.root = directory / "disk"
-        self.root.mkdir()
-        members = (
-            Member(Tag.USER, "/CN=Alice", frozenset({"file", "write"})),
-            Member(Tag.USER, "/CN=Bob", frozenset({"file", "write"})),
-            Member(Tag.USER, "/CN=Reader", frozenset({"file"})),
-        )
-        until = NOW + timedelta(days=100)
-        projects = {"heart": Project("heart", "permit", "test", "none", "consent", until, members)}
-        self.stores = Stores.open(f"sqlite:///{directory}/names.db")
-        self.area = ScratchArea(directory / "scratch")
-        self.audit = AuditLog(directory / "audit", "front", "host", self.clock)
-        access = FileAccess(self.stores.namespace, projects, self.audit, self.clock)
-        areas = Areas([Area(parse_path(TOP), "disk", RELEASE, max_file_bytes=1000_000)])
-        areas.prepare(self.stores.namespace, projects, NOW)
-        settings = BrokerSettings(
-            "se.example.org:8446", {"node": {"gsiftp": "gsiftp://node:2811"}}, put_done_s=5.0
-        )
-        self.broker = Broker(settings, self.stores, access, self.clock, areas)
-        self.written = WrittenFilesOfNode(self.area, self.broker.puts, self.broker.names)
-        self.served = StagedFilesOfNode("node", self.area, self.stores, access, self.audit, self.clock)
-        self.signing_key = Ed25519PrivateKey.generate()
-        context = PluginContext("disk", {"root": str(self.root)}, directory, self.clock, seals=False)
-        self.plugin = DiskPlugin(context)
-        self.inner = Storing(
-            StoringSettings("worker", "node"),
-            {"disk": PluginHost(self.plugin, name="disk")},
-            self.stores,
-            self.area,
-            areas,
-            self.signing_key,
-            self.audit,
-            self.clock,
-        )
-        self.janitor = Janitor("node", self.area, self.stores, SpaceSettings(grace_s=60), self.clock)
-        # The inner zone comes whenever somebody waits: the fake clock's sleep is where it gets its turn.
-        self.clock.sleep = self._turn  # type: ignore[method-assign]
-        self.inner_lives = True
-
-    def _turn(self, seconds: float) -> None:
-        self.clock.advance(seconds)
-        if self.inner_lives:
-            self.work()
-
-    def work(self) -> None:
-        for file in self.inner.claim(10):
-            self.inner.store(file)
-        self.inner.remove_due()
-
-    def put(self, *names: str, by: str = "Alice", **more: Any) -> Any:
-        wish = PutWish(RequestKind.PUT, tuple(surl(name) for name in names), ("gsiftp",), **more)
-        return self.broker.puts.submit(who(by), wish)
-
-    def upload(self, view: Any, content: bytes, *, by: str = "Alice", index: int = 0) -> None:
-        path = parse_path(view.files[index].turl.removeprefix("gsiftp://node:2811"))
-        with self.written.create(who(by), path) as file:
-            file.write(0, memoryview(content))
-            file.finish()
-
-    def done(self, view: Any, *names: str, by: str = "Alice") -> Any:
-        return self.broker.puts.done(who(by), view.token, [surl(name) for name in names] or None)
-
-    def store(self, name: str, content: bytes = b"content", **more: Any) -> None:
-        view = self.put(name, **more)
-        self.upload(view, content)
-        assert [file.failure for file in self.done(view)] == [None]
-
-    def read(self, name: str, by: str = "Reader") -> bytes:
-        with self.served.open(who(by), parse_path(f"{TOP}/{name}")) as file:
-            extents = file.extents(0, file.size_bytes)
-            return b"".join(os.pread(one.fd, one.end - one.start, one.start) for one in extents)
-
-    def on_disk(self) -> dict[str, bytes]:
-        return {
-            str(path.relative_to(self.root)): path.read_bytes()
-            for path in self.root.rglob("*")
-            if path.is_file()
-        }
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Site:
-    return Site(tmp_path)
-
-
-def test_a_put_ends_on_the_disk_and_can_be_read(site: Site) -> None:
+def test_a_put_ends_on_the_disk_and_can_be_read(site: Any) -> None:
     view = site.put("a.dat", sizes=(7,))
     assert view.states == (FileState.SPACE_AVAILABLE,)
     site.upload(view, b"content")
@@ -167,7 +60,7 @@ def test_a_put_ends_on_the_disk_and_can_be_read(site: Site) -> None:
     assert (manifest.guid, manifest.size_bytes) == (entry.guid, 7)
 
 
-def test_what_left_scratch_comes_from_the_disk_again(site: Site) -> None:
+def test_what_left_scratch_comes_from_the_disk_again(site: Any) -> None:
     """The bytes that users upload are staged like any others once scratch has dropped them."""
     site.store("a.dat")
     (entry,) = site.stores.namespace.find_many([parse_path(f"{TOP}/a.dat")]).values()
@@ -177,7 +70,7 @@ def test_what_left_scratch_comes_from_the_disk_again(site: Site) -> None:
     assert entry.plugin_ref == b"uploads/vo/data/a.dat"
 
 
-def test_nothing_has_a_name_before_put_done(site: Site) -> None:
+def test_nothing_has_a_name_before_put_done(site: Any) -> None:
     view = site.put("a.dat")
     site.upload(view, b"content")
     with pytest.raises(NotFound):
@@ -185,7 +78,7 @@ def test_nothing_has_a_name_before_put_done(site: Site) -> None:
     assert site.stores.namespace.find(parse_path(f"{TOP}/a.dat")) is None
 
 
-def test_put_done_needs_the_bytes_and_happens_once(site: Site) -> None:
+def test_put_done_needs_the_bytes_and_happens_once(site: Any) -> None:
     view = site.put("a.dat")
     (early,) = site.done(view, "a.dat")
     assert isinstance(early.failure, NotFound)
@@ -195,7 +88,7 @@ def test_put_done_needs_the_bytes_and_happens_once(site: Site) -> None:
     assert site.on_disk() == {"uploads/vo/data/a.dat": b""}
 
 
-def test_a_turl_is_for_its_owner(site: Site) -> None:
+def test_a_turl_is_for_its_owner(site: Any) -> None:
     view = site.put("a.dat")
     with pytest.raises(NotFound):
         site.upload(view, b"mine", by="Bob")
@@ -203,7 +96,7 @@ def test_a_turl_is_for_its_owner(site: Site) -> None:
         site.written.create(who(), parse_path("/.upload/" + "0" * 32))
 
 
-def test_one_name_is_written_once_at_a_time(site: Site) -> None:
+def test_one_name_is_written_once_at_a_time(site: Any) -> None:
     first, second = site.put("a.dat"), site.put("a.dat", by="Bob", overwrite=True)
     assert isinstance(second.files[0].failure, Busy)
     site.broker.abort(who(), first.token)
@@ -212,7 +105,7 @@ def test_one_name_is_written_once_at_a_time(site: Site) -> None:
     assert [type(file.failure) for file in twice.files] == [type(None), Busy]
 
 
-def test_overwriting_must_be_asked_for_and_takes_the_place_at_the_end(site: Site) -> None:
+def test_overwriting_must_be_asked_for_and_takes_the_place_at_the_end(site: Any) -> None:
     site.store("a.dat", b"old")
     assert isinstance(site.put("a.dat").files[0].failure, AlreadyExists)
     view = site.put("a.dat", overwrite=True)
@@ -224,7 +117,7 @@ def test_overwriting_must_be_asked_for_and_takes_the_place_at_the_end(site: Site
     assert list(site.on_disk().values()) == [b"newer"]
 
 
-def test_who_may_write(site: Site) -> None:
+def test_who_may_write(site: Any) -> None:
     assert isinstance(site.put("a.dat", by="Reader").files[0].failure, NotAuthorised)
     assert isinstance(site.put("a.dat", by="Nobody").files[0].failure, NotFound)
     assert isinstance(site.put("none/a.dat").files[0].failure, NotFound)
@@ -233,7 +126,7 @@ def test_who_may_write(site: Site) -> None:
     assert isinstance(site.put("big", sizes=(1000_001,)).files[0].failure, TooLarge)
 
 
-def test_a_put_times_out_and_its_name_is_free(site: Site) -> None:
+def test_a_put_times_out_and_its_name_is_free(site: Any) -> None:
     view = site.put("a.dat", total_s=10)
     site.upload(view, b"x")
     site.clock.advance(3599)
@@ -247,7 +140,7 @@ def test_a_put_times_out_and_its_name_is_free(site: Site) -> None:
     assert site.put("a.dat").states == (FileState.SPACE_AVAILABLE,)
 
 
-def test_the_sweep_keeps_what_is_being_written_and_drops_the_rest(site: Site) -> None:
+def test_the_sweep_keeps_what_is_being_written_and_drops_the_rest(site: Any) -> None:
     kept, lost = site.put("kept"), site.put("lost")
     for view in (kept, lost):
         site.upload(view, b"x")
@@ -258,7 +151,7 @@ def test_the_sweep_keeps_what_is_being_written_and_drops_the_rest(site: Site) ->
     assert names == {kept.files[0].turl.rpartition("/")[2]}
 
 
-def test_a_request_is_forgotten_with_everything_that_is_there_for_its_sake(site: Site) -> None:
+def test_a_request_is_forgotten_with_everything_that_is_there_for_its_sake(site: Any) -> None:
     site.store("a")
     wish = PutWish(RequestKind.COPY, (surl("b"),), sources=(surl("a"),))
     copy = site.broker.puts.submit(who(), wish)
@@ -272,7 +165,7 @@ def test_a_request_is_forgotten_with_everything_that_is_there_for_its_sake(site:
     assert site.stores.requests.counts() == {}
 
 
-def test_an_upload_goes_on_where_it_broke_off(site: Site) -> None:
+def test_an_upload_goes_on_where_it_broke_off(site: Any) -> None:
     view = site.put("a.dat")
     path = parse_path(view.files[0].turl.removeprefix("gsiftp://node:2811"))
     with site.written.create(who(), path) as file:
@@ -292,7 +185,7 @@ def test_an_upload_goes_on_where_it_broke_off(site: Site) -> None:
     assert site.read("a.dat") == b"hello, world"
 
 
-def test_a_file_has_no_more_bytes_than_it_may(site: Site) -> None:
+def test_a_file_has_no_more_bytes_than_it_may(site: Any) -> None:
     view = site.put("a.dat")
     path = parse_path(view.files[0].turl.removeprefix("gsiftp://node:2811"))
     with site.written.create(who(), path) as file, pytest.raises(TooLarge):
@@ -300,7 +193,7 @@ def test_a_file_has_no_more_bytes_than_it_may(site: Site) -> None:
     assert isinstance(site.done(view)[0].failure, NotFound)
 
 
-def test_bytes_that_change_in_scratch_are_not_stored(site: Site) -> None:
+def test_bytes_that_change_in_scratch_are_not_stored(site: Any) -> None:
     view = site.put("a.dat")
     site.upload(view, b"abc")
     site.area.incoming(view.files[0].turl.rpartition("/")[2]).write_bytes(b"abd")
@@ -309,7 +202,7 @@ def test_bytes_that_change_in_scratch_are_not_stored(site: Site) -> None:
     assert site.stores.namespace.find(parse_path(f"{TOP}/a.dat")) is None
 
 
-def test_put_done_waits_no_longer_than_it_may_and_can_be_repeated(site: Site) -> None:
+def test_put_done_waits_no_longer_than_it_may_and_can_be_repeated(site: Any) -> None:
     view = site.put("a.dat")
     site.upload(view, b"abc")
     site.inner_lives = False
@@ -319,7 +212,7 @@ def test_put_done_waits_no_longer_than_it_may_and_can_be_repeated(site: Site) ->
     assert site.done(view)[0].failure is None
 
 
-def test_a_disk_that_is_away_is_waited_for(site: Site) -> None:
+def test_a_disk_that_is_away_is_waited_for(site: Any) -> None:
     view = site.put("a.dat")
     site.upload(view, b"abc")
     site.root.rename(site.root.with_name("away"))
@@ -329,7 +222,7 @@ def test_a_disk_that_is_away_is_waited_for(site: Site) -> None:
     assert site.done(view)[0].failure is None
 
 
-def test_an_abort_while_it_is_stored_leaves_nothing(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_abort_while_it_is_stored_leaves_nothing(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     view = site.put("a.dat")
     site.upload(view, b"abc")
     accept = site.plugin.accept
@@ -345,7 +238,7 @@ def test_an_abort_while_it_is_stored_leaves_nothing(site: Site, monkeypatch: pyt
     assert site.stores.namespace.find(parse_path(f"{TOP}/a.dat")) is None
 
 
-def test_a_directory_that_moved_away_meanwhile(site: Site) -> None:
+def test_a_directory_that_moved_away_meanwhile(site: Any) -> None:
     names = site.broker.names
     names.make_directory(who(), parse_path(f"{TOP}/d"), "srmMkdir")
     view = site.put("d/a.dat")
@@ -354,7 +247,7 @@ def test_a_directory_that_moved_away_meanwhile(site: Site) -> None:
     assert isinstance(site.done(view)[0].failure, NotFound)
 
 
-def test_a_plain_path_is_put_and_done_at_once(site: Site) -> None:
+def test_a_plain_path_is_put_and_done_at_once(site: Any) -> None:
     path = parse_path(f"{TOP}/a.dat")
     with site.written.create(who(), path) as file:
         file.write(0, b"abc")
@@ -366,7 +259,7 @@ def test_a_plain_path_is_put_and_done_at_once(site: Site) -> None:
         site.written.create(who(), parse_path(TOP))
 
 
-def test_a_plain_path_that_broke_off(site: Site) -> None:
+def test_a_plain_path_that_broke_off(site: Any) -> None:
     path = parse_path(f"{TOP}/a.dat")
     with site.written.create(who(), path) as file:
         file.write(0, b"ab")
@@ -382,7 +275,7 @@ def test_a_plain_path_that_broke_off(site: Site) -> None:
     assert site.put("b", by="Bob").states == (FileState.SPACE_AVAILABLE,)
 
 
-def test_names(site: Site) -> None:
+def test_names(site: Any) -> None:
     names = site.broker.names
 
     def path(text: str) -> Any:
@@ -417,7 +310,7 @@ def test_names(site: Site) -> None:
     assert not site.on_disk()
 
 
-def test_removing_ends_puts_and_gets(site: Site) -> None:
+def test_removing_ends_puts_and_gets(site: Any) -> None:
     site.store("a", b"abc")
     get = site.broker.submit(who("Reader"), Wish(RequestKind.GET, (surl("a"),)))
     put = site.put("b")
@@ -430,7 +323,7 @@ def test_removing_ends_puts_and_gets(site: Site) -> None:
     assert not site.on_disk()
 
 
-def test_nobody_writes_outside_the_areas(site: Site) -> None:
+def test_nobody_writes_outside_the_areas(site: Any) -> None:
     for call in (
         lambda: site.broker.names.remove_directory(who(), parse_path(TOP), "srmRmdir"),
         lambda: site.broker.names.make_directory(who(), parse_path("/vo/other"), "srmMkdir"),
@@ -440,7 +333,7 @@ def test_nobody_writes_outside_the_areas(site: Site) -> None:
             call()
 
 
-def test_only_the_owner_changes_permissions(site: Site) -> None:
+def test_only_the_owner_changes_permissions(site: Any) -> None:
     site.store("a")
     path = parse_path(f"{TOP}/a")
     closed = site.broker.names
@@ -452,7 +345,7 @@ def test_only_the_owner_changes_permissions(site: Site) -> None:
     assert site.read("a", by="Alice") == b"content"
 
 
-def test_a_name_that_is_being_written_is_listed_as_busy(site: Site) -> None:
+def test_a_name_that_is_being_written_is_listed_as_busy(site: Any) -> None:
     view = site.put("a")
     site.upload(view, b"abc")
     (listing,) = site.broker.entries(who(), [surl("a")], "srmLs")
@@ -465,7 +358,7 @@ def test_a_name_that_is_being_written_is_listed_as_busy(site: Site) -> None:
     assert site.broker.entries(who("Nobody"), [surl("a")], "srmLs")[0].entry is None
 
 
-def test_two_writers_race_for_a_name(site: Site) -> None:
+def test_two_writers_race_for_a_name(site: Any) -> None:
     """Exactly one of many gets it, whatever the order of their transactions."""
     outcomes: list[Any] = []
     start = threading.Barrier(4)
