@@ -32,6 +32,8 @@ class SpaceSettings:
     Attributes:
         high_bytes: above it unpinned files go until ...
         low_bytes: ... this is reached.
+        spare_bytes: so much the file system is to take still, or a twentieth of its size if that is less:
+            otherwise unpinned files go too, whoever has filled it.
         grace_s: age of a file that nobody knows before it is dropped; far longer than publishing takes.
         sweep_s: time between two sweeps.
         tidy_s: time between two looks at deadlines, pins and space.
@@ -40,6 +42,7 @@ class SpaceSettings:
 
     high_bytes: int = 200 * 1024**3
     low_bytes: int = 160 * 1024**3
+    spare_bytes: int = 1024**3
     grace_s: float = 3600.0
     sweep_s: float = 3600.0
     tidy_s: float = 30.0
@@ -100,12 +103,18 @@ class Janitor:
     def tidy(self) -> None:
         """Let time pass for requests and pins, then make room if there is too little."""
         apply_time(self._stores, self._clock.now())
+        self._evict(self._surplus_bytes())
+
+    def _surplus_bytes(self) -> int:
+        """Return how much is to go, 0 or less if nothing is."""
         used = self._staged.used_bytes(self._node)
-        if used > self._space.high_bytes:
-            self._evict(used - self._space.low_bytes)
+        surplus = used - self._space.low_bytes if used > self._space.high_bytes else 0
+        return max(surplus, self._area.lacking_bytes(self._space.spare_bytes))
 
     def _evict(self, surplus_bytes: int) -> None:
         """Remove the least recently used files that nobody holds."""
+        if surplus_bytes <= 0:
+            return
         pinned = self._requests.pinned(FileState.PINNED)
         for item in list(self._staged.on_node(self._node)):
             if surplus_bytes <= 0:

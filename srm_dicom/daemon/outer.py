@@ -106,8 +106,12 @@ def transfer(path: Path) -> list[Service]:
     common = Common(path, "transfer")
     config = common.config
     area = ScratchArea(config.scratch.directory)
+    scratch = config.scratch
     space = SpaceSettings(
-        config.scratch.high_bytes, config.scratch.low_bytes, retention_s=config.requests.retention_s
+        scratch.high_bytes,
+        scratch.low_bytes,
+        scratch.spare_bytes,
+        retention_s=config.requests.retention_s,
     )
     janitor = Janitor(common.node, area, common.stores, space, common.clock)
     access = common.access()

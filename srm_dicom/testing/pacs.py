@@ -11,7 +11,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -37,6 +37,7 @@ class Faults:
         lost: SOP instances that are never sent.
         wrong_instance: sends another object of its store in place of each that was asked for.
         slow_s: pause before each object of a C-MOVE.
+        recall_s: for a study, how long it takes to fetch it from its own archive before it sends of it.
         drops_after: breaks off the association of a C-MOVE or C-GET after so many objects.
         refuses_find, refuses_move: status to answer in place of doing it.
         ignores_keys: matching keys of a C-FIND that it does not look at.
@@ -47,6 +48,7 @@ class Faults:
     lost: frozenset[str] = frozenset()
     wrong_instance: bool = False
     slow_s: float = 0.0
+    recall_s: Mapping[str, float] = field(default_factory=dict)
     drops_after: int | None = None
     refuses_find: int = 0
     refuses_move: int = 0
@@ -228,12 +230,20 @@ class PacsSimulator:
 
     def _send_back(self, event: evt.Event, datasets: list[Dataset]) -> Iterator[Any]:
         faults = self.faults
+        for study in {str(dataset.StudyInstanceUID) for dataset in datasets}:
+            self._recall(study)
         for count, dataset in enumerate(datasets):
             if faults.drops_after is not None and count >= faults.drops_after:
                 event.assoc.abort()
                 return
             time.sleep(faults.slow_s)
             yield 0xFF00, self._another(dataset) if faults.wrong_instance else dataset
+
+    def _recall(self, study: str) -> None:
+        """Wait for a study as long as `Faults.recall_s` says, which may change meanwhile."""
+        since_s = time.monotonic()
+        while time.monotonic() - since_s < self.faults.recall_s.get(study, 0.0):
+            time.sleep(0.05)
 
     def _asked_for(self, identifier: Dataset) -> list[Dataset]:
         keys = {

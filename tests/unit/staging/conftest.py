@@ -122,9 +122,12 @@ class Staging:
     def log(self):
         return self.demo.processes.log("stager").read_text()
 
+    @property
+    def signing_key(self):
+        return InnerSecrets.load(self.common.inner().secrets).signing_key
+
     def publisher(self):
-        key = InnerSecrets.load(self.common.inner().secrets).signing_key
-        return Publisher(self.common.node, self.area, self.stores, key, self.common.clock)
+        return Publisher(self.common.node, self.area, self.stores, self.signing_key, self.common.clock)
 
     @contextmanager
     def stager(self, publisher=None, **settings):
