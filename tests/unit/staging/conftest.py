@@ -137,7 +137,8 @@ class Staging:
         hosts = load_plugins(self.common)
         stager = Stager(
             StagerSettings(
-                "worker", **{"visit_s": 30.0, "first_pause_s": 0.2, "longest_pause_s": 0.5} | settings
+                f"{self.common.node}/stager",
+                **{"visit_s": 30.0, "first_pause_s": 0.2, "longest_pause_s": 0.5} | settings,
             ),
             hosts,
             self.stores,
