@@ -50,7 +50,7 @@ class Status(IntEnum):
 class Command:
     """A request or response: what it is, of which object, and whether a data set follows.
 
-    `move_originator` is the AE title of whoever asked for the C-MOVE behind a C-STORE, if it is told;
+    `move_id` is the message id of the C-MOVE behind a C-STORE, 0 if it is not told;
     `status` and the numbers of sub-operations are a response's.
     """
 
@@ -59,7 +59,7 @@ class Command:
     has_dataset: bool
     sop_class: str = ""
     sop_instance: str = ""
-    move_originator: str = ""
+    move_id: int = 0
     status: int = 0
     completed: int = 0
     failed: int = 0
@@ -79,7 +79,7 @@ def parse_command(data: bytes | bytearray) -> Command:
             has_dataset=_short(elements[0x0800]) != _NO_DATASET,
             sop_class=_uid(elements.get(0x0002, b"")),
             sop_instance=_uid(elements.get(0x1000, b"")),
-            move_originator=elements.get(0x1030, b"").decode("ascii", "replace").strip(" \0"),
+            move_id=_short(elements.get(0x1031) or b"\0\0"),
             status=_short(elements.get(0x0900, b"\0\0")),
             completed=_short(elements.get(0x1021) or b"\0\0"),
             failed=_short(elements.get(0x1022) or b"\0\0"),

@@ -20,6 +20,7 @@ from srm_plugin_dicom.pdu import ProposedContext
 from srm_plugin_dicom.proposals import Pair, rounds
 from srm_plugin_dicom.retrieving import CONTEXT, Retrieving
 from srm_plugin_dicom.selector import Level
+from srm_plugin_dicom.stores import Handler
 
 GET = "1.2.840.10008.5.1.4.1.2.2.3"
 
@@ -28,7 +29,7 @@ class GetArchive(AskedByDimse):
     """See the module."""
 
     def __init__(self, pacs: Pacs, own_title: str, desk: MoveDesk, clock: Clock) -> None:
-        """Take a desk of its own: what it is asked for comes by no other way."""
+        """Take a desk for its bounds: what is asked for comes on the association that asked."""
         super().__init__(pacs)
         self._own_title = own_title
         self._desk = desk
@@ -44,13 +45,12 @@ class GetArchive(AskedByDimse):
         visit = Visit(sender, wanted.instances, deliver, self._clock)
         held = self._held(wanted)
         told = [] if "" in held.values() else sorted(set(held.values()))
-        with self._desk.expecting(visit):
-            for pairs in rounds(told, at_once=pdu.MAX_CONTEXTS - 1):
-                # Orthanc refuses the whole C-GET for one object that it does not have.
-                rest = tuple(instance for instance in visit.missing() if instance in held)
-                if not rest:
-                    return
-                self._get(Wanted(wanted.study, wanted.series, rest), pairs, end_s)
+        for pairs in rounds(told, at_once=pdu.MAX_CONTEXTS - 1):
+            # Orthanc refuses the whole C-GET for one object that it does not have.
+            rest = tuple(instance for instance in visit.missing() if instance in held)
+            if not rest:
+                return
+            self._get(Wanted(wanted.study, wanted.series, rest), self._desk.only(visit), pairs, end_s)
 
     def _held(self, wanted: Wanted) -> dict[str, str]:
         """Return which of the images the archive tells of, with their SOP classes if it tells these."""
@@ -66,7 +66,7 @@ class GetArchive(AskedByDimse):
         told = {each.get("SOPInstanceUID", ""): each.get("SOPClassUID", "") for each in answers}
         return {instance: told[instance] for instance in told.keys() & asked}
 
-    def _get(self, wanted: Wanted, pairs: Sequence[Pair], end_s: float) -> None:
+    def _get(self, wanted: Wanted, handler: Handler, pairs: Sequence[Pair], end_s: float) -> None:
         left_s = end_s - self._clock.monotonic_s()
         if left_s <= 0:
             raise NotDelivered(f"the C-GET from {self.name} was not over at the deadline")
@@ -81,7 +81,7 @@ class GetArchive(AskedByDimse):
             self._own_title,
             contexts,
             self._clock,
-            handler=self._desk,
+            handler=handler,
             timeout_s=min(left_s, settings.connect_s),
         )
         identifier = images(wanted.study, wanted.series, wanted.instances)

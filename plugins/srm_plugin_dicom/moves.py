@@ -1,7 +1,9 @@
 """What our own moves announced: matches arriving objects with the batch that waits for them.
 
 Answers to different C-MOVEs arrive at one AE. An object is taken when an open visit waits for its SOP
-instance from that sender, and by one visit only; anything else is refused. An object is held in memory
+instance from that sender, and by one visit only; anything else is refused. Two visits may wait for the
+same instance, each for a release of its own: of these it is for the one whose C-MOVE the sender names. What
+comes for the other's would leave this one with nothing to come. An object is held in memory
 (clear bytes never touch a disk) within a budget that all arriving objects share.
 """
 
@@ -13,7 +15,7 @@ from contextlib import contextmanager
 
 from srm_dicom.clock import Clock
 from srm_dicom.errors import NotAuthorised, Overloaded, TooLarge
-from srm_plugin_dicom.stores import ObjectInfo, ObjectSink
+from srm_plugin_dicom.stores import Handler, ObjectInfo, ObjectSink
 
 Deliver = Callable[[ObjectInfo, bytearray], None]
 """Gets a whole object; returns when it is durable, or raises an error of the tree."""
@@ -46,13 +48,18 @@ class MemoryBudget:
 
 
 class Visit:
-    """One C-MOVE: the SOP instances that it waits for, and what to do with each."""
+    """One C-MOVE: the SOP instances that it waits for, and what to do with each.
+
+    Attributes:
+        number: message id of its C-MOVE, no other open visit's; the desk gives it.
+    """
 
     def __init__(
         self, senders: frozenset[str], instances: Iterable[str], deliver: Deliver, clock: Clock
     ) -> None:
         self.senders = senders
         self.deliver = deliver
+        self.number = 0
         self._clock = clock
         self._missing = set(instances)
         self._under_way: set[str] = set()
@@ -107,12 +114,15 @@ class MoveDesk:
         self._max_object_bytes = max_object_bytes
         self._budget = budget
         self._visits: list[Visit] = []
+        self._count = 0
         self._lock = threading.Lock()
 
     @contextmanager
     def expecting(self, visit: Visit) -> Iterator[None]:
         """Take what the visit waits for, for as long as the context lives."""
         with self._lock:
+            self._count = self._count % 0xFFFF + 1
+            visit.number = self._count
             self._visits.append(visit)
         try:
             yield
@@ -127,10 +137,16 @@ class MoveDesk:
             NotAuthorised: nobody waits for it.
         """
         with self._lock:
-            for visit in self._visits:
+            for visit in sorted(self._visits, key=lambda each: each.number != info.move_id):
                 if visit.claim(info):
                     return ArrivingObject(info, visit, self._max_object_bytes, self._budget)
         raise NotAuthorised("an object that no open move announced")
+
+    def only(self, visit: Visit) -> Handler:
+        """Return what takes objects for one visit: those that come on an association of its own."""
+        desk = MoveDesk(max_object_bytes=self._max_object_bytes, budget=self._budget)
+        desk._visits.append(visit)
+        return desk
 
 
 class ArrivingObject:

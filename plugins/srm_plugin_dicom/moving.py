@@ -51,10 +51,9 @@ class MoveArchive(AskedByDimse):
         self._listen()
         end_s = self._clock.monotonic_s() + deadline_s
         identifier = images(wanted.study, wanted.series, wanted.instances)
-        request = partial(dimse.encode_move_request, MOVE, destination=self._destination)
         visit = Visit(self._senders, wanted.instances, deliver, self._clock)
         with self._desk.expecting(visit):
-            final = self._associations.retrieve(request, identifier, end_s)
+            final = self._associations.retrieve(partial(self._request, visit), identifier, end_s)
             if final.status not in {0, PARTLY} and not final.completed:
                 raise refusal(self.name, final.status)
             claims_all = final.status == 0 and not final.failed
@@ -63,6 +62,10 @@ class MoveArchive(AskedByDimse):
     def close(self) -> None:
         """Release the associations that are kept."""
         self._associations.close()
+
+    def _request(self, visit: Visit, _message_id: int) -> bytes:
+        """Ask under the visit's number: the archive sends it with each object (PS3.7, 9.1.1.1)."""
+        return dimse.encode_move_request(MOVE, visit.number, self._destination)
 
     def _associate(self, timeout_s: float) -> Retrieving:
         settings = self._pacs.settings

@@ -25,6 +25,7 @@ class ObjectInfo:
     Attributes:
         calling: AE title of the sender.
         address: IP address of the sender.
+        move_id: message id of the C-MOVE that it is sent for; 0 if the sender does not tell.
     """
 
     sop_class: str
@@ -32,6 +33,7 @@ class ObjectInfo:
     transfer_syntax: str
     calling: str
     address: str
+    move_id: int = 0
 
 
 class ObjectSink(Protocol):
@@ -182,7 +184,9 @@ class StoreService:
         if not command.sop_class or not command.sop_instance:
             raise PduError("a C-STORE that names no object")
         syntax = self._contexts[self._context_id].transfer_syntax
-        info = ObjectInfo(command.sop_class, command.sop_instance, syntax, self._calling, self._address)
+        info = ObjectInfo(
+            command.sop_class, command.sop_instance, syntax, self._calling, self._address, command.move_id
+        )
         try:
             return self._handler.begin(info)
         except MdmError as error:

@@ -28,6 +28,7 @@ from srm_plugin_dicom.archive import Wanted
 from srm_plugin_dicom.moves import Deliver, MoveDesk, Visit
 from srm_plugin_dicom.multipart import MultipartError, MultipartReader, boundary_of
 from srm_plugin_dicom.selector import Level
+from srm_plugin_dicom.stores import Handler
 from srm_plugin_dicom.tls import TlsCredential, client_context
 from srm_plugin_dicom.webjson import texts_of
 from srm_plugin_dicom.webparts import PartTaker
@@ -161,7 +162,7 @@ class WebArchive:
     """See the module."""
 
     def __init__(self, settings: WebSettings, desk: MoveDesk, clock: Clock) -> None:
-        """Take a desk of its own: what it is asked for comes by no other way."""
+        """Take a desk for its bounds: what is asked for comes in the answer to who asked."""
         self._settings = settings
         self._desk = desk
         self._clock = clock
@@ -193,11 +194,12 @@ class WebArchive:
         end_s = self._clock.monotonic_s() + deadline_s
         visit = Visit(frozenset({self.name}), wanted.instances, deliver, self._clock)
         series = f"/studies/{wanted.study}/series/{wanted.series}"
-        with self._desk.expecting(visit), self.session() as session:
+        handler = self._desk.only(visit)
+        with self.session() as session:
             if 2 * len(wanted.instances) > self._count(session, wanted):
-                self._take(session, series, end_s)
+                self._take(session, series, handler, end_s)
             for instance in visit.missing():
-                self._take(session, f"{series}/instances/{instance}", end_s)
+                self._take(session, f"{series}/instances/{instance}", handler, end_s)
 
     def _count(self, session: WebSession, wanted: Wanted) -> int:
         """Return how many images the series has; 0 when the archive does not tell."""
@@ -206,12 +208,12 @@ class WebArchive:
         told = [each.get("NumberOfSeriesRelatedInstances", "") for each in answers[:1]]
         return int(told[0]) if told and told[0].isdigit() else 0
 
-    def _take(self, session: WebSession, target: str, end_s: float) -> None:
+    def _take(self, session: WebSession, target: str, handler: Handler, end_s: float) -> None:
         with session.get(target, _AS_STORED, self._left(end_s)) as response:
             if response.status in {204, 404}:
                 response.read(CHUNK_BYTES)
                 return
-            taker = PartTaker(self.name, self._desk)
+            taker = PartTaker(self.name, handler)
             try:
                 reader = MultipartReader(boundary_of(response.headers.get("Content-Type", "")))
                 while chunk := response.read1(CHUNK_BYTES):

@@ -48,7 +48,7 @@ class Faults:
     lost: frozenset[str] = frozenset()
     wrong_instance: bool = False
     slow_s: float = 0.0
-    recall_s: Mapping[str, float] = field(default_factory=dict)
+    recall_s: dict[str, float] = field(default_factory=dict)
     drops_after: int | None = None
     refuses_find: int = 0
     refuses_move: int = 0
@@ -240,9 +240,9 @@ class PacsSimulator:
             yield 0xFF00, self._another(dataset) if faults.wrong_instance else dataset
 
     def _recall(self, study: str) -> None:
-        """Wait for a study as long as `Faults.recall_s` says, which may change meanwhile."""
-        since_s = time.monotonic()
-        while time.monotonic() - since_s < self.faults.recall_s.get(study, 0.0):
+        """Wait for a study as long as `Faults.recall_s` says, which may be emptied meanwhile."""
+        since_s, recall_s = time.monotonic(), self.faults.recall_s
+        while time.monotonic() - since_s < recall_s.get(study, 0.0):
             time.sleep(0.05)
 
     def _asked_for(self, identifier: Dataset) -> list[Dataset]:

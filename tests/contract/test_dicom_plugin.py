@@ -4,6 +4,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 
@@ -97,6 +98,21 @@ class TestDicomPlugin(PluginContract):
             halt=pacs.stop,
         )
 
+    def test_what_is_sent_for_one_release_is_not_taken_for_another(
+        self, site: PluginSite, host: PluginHost, pacs: PacsSimulator
+    ) -> None:
+        """Two visits wait for the same objects; the first one's archive takes its time."""
+        del site
+        first, second = refs(host), refs(host, release=OTHER_RELEASE)
+        slow = pacs.faults.recall_s = {str(CT[0].StudyInstanceUID): 60.0}
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(stage, host, first, 60)
+            wait_for(lambda: pacs.moves + pacs.gets)
+            pacs.faults.recall_s = {}
+            assert set(stage(host, second).values()) == {None}
+            slow.clear()
+            assert set(waiting.result().values()) == {None}
+
 
 class TestDicomPluginByGet(TestDicomPlugin):
     retrieve = "get"
@@ -109,8 +125,8 @@ class TestDicomPluginByGet(TestDicomPlugin):
         assert (pacs.moves, pacs.gets) == (0, 2)
 
 
-def refs(host: PluginHost, selector: str = "Modality=CT") -> list[FileRef]:
-    return [FileRef(each.guid, each.plugin_ref, RELEASE) for each in host.discover(selector, RELEASE)]
+def refs(host: PluginHost, selector: str = "Modality=CT", release: Release = RELEASE) -> list[FileRef]:
+    return [FileRef(each.guid, each.plugin_ref, release) for each in host.discover(selector, release)]
 
 
 def stage(host: PluginHost, files: list[FileRef], deadline_s: float = 10) -> dict[Guid, object]:

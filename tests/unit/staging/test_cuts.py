@@ -83,7 +83,7 @@ def cut(staging, step):
 
 
 def check_staged_once(staging, guids):
-    """Every file is there in its first generation, whole, as its signed manifest says; and nothing else is."""
+    """Every file is there in its first generation, whole, as its signed manifest says, and nothing else."""
     key = staging.signing_key.public_key()
     staged = staging.staged()
     assert sorted((item.guid, item.generation) for item in staged) == sorted((guid, 1) for guid in guids)
@@ -140,7 +140,7 @@ def test_only_what_a_move_announced_is_taken_and_once(staging, pacs, wait_for):
         assert send(images, port, "ROGUE") is None
         assert send(others, port) == [REFUSED]
         assert send([images[0], images[0]], port) == [TAKEN, REFUSED]
-        pacs.faults.recall_s = {}
+        pacs.faults.recall_s.clear()
         wait_for(lambda: staging.is_there(wanted))
         assert send(images[:1], port) == [REFUSED], "the visit is over"
     assert pacs.moves == 1

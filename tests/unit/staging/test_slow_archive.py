@@ -39,7 +39,7 @@ def test_quick_studies_of_others_end_while_slow_ones_of_one_user_wait(staging, p
             wait_for(lambda token=token: staging.is_there(token))
         assert staging.states(slow) == {FileState.IN_PROGRESS}
         assert pacs.moves == 2 + len(quick), "the last place is not one user's, however much waits"
-        pacs.faults.recall_s = {}
+        pacs.faults.recall_s.clear()
         wait_for(lambda: staging.is_there(slow))
 
 
@@ -51,6 +51,6 @@ def test_a_slow_study_of_each_of_two_users_leaves_a_place_for_a_third(staging, p
         quick = staging.want("/CN=Carol", files["carol"])
         wait_for(lambda: staging.is_there(quick))
         assert [staging.states(token) for token in slow] == [{FileState.IN_PROGRESS}] * 2
-        pacs.faults.recall_s = {}
+        pacs.faults.recall_s.clear()
         for token in slow:
             wait_for(lambda token=token: staging.is_there(token))
