@@ -115,6 +115,10 @@ class Staging:
         assert old in self.settings
         self.plugin_file.write_text(self.settings.replace(old, new))
 
+    def use_spool_for_everything(self):
+        text = self.demo.config.read_text()
+        self.demo.config.write_text(text.replace("[inner]", "[inner]\nspool_above_bytes = 1"))
+
     def process(self):
         """Start the stager as a process of its own."""
         self.demo.processes.start(Unit("stager", "stager", self.demo.config))
