@@ -19,6 +19,7 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -164,7 +165,8 @@ class Client:
             else:
                 yield one
         if orders:
-            wanted = packed(orders, [one.record for one in found], self.srm.entries)
+            names = partial(self.srm.entries, detailed=False)
+            wanted = packed(orders, [one.record for one in found], names)
             yield from self._deliver(wanted, watcher or Watcher(), wait_s, transfers)
         if failures:
             raise failures[0]

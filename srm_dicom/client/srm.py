@@ -98,8 +98,16 @@ class SrmClient:
         """Ask who is there."""
         return ServerInfo.read(self._call("srmPing", {}))
 
-    def ls(self, surl: str, levels: int = 1, offset: int | None = None, count: int | None = None) -> FileInfo:
-        """Describe a name, and `levels` of what is below it.
+    def ls(
+        self,
+        surl: str,
+        levels: int = 1,
+        offset: int | None = None,
+        count: int | None = None,
+        *,
+        detailed: bool = True,
+    ) -> FileInfo:
+        """Describe a name, and `levels` of what is below it; without details by name, type and size only.
 
         Raises:
             NotFound: there is no such name, or none that the caller may learn of.
@@ -107,7 +115,7 @@ class SrmClient:
         """
         fields = {
             "arrayOfSURLs": {"urlArray": [surl]},
-            "fullDetailedList": True,
+            "fullDetailedList": detailed,
             "numOfLevels": levels,
             "offset": offset,
             "count": count,
@@ -121,11 +129,11 @@ class SrmClient:
             raise info.status.error()
         return info
 
-    def entries(self, surl: str, page: int = 999) -> Iterator[FileInfo]:
-        """Yield the entries of a directory of any size, page by page."""
+    def entries(self, surl: str, page: int = 999, *, detailed: bool = True) -> Iterator[FileInfo]:
+        """Yield the entries of a directory of any size, page by page; see `ls`."""
         offset = 0
         while True:
-            children = self.ls(surl, offset=offset, count=page).children
+            children = self.ls(surl, offset=offset, count=page, detailed=detailed).children
             yield from children
             if len(children) < page:
                 return
