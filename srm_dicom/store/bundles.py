@@ -9,6 +9,7 @@ every one of them.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 
 from srm_dicom.ids import SitePath, name
 from srm_dicom.store.namespace import Entry, Facts, Kind, Namespace
@@ -44,8 +45,14 @@ def bundle_of(entry: Entry) -> Bundle | None:
     known = [(name(member.path), member.facts) for member in entry.members if member.facts is not None]
     if len(known) != len(entry.members):
         return None
-    members = [Member(called, facts.size_bytes, facts.adler32) for called, facts in known]
-    return Bundle(SitePath(entry.path.removesuffix(SUFFIX)), members)
+    members = tuple(Member(called, facts.size_bytes, facts.adler32) for called, facts in known)
+    return _bundle(SitePath(entry.path.removesuffix(SUFFIX)), members)
+
+
+@lru_cache(maxsize=8)
+def _bundle(directory: SitePath, members: tuple[Member, ...]) -> Bundle:
+    """Return a bundle: who fetches one asks for it several times, and a thousand headers take long."""
+    return Bundle(directory, members)
 
 
 def _facts(entry: Entry) -> Facts | None:

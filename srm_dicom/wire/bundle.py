@@ -13,6 +13,7 @@ import zlib
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from srm_dicom.ids import SitePath, name
 
@@ -74,7 +75,7 @@ class Bundle:
         self.filler = bytes(filler)
         self.offsets = tuple(self._starts[1::2])
 
-    @property
+    @cached_property
     def adler32(self) -> str:
         """Checksum of the whole tar, from those of the members."""
         value = _EMPTY_ADLER
