@@ -265,7 +265,7 @@ class Tree:
     def _names(self, where: Any, count: int | None = None) -> list[Name]:
         row, acl = self._name, self._acl
         query = row.select(row, acl.text.alias("acl_text")).join(acl, on=(row.acl == acl.id)).where(where)
-        names = [_name(found) for found in query.order_by(row.path).limit(count).namedtuples()]
+        names = [_name(found) for found in self._database.rows(query.order_by(row.path).limit(count))]
         replicas = self._replicas([one.guid for one in names if one.guid])
         return [replace(one, surls=tuple(sorted(replicas.get(one.guid, ())))) for one in names]
 
@@ -275,7 +275,7 @@ class Tree:
     def _replicas(self, guids: Sequence[Guid]) -> dict[Guid, list[str]]:
         found: dict[Guid, list[str]] = {}
         for chunk in _chunks(guids):
-            for row in self._replica.select().where(self._replica.guid.in_(chunk)).namedtuples():
+            for row in self._database.rows(self._replica.select().where(self._replica.guid.in_(chunk))):
                 found.setdefault(Guid(row.guid), []).append(row.surl)
         return found
 

@@ -8,8 +8,10 @@ with a REFERENCES constraint.
 from __future__ import annotations
 
 import time
+from collections import namedtuple
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -76,6 +78,15 @@ class Database:
         marked = statement if self.is_sqlite else statement.replace("?", "%s")
         self._peewee.cursor().executemany(marked, rows)  # type: ignore[no-untyped-call]
 
+    def rows(self, query: Any) -> list[Any]:
+        """Run a SELECT and return its rows, named after their columns, with the values of the driver.
+
+        peewee's own rows cost three times as much: it looks for a converter for every value.
+        """
+        cursor = self._peewee.execute(query)  # type: ignore[no-untyped-call]
+        row = _row_of(tuple(column[0] for column in cursor.description))
+        return list(map(row._make, cursor.fetchall()))
+
     def checkpoint(self) -> None:
         """Write SQLite's log into the database and empty it, as far as readers let it."""
         if self.is_sqlite:
@@ -96,6 +107,11 @@ class Database:
             self._peewee.shut()
         else:
             self._peewee.close()
+
+
+@lru_cache(maxsize=256)
+def _row_of(columns: tuple[str, ...]) -> Any:
+    return namedtuple("Row", columns)
 
 
 def _open(url: str) -> peewee.Database:

@@ -127,7 +127,7 @@ class Namespace:
         found: dict[SitePath, Entry] = {}
         for start in range(0, len(paths), _CHUNK):
             chunk = list(paths[start : start + _CHUNK])
-            rows = self._row.select().where(self._row.path.in_(chunk)).namedtuples()
+            rows = self._database.rows(self._row.select().where(self._row.path.in_(chunk)))
             found.update((entry.path, entry) for entry in map(_entry, rows))
         return found
 
@@ -141,7 +141,7 @@ class Namespace:
         found: dict[Guid, Entry] = {}
         for start in range(0, len(guids), _CHUNK):
             chunk = list(guids[start : start + _CHUNK])
-            rows: Any = self._row.select().where(self._row.guid.in_(chunk)).namedtuples()
+            rows = self._database.rows(self._row.select().where(self._row.guid.in_(chunk)))
             found.update((Guid(row.guid), _entry(row)) for row in rows)
         return found
 
@@ -156,7 +156,7 @@ class Namespace:
         """Return entries of a directory in the order of their names."""
         query = self._row.select().where(self._row.parent == directory).order_by(self._row.path)
         chosen = query.offset(offset).limit(-1 if count is None else count)
-        return [_entry(row) for row in chosen.namedtuples()]
+        return [_entry(row) for row in self._database.rows(chosen)]
 
     def make_directory(
         self, path: SitePath, acl: Acl, shown_at: datetime, release: Release | None = None

@@ -131,7 +131,7 @@ class Requests:
         for start in range(0, len(paths), _CHUNK):
             chunk = list(paths[start : start + _CHUNK])
             query = self._file.select().where(self._file.owner == owner, self._file.path.in_(chunk))
-            found += [read_file(row) for row in query.namedtuples()]
+            found += map(read_file, self._database.rows(query))
         return found
 
     def extend(
@@ -212,10 +212,13 @@ class Requests:
             self._file.deadline_at > moment,
             self._file.guid.not_in(self._under_way(sources, moment)),
         )
+        owners = self._owners(waiting)  # mostly nobody waits, and a reader waits for no writer
+        if not owners:
+            return []
         with self._database.transaction():
             rows = [
                 row
-                for owner in self._owners(waiting)
+                for owner in owners
                 for row in self._oldest(waiting, owner, limit - (held or {}).get(owner, 0))
             ]
             columns: dict[str, object] = {
@@ -234,7 +237,7 @@ class Requests:
         if limit <= 0:
             return []
         mine = self._file.select().where(*waiting, self._file.owner == owner)
-        return list(self._database.claiming(mine.order_by(self._file.id).limit(limit)).namedtuples())
+        return self._database.rows(self._database.claiming(mine.order_by(self._file.id).limit(limit)))
 
     def give_back(self, ids: Sequence[int]) -> None:
         """End the leases of files that nobody has been sent for."""
@@ -293,9 +296,8 @@ class Requests:
 
     def overdue(self, sources: Sequence[FileState], now: datetime) -> list[RequestFile]:
         """Return the files in one of `sources` that are beyond their deadlines."""
-        return [
-            read_file(row) for row in self._file.select().where(self._overdue(sources, now)).namedtuples()
-        ]
+        overdue = self._file.select().where(self._overdue(sources, now))
+        return list(map(read_file, self._database.rows(overdue)))
 
     def prolong(self, ids: Sequence[int], deadline_at: datetime) -> None:
         """Let files have time until a moment; none gets less."""
@@ -309,7 +311,7 @@ class Requests:
         found: list[RequestFile] = []
         for start in range(0, len(ids), _CHUNK):
             query = self._file.select().where(self._file.id.in_(list(ids[start : start + _CHUNK])))
-            found += [read_file(row) for row in query.namedtuples()]
+            found += map(read_file, self._database.rows(query))
         return found
 
     def expire_pins(self, sources: Sequence[FileState], target: FileState, now: datetime) -> int:
@@ -342,8 +344,8 @@ class Requests:
 
     def _gathered(self, where: Any) -> list[RequestFile]:
         """Return files of one request in their order, each with all its parts."""
-        query = self._file.select().where(where).order_by(self._file.position, self._file.id).namedtuples()
-        by_position = groupby(query, key=attrgetter("position"))
+        query = self._file.select().where(where).order_by(self._file.position, self._file.id)
+        by_position = groupby(self._database.rows(query), key=attrgetter("position"))
         return [RequestFile.of([read_file(row) for row in rows]) for _, rows in by_position]
 
     def _worst(self, where: Any, *file: Any) -> Any:

@@ -46,6 +46,7 @@ class StagedFiles:
     """The table; methods join the caller's transaction."""
 
     def __init__(self, database: Database) -> None:
+        self._database = database
         self._row = database.bind(StagedRow)
 
     def find(self, guids: Sequence[Guid]) -> dict[Guid, Staged]:
@@ -53,7 +54,7 @@ class StagedFiles:
         found: dict[Guid, Staged] = {}
         for start in range(0, len(guids), _CHUNK):
             query = self._row.select().where(self._row.guid.in_(list(guids[start : start + _CHUNK])))
-            found.update((Guid(row.guid), _staged(row)) for row in query)
+            found.update((Guid(row.guid), _staged(row)) for row in self._database.rows(query))
         return found
 
     def find_on(self, guid: Guid, node: str) -> Staged | None:

@@ -109,3 +109,13 @@ def test_the_state_is_another_one_after_a_write_on_any_connection(database, coun
         in_threads(3, lambda n, number=number: counts.update(value=number * n).execute())
         states.append(database.state())
     assert len(set(states)) == len(states)
+
+
+def test_rows_are_named_after_their_columns_inside_and_outside_a_transaction(database, counts):
+    query = counts.select(counts.name, (counts.value * 2).alias("double")).where(counts.value < 2)
+    outside = database.rows(query.order_by(counts.value))
+    with database.transaction():
+        inside = database.rows(query.order_by(counts.value))
+    assert [(row.name, row.double) for row in outside] == [("0", 0), ("1", 2)]
+    assert inside == outside
+    assert database.rows(query.where(counts.name == "none")) == []
