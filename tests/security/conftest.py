@@ -50,14 +50,17 @@ from srm_dicom.store.stores import Stores
 from srm_dicom.store.uploads import Received
 from srm_dicom.testing.clock import FakeClock
 from srm_dicom.transfer.copying import Copies, CopySettings
+from srm_dicom.transfer.davwrites import Writes
 from srm_dicom.transfer.delegations import Delegations
 from srm_dicom.transfer.files import OpenedFile
 from srm_dicom.transfer.intake import Intake
 from srm_dicom.transfer.mover import Moved, Progress, Remote
 from srm_dicom.transfer.performer import Performer
 from srm_dicom.transfer.served import StagedFilesOfNode
+from srm_dicom.transfer.storing import Line
 from srm_dicom.transfer.tape import TapeApi, TapeSettings
 from srm_dicom.transfer.webdav import WebDavDoor
+from srm_dicom.transfer.written import WrittenFilesOfNode
 from srm_dicom.wire import names as wire
 from srm_dicom.wire.gridftp.dialogue import Dialogue
 from srm_dicom.wire.gridftp.replies import Reply
@@ -160,6 +163,7 @@ class House:
         dialogue = Dialogue(lambda: None)  # type: ignore[arg-type,return-value]
         dialogue.acceptor = SimpleNamespace(principal=caller, delegated=None, end_entity=b"")  # type: ignore[assignment]
         dialogue.directory = self.heart.directory
+        dialogue.renaming = join(AREA, "file") if verb == "RNTO" else None
         answer = TABLE[verb].handler(dialogue, argument)
         if isinstance(answer, Reply):
             return [answer]
@@ -168,10 +172,11 @@ class House:
         performer = Performer(
             session,  # type: ignore[arg-type]
             self.served,
+            self.written,
             Wire(),  # type: ignore[arg-type]
+            None,  # type: ignore[arg-type]
             self.clock,
-            replies.append,
-            lambda: None,
+            Line(replies.append, _nothing, _nothing),
         )
         performer.perform(answer)
         return replies
@@ -183,7 +188,7 @@ class House:
             "QUERY_STRING": "",
             "REQUEST_METHOD": method,
             "HTTP_DEPTH": "0",
-            "HTTP_DESTINATION": "https://elsewhere/x",
+            "HTTP_DESTINATION": f"{AREA}/{uuid.uuid4()}" if method == "MOVE" else "https://elsewhere/x",
             "HTTP_CREDENTIAL": "none",
             "srm_dicom.principal": caller,
             "wsgi.input": io.BytesIO(b""),
@@ -225,6 +230,8 @@ class House:
         return [self.dispatcher.answer(session, caller, words).data for words in lines]
 
     # --- writing ---------------------------------------------------------------------------------
+
+    area_path = AREA
 
     @property
     def area_surl(self) -> str:
@@ -295,7 +302,9 @@ class House:
         self.served = StagedFilesOfNode("node", self.area, self.stores, access, self.audit, clock)
         settings = CopySettings("https://localhost:8443", here)
         copies = Copies(self.served, Arrived(), Delegations(clock), settings, clock)  # type: ignore[arg-type]
-        self.webdav = WebDavDoor(self.served, more=copies.handlers)
+        self.written = WrittenFilesOfNode(self.area, self.broker.puts, self.broker.names)
+        writes = Writes(self.served, self.written)
+        self.webdav = WebDavDoor(self.served, more={**writes.handlers, **copies.handlers})
         self.tape_api = TapeApi(self.broker, TapeSettings("here", "https://localhost:8443"))
         admin = self.roles["admin"].dn
         self.intake = Intake(self.area, [admin], self.audit)
@@ -403,10 +412,10 @@ class House:
 
 
 class Wire:
-    """A data port whose connections take everything."""
+    """A data port whose connections take everything and bring nothing."""
 
     def open(self, *_: Any) -> list[Any]:
-        return [SimpleNamespace(send=_nothing, send_file=_nothing, close=_nothing)]
+        return [SimpleNamespace(send=_nothing, send_file=_nothing, receive_into=lambda *_: 0, close=_nothing)]
 
     def keep(self, *_: Any) -> None:
         return
