@@ -155,7 +155,7 @@ class Namespace:
     def children(self, directory: SitePath, *, offset: int = 0, count: int | None = None) -> list[Entry]:
         """Return entries of a directory in the order of their names."""
         query = self._row.select().where(self._row.parent == directory).order_by(self._row.path)
-        chosen = query.offset(offset).limit(-1 if count is None else count)
+        chosen = query.offset(offset).limit(count)
         return [_entry(row) for row in self._database.rows(chosen)]
 
     def make_directory(
