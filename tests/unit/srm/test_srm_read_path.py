@@ -345,7 +345,9 @@ def test_a_token_is_its_owners_only(house, operation, more):
 def test_five_thousand_files_are_one_request_and_cheap_to_poll(house):
     names = [f"many-{number:04d}" for number in range(5000)]
     house.add(*names)
+    started = time.perf_counter()
     request = house.ask("BringOnline", *names)
+    asked_s = time.perf_counter() - started
     poll = token(request)
     started = time.perf_counter()
     assert house.call("srmStatusOfBringOnlineRequest", poll, ALICE).code == "SRM_REQUEST_QUEUED"
@@ -355,5 +357,4 @@ def test_five_thousand_files_are_one_request_and_cheap_to_poll(house):
     assert house.codes("StatusOfBringOnlineRequest", poll + subset)[1] == ["SRM_REQUEST_QUEUED"]
     part_s = time.perf_counter() - started
     assert house.codes("ReleaseFiles", urls("arrayOfSURLs", *names))[0] == "SRM_SUCCESS"
-    assert whole_s < 2.0, "a fifth of a second where nobody else works"
-    assert part_s < whole_s
+    assert part_s < whole_s < asked_s
