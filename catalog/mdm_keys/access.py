@@ -20,10 +20,11 @@ from srm_dicom.rights.enumeration import Guesses, Patience
 from srm_dicom.rights.evaluate import Decision, decide
 from srm_dicom.wire.hydra.contract import LETTERS
 
-Spend = Callable[[Principal, Collection[str], str], None]
-"""Charges keys to a caller for an operation; raises `BudgetExhausted`."""
+Spend = Callable[[Principal, Collection[Key], str], None]
+"""Charges keys to a caller and their projects for an operation; raises `BudgetExhausted`."""
 
 _JOBS = "x"
+_NO_PROJECTS: Mapping[str, str] = {}
 
 _ACTIONS: Mapping[Right, Action] = {
     Right.KEY_FETCH: Action.KEY_RELEASED,
@@ -49,7 +50,7 @@ class Access:
             audit: every decision is in it before anything happens.
             creators: DNs and FQANs that may make keys.
             guesses: counts the ids that callers try in vain.
-            spend: charges keys that are about to be released to the caller's daily budget.
+            spend: charges keys that are about to be released to the caller's daily budget and the projects'.
         """
         self._store = store
         self._audit = audit
@@ -65,14 +66,26 @@ class Access:
         rule = f"creator {min(named)}" if named else "the caller is not among the creators"
         return Decision(bool(named), rule)
 
-    def require_creator(self, operation: str, principal: Principal, ids: Sequence[str]) -> None:
+    def require_creator(
+        self,
+        operation: str,
+        principal: Principal,
+        ids: Sequence[str],
+        projects: Mapping[str, str] = _NO_PROJECTS,
+    ) -> None:
         """Refuse a caller who may not make keys.
+
+        Args:
+            operation: what it calls.
+            principal: who it is.
+            ids: of the keys.
+            projects: of those keys whose project is known.
 
         Raises:
             NotAuthorised: that is so.
         """
         decision = self.creator(principal)
-        self._record(operation, principal, Action.ADMINISTRATIVE, decision, ids)
+        self._record(operation, principal, Action.ADMINISTRATIVE, decision, ids, projects)
         if not decision.allowed:
             raise NotAuthorised("the caller may not make keys here")
 
@@ -83,18 +96,20 @@ class Access:
 
         Raises:
             Overloaded: the caller has guessed too many ids.
-            BudgetExhausted: the caller may fetch no more keys today.
+            BudgetExhausted: the caller may fetch no more keys today, or nobody may of a project; none is
+                released then.
         """
         self._guesses.admit(principal.dn)
         keys = self._store.find(ids)
         decisions = {key.id: self.decide(key, principal, right) for key in keys.values()}
         allowed = {key_id: keys[key_id] for key_id, decision in decisions.items() if decision.allowed}
         if right is Right.KEY_FETCH and allowed and self._spend is not None:
-            self._spend(principal, allowed, operation)
+            self._spend(principal, allowed.values(), operation)
+        projects = {key.id: key.project for key in keys.values()}
         action = _ACTIONS.get(right, Action.ADMINISTRATIVE)
         for decision in sorted(set(decisions.values()), key=lambda one: one.rule):
             ruled = [key_id for key_id, its_decision in decisions.items() if its_decision == decision]
-            self._record(operation, principal, action, decision, ruled)
+            self._record(operation, principal, action, decision, ruled, projects)
         unknown = [key_id for key_id in ids if key_id not in keys]
         if unknown:
             self._record(operation, principal, action, Decision(allowed=False, rule="no such key"), unknown)
@@ -142,10 +157,20 @@ class Access:
         return NotAuthorised("no such key, or the caller has no right to it")
 
     def _record(
-        self, operation: str, principal: Principal, action: Action, decision: Decision, ids: Sequence[str]
+        self,
+        operation: str,
+        principal: Principal,
+        action: Action,
+        decision: Decision,
+        ids: Sequence[str],
+        projects: Mapping[str, str] = _NO_PROJECTS,
     ) -> None:
+        """Write one event a project."""
         outcome = Outcome.ALLOWED if decision.allowed else Outcome.DENIED
         rule = printable(decision.rule)
-        self._audit.record(
-            Event.by(principal, action, outcome, operation=operation, objects=tuple(ids), rule=rule)
-        )
+        objects: dict[str, list[str]] = {}
+        for key_id in ids:
+            objects.setdefault(projects.get(key_id, ""), []).append(key_id)
+        for project, some in sorted((objects or {"": []}).items()):
+            details = {"operation": operation, "project": project, "objects": tuple(some), "rule": rule}
+            self._audit.record(Event.by(principal, action, outcome, **details))

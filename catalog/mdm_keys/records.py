@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from mdm_keys.store import HeldShare
-from srm_dicom.crypto.keyrecord import CIPHER, KEY_BYTES, Charter
+from srm_dicom.crypto.keyrecord import CIPHER, KEY_BYTES, Charter, project_of
 from srm_dicom.crypto.shamir import Share
 from srm_dicom.errors import InvalidRequest
 from srm_dicom.wire.hydra.contract import Attribute, SharedKey
@@ -25,8 +25,9 @@ ATTRIBUTES = (
     Attribute("edskeysneeded", type="INT"),
     Attribute("edskeygeneration", type="INT"),
     Attribute("edskeycommitments", type="TEXT"),
+    Attribute("edskeyproject", type="VARCHAR(128)"),
 )
-"""The schema ``eds``: Hydra's own columns, and the two that make a share verifiable."""
+"""The schema ``eds``: Hydra's own columns, the two that make a share verifiable, and the signed project."""
 
 _TYPES = {attribute.name: attribute.type for attribute in ATTRIBUTES}
 
@@ -77,6 +78,7 @@ def attributes(held: HeldShare) -> dict[str, Attribute]:
         "edskeysneeded": str(held.k),
         "edskeygeneration": str(held.generation),
         "edskeycommitments": held.charter,
+        "edskeyproject": project_of(held.charter),
     }
     return {name: Attribute(name, value, _TYPES[name]) for name, value in values.items()}
 

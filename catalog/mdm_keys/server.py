@@ -13,7 +13,7 @@ from mdm_keys.access import Access, Spend
 from mdm_keys.application import MAX_MESSAGE_BYTES, application
 from mdm_keys.ledger import DestructionLedger
 from mdm_keys.service import KeyService
-from mdm_keys.store import KeyStore
+from mdm_keys.store import Key, KeyStore
 from srm_dicom.audit.log import AuditLog
 from srm_dicom.clock import Clock
 from srm_dicom.crypto.signing import trusting
@@ -27,6 +27,9 @@ from srm_dicom.rights.enumeration import Guesses, Patience
 from srm_dicom.rights.pace import Pace
 from srm_dicom.web.limits import Limits
 from srm_dicom.web.server import WebServer
+
+ANY_OTHER = "*"
+"""In `KeyServerSettings.keys_per_day_of`: a project that is not named there."""
 
 
 class KeyServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -43,6 +46,8 @@ class KeyServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
             each, as ``mdm-keys public-key`` prints them over there.
         keys_per_minute: that one caller may fetch in a minute; 0 sets no bound.
         keys_per_day: different ones that one caller may fetch in a day (UTC); 0 sets no bound.
+        keys_per_day_of: of each project, by its id, how many of its keys all callers together may fetch in
+            a day; ``"*"`` is for the projects that are not named. What is not there has no bound.
         misses_per_minute: ids tried in vain before a caller is told to come back later; 0 sets no bound.
     """
 
@@ -54,6 +59,7 @@ class KeyServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     peers: tuple[str, ...] = ()
     keys_per_minute: int = 0
     keys_per_day: int = 0
+    keys_per_day_of: dict[str, int] = {}
     misses_per_minute: int = 2000
 
 
@@ -73,7 +79,7 @@ class KeyServer:
             audit,
             frozenset(settings.creators),
             Guesses(Patience(settings.misses_per_minute), clock),
-            self._spending(settings, audit, clock),
+            spending(settings, Ledger(self._database, audit, clock), clock),
         )
         sites = trusted_sites(settings)
         ledger = DestructionLedger(ledger_path(audit.path.parent, audit.path.name.partition("@")[0]))
@@ -91,16 +97,6 @@ class KeyServer:
         )
         self.port = self._web.port
 
-    def _spending(self, settings: KeyServerSettings, audit: AuditLog, clock: Clock) -> Spend:
-        ledger, budget = Ledger(self._database, audit, clock), Budget(objects=settings.keys_per_day)
-        pace = Pace(settings.keys_per_minute, clock)
-
-        def spend(principal: Principal, key_ids: Collection[str], operation: str) -> None:
-            pace.take(principal.dn, len(key_ids))
-            ledger.charge(principal, [Account.of_caller(principal.dn, budget)], operation, key_ids)
-
-        return spend
-
     def start(self) -> None:
         """Begin to serve."""
         self._web.start()
@@ -109,6 +105,24 @@ class KeyServer:
         """End what is going on and close."""
         self._web.stop(timeout_s)
         self._database.close()
+
+
+def spending(settings: KeyServerSettings, ledger: Ledger, clock: Clock) -> Spend:
+    """Return what charges a caller, and every project that keys are released for."""
+    pace, daily = Pace(settings.keys_per_minute, clock), Budget(objects=settings.keys_per_day)
+    bounds, others = settings.keys_per_day_of, settings.keys_per_day_of.get(ANY_OTHER, 0)
+
+    def spend(principal: Principal, keys: Collection[Key], operation: str) -> None:
+        pace.take(principal.dn, len(keys))
+        charges: dict[Account, list[str]] = {}
+        for key in keys:
+            charges.setdefault(Account.of_caller(principal.dn, daily), []).append(key.id)
+            if key.project:
+                bound = Budget(objects=bounds.get(key.project, others))
+                charges.setdefault(Account.of_project(key.project, bound), []).append(key.id)
+        ledger.charge(principal, charges, operation)
+
+    return spend
 
 
 def ledger_path(directory: Path, name: str) -> Path:

@@ -18,6 +18,7 @@ from mdm_keys.ledger import DestructionLedger
 from mdm_keys.resharing import Resharing
 from mdm_keys.store import HeldShare, Key, KeyStore
 from srm_dicom.clock import Clock
+from srm_dicom.crypto.keyrecord import project_of
 from srm_dicom.errors import (
     AlreadyExists,
     InvalidRequest,
@@ -319,7 +320,8 @@ class KeyService:
         known = self._store.find(held)
         new = [key_id for key_id in held if key_id not in known]
         if new:
-            self._access.require_creator(operation, principal, new)
+            projects = {key_id: project_of(held[key_id].charter) for key_id in new}
+            self._access.require_creator(operation, principal, new, projects)
         failed |= self._access.sort(operation, principal, list(known), Right.KEY_WRITE)[1]
         owner = permission.user_name or principal.dn
         acl = _with_base(acl_of(permission), REGISTRAR_LETTERS)
@@ -410,12 +412,14 @@ def _is_new(share: HeldShare, before: Sequence[HeldShare]) -> bool:
     """Tell whether a share is not here yet.
 
     Raises:
-        InvalidRequest: the key has another public half here.
+        InvalidRequest: the key has another public half here, or another project.
         AlreadyExists: its generation has another share here.
     """
     for other in before:
         if other.public_key != share.public_key:
             raise InvalidRequest("the key has another public half")
+        if project_of(other.charter) != project_of(share.charter):
+            raise InvalidRequest("the key is another project's")
         if other.generation == share.generation:
             if (other.index, other.share, other.charter) != (share.index, share.share, share.charter):
                 raise AlreadyExists("the generation has another share here")

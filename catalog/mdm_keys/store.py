@@ -15,6 +15,7 @@ from typing import Any
 
 import peewee
 
+from srm_dicom.crypto.keyrecord import project_of
 from srm_dicom.db.database import Database
 from srm_dicom.errors import AlreadyExists
 from srm_dicom.rights.acl import Acl, Entry, Tag
@@ -34,12 +35,14 @@ class Key:
     Attributes:
         owner: a DN; the entry ``user::`` speaks of it.
         group: an FQAN; the entry ``group::`` speaks of it. Empty when there is none.
+        project: what the site signed that it is released for; empty without a share, or without a word of it.
     """
 
     id: str
     owner: str
     group: str
     acl: Acl
+    project: str = ""
 
     def effective_acl(self) -> Acl:
         """Return the ACL with the base group's entry under the group's name."""
@@ -152,10 +155,12 @@ class KeyStore:
 
     def find(self, ids: Iterable[str]) -> dict[str, Key]:
         """Return the keys that exist among `ids`."""
+        key, share = self._key, self._share
+        newest = share.select(share.charter).where(share.key_id == key.id)
+        newest = newest.order_by(share.generation.desc()).limit(1)
+        query = key.select(key, newest.alias("charter"))
         return {
-            row.id: Key(row.id, row.owner, row.group_name, Acl.parse(row.acl))
-            for chunk in _chunks(ids)
-            for row in self._key.select().where(self._key.id.in_(chunk))
+            row.id: _key(row) for chunk in _chunks(ids) for row in query.where(key.id.in_(chunk)).objects()
         }
 
     def shares(self, ids: Iterable[str]) -> dict[str, list[HeldShare]]:
@@ -258,6 +263,12 @@ def _chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
     rest = iter(items)
     while chunk := list(islice(rest, CHUNK)):
         yield chunk
+
+
+def _key(row: Any) -> Key:
+    """Return a row that has its newest charter with it, if there is one."""
+    project = project_of(row.charter) if row.charter else ""
+    return Key(row.id, row.owner, row.group_name, Acl.parse(row.acl), project)
 
 
 def _held(row: Any) -> HeldShare:

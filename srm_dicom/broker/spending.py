@@ -42,4 +42,4 @@ class Spending:
         project = self._projects.get(release.project) if release else None
         if project is not None:
             accounts.append(Account.of_project(project.id, project.daily))
-        self._ledger.charge(principal, accounts, "open", files, size_bytes)
+        self._ledger.charge(principal, dict.fromkeys(accounts, files), "open", size_bytes)

@@ -259,6 +259,7 @@ class Resharer:
             public_key=before.public_key,
             valid_until=before.valid_until,
             signing_key=self._signing_key,
+            project=before.project,
         )
 
     def _adopt(

@@ -1,8 +1,8 @@
 """What a key server keeps of one key: its share, and what the registering site signed about all shares.
 
 `Charter` is the signed part, the same on every server: key id, generation, k, n, public key, end of
-validity and the SHA-256 of every share. So a server knows that the share it was sent is the one that
-was meant for its index, and a client names the server whose share is wrong, stale or another key's.
+validity, project and the SHA-256 of every share. So a server knows that the share it was sent is the one
+that was meant for its index, and a client names the server whose share is wrong, stale or another key's.
 A hash covers the whole place of a share (key id, generation, index): shares cannot be swapped.
 """
 
@@ -32,7 +32,7 @@ _TIME = "%Y-%m-%dT%H:%M:%SZ"
 _Hex32 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}\\Z")]
 
 
-class _Body(msgspec.Struct, forbid_unknown_fields=True):
+class _Body(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     key_id: Annotated[str, msgspec.Meta(pattern=f"^[A-Za-z0-9_:-]{{1,{MAX_KEY_ID_CHARS}}}\\Z")]
     generation: Annotated[int, msgspec.Meta(ge=1)]
     k: Annotated[int, msgspec.Meta(ge=1, le=shamir.MAX_SHARES)]
@@ -40,6 +40,20 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True):
     hashes: list[_Hex32]
     public_key: _Hex32
     valid_until: str
+    project: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9._-]{0,128}\\Z")] = ""
+
+
+class _Told(msgspec.Struct):
+    """As much of a charter's body as `project_of` wants."""
+
+    project: str = ""
+
+
+class _Text(msgspec.Struct):
+    body: _Told
+
+
+_TEXT = msgspec.json.Decoder(_Text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +68,7 @@ class Charter:
         hashes: of every share in the order of index, 64 hex digits each.
         public_key: X25519, 32 bytes; the rebuilt key has to belong to it.
         valid_until: no server releases a share after it; whole seconds, UTC.
+        project: what the key is released for, which is who pays; empty in charters that name none.
         text: the signed text, which is what servers keep and hand out.
     """
 
@@ -64,6 +79,7 @@ class Charter:
     hashes: tuple[str, ...]
     public_key: bytes
     valid_until: datetime
+    project: str
     text: str
 
     @classmethod
@@ -94,6 +110,7 @@ class Charter:
             hashes=tuple(body.hashes),
             public_key=bytes.fromhex(body.public_key),
             valid_until=valid_until,
+            project=body.project,
             text=text,
         )
 
@@ -117,6 +134,11 @@ class KeyRecord:
     share: Share
 
 
+def project_of(text: str) -> str:
+    """Return the project of a charter that has been verified already: for many of them, quickly."""
+    return _TEXT.decode(text).body.project
+
+
 def key_id_of(public_key: bytes) -> str:
     """Return the id under which this site registers a key pair."""
     return hashlib.sha256(b"srm-dicom key id" + public_key).hexdigest()[:40]
@@ -128,7 +150,7 @@ def share_hash(key_id: str, generation: int, share: Share) -> str:
     return hashlib.sha256(place + share.data).hexdigest()
 
 
-def issue(
+def issue(  # noqa: PLR0913 - what is signed has this many parts
     private_key: bytes,
     *,
     k: int,
@@ -138,6 +160,7 @@ def issue(
     random_bytes: Callable[[int], bytes],
     key_id: str | None = None,
     generation: int = 1,
+    project: str = "",
 ) -> list[KeyRecord]:
     """Split a private key into the records of n servers.
 
@@ -150,6 +173,7 @@ def issue(
         random_bytes: secret, uniformly random bytes.
         key_id: another id than `key_id_of` the public key.
         generation: of the shares.
+        project: what the key is released for.
     """
     public_key = X25519PrivateKey.from_private_bytes(private_key).public_key().public_bytes_raw()
     key_id = key_id or key_id_of(public_key)
@@ -162,6 +186,7 @@ def issue(
         public_key=public_key,
         valid_until=valid_until,
         signing_key=signing_key,
+        project=project,
     )
     return [KeyRecord(charter, share) for share in shares]
 
@@ -175,6 +200,7 @@ def sign_charter(
     public_key: bytes,
     valid_until: datetime,
     signing_key: Ed25519PrivateKey,
+    project: str = "",
 ) -> Charter:
     """Sign what every server of a generation keeps; `hashes` are the shares' in the order of index."""
     body = _Body(
@@ -185,6 +211,7 @@ def sign_charter(
         hashes=list(hashes),
         public_key=public_key.hex(),
         valid_until=valid_until.astimezone(UTC).strftime(_TIME),
+        project=project,
     )
     text = signing.sign(_PURPOSE, msgspec.to_builtins(body), signing_key)
     return Charter.verify(text, signing.trusting(signing_key.public_key()))

@@ -7,7 +7,7 @@ given; an object counts once a day, in however many parts it is read.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping
 from datetime import date
 from typing import Any
 
@@ -76,38 +76,37 @@ class Ledger:
     def charge(
         self,
         principal: Principal,
-        accounts: Sequence[Account],
+        charges: Mapping[Account, Collection[str]],
         operation: str,
-        objects: Collection[str],
         size_bytes: int = 0,
     ) -> None:
         """Count what is about to be given.
 
         Args:
             principal: who gets it.
-            accounts: that pay for it, each the whole.
+            charges: the accounts that pay, and the names of the files or keys that each of them pays for.
             operation: the protocol's word for it, for the alarm.
-            objects: names of the files or keys.
-            size_bytes: of all of them together, as far as they are given.
+            size_bytes: of all of them together, as far as they are given; every account pays the whole.
 
         Raises:
             BudgetExhausted: one of the accounts has not so much left; nothing was counted.
         """
-        bounded = [account for account in accounts if account.budget.bytes or account.budget.objects]
+        bounded = [account for account in charges if account.budget.bytes or account.budget.objects]
         if not bounded:
             return
         today = self._clock.now().date().isoformat()
+        alarming = []
         try:
             with self._database.transaction():
-                alarming = [
-                    account for account in bounded if self._charge(today, account, objects, size_bytes)
-                ]
-        except BudgetExhausted:
-            self._tell(principal, operation, "a daily budget is used up", Outcome.DENIED)
+                for account in bounded:
+                    if self._charge(today, account, charges[account], size_bytes):
+                        alarming.append(account)
+        except BudgetExhausted as error:
+            self._tell(principal, operation, account, error.message, Outcome.DENIED)
             raise
         for account in alarming:
-            rule = f"{self._alarm_at:.0%} of the daily budget of a {account.name.partition(':')[0]}"
-            self._tell(principal, operation, rule, Outcome.ALLOWED)
+            rule = f"{self._alarm_at:.0%} of the daily budget of {account}"
+            self._tell(principal, operation, account, rule, Outcome.ALLOWED)
 
     def used(self, account: Account, day: date) -> Amount:
         """Return what an account has been charged on a day."""
@@ -127,7 +126,8 @@ class Ledger:
         counted = row.update(bytes=row.bytes + amount.bytes, objects=row.objects + amount.objects)
         if not counted.where(mine, *self._within(account, amount)).execute():
             raise BudgetExhausted(
-                "the daily budget is used up", advice="Go on tomorrow, or ask the project's coordinator."
+                f"the daily budget of {account} is used up",
+                advice="Go on tomorrow, or ask the project's coordinator.",
             )
         after = self._used(account, day)
         before = Amount(after.bytes - amount.bytes, after.objects - amount.objects)
@@ -148,6 +148,9 @@ class Ledger:
         bounds = ((row.bytes, amount.bytes, budget.bytes), (row.objects, amount.objects, budget.objects))
         return [column + more <= bound for column, more, bound in bounds if bound]
 
-    def _tell(self, principal: Principal, operation: str, rule: str, outcome: Outcome) -> None:
+    def _tell(
+        self, principal: Principal, operation: str, account: Account, rule: str, outcome: Outcome
+    ) -> None:
         log.error("budget_alarm", dn=principal.dn, operation=operation, reason=rule)
-        self._audit.record(Event.by(principal, Action.ALARM, outcome, operation=operation, rule=rule))
+        details = {"operation": operation, "project": account.project, "rule": rule}
+        self._audit.record(Event.by(principal, Action.ALARM, outcome, **details))

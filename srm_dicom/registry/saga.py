@@ -101,6 +101,7 @@ class Saga:
             valid_until=project.valid_until,
             signing_key=self._signing_key,
             random_bytes=secrets.token_bytes,
+            project=project.id,
         )
         self._catalogues.keys.register(records, project.key_acl())
         self._journal.confirm_key(group)

@@ -42,6 +42,15 @@ class Account:
     name: str
     budget: Budget
 
+    @property
+    def project(self) -> str:
+        """The project whose it is; empty for a caller's."""
+        kind, _, name = self.name.partition(":")
+        return name if kind == "project" else ""
+
+    def __str__(self) -> str:
+        return f"project {self.project}" if self.project else "the caller"
+
     @classmethod
     def of_caller(cls, dn: str, budget: Budget) -> Account:
         """Return a caller's account."""

@@ -94,6 +94,13 @@ def test_any_two_records_give_the_key():
     assert Charter.verify(one.charter.text, TRUSTED) == one.charter
 
 
+def test_a_charter_names_its_project_and_need_not():
+    for project in ("heart", ""):
+        charter = records(project=project)[0].charter
+        assert charter.project == keyrecord.project_of(charter.text) == project
+    assert "project" not in charter.text, "the text of charters that name none is what it always was"
+
+
 def test_a_share_is_good_in_its_place_only():
     one, two, _ = records()
     one.charter.check(one.share)
@@ -125,7 +132,15 @@ def test_a_record_does_not_show_its_share():
 
 @pytest.mark.parametrize(
     "change",
-    [{"k": 4}, {"n": 2}, {"hashes": []}, {"generation": 0}, {"valid_until": "soon"}, {"key_id": "a b"}],
+    [
+        {"k": 4},
+        {"n": 2},
+        {"hashes": []},
+        {"generation": 0},
+        {"valid_until": "soon"},
+        {"key_id": "a b"},
+        {"project": "a b"},
+    ],
 )
 def test_a_charter_that_makes_no_sense_is_refused_though_signed(change):
     body = json.loads(records()[0].charter.text)["body"] | change

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from mdm_keys.access import Access
 from mdm_keys.application import application
 from mdm_keys.ledger import DestructionLedger
-from mdm_keys.server import KeyServer, KeyServerSettings
+from mdm_keys.server import KeyServer, KeyServerSettings, spending
 from mdm_keys.service import KeyService
 from mdm_keys.store import KeyStore
 from srm_dicom.audit.log import AuditLog
@@ -26,6 +26,7 @@ from srm_dicom.clock import SystemClock
 from srm_dicom.crypto import keyrecord
 from srm_dicom.crypto.signing import trusting
 from srm_dicom.db.database import Database
+from srm_dicom.db.usage import Ledger
 from srm_dicom.errors import KeyServerUnavailable
 from srm_dicom.identity.gate import Gate, TrustSettings
 from srm_dicom.identity.principal import Principal
@@ -64,6 +65,13 @@ class Server:
         keys = frozenset(map(bytes.fromhex, texts))
         self.service = KeyService(self.store, self.access, self.sites, self.clock, self.ledger, keys)
         self.app = application(self.service)
+
+    def bound(self, **settings):
+        """Serve within bounds of what may be fetched."""
+        bounds = KeyServerSettings("", **settings)
+        spend = spending(bounds, Ledger(self.database, self.audit, self.clock), self.clock)
+        self.access = Access(self.store, self.audit, frozenset({principal("registrar").dn}), spend=spend)
+        self.serve()
 
     def events(self):
         return self.audit.path.read_text()

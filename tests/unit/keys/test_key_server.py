@@ -1,6 +1,7 @@
 """The server: rights, records, Hydra's operations and faults."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -12,6 +13,7 @@ from mdm_keys.service import KeyService
 from srm_dicom import errors
 from srm_dicom.errors import (
     AlreadyExists,
+    BudgetExhausted,
     IntegrityError,
     InvalidRequest,
     KeyShareInvalid,
@@ -77,7 +79,7 @@ def test_every_error_has_an_exception():
 
 
 def test_hydras_own_way_of_registering(site, service, registrar, alice):
-    record = site.issue()[0]
+    record = site.issue(project="heart")[0]
     key_id = record.charter.key_id
     service.create_entry(registrar, [StringPair(key_id, "eds")])
     assert service.get_attributes(registrar, key_id, ()) == []
@@ -92,11 +94,12 @@ def test_hydras_own_way_of_registering(site, service, registrar, alice):
         "edskeysneeded": "2",
         "edskeygeneration": "1",
         "edskeycommitments": record.charter.text,
+        "edskeyproject": "heart",
     }
     assert [one.name for one in service.get_attributes(registrar, key_id, ("edskeyindex",))] == [
         "edskeyindex"
     ]
-    assert [one.value for one in service.list_attributes(registrar, key_id)] == [""] * 8
+    assert [one.value for one in service.list_attributes(registrar, key_id)] == [""] * 9
     with pytest.raises(NotAuthorised):
         service.get_attributes(alice, key_id, ())
     service.clear_attributes(registrar, key_id, ("edskey",))
@@ -116,6 +119,7 @@ def test_hydras_own_way_of_registering(site, service, registrar, alice):
         ("edskeyindex", "\u0661", InvalidRequest),
         ("edskeysneeded", "1", InvalidRequest),
         ("edscipher", "bf-cbc", InvalidRequest),
+        ("edskeyproject", "lung", InvalidRequest),
         ("edsother", "", InvalidRequest),
         ("edskeycommitments", "{}", IntegrityError),
     ],
@@ -154,9 +158,11 @@ def test_a_record_is_kept_once(site, service, registrar):
     assert (again.exception, again.is_new) == ("", False)
     assert status(service.put_keys(registrar, [shared(other)], Permission())) == ["ExistsException"]
     elsewhere = site.issue(key_id=one.charter.key_id, generation=2)[0]
-    assert status(service.put_keys(registrar, [shared(elsewhere)], Permission())) == [
-        "InvalidArgumentException"
-    ]
+    lungs = site.issue(private, generation=2, project="lung")[0]
+    for wrong in (elsewhere, lungs):
+        assert status(service.put_keys(registrar, [shared(wrong)], Permission())) == [
+            "InvalidArgumentException"
+        ]
 
 
 def test_only_creators_create_and_never_with_a_limited_proxy(site, service, registrar, alice):
@@ -254,6 +260,73 @@ def test_every_decision_is_audited_with_its_rule(site, server, service, registra
         ("getKeys", "key_released", "denied", ("unknown",), "no such key"),
         ("setPermission", "rights_changed", "allowed", (key_id,), "user::pdls"),
     ]
+
+
+def test_events_name_the_project_that_the_site_signed(site, server, service, registrar, alice, stranger):
+    heart, lung, none = (site.issue(project=project)[0] for project in ("heart", "lung", ""))
+    ids = [one.charter.key_id for one in (heart, lung, none)]
+    service.put_keys(registrar, [shared(one) for one in (heart, lung, none)], permission_of(Acl.parse(ALICE)))
+    service.get_keys(alice, ids)
+    service.get_keys(stranger, ids[:1])
+    service.set_permission(registrar, [PermissionEntry(ids[1], Permission(user_perm=Perm.of("p")))])
+    events = [json.loads(line)["event"] for line in server.events().splitlines()]
+    told = [(e["operation"], e["outcome"], e.get("project", ""), tuple(e["objects"])) for e in events]
+    each = [("", (ids[2],)), ("heart", (ids[0],)), ("lung", (ids[1],))]
+    assert told == [
+        *(("putKeys", "allowed", *one) for one in each),
+        *(("getKeys", "allowed", *one) for one in each),
+        ("getKeys", "denied", "heart", (ids[0],)),
+        ("setPermission", "allowed", "lung", (ids[1],)),
+    ]
+
+
+def budgeted(site, server, registrar, *projects):
+    """Register a key for each of these projects that alice's group may fetch; returns their ids."""
+    records = [site.issue(project=project)[0] for project in projects]
+    acl = Acl.parse('group:"/biomed/radiology":g')
+    server.service.put_keys(registrar, [shared(one) for one in records], permission_of(acl))
+    return [one.charter.key_id for one in records]
+
+
+def alarms(server):
+    events = [json.loads(line)["event"] for line in server.events().splitlines()]
+    return [(e["project"], e["outcome"], e["rule"]) for e in events if e["action"] == "alarm"]
+
+
+def test_callers_together_fetch_no_more_keys_than_their_project_has(site, server, registrar, alice):
+    bob = replace(alice, dn=alice.dn + "2")
+    server.bound(keys_per_day_of={"heart": 5})
+    hearts = budgeted(site, server, registrar, *["heart"] * 6)
+    lung, none = budgeted(site, server, registrar, "lung", "")
+    service = server.service
+    assert status(service.get_keys(alice, hearts[:3])) == [""] * 3
+    assert status(service.get_keys(bob, [*hearts[2:5], lung])) == [""] * 4
+    for caller in (alice, bob):
+        with pytest.raises(BudgetExhausted, match="daily budget of project heart is used up"):
+            service.get_keys(caller, [none, hearts[5]])
+        with pytest.raises(BudgetExhausted):
+            service.get_attributes(caller, hearts[5], ())
+        assert status(service.get_keys(caller, [*hearts[:5], lung, none])) == [""] * 7
+    used_up = ("heart", "denied", "the daily budget of project heart is used up")
+    assert alarms(server) == [
+        ("heart", "allowed", "80% of the daily budget of project heart"),
+        *[used_up] * 4,
+    ]
+    site.clock.advance(86_400)
+    assert status(service.get_keys(alice, hearts[3:])) == [""] * 3
+    assert len(alarms(server)) == 5
+
+
+def test_a_call_that_one_budget_refuses_is_charged_to_no_other(site, server, registrar, alice):
+    server.bound(keys_per_day=4, keys_per_day_of={"heart": 1, "*": 3})
+    hearts, lungs = (budgeted(site, server, registrar, *[project] * 4) for project in ("heart", "lung"))
+    with pytest.raises(BudgetExhausted, match="heart"):
+        server.service.get_keys(alice, [*lungs[:2], *hearts[:2]])
+    assert status(server.service.get_keys(alice, [*lungs[:3], hearts[3]])) == [""] * 4
+    with pytest.raises(BudgetExhausted, match="caller"):
+        server.service.get_keys(alice, lungs[3:])
+    with pytest.raises(BudgetExhausted, match="lung"):
+        server.service.get_keys(replace(alice, dn=alice.dn + "2"), lungs[3:])
 
 
 def test_ids_and_numbers_are_bounded(service, registrar):

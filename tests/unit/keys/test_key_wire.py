@@ -86,6 +86,7 @@ def test_zeep_drives_hydras_operations(site, hydra):
         "edskeysneeded": "1",
         "edskeygeneration": "1",
         "edskeycommitments": record.charter.text,
+        "edskeyproject": "",
     }
     attributes = [{"name": name, "value": value, "type": "string"} for name, value in values.items()]
     hydra.setAttributes(item=key_id, attributes={"item": attributes})
@@ -94,7 +95,7 @@ def test_zeep_drives_hydras_operations(site, hydra):
         ("edskey", record.share.data.hex().upper()),
         ("edskeyindex", "1"),
     ]
-    assert len(hydra.listAttributes(item=key_id)) == 8
+    assert len(hydra.listAttributes(item=key_id)) == 9
     hydra.clearAttributes(item=key_id, attributeNames={"item": ["edskey"]})
     hydra.removeEntry(items={"item": [key_id]})
 

@@ -28,7 +28,7 @@ def generations(server, key):
 
 
 def test_fresh_shares_make_old_ones_worthless(site, servers, alice, registrar):
-    key = site.registered(ALICE)
+    key = site.registered(ALICE, project="heart")
     before = [server.store.shares([key.id])[key.id][0].share for server in servers[:3]]
     [done] = reshare(site, registrar, [key], ["keys1", "keys2", "keys3"], 2).values()
     assert (done.error, done.generation, done.left) == (None, 2, ())
@@ -36,6 +36,7 @@ def test_fresh_shares_make_old_ones_worthless(site, servers, alice, registrar):
     after = [server.store.shares([key.id])[key.id] for server in servers[:3]]
     assert [[share.generation for share in shares] for shares in after] == [[2]] * 3
     assert not {shares[0].share for shares in after} & set(before)
+    assert {server.store.find([key.id])[key.id].project for server in servers[:3]} == {"heart"}
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,8 @@ def test_a_group_is_registered_everywhere_under_one_key(house):
     assert house.registrar.step()
     assert not house.registrar.step()
     assert house.registrar.pending() == 0
-    (key_id,) = house.keys.registered
+    ((key_id, (records, _)),) = house.keys.registered.items()
+    assert {record.charter.project for record in records} == {"heart"}
     paths = [SitePath(f"/vo/mdm/site/heart-v1/p/s/{number}.dcm.c4gh") for number in (1, 2, 3)]
     entries = house.stores.namespace.find_many(paths)
     assert {entry.key_id for entry in entries.values()} == {key_id}

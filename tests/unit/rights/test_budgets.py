@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdm_keys.access import Access
+from mdm_keys.server import KeyServerSettings, spending
 from mdm_keys.store import Key, KeyStore
 from srm_dicom.audit.event import Action, Outcome
 from srm_dicom.audit.line import decode
@@ -80,17 +81,17 @@ def test_a_budget_ends_and_begins_again_the_next_day(
     ledger: Ledger, clock: FakeClock, alarms: Callable[[], list[tuple[str, Outcome]]]
 ) -> None:
     account = Account.of_caller("/CN=a", Budget(bytes=100))
-    ledger.charge(who("a"), [account], "open", ["x"], 60)
+    ledger.charge(who("a"), {account: ["x"]}, "open", 60)
     with pytest.raises(BudgetExhausted):
-        ledger.charge(who("a"), [account], "open", ["x"], 41)
+        ledger.charge(who("a"), {account: ["x"]}, "open", 41)
     assert ledger.used(account, NOW.date()).bytes == 60
-    ledger.charge(who("a"), [account], "open", ["x"], 40)
+    ledger.charge(who("a"), {account: ["x"]}, "open", 40)
     assert alarms() == [
-        ("a daily budget is used up", Outcome.DENIED),
-        ("80% of the daily budget of a caller", Outcome.ALLOWED),
+        ("the daily budget of the caller is used up", Outcome.DENIED),
+        ("80% of the daily budget of the caller", Outcome.ALLOWED),
     ]
     clock.advance(86_400)
-    ledger.charge(who("a"), [account], "open", ["x"], 10)
+    ledger.charge(who("a"), {account: ["x"]}, "open", 10)
 
 
 def test_an_object_counts_once_a_day_and_its_bytes_as_often_as_they_are_given(
@@ -98,14 +99,14 @@ def test_an_object_counts_once_a_day_and_its_bytes_as_often_as_they_are_given(
 ) -> None:
     account = Account.of_caller("/CN=a", Budget(bytes=1000, objects=2))
     for _ in range(5):
-        ledger.charge(who("a"), [account], "open", ["x"], 10)
-    ledger.charge(who("a"), [account], "open", ["y"], 10)
+        ledger.charge(who("a"), {account: ["x"]}, "open", 10)
+    ledger.charge(who("a"), {account: ["y"]}, "open", 10)
     assert ledger.used(account, NOW.date()) == Amount(60, 2)
     with pytest.raises(BudgetExhausted):
-        ledger.charge(who("a"), [account], "open", ["z"], 10)
-    ledger.charge(who("a"), [account], "open", ["x"], 10)
+        ledger.charge(who("a"), {account: ["z"]}, "open", 10)
+    ledger.charge(who("a"), {account: ["x"]}, "open", 10)
     clock.advance(86_400)
-    ledger.charge(who("a"), [account], "open", ["x", "z"], 10)
+    ledger.charge(who("a"), {account: ["x", "z"]}, "open", 10)
     assert ledger.used(account, clock.now().date()) == Amount(10, 2)
 
 
@@ -114,9 +115,9 @@ def test_all_accounts_or_none(ledger: Ledger) -> None:
         Account.of_caller("/CN=a", Budget(objects=10)),
         Account.of_project("heart", Budget(objects=1)),
     )
-    ledger.charge(who("a"), [mine, ours], "open", ["x"], 5)
+    ledger.charge(who("a"), {mine: ["x"], ours: ["x"]}, "open", 5)
     with pytest.raises(BudgetExhausted):
-        ledger.charge(who("a"), [mine, ours], "open", ["y"], 5)
+        ledger.charge(who("a"), {mine: ["y"], ours: ["y"]}, "open", 5)
     assert ledger.used(mine, NOW.date()) == Amount(5, 1)
 
 
@@ -126,7 +127,7 @@ def test_many_at_once_take_no_more_than_there_is(ledger: Ledger) -> None:
     def take(name: str) -> None:
         for number in range(10):
             try:
-                ledger.charge(who(name), [account], "open", [f"{name} {number}"], 1)
+                ledger.charge(who(name), {account: [f"{name} {number}"]}, "open", 1)
                 taken.append(name)
             except BudgetExhausted:
                 continue
@@ -154,23 +155,25 @@ def test_a_file_is_charged_to_its_caller_and_its_project(ledger: Ledger) -> None
 
 
 def test_keys_are_charged_before_they_are_released(
-    database: Database, ledger: Ledger, audit: AuditLog, alarms: Callable[[], list[tuple[str, Outcome]]]
+    database: Database,
+    ledger: Ledger,
+    audit: AuditLog,
+    clock: FakeClock,
+    alarms: Callable[[], list[tuple[str, Outcome]]],
 ) -> None:
     store = KeyStore(database)
     store.create([Key(f"k{n}", "", "", Acl.parse('user:"/CN=a":g')) for n in range(3)])
 
-    def spend(principal: Principal, key_ids: Collection[str], operation: str) -> None:
-        ledger.charge(principal, [Account.of_caller(principal.dn, Budget(objects=2))], operation, key_ids)
-
-    access = Access(store, audit, frozenset(), spend=spend)
+    settings = KeyServerSettings("", keys_per_day=2)
+    access = Access(store, audit, frozenset(), spend=spending(settings, ledger, clock))
     with pytest.raises(BudgetExhausted):
         access.sort("getKeys", who("a"), ["k0", "k1", "k2"], Right.KEY_FETCH)
-    assert alarms() == [("a daily budget is used up", Outcome.DENIED)]
+    assert alarms() == [("the daily budget of the caller is used up", Outcome.DENIED)]
     allowed, _ = access.sort("getKeys", who("a"), ["k0", "k1"], Right.KEY_FETCH)
     assert set(allowed) == {"k0", "k1"}
 
 
 def test_without_a_budget_nothing_is_counted(ledger: Ledger) -> None:
     account = Account.of_caller("/CN=a", UNLIMITED)
-    ledger.charge(who("a"), [account], "open", ["x"], 10**15)
+    ledger.charge(who("a"), {account: ["x"]}, "open", 10**15)
     assert ledger.used(account, NOW.date()) == Amount()
