@@ -198,9 +198,12 @@ def _first_pair(block: str) -> list[str]:
 
 
 def _same_name(name: Any, other: x509.Name) -> bool:
-    """Compare as RFC 5280, 7.1 says; VOMS servers in Java encode names anew."""
+    """Compare as RFC 5280, 7.1 says; VOMS servers in Java encode names anew.
+
+    Mostly the same bytes stand below the tag that a name has in its place, and preparing strings is slow.
+    """
     encoded = other.public_bytes()
-    return bool(name.dump() == encoded or name == _ASN1_NAME.load(encoded))
+    return bool(name.chosen.dump() == encoded or name == _ASN1_NAME.load(encoded))
 
 
 def _check_signature(certificate: AttributeCertificate, signer: x509.Certificate) -> None:
