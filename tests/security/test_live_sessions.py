@@ -22,6 +22,8 @@ from mdm_metadata.settings import MetadataSettings
 from srm_dicom.audit.log import AuditLog
 from srm_dicom.client.gridftp import Timeouts, Turl, _Session
 from srm_dicom.clock import SystemClock
+from srm_dicom.daemon import catalogues, outer
+from srm_dicom.demo.site import DemoSite
 from srm_dicom.identity import gate as gate_module
 from srm_dicom.identity import watch
 from srm_dicom.identity.credential import Credential
@@ -29,6 +31,7 @@ from srm_dicom.identity.gate import Gate, TrustSettings
 from srm_dicom.testing.pki import TestPki
 from srm_dicom.testing.served import DirectoryFiles
 from srm_dicom.transfer.gridftp import GridFtpDoor, GridFtpSettings
+from srm_dicom.web.hosting import Service
 from srm_dicom.web.server import WebServer
 
 GREETING = b"srm-dicom metadata server\nProtocol 2\nssl\n"
@@ -248,12 +251,12 @@ def test_an_old_tls_session_is_refused_after_a_revocation(
 
 
 def gridftp_login(
-    site: Site, context: ssl.SSLContext, session: ssl.SSLSession | None
+    port: int, context: ssl.SSLContext, session: ssl.SSLSession | None
 ) -> tuple[bool, ssl.SSLObject]:
     """Log in by ADAT, offering an old session; tell whether that worked."""
     into, out = ssl.MemoryBIO(), ssl.MemoryBIO()
     tls = context.wrap_bio(into, out, server_hostname="localhost", session=session)
-    with socket.create_connection(("localhost", site.gridftp.port), timeout=WITHIN_S) as sock:
+    with socket.create_connection(("localhost", port), timeout=WITHIN_S) as sock:
         wire = sock.makefile("rwb")
 
         def say(line: bytes) -> bytes:
@@ -286,10 +289,87 @@ def gridftp_login(
 def test_gridftp_refuses_an_old_tls_session_too(site: Site, maximum: ssl.TLSVersion) -> None:
     alice = site.pki.user("Alice")
     context = alice.client_context(maximum=maximum)
-    worked, tls = gridftp_login(site, context, None)
+    worked, tls = gridftp_login(site.gridftp.port, context, None)
     assert worked
     site.revoke(alice)
     time.sleep(1.2)
-    worked, again = gridftp_login(site, context, tls.session)
+    worked, again = gridftp_login(site.gridftp.port, context, tls.session)
     assert not worked
     assert not again.session_reused
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoSite]:
+    """Every port of a site, each server made from a configuration file as its process makes it."""
+    directory = tmp_path_factory.mktemp("whole")
+    site = DemoSite(directory)
+    site.pki = TestPki(directory / "pki", fast=True)
+    site.write()
+    etc = site.directory / "etc" / "catalog.d"
+    services: list[Service] = [*outer.front(site.config), *outer.transfer(site.config)]
+    for name in ("keys-1", "files", "metadata"):
+        services += catalogues.catalogue(etc / f"{name}.toml")
+    for service in services:
+        service.start()
+    yield site
+    for service in reversed(services):
+        service.stop()
+
+
+Answer = tuple[bool, ssl.SSLSocket | ssl.SSLObject]
+Offer = Callable[[int, ssl.SSLContext, ssl.SSLSession | None], Answer]
+
+
+def offer(greeting: bytes = b"", opening: bytes = b"", *, call: bytes, reply: bytes) -> Offer:
+    """Return what offers an old session (or none) to a door of TLS, and tells whether a call is answered."""
+
+    def to(port: int, context: ssl.SSLContext, session: ssl.SSLSession | None) -> Answer:
+        sock = socket.create_connection(("localhost", port), timeout=WITHIN_S)
+        if greeting:
+            sock.recv(len(greeting))
+            sock.sendall(opening)
+            sock.recv(3)
+        tls = context.wrap_socket(
+            sock, server_hostname="localhost", session=session, do_handshake_on_connect=False
+        )
+        with contextlib.suppress(ssl.SSLError, ConnectionError):
+            tls.do_handshake()
+            tls.sendall(call)
+            return tls.recv(len(reply)) == reply, tls
+        return False, tls
+
+    return to
+
+
+HTTP = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+DOORS: dict[str, tuple[str, Offer]] = {
+    "SRM, httpg": ("srm", offer(call=b"0" + HTTP, reply=b"HTTP")),
+    "SRM, https": ("srm", offer(call=HTTP, reply=b"HTTP")),
+    "GridFTP": ("gridftp", gridftp_login),
+    "WebDAV": ("webdav", offer(call=HTTP, reply=b"HTTP")),
+    "intake": ("intake", offer(call=HTTP, reply=b"HTTP")),
+    "keys": ("keys-1", offer(call=HTTP, reply=b"HTTP")),
+    "files": ("files", offer(call=HTTP, reply=b"HTTP")),
+    "metadata": ("metadata", offer(GREETING, b"ssl\n\n", call=b"0 x\n5 x\n\npwd\n", reply=b"0")),
+}
+
+
+@pytest.mark.parametrize("maximum", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("door", DOORS)
+def test_every_door_refuses_an_old_tls_session(whole: DemoSite, door: str, maximum: ssl.TLSVersion) -> None:
+    """A session is never resumed; so after a revocation the one of an earlier login is worth nothing."""
+    name, offering = DOORS[door]
+    caller = whole.pki.user(f"{door} {maximum.name}")
+    context = caller.client_context(maximum=maximum)
+    worked, first = offering(whole.ports[name], context, None)
+    assert worked
+    again_worked, again = offering(whole.ports[name], context, first.session)
+    assert again_worked
+    assert not again.session_reused
+    whole.pki.revoke(caller)
+    until_s = time.monotonic() + WITHIN_S
+    while worked:
+        assert time.monotonic() < until_s, "it is still let in"
+        time.sleep(0.2)
+        worked, again = offering(whole.ports[name], context, first.session)
+        assert not again.session_reused
