@@ -191,7 +191,7 @@ def test_reshare_and_move(site):
     assert {one["key_id"] for one in listed} == set(site.keys)
     assert {one["state"] for one in listed} == {"kept"}
     assert "none of this site's key servers" in run(
-        "srm-dicom keys move https://a https://b", site.demo.config, True
+        "srm-dicom keys move https://a https://b", site.demo.config, fails=True
     )
 
 
