@@ -35,8 +35,9 @@ GLOBUS_LETS_IN = {
     "|site: (Netscape's type for servers|non-repudiation only)",
     "reads what is not quite DER": "path: extension that is not DER|proxy: proxyCertInfo goes on",
     "does not read namespaces": "path: .*namespaces",
-    "reads one list, and does without": "crl: (revoked in a second|no CRL|empty CRL)"
-    "|crl: subordinate authority without",
+    "reads one list, and does without": (
+        "crl: (revoked in a second|no CRL|empty CRL|subordinate authority without)"
+    ),
     "does not look at what a list is about": "crl: .*(indirect|CRL of|CRL for|delta|CRL with an unknown)",
     "leaves policies to the application": "proxy: (unknown policy language|any language)$|full below an unk",
     "names the proxy, not its user": "proxy: .*independent",
