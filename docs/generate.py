@@ -34,6 +34,8 @@ from srm_dicom.cli.exits import EXIT_CODES
 from srm_dicom.rights.declare import Declaration, OpenAccess, declared
 from srm_dicom.srm.operations import OPERATIONS
 from srm_dicom.srm.status import ERROR_STATUS, STATE_STATUS
+from srm_dicom.srm.v1.operations import OPERATIONS as V1_OPERATIONS
+from srm_dicom.srm.v1.statuses import STATES as V1_STATES
 from srm_dicom.transfer.intake import Intake
 from srm_dicom.transfer.replies import TABLE as FTP_REPLIES
 from srm_dicom.web.problems import STATUS as HTTP_STATUS
@@ -65,6 +67,17 @@ def srm_operations() -> str:
     ]
     table = _table(("operation", "since", "right", "how"), rows)
     return f"All {len(OPERATIONS)} operations are done.\n\n{table}"
+
+
+def srm_v1_operations() -> str:
+    """The 14 operations of SRM v1.1."""
+    rows = [(_code(each.name), _right(each.right), each.how) for each in V1_OPERATIONS.values()]
+    return _table(("operation", "right", "how"), rows)
+
+
+def srm_v1_states() -> str:
+    """What a client of SRM v1.1 is told of a state."""
+    return _table(("state", "word"), [(state.value, _code(word)) for state, word in V1_STATES.items()])
 
 
 def gridftp_verbs() -> str:
@@ -413,6 +426,8 @@ def _snake(name: str) -> str:
 
 TABLES: Mapping[str, Callable[[], str]] = {
     "srm operations": srm_operations,
+    "srm first version": srm_v1_operations,
+    "srm first version states": srm_v1_states,
     "gridftp verbs": gridftp_verbs,
     "webdav methods": webdav_methods,
     "webdav headers": webdav_headers,

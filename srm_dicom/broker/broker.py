@@ -15,6 +15,7 @@ from srm_dicom.broker.admission import BrokerSettings, accept, bound_files, boun
 from srm_dicom.broker.areas import Areas
 from srm_dicom.broker.listings import Listings, is_staged, parse
 from srm_dicom.broker.names import Names
+from srm_dicom.broker.numbers import Numbers
 from srm_dicom.broker.owned import Owned
 from srm_dicom.broker.passing import apply_time
 from srm_dicom.broker.puts import Puts
@@ -60,6 +61,7 @@ class Broker:
         self.spaces = SpaceAccounts(stores, access, settings.spaces, clock)
         self.puts = Puts(settings, stores, access, areas, self.spaces, clock)
         self.names = Names(stores, access, areas, clock)
+        self.numbers = Numbers(stores.requests)
         self._settings = settings
         self._viewer = Viewer(settings.nodes, stores.staged, stores.uploads, settings.poll_s)
         self._listings = Listings(settings.host, access, stores)

@@ -20,6 +20,8 @@ from srm_dicom.errors import ConfigError, InvalidRequest
 from srm_dicom.identity.tokens import Issuer, TokenSettings, TokenVerifier
 from srm_dicom.scratch.area import ScratchArea
 from srm_dicom.srm.service import application as srm_application
+from srm_dicom.srm.v1.service import PATH as V1_PATH
+from srm_dicom.srm.v1.service import application as v1_application
 from srm_dicom.transfer.copying import Copies, CopySettings
 from srm_dicom.transfer.davmessage import Handlers
 from srm_dicom.transfer.davwrites import Writes
@@ -61,8 +63,9 @@ def front(path: Path) -> list[Service]:
     config = common.config
     shown_at = coarse(common.clock.now())
     common.areas().prepare(common.stores.namespace, common.projects, shown_at)
+    broker = make_broker(common, common.access())
     server = WebServer(
-        srm_application(make_broker(common, common.access())),
+        routed(srm_application(broker), {V1_PATH: v1_application(broker)}),
         common.gate(),
         host=config.srm.host,
         port=config.srm.port,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lxml import etree
 
@@ -29,6 +29,22 @@ MAX_MESSAGE_BYTES = 2 * 1024 * 1024
 Recover = Callable[[str, MdmError], Any]
 
 
+class Codec(Protocol):
+    """Reads and writes the messages of operations."""
+
+    def decode(self, operation: Operation, entry: etree._Element) -> Any:
+        """Read a body entry as an object with an attribute a part.
+
+        Raises:
+            InvalidRequest: a value is not of its type.
+        """
+        ...
+
+    def encode(self, operation: Operation, result: Any) -> bytes:
+        """Write the response envelope."""
+        ...
+
+
 def application(
     operations: Iterable[Operation],
     tns: str,
@@ -37,6 +53,7 @@ def application(
     wsdl: bytes | None = None,
     recover: Recover | None = None,
     max_message_bytes: int = MAX_MESSAGE_BYTES,
+    codec: Codec | None = None,
 ) -> WSGIApplication:
     """Make the WSGI application of some operations.
 
@@ -48,8 +65,11 @@ def application(
         recover: turns the error of a known operation into its response, called as
             ``recover(operation_name, error)``; None, or an answer of None, means a fault.
         max_message_bytes: of a request.
+        codec: reads and writes the messages where spyne cannot.
     """
-    return _Endpoint(tuple(operations), tns, name, wsdl, recover, max_message_bytes)
+    declared = tuple(operations)
+    codec = codec or _SpyneCodec(declared, tns, name)
+    return _Endpoint(declared, tns, codec, wsdl, recover, max_message_bytes)
 
 
 class _Endpoint:
@@ -57,12 +77,12 @@ class _Endpoint:
         self,
         operations: tuple[Operation, ...],
         tns: str,
-        name: str,
+        codec: Codec,
         wsdl: bytes | None,
         recover: Recover | None,
         max_message_bytes: int,
     ) -> None:
-        self._codec = _Codec(operations, tns, name)
+        self._codec = codec
         self._operations = {f"{{{tns}}}{operation.name}": operation for operation in operations}
         self._wsdl = wsdl
         self._recover = recover
@@ -114,7 +134,7 @@ class _Endpoint:
         return self._codec.encode(operation, response)
 
 
-class _Codec(ServerBase):  # type: ignore[misc]
+class _SpyneCodec(ServerBase):  # type: ignore[misc]
     """spyne as reader and writer of typed messages."""
 
     transport = "http://schemas.xmlsoap.org/soap/http"

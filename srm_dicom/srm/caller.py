@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from srm_dicom.broker.names import Names
+from srm_dicom.broker.numbers import Numbers
 from srm_dicom.broker.puts import Puts
 from srm_dicom.broker.spaces import SpaceAccounts
 from srm_dicom.broker.views import FileView, Listing, RequestKind, RequestSummary, RequestView, Wish
@@ -33,6 +34,11 @@ class Broker(Protocol):
     @property
     def spaces(self) -> SpaceAccounts:
         """What reserves room."""
+        ...
+
+    @property
+    def numbers(self) -> Numbers:
+        """What tells requests by number."""
         ...
 
     def submit(self, principal: Principal, wish: Wish) -> RequestView:

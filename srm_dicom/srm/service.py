@@ -80,12 +80,17 @@ def _function(
     operation: Operation, broker: Broker, limits: Limits
 ) -> Callable[[WSGIEnvironment, Any], Record]:
     def call(environ: WSGIEnvironment, request: Any) -> Record:
-        return answer(operation, request, Caller(_principal(environ), broker, limits))
+        return answer(operation, request, Caller(principal_of(environ), broker, limits))
 
     return call
 
 
-def _principal(environ: WSGIEnvironment) -> Principal:
+def principal_of(environ: WSGIEnvironment) -> Principal:
+    """Return who calls.
+
+    Raises:
+        NotAuthenticated: nobody whom our own TLS layer has verified.
+    """
     principal = environ.get(PRINCIPAL)
     if not isinstance(principal, Principal):
         raise NotAuthenticated("no verified credential came with this connection")

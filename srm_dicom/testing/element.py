@@ -32,6 +32,8 @@ from srm_dicom.rights.project import Member, Project, Release
 from srm_dicom.scratch.area import ScratchArea
 from srm_dicom.scratch.slot import SlotSettings
 from srm_dicom.srm.service import application
+from srm_dicom.srm.v1.service import PATH as V1_PATH
+from srm_dicom.srm.v1.service import application as v1_application
 from srm_dicom.store.stores import Stores
 from srm_dicom.testing.pki import TestPki
 from srm_dicom.transfer.davwrites import Writes
@@ -40,6 +42,7 @@ from srm_dicom.transfer.served import StagedFilesOfNode
 from srm_dicom.transfer.webdav import WebDavDoor
 from srm_dicom.transfer.written import WrittenFilesOfNode
 from srm_dicom.web.limits import Limits
+from srm_dicom.web.routes import routed
 from srm_dicom.web.server import WebServer
 
 ROOT = "/vo/data"
@@ -114,7 +117,7 @@ class StorageElement:
         }
         urls.update((protocol, doors[protocol]) for protocol in self._protocols)
         self.srm = WebServer(
-            application(self.broker),
+            routed(application(self.broker), {V1_PATH: v1_application(self.broker)}),
             gate,
             host=self._host,
             port=0,

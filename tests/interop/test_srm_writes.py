@@ -157,3 +157,17 @@ def test_arc_does_all_of_it(users: Users, local: Path, tmp_path: Path) -> None:
     assert deeper.code == 0, deeper.said
     assert users.run("arcrm", f"{top}/two.dat").code == 0
     assert users.run("arcls", f"{top}/two.dat").code != 0
+
+
+@pytest.mark.interop("arccp", "arcls", "arcrm")
+def test_arc_removes_by_the_first_version(users: Users, local: Path) -> None:
+    surl = users.se.surl("first.dat")
+    first = surl.replace("managerv2", "managerv1")
+    put = users.run("arccp", f"file://{local}", surl)
+    assert put.code == 0, put.said
+    removed = users.run("arcrm", first)
+    assert removed.code == 0, removed.said
+    assert users.run("arcls", surl).code != 0
+    again = users.run("arcrm", first)
+    assert again.code != 0
+    assert "no such file" in again.said

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import uuid4
@@ -42,6 +42,7 @@ from srm_dicom.srm.caller import Caller
 from srm_dicom.srm.operations import OPERATIONS
 from srm_dicom.srm.service import answer
 from srm_dicom.srm.types import T, array
+from srm_dicom.srm.v1.operations import OPERATIONS as V1_OPERATIONS
 from srm_dicom.transfer.intake import Intake, calls
 from srm_dicom.wire import names as wire
 from srm_dicom.wire.dav.methods import METHODS
@@ -100,6 +101,18 @@ srm      srmExtendFileLifeTimeInSpace  request:owner .      .       .      +    
 srm      srmPurgeFromSpace             request:owner .      .       .      +          +       .         .     .       .
 srm      srmSuspendRequest             request:owner .      .       .      +          +       .         .     .       .
 srm      srmResumeRequest              request:owner .      .       .      +          +       .         .     .       .
+
+srm1     get                           file:r        .      +       .      +          +       +         .     .       +
+srm1     pin                           file:r        .      +       .      +          +       +         .     .       +
+srm1     getFileMetaData               directory:r   .      +       .      +          +       +         .     .       +
+srm1     mkPermanent                   directory:r   .      +       .      +          +       +         .     .       +
+srm1     getEstGetTime                 directory:r   .      +       .      +          +       +         .     .       +
+srm1     put                           file:w        .      .       .      +          +       .         .     .       .
+srm1     copy                          file:w        .      .       .      +          +       .         .     .       .
+srm1     advisoryDelete                file:w        .      .       .      +          +       .         .     .       .
+srm1     getRequestStatus              request:owner .      .       .      +          +       .         .     .       .
+srm1     setFileStatus                 request:owner .      .       .      +          +       .         .     .       .
+srm1     unPin                         request:owner .      .       .      +          +       .         .     .       .
 
 https    GET                           file:r        .      +       .      +          +       +         .     .       +
 https    HEAD                          directory:r   .      +       .      +          +       +         .     .       +
@@ -214,6 +227,7 @@ OPEN = {
         *("srmPing", "srmGetTransferProtocols", "srmReserveSpace"),
         *("srmStatusOfLsRequest", "srmStatusOfChangeSpaceForFilesRequest"),
     },
+    "srm1": {"ping", "getProtocols", "getEstPutTime"},
     "https": {"OPTIONS", "POST", "PROPPATCH", "LOCK", "UNLOCK"},
     "gridftp": {
         *("AUTH", "ADAT", "USER", "PASS", "QUIT", "NOOP", "FEAT", "HELP", "SYST", "STAT", "SITE", "CCC"),
@@ -279,18 +293,19 @@ def operations() -> Iterator[tuple[str, str, Declaration | None]]:
     for name, operation in OPERATIONS.items():
         if operation.since is not None:
             yield "srm", name, operation.right
-    for name, method in METHODS.items():
-        yield "https", name, method.right
-    for name, call in TAPE_CALLS.items():
-        yield "tape", name, call.right
-    for name, verb in VERBS.items():
-        yield "gridftp", name, verb.right
+    tables: dict[str, Mapping[str, Any]] = {
+        "srm1": V1_OPERATIONS,
+        "https": METHODS,
+        "tape": TAPE_CALLS,
+        "gridftp": VERBS,
+        "metadata": COMMANDS,
+        "files": CALLS,
+    }
+    for door, table in tables.items():
+        for name, each in table.items():
+            yield door, name, each.right
     for name in KEY_OPERATIONS:
         yield "keys", name, declared(getattr(KeyService, method_name(name)))
-    for name, command in COMMANDS.items():
-        yield "metadata", name, command.right
-    for name, file_call in CALLS.items():
-        yield "files", name, file_call.right
     for intake_call in calls(Intake(None, (), None)).values():  # type: ignore[arg-type]
         yield "intake", intake_call.__name__, declared(intake_call)  # type: ignore[attr-defined]
 
@@ -404,6 +419,25 @@ def srm(house: Any, name: str, caller: Principal, objects: Any) -> bool:
         return name == "srmPutDone"  # the file is complete, and waits for the inner zone
     code = response.returnStatus.statusCode
     return code in ("SRM_SUCCESS", "SRM_REQUEST_QUEUED", "SRM_REQUEST_INPROGRESS")
+
+
+def srm1(house: Any, name: str, caller: Principal, objects: Any) -> bool:
+    house.fill_area()
+    (number, *_) = house.broker.numbers.of(house.token) if hasattr(house, "token") else (0,)
+    file, new = f"{house.area_surl}/file", f"{house.area_surl}/{uuid4()}"
+    arguments: dict[str, tuple[Any, ...]] = {
+        "get": ([objects.surl], []),
+        "getEstGetTime": ([objects.surl], []),
+        "put": ([""], [new], [1], [True], []),
+        "copy": ([file], [new], [True]),
+        "advisoryDelete": ([file],),
+        "getRequestStatus": (number,),
+        "setFileStatus": (number, number, "Done"),
+        "unPin": ([objects.surl], number),
+    }
+    handler = V1_OPERATIONS[name].handler
+    told = handler(Caller(caller, house.broker), *arguments.get(name, ([objects.surl],)))
+    return not isinstance(told, dict) or told["state"] != "Failed"
 
 
 def spaces(house: Any) -> dict[str, dict[str, Any]]:
@@ -604,6 +638,7 @@ def intake(house: Any, name: str, caller: Principal, _objects: Any) -> bool:
 
 DOORS: dict[str, Callable[[Any, str, Principal, Any], bool]] = {
     "srm": srm,
+    "srm1": srm1,
     "https": https,
     "tape": tape,
     "gridftp": gridftp,

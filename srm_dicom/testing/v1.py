@@ -1,0 +1,63 @@
+"""zeep as a client of SRM v1.1 over httpg, without a look at the internet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import zeep
+from zeep.transports import Transport
+
+from srm_dicom.client.http import HttpClient
+from srm_dicom.srm.v1.service import PATH
+from srm_dicom.srm.v1.wsdl import document
+from srm_dicom.srm.wsdl import ENCODING, XSD
+
+_ENCODING_SCHEMA = f"""
+<schema xmlns="{XSD}" xmlns:soapenc="{ENCODING}" targetNamespace="{ENCODING}">
+  <attribute name="arrayType" type="string"/>
+  <complexType name="Array">
+    <sequence><any minOccurs="0" maxOccurs="unbounded"/></sequence>
+    <attribute ref="soapenc:arrayType"/>
+  </complexType>
+</schema>
+"""
+"""What of the schema of SOAP encoding a reader of the WSDL needs; zeep would fetch the whole."""
+
+
+class OverHttpg(Transport):
+    """Carries zeep's messages over a connection of ours, with a proxy."""
+
+    def __init__(self, http: HttpClient) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._http = http
+
+    def load(self, url: str) -> Any:
+        """Read a document: a file, or the one schema that is not ours."""
+        return _ENCODING_SCHEMA.encode() if url == ENCODING else super().load(url)  # type: ignore[no-untyped-call]
+
+    def post(self, address: str, message: bytes, headers: dict[str, str]) -> Any:
+        """Send one message."""
+        del address
+        answer = self._http.request("POST", PATH, message, headers.items())
+        return SimpleNamespace(
+            status_code=answer.status,
+            content=answer.body,
+            headers={"Content-Type": answer.header("content-type")},
+            encoding="utf-8",
+        )
+
+
+class V1:
+    """One user's SRM v1.1; a call takes lists and gives what zeep makes of the answer."""
+
+    def __init__(self, http: HttpClient, directory: Path) -> None:
+        wsdl = directory / "srm.v1.1.wsdl"
+        wsdl.write_bytes(document())
+        self._service = zeep.Client(str(wsdl), transport=OverHttpg(http)).service  # type: ignore[no-untyped-call]
+
+    def call(self, operation: str, *arguments: Any) -> Any:
+        """Call an operation."""
+        parts = ({"item": part} if isinstance(part, list) else part for part in arguments)
+        return getattr(self._service, operation)(*parts)
