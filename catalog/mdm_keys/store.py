@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -25,6 +26,7 @@ CHUNK = 500
 
 _COLUMNS = ("key_id", "generation", "k", "position", "share", "public_key", "valid_until", "charter")
 _ADD_SHARE = f"INSERT INTO share ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
+_ADD_KEY = "INSERT INTO key (id, owner, group_name, acl) VALUES (?, ?, ?, ?)"
 """Ten thousand in one call: peewee would spend longer on writing the statement than SQLite on doing it."""
 
 
@@ -46,15 +48,21 @@ class Key:
 
     def effective_acl(self) -> Acl:
         """Return the ACL with the base group's entry under the group's name."""
-        return Acl(
-            tuple(
-                Entry(Tag.GROUP, self.group, entry.permissions)
-                if entry.tag is Tag.GROUP and not entry.qualifier
-                else entry
-                for entry in self.acl.entries
-                if self.group or entry.tag is not Tag.GROUP or entry.qualifier
-            )
+        return _with_group(self.acl, self.group)
+
+
+@lru_cache(maxsize=1024)
+def _with_group(acl: Acl, group: str) -> Acl:
+    """The keys of a project have one ACL: it is made ready to be asked once."""
+    return Acl(
+        tuple(
+            Entry(Tag.GROUP, group, entry.permissions)
+            if entry.tag is Tag.GROUP and not entry.qualifier
+            else entry
+            for entry in acl.entries
+            if group or entry.tag is not Tag.GROUP or entry.qualifier
         )
+    )
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -158,18 +166,21 @@ class KeyStore:
         key, share = self._key, self._share
         newest = share.select(share.charter).where(share.key_id == key.id)
         newest = newest.order_by(share.generation.desc()).limit(1)
-        query = key.select(key, newest.alias("charter"))
-        return {
-            row.id: _key(row) for chunk in _chunks(ids) for row in query.where(key.id.in_(chunk)).objects()
-        }
+        query = key.select(key.id, key.owner, key.group_name, key.acl, newest.alias("charter"))
+        rows: Iterator[Any] = (
+            row for chunk in _chunks(ids) for row in query.where(key.id.in_(chunk)).tuples()
+        )
+        return {row[0]: _key(*row) for row in rows}
 
     def shares(self, ids: Iterable[str]) -> dict[str, list[HeldShare]]:
         """Return the shares of keys, the newest generation first."""
         found: dict[str, list[HeldShare]] = {}
         for chunk in _chunks(ids):
             query = self._share.select().where(self._share.key_id.in_(chunk))
-            for row in query.order_by(self._share.generation.desc()):
-                found.setdefault(row.key_id, []).append(_held(row))
+            rows: Any = query.order_by(self._share.generation.desc()).tuples()
+            for row in rows:
+                share = _held(*row)
+                found.setdefault(share.key_id, []).append(share)
         return found
 
     def all_keys(self) -> Iterator[tuple[Key, list[HeldShare]]]:
@@ -190,15 +201,13 @@ class KeyStore:
         Raises:
             AlreadyExists: an id is taken; none was added.
         """
-        rows = (
-            {"id": key.id, "owner": key.owner, "group_name": key.group, "acl": str(key.acl)} for key in keys
-        )
-        with self._database.transaction():
-            for chunk in _chunks(rows):
-                try:
-                    self._key.insert_many(chunk).execute()
-                except peewee.IntegrityError as error:
-                    raise AlreadyExists("a key of this name exists") from error
+        texts = {acl: str(acl) for acl in {key.acl for key in keys}}
+        rows = [(key.id, key.owner, key.group, texts[key.acl]) for key in keys]
+        try:
+            with self._database.transaction():
+                self._database.execute_many(_ADD_KEY, rows)
+        except peewee.IntegrityError as error:
+            raise AlreadyExists("a key of this name exists") from error
 
     def add(self, shares: Sequence[HeldShare]) -> None:
         """Add shares of keys that exist; the caller has seen to it that the generations are new."""
@@ -265,23 +274,24 @@ def _chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
         yield chunk
 
 
-def _key(row: Any) -> Key:
-    """Return a row that has its newest charter with it, if there is one."""
-    project = project_of(row.charter) if row.charter else ""
-    return Key(row.id, row.owner, row.group_name, Acl.parse(row.acl), project)
+def _key(key_id: str, owner: str, group: str, acl: str, charter: str | None) -> Key:
+    """Read a row that has its newest charter with it, if there is one."""
+    return Key(key_id, owner, group, Acl.parse(acl), project_of(charter) if charter else "")
 
 
-def _held(row: Any) -> HeldShare:
-    return HeldShare(
-        key_id=row.key_id,
-        generation=row.generation,
-        k=row.k,
-        index=row.position,
-        share=bytes(row.share),
-        public_key=bytes(row.public_key),
-        valid_until=datetime.fromtimestamp(row.valid_until, UTC),
-        charter=row.charter,
-    )
+def _held(
+    key_id: str,
+    generation: int,
+    k: int,
+    index: int,
+    share: bytes,
+    public_key: bytes,
+    valid_until: int,
+    charter: str,
+) -> HeldShare:
+    """Read the values of `_COLUMNS`."""
+    until = datetime.fromtimestamp(valid_until, UTC)
+    return HeldShare(key_id, generation, k, index, bytes(share), bytes(public_key), until, charter)
 
 
 def _row(share: HeldShare) -> tuple[object, ...]:

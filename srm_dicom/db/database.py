@@ -74,9 +74,14 @@ class Database:
         return time.monotonic_ns()
 
     def execute_many(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
-        """Run a statement of SQL, its parameters written ``?``, once for each row of them."""
+        """Run a statement of SQL, its parameters written ``?``, once for each row of them.
+
+        Raises:
+            peewee.IntegrityError: a row contradicts others; inside a transaction only.
+        """
         marked = statement if self.is_sqlite else statement.replace("?", "%s")
-        self._peewee.cursor().executemany(marked, rows)  # type: ignore[no-untyped-call]
+        with peewee.__exception_wrapper__:  # type: ignore[attr-defined]
+            self._peewee.cursor().executemany(marked, rows)  # type: ignore[no-untyped-call]
 
     def rows(self, query: Any) -> list[Any]:
         """Run a SELECT and return its rows, named after their columns, with the values of the driver.

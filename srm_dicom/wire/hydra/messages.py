@@ -123,63 +123,102 @@ def _camel(name: str) -> str:
 
 
 def _write(parent: etree._Element, name: str, kind: Wire, value: Any) -> None:
-    element = etree.SubElement(parent, name)
+    _writer(kind)(etree.SubElement(parent, name), value)
+
+
+@cache
+def _writer(kind: Wire) -> Callable[[etree._Element, Any], None]:
+    """Return what fills an element with a value of a type; found once, for calls have thousands of them."""
     item = item_of(kind)
     if item is not None:
-        for one in value:
-            _write(element, "item", item, one)
-    elif kind is bool:
-        element.text = "true" if value else "false"
-    elif dataclasses.is_dataclass(kind):
-        _write_members(element, members(kind), value)  # type: ignore[arg-type]
-    else:
-        element.text = _xml_text(str(value))
+        return _repeated("item", _writer(item))
+    if kind is bool:
+        return _write_bool
+    if dataclasses.is_dataclass(kind):
+        return _structure_writer(kind)  # type: ignore[arg-type]
+    return _write_text
 
 
-def _write_members(element: etree._Element, of: Mapping[str, tuple[str, Wire]], value: object) -> None:
-    for name, (field, kind) in of.items():
-        content = getattr(value, field)
-        item = item_of(kind)
-        for one in content if item is not None else (content,):
-            _write(element, name, item or kind, one)
+def _repeated(
+    name: str, write: Callable[[etree._Element, Any], None]
+) -> Callable[[etree._Element, Any], None]:
+    def write_all(parent: etree._Element, values: Any) -> None:
+        for one in values:
+            write(etree.SubElement(parent, name), one)
+
+    return write_all
+
+
+def _structure_writer(structure: type) -> Callable[[etree._Element, Any], None]:
+    """A list inside a structure is its elements one after the other, under the member's name."""
+    plan = [
+        (name, field, _writer(item_of(kind) or kind), item_of(kind) is not None)
+        for name, (field, kind) in members(structure).items()
+    ]
+
+    def write_members(element: etree._Element, value: Any) -> None:
+        for name, field, write, is_list in plan:
+            content = getattr(value, field)
+            for one in content if is_list else (content,):
+                write(etree.SubElement(element, name), one)
+
+    return write_members
+
+
+def _write_bool(element: etree._Element, value: Any) -> None:
+    element.text = "true" if value else "false"
+
+
+def _write_text(element: etree._Element, value: Any) -> None:
+    text = str(value)
+    element.text = text if text.isascii() and text.isprintable() else _NOT_XML.sub("?", text)
 
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-
-
-def _xml_text(text: str) -> str:
-    return _NOT_XML.sub("?", text)
 
 
 def _child(parent: etree._Element, name: str, kind: Wire) -> Any:
     element = parent.find(name)
     item = item_of(kind)
     if item is not None:
-        return tuple(_read(one, item) for one in (() if element is None else element.iterchildren("item")))
-    return _read(element, kind)
+        read = _reader(item)
+        return tuple(read(one) for one in (() if element is None else element.iterchildren("item")))
+    if element is None:
+        return kind() if dataclasses.is_dataclass(kind) else _simple(kind, "")  # type: ignore[operator]
+    return _reader(kind)(element)
 
 
-def _read(element: etree._Element | None, kind: Wire) -> Any:
+@cache
+def _reader(kind: Wire) -> Callable[[etree._Element], Any]:
+    """Return what reads an element of a type; found once, as `_writer`."""
     if dataclasses.is_dataclass(kind):
-        return kind() if element is None else _structure(element, kind)  # type: ignore[arg-type, operator]
-    text = "" if element is None else (element.text or "")
+        return _structure_reader(kind)  # type: ignore[arg-type]
+    return lambda element: _simple(kind, element.text or "")
+
+
+def _simple(kind: Wire, text: str) -> Any:
     try:
         return _SIMPLE[kind](text)
     except (KeyError, ValueError) as error:
         raise InvalidRequest("an element of the message does not have the declared type") from error
 
 
-def _structure(element: etree._Element, structure: type) -> Any:
-    values: dict[str, Any] = {}
-    of = members(structure)
-    for child in element.iterchildren("*"):
-        name, kind = of.get(str(child.tag), ("", None))
-        item = item_of(kind)
-        if item is not None:
-            values[name] = (*values.get(name, ()), _read(child, item))
-        elif name:
-            values[name] = _read(child, kind)
-    return structure(**values)
+def _structure_reader(structure: type) -> Callable[[etree._Element], Any]:
+    plan = {
+        name: (field, _reader(item_of(kind) or kind), item_of(kind) is not None)
+        for name, (field, kind) in members(structure).items()
+    }
+
+    def read(element: etree._Element) -> Any:
+        values: dict[str, Any] = {}
+        for child in element.iterchildren("*"):
+            field, read_one, is_list = plan.get(str(child.tag), ("", None, False))
+            if read_one is not None:
+                one = read_one(child)
+                values[field] = (*values.get(field, ()), one) if is_list else one
+        return structure(**values)
+
+    return read
 
 
 _SIMPLE: Mapping[Any, Callable[[str], Any]] = {
