@@ -127,6 +127,23 @@ class FileAccess:
         """Tell whether the bytes of a file may be replaced, or the names in a directory changed."""
         return self._allows(principal, entry, "w").allowed
 
+    def administer(self, principal: Principal, entry: Entry, operation: str) -> None:
+        """Let the owner of a name change its ACL, with a whole credential; jobs and tokens never administer.
+
+        Raises:
+            NotAuthorised: it is not the caller's, or the credential is limited.
+        """
+        if entry.owner != principal.dn or principal.emergency:
+            error = NotAuthorised("only the owner changes permissions")
+        elif principal.limited:
+            error = NotAuthorised(
+                "a limited credential changes no permissions", advice="Use a proxy that is not limited."
+            )
+        else:
+            return
+        self._record(principal, [Verdict(entry.path, None, error)], operation, Action.DECISION)
+        raise error
+
     def changed(self, principal: Principal, path: SitePath, operation: str) -> None:
         """Record that a caller has changed the rights of a name."""
         objects = (path,) if is_object(path) else ()

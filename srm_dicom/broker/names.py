@@ -132,12 +132,11 @@ class Names:
 
         Raises:
             NotFound: there is no such name that the caller may see.
-            NotAuthorised: it is not the caller's.
+            NotAuthorised: see `FileAccess.administer`.
         """
         entry = self._seen(principal, path, operation)
         self.areas.of(path)
-        if entry.owner != principal.dn:
-            raise NotAuthorised("only the owner changes permissions")
+        self.access.administer(principal, entry, operation)
         with self.stores.database.transaction():
             self.stores.namespace.set_acl(path, change(entry.acl))
         self.access.changed(principal, path, operation)

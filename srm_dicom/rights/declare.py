@@ -15,11 +15,16 @@ F = TypeVar("F", bound=Callable[..., object])
 
 
 class Right(Enum):
-    """Object and permission letter; `OWN_REQUEST` is ownership of the request that is named."""
+    """Object and permission letter.
+
+    `OWN_REQUEST` is ownership of the request that is named; `FILE_ADMIN` that of the name, with a credential
+    that is not limited.
+    """
 
     FILE_READ = "file:r"
     FILE_WRITE = "file:w"
     FILE_LIST = "directory:r"
+    FILE_ADMIN = "file:p"
     OWN_REQUEST = "request:owner"
     KEY_FETCH = "key:g"
     KEY_WRITE = "key:s"

@@ -143,7 +143,7 @@ _DONE: Mapping[str, tuple[Handler, str, str]] = {
     "srmSetPermission": (
         set_permission.run,
         "0.1",
-        "by the owner; userID is a DN, groupID an FQAN; a mode may be a digit, as gfal2 sends it",
+        "by the owner, not with a limited credential; userID a DN, groupID an FQAN, a mode gfal2's digit too",
     ),
     "srmCopy": (
         copy.run,

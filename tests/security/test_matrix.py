@@ -85,7 +85,7 @@ srm      srmMkdir                      file:w        .      .       .      +    
 srm      srmRmdir                      file:w        .      .       .      +          +       .         .     .       .
 srm      srmRm                         file:w        .      .       .      +          +       .         .     .       .
 srm      srmMv                         file:w        .      .       .      +          +       .         .     .       .
-srm      srmSetPermission              file:w        .      .       .      +          +       .         .     .       .
+srm      srmSetPermission              file:p        .      .       .      +          .       .         .     .       .
 srm      srmStatusOfPutRequest         request:owner .      .       .      +          +       .         .     .       .
 srm      srmPutDone                    request:owner .      .       .      +          +       .         .     .       .
 srm      srmCopy                       file:w        .      .       .      +          +       .         .     .       .
@@ -368,6 +368,7 @@ class Spy:
 def spy(monkeypatch: pytest.MonkeyPatch) -> Spy:
     made = Spy()
     made.on(monkeypatch, FileAccess, "_allows", lambda _s, _p, _e, letter, *_: f"file:{letter}")
+    made.on(monkeypatch, FileAccess, "administer", lambda *_: "file:p")
     made.on(monkeypatch, Owned, "request", lambda *_: "request:owner")
     made.on(monkeypatch, Broker, "tokens", lambda *_: "request:owner")
     for name in ("own", "views", "tokens"):

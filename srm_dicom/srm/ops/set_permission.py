@@ -14,7 +14,7 @@ from srm_dicom.srm.status import success
 from srm_dicom.srm.types import Record, T, items
 
 
-@requires(Right.FILE_WRITE)
+@requires(Right.FILE_ADMIN)
 def run(request: Any, caller: Caller) -> Record:
     """Add, take away or set permissions; what the call does not name stays as it is.
 
