@@ -128,11 +128,12 @@ def store_request(uid: bytes = b"1.2.3\0") -> bytes:
         + element(0x0800, b"\0\0")
         + element(0x1000, uid)
         + element(0x1030, b"MDM1")
+        + element(0x1031, b"\x09\0")
     )
 
 
 def test_a_store_request() -> None:
-    assert dimse.parse_command(store_request()) == Command(1, 7, True, CT, "1.2.3", "MDM1")
+    assert dimse.parse_command(store_request()) == Command(1, 7, True, CT, "1.2.3", 9)
 
 
 @pytest.mark.parametrize(
