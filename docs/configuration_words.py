@@ -25,7 +25,7 @@ WORDS = {
     "scratch.directory": "Where staged files lie: ciphertext, readable by the outer zone's user.",
     "scratch.high_bytes": "Above this, files that nobody has pinned go, the least recently used first ...",
     "scratch.low_bytes": "... until this is reached.",
-    "scratch.spare_bytes": "They go too while the file system has less room, or less than a twentieth.",
+    "scratch.spare_bytes": "They go too while the file system has less room, or less than a sixth.",
     "projects": "Directory of the project files. No project, no access.",
     "requests.max_files": "Files of one srmPrepareToGet.",
     "requests.max_total_s": "The longest that a request may wait, whatever the client asks for.",

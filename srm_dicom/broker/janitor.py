@@ -32,7 +32,7 @@ class SpaceSettings:
     Attributes:
         high_bytes: above it unpinned files go until ...
         low_bytes: ... this is reached.
-        spare_bytes: so much the file system is to take still, or a twentieth of its size if that is less:
+        spare_bytes: so much the file system is to take still, or a sixth of its size if that is less:
             otherwise unpinned files go too, whoever has filled it.
         grace_s: age of a file that nobody knows before it is dropped; far longer than publishing takes.
         sweep_s: time between two sweeps.

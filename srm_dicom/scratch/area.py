@@ -157,9 +157,9 @@ class ScratchArea:
         return stat.f_bavail * stat.f_frsize
 
     def lacking_bytes(self, spare_bytes: int) -> int:
-        """Return how much has to go until the file system takes `spare_bytes`, or a twentieth of its size."""
+        """Return how much has to go until the file system takes `spare_bytes`, or a sixth of its size."""
         stat = os.statvfs(self._ready)
-        return min(spare_bytes, stat.f_blocks * stat.f_frsize // 20) - stat.f_bavail * stat.f_frsize
+        return min(spare_bytes, stat.f_blocks * stat.f_frsize // 6) - stat.f_bavail * stat.f_frsize
 
     def _directory(self, guid: Guid) -> Path:
         return self._ready / guid[:2]

@@ -23,6 +23,7 @@ def test_ten_thousand_operations():
             "-m",
             "pytest",
             "-q",
+            "-s",
             "-p",
             "no:cacheprovider",
             "tests/unit/keys/test_key_faults.py",
