@@ -154,6 +154,7 @@ def test_arcls_pages_through_a_large_directory(house: House) -> None:
     assert len(done.stdout.split()) == MANY
 
 
-def test_gfal_mkdir_is_not_supported(house: House) -> None:
+def test_gfal_mkdir_needs_the_right_to_write(house: House) -> None:
     done = house.run("gfal-mkdir", "-D", "BDII:ENABLED=false", house.surl("/new"))
-    assert done.returncode == errno.EOPNOTSUPP
+    assert done.returncode == errno.EACCES
+    assert "you may not write in this directory" in done.stderr

@@ -18,12 +18,14 @@ from srm_dicom.testing.certificates import new_ec_key, proxy_certificate, read_c
 from srm_dicom.transfer.security import DataSecurity
 from srm_dicom.wire.gridftp.datapeer import verify_same_user
 
-NOW = datetime.now(UTC)
+
+def now():
+    return datetime.now(UTC)
 
 
 def delegated(credential):
     chain, key = read_credential(credential)
-    return DelegatedCredential(tuple(chain), key, limited=False, expires=NOW + timedelta(hours=1))
+    return DelegatedCredential(tuple(chain), key, limited=False, expires=now() + timedelta(hours=1))
 
 
 def end_entity(credential):
@@ -105,11 +107,11 @@ def test_a_peer_without_a_certificate_is_refused(pki):
 def test_the_chain_must_lead_to_the_very_certificate(pki):
     alice = pki.user("Alice")
     good = chain_of(pki.proxy(pki.proxy(alice)))
-    verify_same_user(good, end_entity(alice), NOW)
-    verify_same_user(chain_of(alice), end_entity(alice), NOW)
+    verify_same_user(good, end_entity(alice), now())
+    verify_same_user(chain_of(alice), end_entity(alice), now())
     for chain in ([], good[:-1], good[:1], chain_of(pki.proxy(pki.user("Bob")))):
         with pytest.raises(NotAuthenticated):
-            verify_same_user(chain, end_entity(alice), NOW)
+            verify_same_user(chain, end_entity(alice), now())
 
 
 def test_a_proxy_with_the_right_name_and_another_signature_is_refused(pki):
@@ -117,14 +119,14 @@ def test_a_proxy_with_the_right_name_and_another_signature_is_refused(pki):
     certificate = read_credential(alice)[0][0]
     forged = proxy_certificate(certificate, new_ec_key(), new_ec_key().public_key())
     with pytest.raises(NotAuthenticated, match="not valid"):
-        verify_same_user([forged.public_bytes(Encoding.DER), *chain_of(alice)], end_entity(alice), NOW)
+        verify_same_user([forged.public_bytes(Encoding.DER), *chain_of(alice)], end_entity(alice), now())
 
 
 def test_a_link_may_not_be_missing(pki):
     alice = pki.user("Alice")
     chain = chain_of(pki.proxy(pki.proxy(alice)))
     with pytest.raises(NotAuthenticated):
-        verify_same_user([chain[0], chain[2]], end_entity(alice), NOW)
+        verify_same_user([chain[0], chain[2]], end_entity(alice), now())
 
 
 def test_somebody_elses_chain_with_our_certificate_appended_is_refused(pki):
@@ -132,7 +134,7 @@ def test_somebody_elses_chain_with_our_certificate_appended_is_refused(pki):
     bob = chain_of(pki.proxy(pki.user("Bob")))
     for chain in ([*bob, *chain_of(alice)], [bob[0], *chain_of(alice)]):
         with pytest.raises(NotAuthenticated):
-            verify_same_user(chain, end_entity(alice), NOW)
+            verify_same_user(chain, end_entity(alice), now())
 
 
 def test_an_end_entity_that_is_signed_by_the_user_is_no_proxy(pki):
@@ -143,26 +145,26 @@ def test_an_end_entity_that_is_signed_by_the_user_is_no_proxy(pki):
         subject_name=proxy_certificate(chain[0], key, key.public_key()).subject,
         public_key=key.public_key(),
         serial_number=7,
-        not_valid_before=NOW - timedelta(hours=1),
-        not_valid_after=NOW + timedelta(hours=1),
+        not_valid_before=now() - timedelta(hours=1),
+        not_valid_after=now() + timedelta(hours=1),
     ).sign(key, hashes.SHA256())
     with pytest.raises(NotAuthenticated, match="not a proxy"):
-        verify_same_user([child.public_bytes(Encoding.DER), *chain_of(alice)], end_entity(alice), NOW)
+        verify_same_user([child.public_bytes(Encoding.DER), *chain_of(alice)], end_entity(alice), now())
 
 
 def test_an_expired_proxy_is_refused(pki):
     alice = pki.user("Alice")
     chain = chain_of(pki.proxy(alice, lifetime_s=60))
     with pytest.raises(NotAuthenticated, match="not valid now"):
-        verify_same_user(chain, end_entity(alice), NOW + timedelta(hours=1))
+        verify_same_user(chain, end_entity(alice), now() + timedelta(hours=1))
 
 
 def test_a_proxy_may_not_be_deeper_than_its_issuer_allows(pki):
     alice = pki.user("Alice")
     shallow = pki.proxy(alice, path_length=0)
-    verify_same_user(chain_of(shallow), end_entity(alice), NOW)
+    verify_same_user(chain_of(shallow), end_entity(alice), now())
     with pytest.raises(NotAuthenticated, match="deeper"):
-        verify_same_user(chain_of(pki.proxy(shallow)), end_entity(alice), NOW)
+        verify_same_user(chain_of(pki.proxy(shallow)), end_entity(alice), now())
 
 
 @pytest.mark.parametrize("private", [True, False], ids=["private", "clear"])

@@ -6,6 +6,7 @@ import base64
 import hmac
 import json
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -145,48 +146,54 @@ def unsigned(**head: Any) -> str:
 
 
 PUBLIC_PEM = RSA.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-NOW = int(time.time())
 
-BAD = {
-    "nothing": "",
-    "words": "a.b.c",
-    "too long": "x" * 20_000,
-    "no algorithm": unsigned(),
-    "no algorithm, known key": unsigned(kid="r"),
-    "another key": token(rsa.generate_private_key(65537, 2048)),
-    "another kind of key": token(EC, "r", "ES256"),
-    "another hash than the key is for": token(algorithm="RS512"),
-    "unknown key": token(kid="unknown"),
-    "unknown issuer": token(iss="https://evil.example.org"),
-    "issuer without its slash": token(iss=ISSUER.rstrip("/")),
-    "issuer that is no text": token(iss=None),
-    "other issuer's audience": token(iss="https://other.example.org"),
-    "another audience": token(aud="https://x"),
-    "no audience": token(aud=None),
-    "no subject": token(sub=None),
-    "empty subject": token(sub=""),
-    "subject with a newline": token(sub="a\nb"),
-    "subject with a quotation mark": token(sub='a"b'),
-    "subject of 300 characters": token(sub="x" * 300),
-    "no end": token(exp=None),
-    "no beginning": token(iat=None),
-    "expired": token(exp=NOW - 120, iat=NOW - 600, nbf=NOW - 600),
-    "of tomorrow": token(nbf=NOW + 600, exp=NOW + 900),
-    "made tomorrow": token(iat=NOW + 600, exp=NOW + 900),
-    "end far away": token(exp=NOW + 30 * 86400),
-    "end never": token(exp=1e300),
-    "scope that is no text": token(scope=["storage.read:/"]),
-    "groups that are no list": token(**{"wlcg.groups": "/biomed"}),
-    "critical header": jwt.encode({"iss": ISSUER}, RSA, algorithm="RS256", headers={"crit": ["x"], "x": 1}),
-    "cut off": token()[:-10],
-    "tampered": token().replace(".", ".e", 1),
+
+def now() -> int:
+    return int(time.time())
+
+
+BAD: dict[str, Callable[[], str]] = {
+    "nothing": lambda: "",
+    "words": lambda: "a.b.c",
+    "too long": lambda: "x" * 20_000,
+    "no algorithm": unsigned,
+    "no algorithm, known key": lambda: unsigned(kid="r"),
+    "another key": lambda: token(rsa.generate_private_key(65537, 2048)),
+    "another kind of key": lambda: token(EC, "r", "ES256"),
+    "another hash than the key is for": lambda: token(algorithm="RS512"),
+    "unknown key": lambda: token(kid="unknown"),
+    "unknown issuer": lambda: token(iss="https://evil.example.org"),
+    "issuer without its slash": lambda: token(iss=ISSUER.rstrip("/")),
+    "issuer that is no text": lambda: token(iss=None),
+    "other issuer's audience": lambda: token(iss="https://other.example.org"),
+    "another audience": lambda: token(aud="https://x"),
+    "no audience": lambda: token(aud=None),
+    "no subject": lambda: token(sub=None),
+    "empty subject": lambda: token(sub=""),
+    "subject with a newline": lambda: token(sub="a\nb"),
+    "subject with a quotation mark": lambda: token(sub='a"b'),
+    "subject of 300 characters": lambda: token(sub="x" * 300),
+    "no end": lambda: token(exp=None),
+    "no beginning": lambda: token(iat=None),
+    "expired": lambda: token(exp=now() - 120, iat=now() - 600, nbf=now() - 600),
+    "of tomorrow": lambda: token(nbf=now() + 600, exp=now() + 900),
+    "made tomorrow": lambda: token(iat=now() + 600, exp=now() + 900),
+    "end far away": lambda: token(exp=now() + 30 * 86400),
+    "end never": lambda: token(exp=1e300),
+    "scope that is no text": lambda: token(scope=["storage.read:/"]),
+    "groups that are no list": lambda: token(**{"wlcg.groups": "/biomed"}),
+    "critical header": lambda: jwt.encode(
+        {"iss": ISSUER}, RSA, algorithm="RS256", headers={"crit": ["x"], "x": 1}
+    ),
+    "cut off": lambda: token()[:-10],
+    "tampered": lambda: token().replace(".", ".e", 1),
 }
 
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad(verifier: TokenVerifier, case: str) -> None:
     with pytest.raises(NotAuthenticated) as caught:
-        verifier.principal(BAD[case])
+        verifier.principal(BAD[case]())
     assert caught.value.message.isprintable()
 
 
@@ -250,10 +257,10 @@ def test_keys_over_https_are_cached_renewed_and_outlive_a_failure(clock: Clock) 
     clock.ahead = timedelta(minutes=2)
     verifier.principal(token(EC, "e", "ES256"))
     web.down, clock.ahead = True, timedelta(hours=3)
-    fresh = {"iat": NOW + 10800, "nbf": NOW + 10800, "exp": NOW + 12000}
+    fresh = {"iat": now() + 10800, "nbf": now() + 10800, "exp": now() + 12000}
     verifier.principal(token(**fresh))
     clock.ahead = timedelta(days=2)
-    late = {"iat": NOW + 172800, "nbf": NOW + 172800, "exp": NOW + 173000}
+    late = {"iat": now() + 172800, "nbf": now() + 172800, "exp": now() + 173000}
     with pytest.raises(NotAuthenticated, match="cannot be had"):
         verifier.principal(token(**late))
 
