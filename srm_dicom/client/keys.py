@@ -10,16 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from srm_dicom.client.http import HttpClient
 from srm_dicom.client.keyserver import HEDGE_S, Connection, Server, ask
-from srm_dicom.client.keyshares import Assembly
+from srm_dicom.client.keyshares import Assembly, Charters
 from srm_dicom.client.reshare import Resharer
-from srm_dicom.crypto.keyrecord import Charter, KeyRecord
+from srm_dicom.crypto.keyrecord import KeyRecord
 from srm_dicom.errors import (
     AlreadyExists,
     ConfigError,
@@ -106,8 +105,7 @@ class KeyServers:
         self._dial = connect or dial
         self._servers = tuple(Server(url, self._dial) for url in self.endpoints)
         self._needed: int | None = None
-        trusted = dict(sites or {})
-        self._read_charter = lru_cache(maxsize=4096)(lambda text: Charter.verify(text, trusted))
+        self._charters = Charters(dict(sites or {}))
 
     def close(self) -> None:
         """Close all connections."""
@@ -146,7 +144,7 @@ class KeyServers:
         return found
 
     def _fetch(self, wanted: Mapping[str, bytes | None]) -> dict[str, bytes | MdmError]:
-        assemblies = {key_id: Assembly(key_id, half, self._read_charter) for key_id, half in wanted.items()}
+        assemblies = {key_id: Assembly(key_id, half, self._charters) for key_id, half in wanted.items()}
         ids = list(wanted)
         answers = ask(
             self._servers,
@@ -157,11 +155,14 @@ class KeyServers:
         )
         for server, answer in answers:
             for key_id, status in _statuses(ids, answer).items():
-                _add(assemblies[key_id], key_id, server.name, status)
+                assemblies[key_id].add(server.name, status)
             if all(assembly.private_key for assembly in assemblies.values()):
                 break
         self._needed = max((one.needed for one in assemblies.values()), default=0) or self._needed
-        return {key_id: one.private_key or one.error() for key_id, one in assemblies.items()}
+        found = {key_id: one.result() for key_id, one in assemblies.items()}
+        for key_id, one in assemblies.items():
+            _name_liars(key_id, one.failures)
+        return found
 
     def may(self, key_id: str, letter: str) -> bool:
         """Tell whether the servers that answer would let the caller do something with a key.
@@ -282,7 +283,7 @@ class KeyServers:
             server: error.message for server, status in told.items() for error in _errors({"": status})
         }
         charters = [
-            self._read_charter(key.charter)
+            self._charters.verify(key.charter)
             for status in told.values()
             if isinstance(status, KeyStatus)
             for key in status.keys
@@ -376,11 +377,10 @@ def _errors(outcome: Mapping[str, KeyStatus | MdmError]) -> Iterator[MdmError]:
             yield error_of(status.exception, status.message)
 
 
-def _add(assembly: Assembly, key_id: str, server: str, status: KeyStatus | MdmError) -> None:
-    assembly.add(server, status)
-    failure = assembly.failures.get(server)
-    if isinstance(failure, KeyShareInvalid):
-        log.warning("key_share_invalid", server=server, key_id=key_id, reason=failure.message)
+def _name_liars(key_id: str, failures: Mapping[str, MdmError]) -> None:
+    for server, failure in failures.items():
+        if isinstance(failure, KeyShareInvalid):
+            log.warning("key_share_invalid", server=server, key_id=key_id, reason=failure.message)
 
 
 def _shared_key(record: KeyRecord) -> SharedKey:

@@ -43,6 +43,12 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     project: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9._-]{0,128}\\Z")] = ""
 
 
+class _Claimed(msgspec.Struct, forbid_unknown_fields=True):
+    body: _Body
+    signature: str
+    signer: str
+
+
 class _Told(msgspec.Struct):
     """As much of a charter's body as `project_of` wants."""
 
@@ -53,6 +59,7 @@ class _Text(msgspec.Struct):
     body: _Told
 
 
+_CLAIMED = msgspec.json.Decoder(_Claimed)
 _TEXT = msgspec.json.Decoder(_Text)
 
 
@@ -95,8 +102,38 @@ class Charter:
         """
         try:
             body = msgspec.convert(signing.verify(_PURPOSE, text, keys), _Body)
+        except msgspec.ValidationError as error:
+            raise IntegrityError("a key charter has a field that makes no sense") from error
+        return cls._of(body, text)
+
+    @classmethod
+    def read(cls, text: str, keys: Mapping[str, Ed25519PublicKey]) -> Charter:
+        """Read what claims to be a signed charter, without looking at its signature, which costs most.
+
+        For who can tell otherwise whether what it says is true, and verifies it when it is not.
+
+        Args:
+            text: the text.
+            keys: the registering sites' keys, by `signing.fingerprint`.
+
+        Raises:
+            IntegrityError: not a charter, or it does not claim to be signed by any of these.
+        """
+        if len(text) > signing.MAX_TEXT_CHARS:
+            raise IntegrityError("a signed text is too long")
+        try:
+            claimed = _CLAIMED.decode(text)
+        except ValueError as error:  # msgspec's and Unicode's
+            raise IntegrityError("not a key charter") from error
+        if claimed.signer not in keys:
+            raise IntegrityError(f"the signer of a {_PURPOSE} is not known here")
+        return cls._of(claimed.body, text)
+
+    @classmethod
+    def _of(cls, body: _Body, text: str) -> Charter:
+        try:
             valid_until = datetime.fromisoformat(body.valid_until).astimezone(UTC)
-        except ValueError as error:  # msgspec.ValidationError is one
+        except ValueError as error:
             raise IntegrityError("a key charter has a field that makes no sense") from error
         if body.valid_until != valid_until.strftime(_TIME):
             raise IntegrityError("a key charter has a time in another form")

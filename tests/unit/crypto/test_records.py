@@ -2,6 +2,7 @@
 
 import json
 import secrets
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -92,6 +93,28 @@ def test_any_two_records_give_the_key():
         assert combine([record.share for record in pair]) == b"x" * 32
     assert one.charter.key_id == keyrecord.key_id_of(one.charter.public_key)
     assert Charter.verify(one.charter.text, TRUSTED) == one.charter
+
+
+def test_a_charter_that_is_only_read_says_the_same():
+    text = records()[0].charter.text
+    assert Charter.read(text, TRUSTED) == Charter.verify(text, TRUSTED)
+    with pytest.raises(IntegrityError, match="not known"):
+        Charter.read(text, signing.trusting(STRANGER.public_key()))
+
+
+@given(st.data())
+def test_what_is_read_of_a_changed_charter_is_one_or_none(data):
+    text = records()[0].charter.text
+    at = data.draw(st.integers(0, len(text) - 1))
+    changed = text[:at] + data.draw(st.characters()) + text[at + 1 :]
+    with suppress(IntegrityError):
+        assert Charter.read(changed, TRUSTED).text == changed
+
+
+@given(st.text(max_size=100))
+def test_any_text_is_not_a_charter(text):
+    with pytest.raises(IntegrityError):
+        Charter.read(text, TRUSTED)
 
 
 def test_a_charter_names_its_project_and_need_not():

@@ -1,13 +1,18 @@
 """Fetching and registering against servers that are down, hung, wrong or lying."""
 
+import json
 import re
+import secrets
 import time
+from dataclasses import replace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from srm_dicom.client.http import Response
-from srm_dicom.crypto.signing import trusting
+from srm_dicom.crypto.keyrecord import KeyRecord, share_hash, sign_charter
+from srm_dicom.crypto.shamir import Share
+from srm_dicom.crypto.signing import canonical, fingerprint, signer_of, trusting
 from srm_dicom.errors import (
     AlreadyExists,
     ConfigError,
@@ -106,6 +111,78 @@ def test_shares_of_a_charter_that_is_not_the_files_are_refused(site, alice):
     key, other = site.registered(ALICE), site.registered(ALICE)
     with pytest.raises(KeyQuorumMissing, match="another key's"):
         site.client(alice).fetch(key.id, other.public)
+
+
+def forged(record, **changed):
+    """Return a record of the same key that claims the site's signature and does not have it."""
+    liar = Ed25519PrivateKey.generate()
+    charter, settings = record.charter, {"k": record.charter.k} | changed
+    share = settings.pop("share", record.share)
+    hashes = list(charter.hashes)
+    hashes[share.index - 1] = share_hash(charter.key_id, charter.generation, share)
+    lie = sign_charter(
+        charter.key_id,
+        generation=charter.generation,
+        hashes=hashes,
+        public_key=charter.public_key,
+        valid_until=charter.valid_until,
+        signing_key=liar,
+        **settings,
+    )
+    text = lie.text.replace(fingerprint(liar.public_key()), signer_of(charter.text))
+    return KeyRecord(replace(charter, text=text), share)
+
+
+def tell(server, record):
+    lying(server, rb"<keys>.*?</keys>", lambda _: keys_element(record))
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_a_forged_charter_of_the_files_key_is_named_and_another_server_asked(site, alice, capsys, k):
+    """Everything fits but the signature: the wrong share, its hash, the key's id and public half."""
+    key = site.registered(ALICE)
+    lie = Share(1, bytes(byte ^ 255 for byte in key.records[0].share.data))
+    tell(site.servers["keys1"], forged(key.records[0], k=k, share=lie))
+    client = site.client(alice)
+    for _ in range(2):  # the second time only two are asked at first
+        assert client.fetch(key.id, key.public) == key.private
+    told = capsys.readouterr().out
+    assert "signature of a key charter is wrong" in told
+    assert re.search(r"server\W+keys1", told)
+    site.servers["keys2"].down = True
+    with pytest.raises(KeyQuorumMissing, match="keys1: its share proves nothing: the signature"):
+        site.client(alice).fetch(key.id, key.public)
+
+
+def test_all_who_forged_together_are_named(site, alice):
+    key = site.registered(ALICE)
+    shares = [Share(index, secrets.token_bytes(32)) for index in (1, 2)]
+    hashes = [share_hash(key.id, 1, share) for share in (*shares, key.records[2].share)]
+    told = json.loads(key.charter.text)
+    told["body"]["hashes"] = hashes
+    lie = canonical(told).decode()
+    for name, share in zip(("keys1", "keys2"), shares, strict=True):
+        tell(site.servers[name], KeyRecord(replace(key.charter, text=lie), share))
+    with pytest.raises(KeyQuorumMissing) as told:
+        site.client(alice).fetch(key.id, key.public)
+    for name in ("keys1", "keys2"):
+        assert f"{name}: its share proves nothing: the signature" in told.value.message
+
+
+def test_a_signature_is_needed_only_where_nothing_else_tells_the_public_half(site, alice):
+    """What fits the file's public half is the file's key; a key of no file is what the site has signed."""
+    key = site.registered(ALICE)
+    spoilt = re.sub('"signature":"..', '"signature":"00', key.charter.text)
+    for name, record in zip(site.servers, key.records, strict=True):
+        tell(site.servers[name], KeyRecord(replace(key.charter, text=spoilt), record.share))
+    assert site.client(alice).fetch(key.id, key.public) == key.private
+    with pytest.raises(KeyQuorumMissing, match="signature"):
+        site.client(alice).fetch(key.id)
+
+
+def test_a_key_of_no_file_is_fetched_by_what_the_site_signed(site, alice):
+    key = site.registered(ALICE)
+    assert site.client(alice).fetch(key.id) == key.private
 
 
 def test_an_unknown_site_is_not_trusted(site, alice):
