@@ -3,8 +3,10 @@
     python -m benchmarks.keys [--keys N] [--repeats N]
 
 Every key server is a process of its own with TLS, rights and a durable audit log, all on this machine. A
-hung one is stopped by a signal: its port still takes connections. Times are medians of calls on connections
-that are kept, but for the first call after a server has died or hung: that one is shown on its own.
+hung one is stopped by a signal: its port still takes connections. Times are medians; what is compared is
+measured in turns. The measure of a fetch is one TLS round trip to one of the same servers: the smallest call
+there is (getVersion), on a connection that is kept; for a first fetch the same with its handshake. Of many
+keys the processor time of client and servers is shown too: it depends less on who else is on the machine.
 """
 
 import argparse
@@ -18,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -92,13 +95,13 @@ class Bench:
             random_bytes=secrets.token_bytes,
         )
 
-    def register(self, k: int, n: int, count: int) -> tuple[dict[str, bytes], float]:
+    def register(self, k: int, n: int, count: int) -> dict[str, bytes]:
         keys = [self.issue(k, n) for _ in range(count)]
         acl = Acl.parse(f'user:"{self.pki.dn(self.user)}":gx')
         client = self.client(self.registrar, n)
-        spent_s = timed(lambda: client.register_many(keys, acl))
+        client.register_many(keys, acl)
         client.close()
-        return {one[0].charter.key_id: one[0].charter.public_key for one in keys}, spent_s
+        return {one[0].charter.key_id: one[0].charter.public_key for one in keys}
 
     @contextmanager
     def hung(self, number: int):
@@ -124,48 +127,80 @@ def ms(seconds: float) -> str:
     return f"{seconds * 1000:7.1f} ms"
 
 
+def medians(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Call all in turns; returns the median of each."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(repeats):
+        for name, call in calls.items():
+            times[name].append(timed(call))
+    return {name: statistics.median(some) for name, some in times.items()}
+
+
 def median(call, repeats: int) -> float:
-    return statistics.median(timed(call) for _ in range(repeats))
+    return medians({"": call}, repeats)[""]
 
 
-def round_trips(bench: Bench, key_id: str, repeats: int) -> float:
-    """Show what one server alone takes; returns one answer of it over TLS."""
+def single(bench: Bench, repeats: int) -> None:
+    """Show one fetch of 2 of 3 beside one TLS round trip to one of the servers."""
+    [(key_id, public)] = bench.register(2, 3, 1).items()
 
     def connect(url: str) -> HttpClient:
         return HttpClient(url, bench.user)
 
-    server = Server(bench.urls[0], connect)
-    server.call("getVersion")
-    idle = median(lambda: server.call("getVersion"), repeats)
-    share = median(lambda: server.call("getKeys", [key_id]), repeats)
-
-    def fresh() -> None:
+    def first_call() -> None:
         one = Server(bench.urls[0], connect)
         one.call("getVersion")
         one.close()
 
-    new = median(fresh, max(5, repeats // 4))
-    print(f"TLS round trip, nothing done:      {ms(idle)}   (with a new connection {ms(new)})")
-    print(f"TLS round trip, one share released:{ms(share)}   (audited on disk before the answer)")
-    return share
+    def first_fetch() -> None:
+        one = bench.client(bench.user, 3)
+        one.fetch(key_id, public)
+        one.close()
+
+    server, client = Server(bench.urls[0], connect), bench.client(bench.user, 3)
+    client.fetch(key_id, public)
+    kept = medians(
+        {
+            "call": lambda: server.call("getVersion"),
+            "share": lambda: server.call("getKeys", [key_id]),
+            "fetch": lambda: client.fetch(key_id, public),
+        },
+        repeats,
+    )
+    new = medians({"call": first_call, "fetch": first_fetch}, max(5, repeats // 4))
+    call = kept["call"]
+    print(f"TLS round trip, nothing done:       {ms(call)}")
+    print(f"TLS round trip, one share released: {ms(kept['share'])}   {kept['share'] / call:.1f} of it")
+    print(f"fetch, 2 of 3:                      {ms(kept['fetch'])}   {kept['fetch'] / call:.1f} of it")
+    print(f"TLS round trip with its handshake:  {ms(new['call'])}")
+    print(f"first fetch, 2 of 3:                {ms(new['fetch'])}   {new['fetch'] / new['call']:.1f} of it")
 
 
-def fetching(bench: Bench, k: int, n: int, down: dict[str, list[int]], repeats: int) -> float:
-    """Show one fetch with all up, then with some down; returns the time with all up."""
-    [(key_id, public)] = bench.register(k, n, 1)[0].items()
+def fetching(bench: Bench, k: int, n: int, down: dict[str, list[int]], repeats: int, rounds: int = 5) -> None:
+    """Show one fetch with all up, then with some down: the first call that meets it, and later ones."""
+    [(key_id, public)] = bench.register(k, n, 1).items()
     client = bench.client(bench.user, n)
     client.fetch(key_id, public)
     up = median(lambda: client.fetch(key_id, public), repeats)
     print(f"{k} of {n}, all up:                     {ms(up)}")
     for name, numbers in down.items():
-        client = bench.client(bench.user, n)
-        client.fetch(key_id, public)
-        with going_down(bench, name, numbers):
-            first = timed(lambda client=client: client.fetch(key_id, public))
-            later = median(lambda client=client: client.fetch(key_id, public), repeats)
-        added = f"adds {ms(later - up)}, at the first call {ms(first - up)}"
-        print(f"{k} of {n}, {name + ':':28}{ms(later)}   {added}", flush=True)
-    return up
+        first, later = [], []
+        for _ in range(rounds):
+            client = bench.client(bench.user, n)
+            client.fetch(key_id, public)
+            time.sleep(0.2)  # all connections of the first call are made
+            with going_down(bench, name, numbers):
+                first.append(timed(lambda client=client: client.fetch(key_id, public)))
+                later += [
+                    timed(lambda client=client: client.fetch(key_id, public))
+                    for _ in range(repeats // rounds)
+                ]
+            client.close()
+        added = [ms(some - up) for some in (statistics.median(first), max(first), statistics.median(later))]
+        print(
+            f"{k} of {n}, {name + ':':20} first call adds {added[0]} (worst {added[1]}), later ones {added[2]}",
+            flush=True,
+        )
 
 
 @contextmanager
@@ -188,33 +223,58 @@ def going_down(bench: Bench, name: str, numbers: list[int]):
             bench.urls[number] = bench.url(number)
 
 
-def bulk(bench: Bench, count: int) -> None:
+def cpu_s(bench: Bench) -> list[float]:
+    """Return the processor time so far: of this process, then of each server."""
+    ticks = [
+        sum(map(int, Path(f"/proc/{one.pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
+        for one in bench.processes
+    ]
+    return [time.process_time(), *(count / os.sysconf("SC_CLK_TCK") for count in ticks)]
+
+
+def paced(bench: Bench, what: str, count: int, call) -> None:
+    """Show how many keys a second, and what each has cost the client and all servers together."""
+    before = cpu_s(bench)
+    spent_s = timed(call)
+    client, *servers = (after - one for after, one in zip(cpu_s(bench), before, strict=True))
+    each = f"{client / count * 1e6:5.0f} us a key here, {sum(servers) / count * 1e6:5.0f} us in the servers"
+    print(f"{what:36}{count / spent_s:7.0f} keys/s   {each}", flush=True)
+
+
+def bulk(bench: Bench, count: int, repeats: int = 3) -> None:
     """Register and fetch many keys, in calls of the client's size and in one call to a server."""
-    keys, spent_s = bench.register(2, 3, count)
-    print(f"register {count} keys, 2 of 3:       {spent_s:7.1f} s    {count / spent_s:7.0f} keys/s")
+    issued = [bench.issue(2, 3) for _ in range(count)]
+    acl, registrar = Acl.parse(f'user:"{bench.pki.dn(bench.user)}":gx'), bench.client(bench.registrar, 3)
+    paced(bench, f"register {count} keys, 2 of 3:", count, lambda: registrar.register_many(issued, acl))
+    keys = {one[0].charter.key_id: one[0].charter.public_key for one in issued}
     client = bench.client(bench.user, 3)
     client.fetch(*next(iter(keys.items())))
-    spent_s = timed(lambda: client.fetch_many(keys))
-    print(f"fetch {count} keys, 2 of 3:          {spent_s:7.1f} s    {count / spent_s:7.0f} keys/s")
+    found: dict[str, object] = {}
+    for _ in range(repeats):
+        found.clear()
+        paced(bench, f"fetch {count} keys, 2 of 3:", count, lambda: found.update(client.fetch_many(keys)))
+        assert all(isinstance(key, bytes) for key in found.values())
     server = Server(bench.urls[0], lambda url: HttpClient(url, bench.user, timeout_s=60))
-    spent_s = timed(lambda: server.call("getKeys", list(keys)))
-    print(f"one getKeys of {count} at one server:{spent_s:7.1f} s    {count / spent_s:7.0f} keys/s")
+    paced(bench, f"one getKeys of {count}, one server:", count, lambda: server.call("getKeys", list(keys)))
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--keys", type=int, default=10_000)
     options.add_argument("--repeats", type=int, default=40)
+    options.add_argument("--only", choices=["single", "faults", "bulk"], action="append")
     chosen = options.parse_args()
+    wanted = chosen.only or ["single", "faults", "bulk"]
     with tempfile.TemporaryDirectory() as directory:
         bench = Bench(Path(directory), 5)
         try:
-            [key_id] = bench.register(2, 3, 1)[0]
-            share = round_trips(bench, key_id, chosen.repeats)
-            up = fetching(bench, 2, 3, {"one dead": [0], "one hung": [1]}, chosen.repeats)
-            print(f"one fetch is {up / share:.1f} of a TLS round trip that releases one share")
-            fetching(bench, 3, 5, {"one dead, one hung": [0, 1]}, chosen.repeats)
-            bulk(bench, chosen.keys)
+            if "single" in wanted:
+                single(bench, chosen.repeats)
+            if "bulk" in wanted:
+                bulk(bench, chosen.keys)
+            if "faults" in wanted:
+                fetching(bench, 2, 3, {"one dead": [0], "one hung": [1]}, chosen.repeats)
+                fetching(bench, 3, 5, {"one dead, one hung": [0, 1]}, chosen.repeats)
         finally:
             bench.stop()
 

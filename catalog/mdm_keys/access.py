@@ -101,7 +101,7 @@ class Access:
         """
         self._guesses.admit(principal.dn)
         keys = self._store.find(ids)
-        decisions = {key.id: self.decide(key, principal, right) for key in keys.values()}
+        decisions = self._decisions(keys.values(), principal, right)
         allowed = {key_id: keys[key_id] for key_id, decision in decisions.items() if decision.allowed}
         if right is Right.KEY_FETCH and allowed and self._spend is not None:
             self._spend(principal, allowed.values(), operation)
@@ -132,6 +132,17 @@ class Access:
         for error in refused.values():
             raise error
         return allowed
+
+    def _decisions(self, keys: Collection[Key], principal: Principal, right: Right) -> dict[str, Decision]:
+        """Decide about keys; those of a project have one owner and one ACL, which is asked once."""
+        made: dict[tuple[int, str, str], Decision] = {}
+        decisions = {}
+        for key in keys:
+            alike = (id(key.acl), key.owner, key.group)
+            if alike not in made:
+                made[alike] = self.decide(key, principal, right)
+            decisions[key.id] = made[alike]
+        return decisions
 
     @staticmethod
     def decide(key: Key, principal: Principal, right: Right) -> Decision:

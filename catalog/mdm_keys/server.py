@@ -114,12 +114,13 @@ def spending(settings: KeyServerSettings, ledger: Ledger, clock: Clock) -> Spend
 
     def spend(principal: Principal, keys: Collection[Key], operation: str) -> None:
         pace.take(principal.dn, len(keys))
-        charges: dict[Account, list[str]] = {}
+        charges = {Account.of_caller(principal.dn, daily): [key.id for key in keys]}
+        of_projects: dict[str, list[str]] = {}
         for key in keys:
-            charges.setdefault(Account.of_caller(principal.dn, daily), []).append(key.id)
-            if key.project:
-                bound = Budget(objects=bounds.get(key.project, others))
-                charges.setdefault(Account.of_project(key.project, bound), []).append(key.id)
+            of_projects.setdefault(key.project, []).append(key.id)
+        for project in of_projects.keys() - {""}:
+            bound = Budget(objects=bounds.get(project, others))
+            charges[Account.of_project(project, bound)] = of_projects[project]
         ledger.charge(principal, charges, operation)
 
     return spend

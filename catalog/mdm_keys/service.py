@@ -130,7 +130,7 @@ class KeyService:
     ) -> list[Attribute]:
         """Return the record of a key's newest generation: this releases the share."""
         self._access.require("getAttributes", principal, _checked([item]), Right.KEY_FETCH)
-        shares = self._released(self._store.shares([item]).get(item, []))
+        shares = _released(self._store.shares([item]).get(item, []), self._clock.now())
         if not shares:
             return []
         values = records.attributes(shares[0])
@@ -193,7 +193,8 @@ class KeyService:
         ids = _checked(items)
         allowed, refused = self._access.sort("getKeys", principal, ids, Right.KEY_FETCH)
         shares = self._store.shares(allowed)
-        return [self._answer(key_id, refused.get(key_id), shares.get(key_id, [])) for key_id in ids]
+        now = self._clock.now()
+        return [_answer(key_id, refused.get(key_id), shares.get(key_id, []), now) for key_id in ids]
 
     @requires(Right.KEY_REMOVE)
     def remove_keys(self, principal: Principal, keys: Sequence[KeyReference]) -> list[KeyStatus]:
@@ -361,26 +362,6 @@ class KeyService:
             self._store.add(fresh)
         return {share.key_id for share in fresh}, failed
 
-    def _released(self, shares: Sequence[HeldShare]) -> list[HeldShare]:
-        """Return the shares that are still valid.
-
-        Raises:
-            RequestExpired: there are shares, and none is valid any more.
-        """
-        valid = [share for share in shares if _valid(share, self._clock.now())]
-        if shares and not valid:
-            raise RequestExpired("the key was for a time that is over")
-        return valid
-
-    def _answer(self, key_id: str, refused: MdmError | None, shares: Sequence[HeldShare]) -> KeyStatus:
-        if refused is not None:
-            return _status(key_id, refused)
-        try:
-            released = self._released(shares)
-        except RequestExpired as error:
-            return _status(key_id, error)
-        return KeyStatus(key_id, keys=tuple(records.shared_key(share) for share in released))
-
     def _remove(self, key: KeyReference) -> None:
         if key.generation:
             self._store.remove_generation(key.item, key.generation)
@@ -427,8 +408,26 @@ def _is_new(share: HeldShare, before: Sequence[HeldShare]) -> bool:
     return True
 
 
-def _valid(share: HeldShare, now: datetime) -> bool:
-    return now < share.valid_until
+def _released(shares: Sequence[HeldShare], now: datetime) -> list[HeldShare]:
+    """Return the shares that are still valid.
+
+    Raises:
+        RequestExpired: there are shares, and none is valid any more.
+    """
+    valid = [share for share in shares if now < share.valid_until]
+    if shares and not valid:
+        raise RequestExpired("the key was for a time that is over")
+    return valid
+
+
+def _answer(key_id: str, refused: MdmError | None, shares: Sequence[HeldShare], now: datetime) -> KeyStatus:
+    if refused is not None:
+        return _status(key_id, refused)
+    try:
+        released = _released(shares, now)
+    except RequestExpired as error:
+        return _status(key_id, error)
+    return KeyStatus(key_id, keys=tuple(map(records.shared_key, released)))
 
 
 def _public_key(text: str) -> bytes:

@@ -27,7 +27,13 @@ CHUNK = 500
 _COLUMNS = ("key_id", "generation", "k", "position", "share", "public_key", "valid_until", "charter")
 _ADD_SHARE = f"INSERT INTO share ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
 _ADD_KEY = "INSERT INTO key (id, owner, group_name, acl) VALUES (?, ?, ?, ?)"
-"""Ten thousand in one call: peewee would spend longer on writing the statement than SQLite on doing it."""
+_KEYS = (
+    "SELECT id, owner, group_name, acl,"
+    " (SELECT charter FROM share WHERE key_id = key.id ORDER BY generation DESC LIMIT 1)"
+    " FROM key WHERE id IN ({})"
+)
+_SHARES = f"SELECT {', '.join(_COLUMNS)} FROM share WHERE key_id IN ({{}}) ORDER BY generation DESC"  # noqa: S608
+"""Ten thousand in one call: peewee would spend longer on writing the statements than SQLite on doing them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,25 +169,20 @@ class KeyStore:
 
     def find(self, ids: Iterable[str]) -> dict[str, Key]:
         """Return the keys that exist among `ids`."""
-        key, share = self._key, self._share
-        newest = share.select(share.charter).where(share.key_id == key.id)
-        newest = newest.order_by(share.generation.desc()).limit(1)
-        query = key.select(key.id, key.owner, key.group_name, key.acl, newest.alias("charter"))
-        rows: Iterator[Any] = (
-            row for chunk in _chunks(ids) for row in query.where(key.id.in_(chunk)).tuples()
-        )
-        return {row[0]: _key(*row) for row in rows}
+        return {row[0]: _key(*row) for row in self._select(_KEYS, ids)}
 
     def shares(self, ids: Iterable[str]) -> dict[str, list[HeldShare]]:
         """Return the shares of keys, the newest generation first."""
         found: dict[str, list[HeldShare]] = {}
-        for chunk in _chunks(ids):
-            query = self._share.select().where(self._share.key_id.in_(chunk))
-            rows: Any = query.order_by(self._share.generation.desc()).tuples()
-            for row in rows:
-                share = _held(*row)
-                found.setdefault(share.key_id, []).append(share)
+        for row in self._select(_SHARES, ids):
+            share = _held(*row)
+            found.setdefault(share.key_id, []).append(share)
         return found
+
+    def _select(self, statement: str, ids: Iterable[str]) -> Iterator[Any]:
+        for chunk in _chunks(ids):
+            marks = ",".join("?" * len(chunk))
+            yield from self._database.select(statement.format(marks), chunk)
 
     def all_keys(self) -> Iterator[tuple[Key, list[HeldShare]]]:
         """Yield every key with its shares, in the order of ids."""

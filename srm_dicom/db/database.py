@@ -83,6 +83,15 @@ class Database:
         with peewee.__exception_wrapper__:  # type: ignore[attr-defined]
             self._peewee.cursor().executemany(marked, rows)  # type: ignore[no-untyped-call]
 
+    def select(self, statement: str, parameters: Sequence[object]) -> list[Any]:
+        """Run a SELECT of SQL, its parameters written ``?``, and return its rows with the driver's values.
+
+        For statements of hundreds of parameters, which peewee takes longer to write than SQLite to run.
+        """
+        marked = statement if self.is_sqlite else statement.replace("?", "%s")
+        rows: list[Any] = self._peewee.execute_sql(marked, tuple(parameters)).fetchall()  # type: ignore[no-untyped-call]
+        return rows
+
     def rows(self, query: Any) -> list[Any]:
         """Run a SELECT and return its rows, named after their columns, with the values of the driver.
 
