@@ -198,7 +198,8 @@ def fetching(bench: Bench, k: int, n: int, down: dict[str, list[int]], repeats: 
             client.close()
         added = [ms(some - up) for some in (statistics.median(first), max(first), statistics.median(later))]
         print(
-            f"{k} of {n}, {name + ':':20} first call adds {added[0]} (worst {added[1]}), later ones {added[2]}",
+            f"{k} of {n}, {name + ':':20} first call adds {added[0]} (worst {added[1]}),"
+            f" later ones {added[2]}",
             flush=True,
         )
 

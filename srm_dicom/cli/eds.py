@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from srm_dicom.cli import edspermissions
 from srm_dicom.cli.exits import reported
-from srm_dicom.client.download import open_sealed
+from srm_dicom.client.download import open_any, open_sealed
 from srm_dicom.client.files import FileRecord
 from srm_dicom.client.keys import KeyServers
 from srm_dicom.client.library import Client
@@ -50,6 +50,10 @@ OWNER = "user::pdrwlgs"
 SIGNING_KEY = "MDM_SIGNING_KEY"
 STORAGE = "GLITE_EDS_SE"
 COPY_S = 3600
+NOT_WHOLE = (
+    "warning: nothing in this file shows that it is whole and in order, as it is in files of this site's"
+    " programs; segments may be missing, moved or repeated"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,9 +231,10 @@ def encrypt(key_id: str, source: Path, target: Path, **options: Any) -> None:
 @click.argument("target", metavar="OUT", type=click.Path(path_type=Path, dir_okay=False))
 @reported
 def decrypt(key_id: str, source: Path, target: Path, **options: Any) -> None:
-    """Decrypt the local file IN with the key of ID into OUT."""
+    """Decrypt the local file IN with the key of ID into OUT, whichever Crypt4GH program has sealed it."""
     with connected(**options) as eds:
-        open_sealed(source, target, eds.keys.fetch(eds.id_of(key_id)))
+        if not open_any(source, target, eds.keys.fetch(eds.id_of(key_id))):
+            click.echo(NOT_WHOLE, err=True)
         eds.detail(f"{target.stat().st_size} bytes decrypted")
 
 

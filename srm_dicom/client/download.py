@@ -8,18 +8,26 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from srm_dicom.client.gridftp import Sink
-from srm_dicom.crypto.crypt4gh import KEY_BYTES, NONCE_BYTES, Header, Layout
+from srm_dicom.crypto.crypt4gh import (
+    KEY_BYTES,
+    NONCE_BYTES,
+    SEALED_SEGMENT_BYTES,
+    Header,
+    Layout,
+    SegmentReader,
+)
 from srm_dicom.crypto.digest import Digest
 from srm_dicom.crypto.manifest import Manifest
 from srm_dicom.crypto.sealing import RandomBytes
-from srm_dicom.crypto.siv import verified_reader
+from srm_dicom.crypto.siv import PLACES, knows_place, verified_reader
 from srm_dicom.errors import IntegrityError, InternalError
 from srm_dicom.ids import Guid
 
@@ -174,23 +182,70 @@ def open_sealed(source: Path, target: Path, private_key: bytes) -> None:
     Raises:
         IntegrityError: the key is not the file's, or a segment is not where the site put it.
     """
+    with _opened(source, target) as (sealed, clear):
+        copy_clear(sealed, source.stat().st_size, clear, private_key)
+
+
+def open_any(source: Path, target: Path, private_key: bytes) -> bool:
+    """Write the clear bytes of a sealed file whoever made it, as `open_sealed` does.
+
+    Returns:
+        Whether it is whole and in order. Other programs leave nothing that tells, nor does a file without
+        segments: those that are there were sealed by who wrote the header, but some may be missing, moved
+        or repeated.
+
+    Raises:
+        IntegrityError: the key is not the file's, or a segment is forged, or is one of a file of this site
+            and not where the site put it.
+    """
+    with _opened(source, target) as (sealed, clear):
+        layout, session_key = _header(sealed, source.stat().st_size, private_key)
+        is_ours = _is_ours(sealed, layout, session_key)
+        reader = verified_reader(session_key, layout) if is_ours else SegmentReader(session_key, layout)
+        _copy(sealed, layout, clear, reader)
+    return is_ours
+
+
+def copy_clear(sealed: BinaryIO, size_bytes: int, clear: BinaryIO, private_key: bytes) -> None:
+    """Copy the clear bytes of an open sealed file of `size_bytes`."""
+    layout, session_key = _header(sealed, size_bytes, private_key)
+    _copy(sealed, layout, clear, verified_reader(session_key, layout))
+
+
+@contextmanager
+def _opened(source: Path, target: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
+    """Open a sealed file, and a place for its clear bytes that becomes `target` if all goes well."""
     part = part_of(target)
     try:
         with source.open("rb") as sealed, part.open("wb") as clear:
-            copy_clear(sealed, source.stat().st_size, clear, private_key)
+            yield sealed, clear
         settle(part, target)
     finally:
         part.unlink(missing_ok=True)
 
 
-def copy_clear(sealed: BinaryIO, size_bytes: int, clear: BinaryIO, private_key: bytes) -> None:
-    """Copy the clear bytes of an open sealed file of `size_bytes`."""
+def _header(sealed: BinaryIO, size_bytes: int, private_key: bytes) -> tuple[Layout, bytes]:
+    """Return where things are in a sealed file, and its session key."""
     header = Header.parse(sealed.read(MAX_HEADER_BYTES))
-    sealed.seek(header.size_bytes)
-    reader = verified_reader(header.open(private_key), Layout(size_bytes, header.size_bytes))
+    return Layout(size_bytes, header.size_bytes), header.open(private_key)
+
+
+def _copy(sealed: BinaryIO, layout: Layout, clear: BinaryIO, reader: SegmentReader) -> None:
+    sealed.seek(layout.header_bytes)
     while chunk := sealed.read(_CHUNK_BYTES):
         clear.write(reader.update(chunk))
     reader.finish()
+
+
+def _is_ours(sealed: BinaryIO, layout: Layout, session_key: bytes) -> bool:
+    """Tell whether the nonces of a file are of our making; the first one nearly always tells."""
+    nonces = []
+    for segment in range(layout.segments):
+        sealed.seek(layout.header_bytes + segment * SEALED_SEGMENT_BYTES)
+        nonces.append(sealed.read(NONCE_BYTES))
+        if segment == 0 and knows_place(session_key, nonces, places=1):
+            return True
+    return knows_place(session_key, nonces, max(PLACES, layout.segments))
 
 
 def hand_on(

@@ -12,11 +12,15 @@ the very bytes of the first (a spool that it waits in is authenticated, and its 
 from __future__ import annotations
 
 import hmac
+from collections.abc import Iterable
 from hashlib import sha256
 
 from srm_dicom.crypto import crypt4gh
 from srm_dicom.crypto.derive import KEY_BYTES, derive
 from srm_dicom.ids import Guid
+
+PLACES = 16 * 1024
+"""Segments of a gibibyte: as far as `knows_place` looks."""
 
 
 class Sealer:
@@ -97,3 +101,19 @@ def segment_nonces(session_key: bytes) -> crypt4gh.NonceOf:
 def verified_reader(session_key: bytes, layout: crypt4gh.Layout, *, first: int = 0) -> crypt4gh.SegmentReader:
     """Return a reader that accepts only the segments that this site sealed, each in its place."""
     return crypt4gh.SegmentReader(session_key, layout, first=first, nonces=segment_nonces(session_key))
+
+
+def knows_place(session_key: bytes, nonces: Iterable[bytes], places: int = PLACES) -> bool:
+    """Tell whether one of these nonces is what our programs give a segment, wherever it now stands.
+
+    If none is, another program sealed the file, with nonces at random. If one is, the file was ours, and
+    what does not fit has been changed since.
+
+    Args:
+        session_key: of the file.
+        nonces: of its segments.
+        places: how many segments the file may have had.
+    """
+    nonce_of = segment_nonces(session_key)
+    left = set(nonces)
+    return any(nonce_of(place, last) in left for place in range(places) for last in (False, True))

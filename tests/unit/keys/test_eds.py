@@ -13,7 +13,9 @@ import pytest
 from click.testing import CliRunner
 
 from srm_dicom.cli import eds, edspermissions
-from srm_dicom.crypto.keyfile import write_secret_key
+from srm_dicom.crypto.crypt4gh import HEADER_BYTES, SEALED_SEGMENT_BYTES
+from srm_dicom.crypto.keyfile import write_public_key, write_secret_key
+from srm_dicom.crypto.sealing import public_key_of
 from srm_dicom.errors import InvalidRequest
 from srm_dicom.wire.hydra.contract import ACLEntry, Perm, Permission
 
@@ -75,7 +77,7 @@ def test_register_encrypt_decrypt_unregister(run, key_id):
     assert run("key-register", key_id) == f"Key registered for id '{key_id}'\n"
     assert run("encrypt", key_id, "clear", "sealed") == ""
     assert clear not in Path("sealed").read_bytes()
-    assert run("decrypt", key_id, "sealed", "opened") == ""
+    assert run("decrypt", key_id, "sealed", "opened") == ""  # and not a word of what is not verified
     assert Path("opened").read_bytes() == clear
     run("key-register", key_id, code=15)
     run("key-unregister", "-q", key_id)
@@ -98,6 +100,60 @@ def test_the_stock_program_opens_what_was_encrypted(site, run, key_id):
         check=True,
     )
     assert done.stdout == b"clear" * 20_000
+
+
+@pytest.mark.parametrize("size", [0, 1, 65_536, 200_000])
+def test_a_file_of_the_stock_program_is_opened_with_a_warning(site, run, key_id, size):
+    clear = secrets.token_bytes(size)
+    sealed = sealed_by_the_stock_program(site, run, key_id, clear)
+    Path("sealed").write_bytes(sealed)
+    told = run("decrypt", "-q", key_id, "sealed", "opened")
+    assert "nothing in this file shows that it is whole" in told
+    assert Path("opened").read_bytes() == clear
+
+
+def test_a_file_of_the_stock_program_that_was_forged_is_refused(site, run, key_id):
+    sealed = bytearray(sealed_by_the_stock_program(site, run, key_id, bytes(200_000)))
+    sealed[-1] ^= 1
+    Path("sealed").write_bytes(sealed)
+    assert "damaged or forged" in run("decrypt", key_id, "sealed", "opened", code=33)
+    assert not Path("opened").exists()
+
+
+def sealed_by_the_stock_program(site, run, key_id, clear):
+    """Seal something to the public half of a new key."""
+    run("key-register", "-q", key_id)
+    private = site.client(site.registrar).fetch(key_id)
+    Path("key").write_text(write_secret_key(private))
+    Path("key.pub").write_text(write_public_key(public_key_of(private)))
+    done = subprocess.run(
+        [
+            Path(sys.executable).with_name("crypt4gh"),
+            *("encrypt", "--sk", "key", "--recipient_pk", "key.pub"),
+        ],
+        input=clear,
+        capture_output=True,
+        env={"PATH": os.environ["PATH"], "HOME": str(Path.cwd())},
+        timeout=60,
+        check=True,
+    )
+    return done.stdout
+
+
+@pytest.mark.parametrize("order", [(1, 0, 2), (0, 1), (1, 2), (2,), (0, 0, 1, 2)])
+def test_our_own_file_cut_or_reordered_is_no_other_programs(run, key_id, order):
+    """Whatever is left of it says that it was ours, and so what is missing."""
+    Path("clear").write_bytes(secrets.token_bytes(150_000))
+    run("key-register", "-q", key_id)
+    run("encrypt", key_id, "clear", "sealed")
+    sealed = Path("sealed").read_bytes()
+    segments = [
+        sealed[at : at + SEALED_SEGMENT_BYTES]
+        for at in range(HEADER_BYTES, len(sealed), SEALED_SEGMENT_BYTES)
+    ]
+    Path("sealed").write_bytes(sealed[:HEADER_BYTES] + b"".join(segments[one] for one in order))
+    run("decrypt", key_id, "sealed", "opened", code=33)
+    assert not Path("opened").exists()
 
 
 def test_acls_are_printed_and_changed_as_they_were(site, run, key_id):
