@@ -7,6 +7,7 @@ import secrets
 import sys
 import tomllib
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from rich.table import Table
 from srm_dicom.errors import ConfigError, NotSupported
 from srm_dicom.rights.project import Release
 from srm_plugin_dicom.deidentify import PROFILES, Context, PixelPolicy, current_version
-from srm_plugin_dicom.deidentify.files import Outcome, deidentify_file, pairs
+from srm_plugin_dicom.deidentify.files import Outcome, deidentify_file, deidentify_series, pairs
+from srm_plugin_dicom.deidentify.series import SeriesNeeded
 from srm_plugin_dicom.settings import Settings, parse_settings
 
 _KEY_BYTES = 32
@@ -85,18 +87,32 @@ def _settings(site: Path) -> Settings:
 
 def _run(source: Path, target: Path, context: Context) -> list[Outcome]:
     work = list(pairs(source, target))
-    progress = track(work, "De-identifying", console=Console(stderr=True))
-    return [_outcome(*item, context) for item in progress]
+    outcomes: list[Outcome] = []
+    together: dict[bytes, list[_Work]] = {}
+    for item in track(work, "De-identifying", console=Console(stderr=True)):
+        try:
+            outcomes += _outcomes([item], lambda files: [deidentify_file(*files[0], context)])
+        except SeriesNeeded as needed:
+            together.setdefault(needed.series, []).append(item)
+    for files in track(together.values(), "Whole series", console=Console(stderr=True), disable=not together):
+        outcomes += _outcomes(files, lambda files: deidentify_series(files, context))
+    return sorted(outcomes, key=lambda outcome: outcome.name)
 
 
-def _outcome(name: Path, source: Path, target: Path, context: Context) -> Outcome:
-    """De-identify one file; what goes wrong with it is told by its kind, since a text may hold a value."""
+_Work = tuple[Path, Path, Path]
+
+
+def _outcomes(files: list[_Work], make: Callable[[list[_Work]], list[Outcome]]) -> list[Outcome]:
+    """De-identify files; what goes wrong with them is told by its kind, since a text may hold a value."""
     try:
-        return deidentify_file(name, source, target, context)
+        return make(files)
+    except SeriesNeeded:
+        raise
     except OSError as error:
-        return Outcome(name, refusal=f"the file cannot be read or written ({type(error).__name__})")
+        refusal = f"the file cannot be read or written ({type(error).__name__})"
     except Exception as error:  # noqa: BLE001 - a defect at one file may not end the run of the others
-        return Outcome(name, refusal=f"de-identification failed ({type(error).__name__})")
+        refusal = f"de-identification failed ({type(error).__name__})"
+    return [Outcome(name, refusal=refusal) for name, _, _ in files]
 
 
 def _line(outcome: Outcome) -> str:

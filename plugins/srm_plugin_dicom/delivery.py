@@ -1,58 +1,165 @@
-"""The one place where an object is de-identified: arrived bytes in, clean bytes into the slot."""
+"""The one place where an object is de-identified: arrived bytes in, clean bytes into the slot.
+
+An object that leaves only with its series waits in memory, within the budget of arriving objects, until
+the series is whole. Its sender has had its answer by then: success is what was committed.
+"""
 
 from __future__ import annotations
 
 import traceback
 import uuid
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
 
 from srm_dicom.errors import InternalError, MdmError, ObjectRefused
 from srm_dicom.plugin.api import Slot
 from srm_dicom.telemetry import logger
 from srm_plugin_dicom.deidentify import Context, Output
 from srm_plugin_dicom.deidentify.engine import deidentifier
+from srm_plugin_dicom.deidentify.reasons import Reason, refused
+from srm_plugin_dicom.deidentify.series import Received, SeriesNeeded
+from srm_plugin_dicom.moves import MemoryBudget
 from srm_plugin_dicom.stores import ObjectInfo
 
 log = logger("dicom")
 
+_Made = TypeVar("_Made")
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """An object that waits for its series, and for whom: nobody, if it is only part of the volume."""
+
+    received: Received
+    slot: Slot | None
+
 
 class Delivery:
-    """De-identifies for one release."""
+    """De-identifies the objects of one series for one release; a context, which gives back what it held."""
 
-    def __init__(self, context: Context) -> None:
-        """Take what to de-identify for.
+    def __init__(self, context: Context, budget: MemoryBudget, max_series_bytes: int) -> None:
+        """Take what to de-identify for, and how much of a series may wait.
 
         Raises:
             NotSupported: the release names a profile or version that this program does not have.
         """
         self._deidentifier = deidentifier(context)
+        self._budget = budget
+        self._max_series_bytes = max_series_bytes
+        self._waiting: list[_Waiting] = []
+        self._arrived: set[str] = set()
+
+    def __enter__(self) -> Delivery:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._budget.give(self._waiting_bytes())
+        self._waiting.clear()
+
+    @property
+    def waits(self) -> bool:
+        """Whether objects wait for the rest of their series."""
+        return bool(self._waiting)
+
+    @property
+    def arrived(self) -> Collection[str]:
+        """The SOP instances that came and need not come again."""
+        return self._arrived
 
     def deliver(self, info: ObjectInfo, data: bytearray, slot: Slot) -> None:
-        """Fill the slot with the clean object; returns when it is complete there.
+        """Fill the slot with the clean object, or keep it until its series is whole.
 
         Raises:
             ObjectRefused: it could not be proven free of identity; the slot is refused.
             InternalError: de-identification broke; the slot is refused.
+            Overloaded: no room for it to wait.
         """
         try:
-            clean = self._clean(info, data)
-        except ObjectRefused as error:
-            slot.refuse(error.message)
+            clean = self._clean(info, data, slot)
+        except ObjectRefused:
+            self._arrived.add(info.sop_instance)
             raise
-        except InternalError:
-            slot.refuse("de-identification failed")
-            raise
-        for part in clean:
-            slot.write(part)
-        slot.commit(clean.report.compact())
+        if clean is not None:
+            _fill(slot, clean)
+        self._arrived.add(info.sop_instance)
 
-    def _clean(self, info: ObjectInfo, data: bytearray) -> Output:
+    def complete(self, info: ObjectInfo, data: bytearray) -> None:
+        """Take an object that nobody asked for: it belongs to what others wait for, or goes.
+
+        Raises:
+            InternalError, Overloaded: as above.
+        """
+        with suppress(ObjectRefused):
+            self._clean(info, data, None)
+        self._arrived.add(info.sop_instance)
+
+    def _clean(self, info: ObjectInfo, data: bytearray, slot: Slot | None) -> Output | None:
+        """Return what leaves of an object; nothing, if it waits."""
+        received = Received(data, info.transfer_syntax, info.sop_class)
         try:
-            return self._deidentifier.deidentify(data, info.transfer_syntax, info.sop_class)
-        except MdmError:
-            raise
-        except Exception as error:  # noqa: BLE001 - one object may not end the visit of the others
-            raise _reported(error) from None
+            return _refusing([slot] if slot else [], lambda: self._deidentifier.deidentify(*_parts(received)))
+        except SeriesNeeded:
+            self._keep(_Waiting(received, slot))
+            return None
+
+    def finish(self) -> None:
+        """Fill the slots of what waited: the series is whole.
+
+        Raises:
+            ObjectRefused, InternalError: none of them leaves; their slots are refused.
+        """
+        slots = [each.slot for each in self._waiting if each.slot]
+        made = _refusing(slots, self._series)
+        for each, clean in zip(self._waiting, made, strict=True):
+            if each.slot:
+                _fill(each.slot, clean)
+
+    def _series(self) -> list[Output]:
+        if self._waiting_bytes() > self._max_series_bytes:
+            raise refused(Reason.TOO_LARGE)
+        return self._deidentifier.deidentify_series([each.received for each in self._waiting])
+
+    def _keep(self, waiting: _Waiting) -> None:
+        """Keep an object; of a series that is too large to be whole ever, only so much that this is known."""
+        if self._waiting_bytes() <= self._max_series_bytes:
+            self._budget.take(len(waiting.received.data))
+            self._waiting.append(waiting)
+        elif waiting.slot:
+            waiting.slot.refuse(Reason.TOO_LARGE.value)
+
+    def _waiting_bytes(self) -> int:
+        return sum(len(each.received.data) for each in self._waiting)
+
+
+def _parts(received: Received) -> tuple[bytes | bytearray | memoryview, str, str]:
+    return received.data, received.transfer_syntax, received.sop_class
+
+
+def _fill(slot: Slot, clean: Output) -> None:
+    for part in clean:
+        slot.write(part)
+    slot.commit(clean.report.compact())
+
+
+def _refusing(slots: Collection[Slot], make: Callable[[], _Made]) -> _Made:
+    """Return what is made; where that is refused or breaks, so are the slots."""
+    try:
+        return make()
+    except (SeriesNeeded, MdmError) as error:
+        if isinstance(error, ObjectRefused):
+            for slot in slots:
+                slot.refuse(error.message)
+        raise
+    except Exception as error:  # noqa: BLE001 - one object may not end the visit of the others
+        for slot in slots:
+            slot.refuse("de-identification failed")
+        raise _reported(error) from None
 
 
 def _reported(error: Exception) -> InternalError:

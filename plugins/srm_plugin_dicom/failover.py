@@ -17,6 +17,7 @@ from srm_dicom.errors import NotDelivered, Overloaded, SourceError, SourceRefuse
 from srm_dicom.telemetry import logger
 from srm_plugin_dicom.archive import Archive, Wanted
 from srm_plugin_dicom.moves import Deliver
+from srm_plugin_dicom.selector import Level
 from srm_plugin_dicom.stores import ObjectInfo
 
 log = logger("dicom")
@@ -78,6 +79,25 @@ class Failover:
                 return
             if self._clock.monotonic_s() >= end_s:
                 break
+        raise min(failures, key=lambda error: _GRAVEST.index(type(error)))
+
+    def instances(self, names: Sequence[str], study: str, series: str) -> list[str]:
+        """Return the SOP instances that a series has, by the first of these archives that answers.
+
+        Raises:
+            SourceUnavailable, SourceRefused: none of them does.
+        """
+        keys = {"StudyInstanceUID": study, "SeriesInstanceUID": series, "SOPInstanceUID": ""}
+        failures: list[SourceError] = []
+        for name in self._in_order(names):
+            try:
+                with self._archives[name].session() as session:
+                    answers = session.find(Level.IMAGE, keys)
+            except SourceError as error:
+                failures.append(error)
+                self._remember(name, error)
+            else:
+                return [each["SOPInstanceUID"] for each in answers if each.get("SOPInstanceUID")]
         raise min(failures, key=lambda error: _GRAVEST.index(type(error)))
 
     def _in_order(self, names: Sequence[str]) -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ from srm_plugin_dicom.failover import Failover
 from srm_plugin_dicom.getting import GetArchive
 from srm_plugin_dicom.header import keep_values_out_of_logs
 from srm_plugin_dicom.hours import Load
-from srm_plugin_dicom.moves import MemoryBudget, MoveDesk
+from srm_plugin_dicom.moves import Deliver, MemoryBudget, MoveDesk
 from srm_plugin_dicom.moving import MoveArchive
 from srm_plugin_dicom.naming import Names
 from srm_plugin_dicom.pacs import Pacs, PacsSettings
@@ -96,6 +97,7 @@ class DicomPlugin(StoragePlugin):
         self._trials: TrialDesk | None = None
         self._lock = threading.Lock()
         self._bearing = {source.name: source for source in self._settings.sources}
+        self._whole = {each.name for each in self._settings.site_profiles if each.transform}
         self._archives = {source.name: self._archive(source) for source in self._settings.sources}
         self._failover = Failover(
             tuple(self._archives.values()),
@@ -122,7 +124,7 @@ class DicomPlugin(StoragePlugin):
         return [
             Batch(source, key, tuple(group[start : start + size]))
             for (source, key, _), group in groups.items()
-            for size in [self._batch_size(source, len(group))]
+            for size in [self._batch_size(source, len(group), group[0].release)]
             for start in range(0, len(group), size)
         ]
 
@@ -137,14 +139,35 @@ class DicomPlugin(StoragePlugin):
         source = self._settings.source(first.source)
         if source is None:
             raise IntegrityError("the files are of a source that is not configured any more")
-        release = batch.files[0].release
-        delivery = Delivery(self._context(release))
+        names = (source.name, *source.mirrors)
+        context = self._context(batch.files[0].release)
+        end_s = self.context.clock.monotonic_s() + deadline_s
+        with Delivery(context, self._budget, self._settings.max_series_bytes) as delivery:
 
-        def deliver(info: ObjectInfo, data: bytearray) -> None:
-            delivery.deliver(info, data, sink.open(refs[info.sop_instance][1]))
+            def deliver(info: ObjectInfo, data: bytearray) -> None:
+                if info.sop_instance in refs:
+                    delivery.deliver(info, data, sink.open(refs[info.sop_instance][1]))
+                else:
+                    delivery.complete(info, data)
 
-        wanted = Wanted(first.study, first.series, tuple(refs))
-        self._failover.fetch((source.name, *source.mirrors), wanted, deliver, deadline_s)
+            wanted = Wanted(first.study, first.series, tuple(refs))
+            try:
+                self._failover.fetch(names, wanted, deliver, deadline_s)
+            finally:
+                if delivery.waits:
+                    self._fetch_rest(names, wanted, delivery, deliver, end_s)
+                    delivery.finish()
+
+    def _fetch_rest(
+        self, names: Sequence[str], part: Wanted, delivery: Delivery, deliver: Deliver, end_s: float
+    ) -> None:
+        """Fetch what a series has besides, or lacks still."""
+        there = self._failover.instances(names, part.study, part.series)
+        rest = [instance for instance in there if instance not in delivery.arrived]
+        for at in range(0, len(rest), self._settings.batch_files):
+            wanted = replace(part, instances=tuple(rest[at : at + self._settings.batch_files]))
+            left_s = end_s - self.context.clock.monotonic_s()
+            self._failover.fetch(names, wanted, deliver, left_s)
 
     @contextmanager
     def listen(self, arrived: Arrived) -> Iterator[None]:
@@ -231,8 +254,13 @@ class DicomPlugin(StoragePlugin):
             return "none", "unreadable"
         return ref.source, self._names(file.release).group(ref.series)
 
-    def _batch_size(self, source: str, count: int) -> int:
-        """Return how many files a visit brings: one user's visits share, and none outlasts the rate."""
+    def _batch_size(self, source: str, count: int, release: Release) -> int:
+        """Return how many files a visit brings: one user's visits share, and none outlasts the rate.
+
+        Under a profile that needs whole series each visit would fetch all of it.
+        """
+        if release.profile in self._whole:
+            return self._settings.batch_files
         load = self._load(source)
         size = max(-(-count // max(1, load.max_visits - 1)), WORTH_A_VISIT)
         if load.files_per_s:

@@ -19,6 +19,7 @@ from srm_plugin_dicom.deidentify.detector import RapidText
 from srm_plugin_dicom.deidentify.options import Option
 from srm_plugin_dicom.deidentify.pixels import Blanking
 from srm_plugin_dicom.deidentify.profile import profile
+from srm_plugin_dicom.deidentify.series import transform
 from srm_plugin_dicom.hours import HoursSettings, Load, Rate, load_at
 from srm_plugin_dicom.receiver import Peer
 from srm_plugin_dicom.tls import TlsCredential
@@ -213,11 +214,22 @@ class ProfileSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         name: what a project's `profile` says.
         options: columns of table E.1-1, such as `modified_dates`; see the compliance page.
         revision: to be raised whenever the options change, since files are registered for a version.
+        transform: an installed transform of whole series; what may show a face leaves through it.
     """
 
     name: ProfileName
     options: tuple[Option, ...]
     revision: Count = 1
+    transform: str = ""
+
+    def profile(self) -> SiteProfile:
+        """Return it as de-identification needs it.
+
+        Raises:
+            ConfigError: the transform is not installed.
+        """
+        through = transform(self.transform) if self.transform else None
+        return SiteProfile(self.name, self.revision, self.options, through)
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -235,7 +247,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         rest_s: a source that did not answer is asked after its mirrors for so long.
         settle_s: how long to wait after a C-MOVE that says it is complete for objects still under way.
         max_object_bytes: largest object taken.
-        max_held_bytes: bound on the bytes of all objects being received at once.
+        max_held_bytes: bound on the bytes of all objects being received at once, or waiting for the rest of
+            their series.
+        max_series_bytes: largest series that goes through a transform.
     """
 
     sources: tuple[AnySourceSettings, ...]
@@ -253,6 +267,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_associations: Count = 64
     max_object_bytes: Count = 1 << 30
     max_held_bytes: Count = 2 << 30
+    max_series_bytes: Count = 1 << 30
 
     def source(self, name: str) -> AnySourceSettings | None:
         """Return the source of that name."""
@@ -261,7 +276,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def site_profiles(self) -> tuple[SiteProfile, ...]:
         """Return the site's own profiles."""
-        return tuple(SiteProfile(each.name, each.revision, each.options) for each in self.profiles)
+        return tuple(each.profile() for each in self.profiles)
 
     @property
     def dicom_sources(self) -> tuple[SourceSettings, ...]:

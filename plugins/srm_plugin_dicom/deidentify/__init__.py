@@ -7,13 +7,16 @@ I/O but `files`; pydicom helps only where text or pixels are decoded (`text`, `d
 from srm_plugin_dicom.deidentify.engine import Context, Deidentifier, Output, deidentify
 from srm_plugin_dicom.deidentify.pixels import PixelPolicy, Trust
 from srm_plugin_dicom.deidentify.profile import PROFILES, SiteProfile, current_version
+from srm_plugin_dicom.deidentify.series import Image, SeriesTransform
 
 __all__ = [
     "PROFILES",
     "Context",
     "Deidentifier",
+    "Image",
     "Output",
     "PixelPolicy",
+    "SeriesTransform",
     "SiteProfile",
     "Trust",
     "current_version",

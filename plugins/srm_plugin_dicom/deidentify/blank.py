@@ -111,7 +111,7 @@ class Blanked:
 def blanked(
     element: Element, view: memoryview, facts: Facts, out: Syntax, rectangles: Sequence[Rectangle]
 ) -> Blanked:
-    """Blank rectangles in every frame; compressed frames are decoded, so that no encoder decides on bytes.
+    """Blank rectangles, if any, in every frame; compressed frames are decoded: no encoder decides on bytes.
 
     Args:
         element: the pixel data, in the encoding of `facts`.
@@ -136,7 +136,9 @@ def blanked(
     length = sum(map(len, parts))
     vr = b"OB" if facts.u16(f.BITS_ALLOCATED) == 8 and out.explicit else b"OW"
     header = out.header(PIXEL_DATA, vr, length + (length & 1))
-    changes = {f.BURNED_IN: (b"CS", b"NO"), f.PHOTOMETRIC: (b"CS", first.photometric.encode("ascii"))}
+    changes = {f.PHOTOMETRIC: (b"CS", first.photometric.encode("ascii"))}
+    if rectangles:
+        changes[f.BURNED_IN] = (b"CS", b"NO")
     if facts.u16(f.SAMPLES, 1) > 1:
         changes[f.PLANAR] = (b"US", out.codec.u16.pack(int(first.planar)))
     return Blanked([header, *parts, b"\0" * (length & 1)], changes)

@@ -9,23 +9,24 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 
 from srm_dicom.rights.project import Release
-from srm_plugin_dicom.deidentify import blank, frames, part10, values
+from srm_plugin_dicom.deidentify import bits, blank, frames, part10, series, values
 from srm_plugin_dicom.deidentify import facts as f
 from srm_plugin_dicom.deidentify.checker import Checker
 from srm_plugin_dicom.deidentify.elements import Buffer, Element, Limits, Reader
 from srm_plugin_dicom.deidentify.facts import Facts
 from srm_plugin_dicom.deidentify.keyed import ProjectKey
 from srm_plugin_dicom.deidentify.options import BY_OPTION, Option
-from srm_plugin_dicom.deidentify.pixels import PixelPolicy
+from srm_plugin_dicom.deidentify.pixels import PixelPolicy, is_head_volume
 from srm_plugin_dicom.deidentify.profile import Profile, SiteProfile, profile
 from srm_plugin_dicom.deidentify.reasons import Reason, refused
 from srm_plugin_dicom.deidentify.report import Report
-from srm_plugin_dicom.deidentify.syntax import EXPLICIT_LITTLE, ITEM, PIXEL_DATA, Syntax
+from srm_plugin_dicom.deidentify.series import Image, Received, SeriesNeeded
+from srm_plugin_dicom.deidentify.syntax import EXPLICIT_LITTLE, ITEM, LITTLE, PIXEL_DATA, Syntax
 from srm_plugin_dicom.deidentify.values import pad
 from srm_plugin_dicom.deidentify.walk import Patient, Rules, Walk
 
@@ -66,6 +67,16 @@ class _Made:
 
 
 @dataclass(frozen=True, slots=True)
+class _Draft:
+    """What was made of an object, and what the check compares it with."""
+
+    made: _Made
+    facts: Facts
+    original: bytes
+    source: Syntax
+
+
+@dataclass(frozen=True, slots=True)
 class Output:
     """An object that may leave: a Part 10 file in parts; valid as long as the input is not changed."""
 
@@ -90,6 +101,7 @@ def deidentify(data: Buffer, transfer_syntax: str, sop_class: str, context: Cont
 
     Raises:
         ObjectRefused: it could not be proven free of identity; the message is a class of reason.
+        SeriesNeeded: it leaves only with its series (see `Deidentifier.deidentify_series`).
         NotSupported: the release names a profile or version that this program does not have.
     """
     return deidentifier(context).deidentify(data, transfer_syntax, sop_class)
@@ -113,27 +125,81 @@ class Deidentifier:
 
     def deidentify(self, data: Buffer, transfer_syntax: str = "", sop_class: str = "") -> Output:
         """De-identify one object (see the function of this name)."""
-        opened = part10.open_object(data, transfer_syntax, self._context.limits)
+        return self._checked(self._draft(Received(data, transfer_syntax, sop_class)))
+
+    def deidentify_series(self, received: Sequence[Received]) -> list[Output]:
+        """De-identify the objects of a series that may show a face, through the profile's transform.
+
+        Args:
+            received: all of them, since what leaves of one depends on the others; where they are writable
+                and native, their pixels are changed where they are.
+
+        Returns:
+            What may leave of each, in the same order.
+
+        Raises:
+            ObjectRefused: one of them could not be proven, or the transform could not clean them.
+        """
+        drafts = [self._draft(each, in_series=True) for each in received]
+        images = [self._image(draft) for draft in drafts]
+        assert self._profile.transform is not None  # noqa: S101 - else a draft was refused
+        series.cleaned(sorted(images, key=attrgetter("header")), self._profile.transform)
+        for draft, image in zip(drafts, images, strict=True):
+            bits.check(image.pixels, draft.facts)
+            header, *_, filler = draft.made.parts[1:]
+            draft.made.parts[1:] = [header, image.pixels, filler]
+        return [self._checked(draft) for draft in drafts]
+
+    def _draft(self, received: Received, *, in_series: bool = False) -> _Draft:
+        opened = part10.open_object(received.data, received.transfer_syntax, self._context.limits)
         reader = Reader(opened.data, self._context.limits)
         elements = reader.data_set(opened.start, opened.source)
         header_end = _header_end(elements, len(opened.data))
         header = bytes(opened.data[:header_end])
         facts = Facts.of(header, elements, opened.syntax)
-        self._admit(facts, sop_class)
-        made = self._made(opened, header, reader, elements, facts)
+        if self._admit(facts, received.sop_class) is not in_series:
+            if in_series:
+                raise refused(Reason.RECOGNIZABLE, "not of the volume")
+            raise SeriesNeeded(facts.raw(f.SERIES_INSTANCE))
+        made = self._made(opened, header, reader, elements, facts, in_series=in_series)
+        return _Draft(made, facts, header[opened.start :], opened.source)
+
+    def _checked(self, draft: _Draft) -> Output:
+        """Return a draft as a file, after the independent check."""
+        made = draft.made
         head, *bulk = made.parts
-        original = header[opened.start :]
-        self._checker.check(bytes(head), bulk, made.syntax.uid, original, opened.source.uid)
-        output = Output(self._file(made, facts), Report(made.options, self._profile, made.seen, made.removed))
+        self._checker.check(bytes(head), bulk, made.syntax.uid, draft.original, draft.source.uid)
+        report = Report(made.options, self._profile, made.seen, made.removed)
+        output = Output(self._file(made, draft.facts), report)
         self._look(output)
         return output
 
+    def _image(self, draft: _Draft) -> Image:
+        """Return what a transform gets: native pixels in one writable buffer, without a filler byte."""
+        made = draft.made
+        if made.syntax.codec is not LITTLE or len(made.parts) < 3:
+            raise refused(Reason.RECOGNIZABLE, "no native pixels")
+        pixels = [part for part in made.parts[2:-1] if len(part)]
+        whole = pixels[0] if len(pixels) == 1 else b""
+        if not isinstance(whole, memoryview) or whole.readonly:
+            whole = memoryview(bytearray(b"".join(pixels)))
+        header = b"".join(self._file(replace(made, parts=made.parts[:1]), draft.facts))
+        return Image(header, whole)
+
     def _made(
-        self, opened: part10.Opened, header: bytes, reader: Reader, elements: list[Element], facts: Facts
+        self,
+        opened: part10.Opened,
+        header: bytes,
+        reader: Reader,
+        elements: list[Element],
+        facts: Facts,
+        *,
+        in_series: bool,
     ) -> _Made:
         """Return the data set that leaves: what comes before the pixels in one part, then these."""
         rectangles = self._context.policy.rectangles(facts)
-        out = EXPLICIT_LITTLE if rectangles and opened.syntax.pixels else opened.syntax
+        native = bool(rectangles) or in_series
+        out = EXPLICIT_LITTLE if native and opened.syntax.pixels else opened.syntax
         walk = Walk(header, reader, out, self._rules, self._patient(facts))
         ordered = walk.ordered(elements)
         if Option.SAFE_PRIVATE in self._profile.options:
@@ -144,7 +210,7 @@ class Deidentifier:
         for element in ordered[first_pixel:]:
             if element.tag not in _PIXELS:
                 continue
-            if rectangles:
+            if native:
                 blanked = blank.blanked(element, view, facts, out, rectangles)
                 pixels += blanked.parts
                 stated |= {tag: _element(out, tag, *value) for tag, value in blanked.changes.items()}
@@ -152,18 +218,27 @@ class Deidentifier:
                 pixels += frames.encapsulated(element, view, facts, out)
             else:
                 pixels += frames.native(element, view, facts, out)
-        options = self._profile.options + ((Option.PIXELS,) if stated else ())
+        options = self._profile.options + ((Option.PIXELS,) if rectangles and stated else ())
+        if in_series:
+            options += (Option.FEATURES,)
+            stated[f.RECOGNIZABLE] = _element(out, f.RECOGNIZABLE, b"CS", b"NO")
         stated |= statement(out, self._profile, options)
         body = _merged(walk, ordered[:first_pixel], opened.source, stated)
         return _Made([body, *pixels], out, options, walk.seen, walk.removed)
 
-    def _admit(self, facts: Facts, announced: str) -> None:
+    def _admit(self, facts: Facts, announced: str) -> bool:
+        """Refuse what may not leave; tell whether it leaves through the profile's transform."""
         sop_class = facts.raw(f.SOP_CLASS).decode("ascii", "replace")
         if not sop_class or not facts.raw(f.SOP_INSTANCE):
             raise refused(Reason.NO_IDENTITY)
         if announced and announced != sop_class:
             raise refused(Reason.MALFORMED)
-        self._context.policy.admit(sop_class, facts, self._profile.options)
+        policy = self._context.policy
+        volume = self._profile.transform is not None and is_head_volume(facts)
+        if volume:
+            policy = replace(policy, recognizable=True)  # it will not be, when it leaves
+        policy.admit(sop_class, facts, self._profile.options)
+        return volume
 
     def _patient(self, facts: Facts) -> Patient:
         patient_id, issuer = facts.text(f.PATIENT_ID), facts.text(f.ISSUER)

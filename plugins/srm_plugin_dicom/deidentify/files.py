@@ -1,17 +1,21 @@
-"""De-identifies files and trees on disk, through exactly the code that stages."""
+"""De-identifies files and trees on disk, through exactly the code that stages.
+
+The files of a tree that have the same series instance UID are that series.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from srm_dicom.errors import ObjectRefused
-from srm_plugin_dicom.deidentify.engine import Context, Output, deidentify
+from srm_plugin_dicom.deidentify.engine import Context, Output, deidentifier, deidentify
 from srm_plugin_dicom.deidentify.paging import STEP_BYTES, forget, open_bytes
 from srm_plugin_dicom.deidentify.part10 import looks_like_an_object
 from srm_plugin_dicom.deidentify.report import Report
+from srm_plugin_dicom.deidentify.series import Received
 
 _NO_FILE = "not a DICOM file"
 
@@ -43,6 +47,7 @@ def deidentify_file(name: Path, source: Path, target: Path, context: Context) ->
 
     Raises:
         OSError: the file cannot be read or written.
+        SeriesNeeded: it leaves only with the others of its series; see `deidentify_series`.
     """
     data = open_bytes(source)
     if not looks_like_an_object(data):
@@ -53,6 +58,22 @@ def deidentify_file(name: Path, source: Path, target: Path, context: Context) ->
         return Outcome(name, refusal=error.message)
     _write(target, output)
     return Outcome(name, report=output.report)
+
+
+def deidentify_series(files: Sequence[tuple[Path, Path, Path]], context: Context) -> list[Outcome]:
+    """De-identify the files of a series that leave only together; all of them, or none.
+
+    Raises:
+        OSError: a file cannot be read or written.
+    """
+    received = [Received(bytearray(source.read_bytes())) for _, source, _ in files]
+    try:
+        outputs = deidentifier(context).deidentify_series(received)
+    except ObjectRefused as error:
+        return [Outcome(name, refusal=error.message) for name, _, _ in files]
+    for (_, _, target), output in zip(files, outputs, strict=True):
+        _write(target, output)
+    return [Outcome(name, report=output.report) for (name, _, _), output in zip(files, outputs, strict=True)]
 
 
 def _write(target: Path, output: Output) -> None:

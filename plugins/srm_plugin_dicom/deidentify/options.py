@@ -71,8 +71,11 @@ COMPLIANCE: tuple[Compliance, ...] = (
         Option.FEATURES,
         "113102",
         "Clean Recognizable Visual Features Option",
-        False,
-        "Thin slices of heads are refused unless the project may have recognisable images.",
+        True,
+        "Of a profile that names a transform of the site's own: thin slices of heads leave as the transform "
+        "makes them of their whole series, and the option is stated; none is part of this software. Without "
+        "one they are refused, unless the project may have recognisable images.",
+        "0.1",
     ),
     Compliance(
         Option.GRAPHICS,

@@ -193,9 +193,13 @@ def _shows_label(facts: Facts) -> bool:
 
 
 def may_show_face(sop_class: str, facts: Facts) -> bool:
-    """Tell a photograph, or thin slices of a head: CT, MR and PET under 3 mm can be rendered as a face."""
-    if sop_class == _PHOTOGRAPH:
-        return True
+    """Tell what says so itself, a photograph, or thin slices of a head."""
+    said = facts.word(f.RECOGNIZABLE) == "YES"
+    return said or sop_class == _PHOTOGRAPH or is_head_volume(facts)
+
+
+def is_head_volume(facts: Facts) -> bool:
+    """Tell thin slices of a head: CT, MR and PET under 3 mm can be rendered as a face."""
     if facts.word(f.MODALITY) not in _SLICED or not _is_head(facts):
         return False
     if _PROJECTION in facts.words(f.IMAGE_TYPE):

@@ -18,14 +18,15 @@ from functools import cache
 from srm_dicom.errors import NotSupported
 from srm_plugin_dicom.deidentify import tables
 from srm_plugin_dicom.deidentify.options import BY_OPTION, Option
+from srm_plugin_dicom.deidentify.series import SeriesTransform
 from srm_plugin_dicom.deidentify.tables import KeepRow, TableRow
 
 VERSION = "v1"
 IMPLEMENTATION_UID = b"2.25.234867235149081648093154972463480137728"
 _FIRST_GROUP = 0x0008
 _PATIENT_ID = 0x00100020
-# Done in every profile: always, and where a site rule tells what to blank.
-_UNCHOSEN = frozenset((Option.BASIC, Option.PIXELS))
+# Done in every profile: always, where a site rule tells what to blank, and where a transform is named.
+_UNCHOSEN = frozenset((Option.BASIC, Option.PIXELS, Option.FEATURES))
 _NAMES = frozenset((b"SH", b"LO", b"ST", b"AE", b"CS", b"UC"))
 _TEXTS = {
     Option.DESCRIPTORS: frozenset((b"LO", b"LT", b"SH", b"ST", b"UT")),
@@ -75,12 +76,17 @@ class Rule:
 
 @dataclass(frozen=True, eq=False)
 class Profile:
-    """A named set of rules; there is one object for each (see `profile`), so it is compared as such."""
+    """A named set of rules; there is one object for each (see `profile`), so it is compared as such.
+
+    Attributes:
+        transform: what series that may show a face leave through; without one they do not leave.
+    """
 
     name: str
     version: str
     options: tuple[Option, ...]
     rules: Mapping[int, Rule]
+    transform: SeriesTransform | None = None
 
     def __str__(self) -> str:
         return f"{self.name} {self.version}"
@@ -109,11 +115,13 @@ class SiteProfile:
     name: str
     revision: int
     options: tuple[Option, ...]
+    transform: SeriesTransform | None = None
 
     @property
     def version(self) -> str:
-        """What releases carry: the version of the rules, and the site's revision of the options."""
-        return f"{VERSION}.{self.revision}"
+        """What releases carry: the versions of the rules, of the site's options and of its transform."""
+        version = f"{VERSION}.{self.revision}"
+        return f"{version}-{self.transform.name}-{self.transform.version}" if self.transform else version
 
 
 def current_version(name: str, site: tuple[SiteProfile, ...] = ()) -> str:
@@ -138,16 +146,16 @@ def profile(name: str, version: str = VERSION, site: tuple[SiteProfile, ...] = (
     Raises:
         NotSupported: there is no such profile, or not in that version, or with options that are not done.
     """
-    known = {(each, VERSION): options for each, options in PROFILES.items()}
-    known |= {(each.name, each.version): each.options for each in site}
-    options = known.get((name, version))
-    if options is None:
+    known = {(each, VERSION): SiteProfile(each, 0, options) for each, options in PROFILES.items()}
+    known |= {(each.name, each.version): each for each in site}
+    found = known.get((name, version))
+    if found is None:
         names = ", ".join(f"{each} {its_version}" for each, its_version in known)
         raise NotSupported(
             f"no de-identification profile {name} {version}",
             advice=f"Profiles: {names}. Register again for one of these.",
         )
-    return Profile(name, version, (Option.BASIC, *options), _rules(options))
+    return Profile(name, version, (Option.BASIC, *found.options), _rules(found.options), found.transform)
 
 
 def _rules(options: tuple[Option, ...]) -> dict[int, Rule]:
