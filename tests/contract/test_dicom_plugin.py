@@ -53,7 +53,7 @@ def make_plugin(pacs: PacsSimulator, secrets: Path, retrieve: str = "move", **mo
         ],
         "moves": {"ae_title": "MDM1", "port": free_port()},
         "arrivals": {"ae_title": "MDMIN", "port": free_port()},
-        "connect_s": 2.0,
+        "connect_s": 10.0,
         "answer_s": 5.0,
         "settle_s": 0.3,
     }
