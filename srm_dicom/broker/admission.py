@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from urllib.parse import urlsplit
 
+from srm_dicom.broker.listings import is_staged
 from srm_dicom.broker.spaces import SpaceBounds
-from srm_dicom.broker.views import PutWish, RequestKind, Wish
+from srm_dicom.broker.states import Event, after
+from srm_dicom.broker.views import FileState, PutWish, RequestKind, Wish
 from srm_dicom.errors import InvalidRequest, NotSupported, TooLarge
-from srm_dicom.ids import new_token
-from srm_dicom.store.requests import Request
+from srm_dicom.ids import Guid, SitePath, new_token
+from srm_dicom.store.namespace import Entry
+from srm_dicom.store.requests import Request, RequestFile
+from srm_dicom.store.staged import Staged
 
 GRACE_S = 15
 """A put lasts longer than asked, by itself or by so much: who polls to the last moment still finds it."""
@@ -50,6 +55,16 @@ class BrokerSettings:
         """The transfer protocols of the site, the preferred one first."""
         return tuple(dict.fromkeys(protocol for node in self.nodes.values() for protocol in node))
 
+    def is_here(self, url: str) -> bool:
+        """Tell whether a URL is a SURL of this site: of its host, and of its port if it names one."""
+        try:
+            wanted, own = urlsplit(url.strip()), urlsplit(f"srm://{self.host}")
+            port = wanted.port
+        except ValueError:
+            return False
+        same_host = wanted.scheme.lower() == "srm" and wanted.hostname == own.hostname
+        return same_host and (port is None or own.port is None or port == own.port)
+
     def node_of(self, protocol: str) -> str:
         """Return a node that speaks a protocol of `protocols`; uploads go there."""
         return next(name for name, urls in self.nodes.items() if protocol in urls)
@@ -79,6 +94,32 @@ def accept(settings: BrokerSettings, wish: Wish, owner: str, now: datetime) -> R
         deadline_at=now + timedelta(seconds=total_s),
         pin_s=bounded(wish.pin_s, settings.default_pin_s, settings.max_pin_s),
         description=wish.description,
+    )
+
+
+def file_to_get(
+    request: Request,
+    surl: str,
+    path: SitePath | None,
+    entry: Entry,
+    staged: Mapping[Guid, Staged],
+    now: datetime,
+) -> RequestFile:
+    """Return a file of a request that waits to be staged, or is pinned if it is staged already.
+
+    Args:
+        request: that it is of.
+        surl: what the caller calls it.
+        path: by which its owner may name it elsewhere; None for a copy, which is nobody's pin.
+        entry: the file, or what is made of several.
+        staged: those of its parts that are.
+        now: the time.
+    """
+    fresh = RequestFile(surl, path, None, FileState.QUEUED, pin_s=request.pin_s)
+    until = now + timedelta(seconds=request.pin_s)
+    held = replace(fresh, state=after(FileState.QUEUED, Event.PUBLISH), pin_until=until)
+    return RequestFile.of(
+        [replace(held if is_staged(file, staged) else fresh, guid=file.guid) for file in entry.files]
     )
 
 

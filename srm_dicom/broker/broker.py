@@ -11,9 +11,10 @@ from dataclasses import replace
 from datetime import timedelta
 
 from srm_dicom.broker.access import FileAccess, Verdict
-from srm_dicom.broker.admission import BrokerSettings, accept, bound_files, bounded
+from srm_dicom.broker.admission import BrokerSettings, accept, bound_files, bounded, file_to_get
 from srm_dicom.broker.areas import Areas
-from srm_dicom.broker.listings import Listings, is_staged, parse
+from srm_dicom.broker.copies import Copies
+from srm_dicom.broker.listings import Listings, parse
 from srm_dicom.broker.names import Names
 from srm_dicom.broker.numbers import Numbers
 from srm_dicom.broker.owned import Owned
@@ -21,7 +22,7 @@ from srm_dicom.broker.passing import apply_time
 from srm_dicom.broker.puts import Puts
 from srm_dicom.broker.spaces import SpaceAccounts
 from srm_dicom.broker.states import PUTTING, Event, after, before
-from srm_dicom.broker.viewing import Viewer
+from srm_dicom.broker.viewing import Viewer, told_counts
 from srm_dicom.broker.views import (
     FileState,
     FileView,
@@ -60,6 +61,7 @@ class Broker:
         areas = areas or Areas()
         self.spaces = SpaceAccounts(stores, access, settings.spaces, clock)
         self.puts = Puts(settings, stores, access, areas, self.spaces, clock)
+        self.copies = Copies(settings, stores, access, areas, self.puts, clock)
         self.names = Names(stores, access, areas, clock)
         self.numbers = Numbers(stores.requests)
         self._settings = settings
@@ -230,7 +232,12 @@ class Broker:
         found = self._requests.find_many(principal.dn, tokens)
         counts = self._requests.state_counts([request.token for request in found.values()])
         summaries = {
-            token: RequestSummary(request.token, request.kind, request.created_at, counts[request.token])
+            token: RequestSummary(
+                request.token,
+                request.kind,
+                request.created_at,
+                told_counts(request.kind, counts[request.token]),
+            )
             for token, request in found.items()
         }
         return [summaries.get(token) for token in tokens]
@@ -259,12 +266,7 @@ class Broker:
         entry = answer.entry
         if entry is None or entry.is_directory:
             return RequestFile(surl, answer.path, None, FileState.FAILED, answer.error)
-        fresh = RequestFile(surl, entry.path, None, FileState.QUEUED, pin_s=request.pin_s)
-        until = self._clock.now() + timedelta(seconds=request.pin_s)
-        held = replace(fresh, state=after(FileState.QUEUED, Event.PUBLISH), pin_until=until)
-        return RequestFile.of(
-            [replace(held if is_staged(file, staged) else fresh, guid=file.guid) for file in entry.files]
-        )
+        return file_to_get(request, surl, entry.path, entry, staged, self._clock.now())
 
     # --- files of requests ---------------------------------------------------------------------
 

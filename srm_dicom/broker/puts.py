@@ -12,7 +12,6 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from urllib.parse import urlsplit
 
 from srm_dicom.broker.access import FileAccess, Verdict
 from srm_dicom.broker.admission import BrokerSettings, accept
@@ -33,13 +32,12 @@ from srm_dicom.errors import (
     MdmError,
     NotAuthorised,
     NotFound,
-    NotSupported,
     Overloaded,
     RequestExpired,
     TooLarge,
 )
 from srm_dicom.identity.principal import Principal
-from srm_dicom.ids import Guid, SitePath, Surl, Token
+from srm_dicom.ids import Guid, SitePath, Surl
 from srm_dicom.store.namespace import Entry
 from srm_dicom.store.requests import Request, RequestFile
 from srm_dicom.store.stores import Stores
@@ -54,13 +52,13 @@ WRITING = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
-class _Line:
-    """One file as asked for: where to, what may be done there, how large, and what it is a copy of."""
+class Line:
+    """One file as asked for: where to, what may be done there, how large, and what of this site it copies."""
 
     surl: str
-    answer: Verdict | NotFound
-    size_bytes: int
-    source: Entry | MdmError | None
+    answer: Verdict
+    size_bytes: int = 0
+    source: Entry | None = None
 
 
 class Puts:
@@ -95,16 +93,16 @@ class Puts:
         known = [surl.path for surl in surls if isinstance(surl, Surl)]
         verdicts = iter(self._access.writable(principal, known, "srmPrepareToPut"))
         answers = [next(verdicts) if isinstance(surl, Surl) else surl for surl in surls]
-        sources = self._sources(principal, wish)
         apply_time(self._stores, self._clock.now())
         with self._stores.database.transaction():
             there = self._stores.namespace.find_many(known)
             files = [
-                self._new_file(principal, request, _Line(*line), there, wish, implicit=implicit)
-                for line in zip(wish.surls, answers, _sizes(wish), sources, strict=True)
+                self.new_file(principal, request, Line(text, answer, size), there, wish, implicit=implicit)
+                if isinstance(answer, Verdict)
+                else RequestFile(text, None, None, FileState.FAILED, answer)
+                for text, answer, size in zip(wish.surls, answers, _sizes(wish), strict=True)
             ]
             self._stores.requests.add(request, files)
-            self._stores.copies.add(request.token, wish.sources)
         states = tuple(file.state for file in files)
         return self._viewer.view(request, files, states, self._clock.now())
 
@@ -131,10 +129,6 @@ class Puts:
             _outcome(replace(settled[file.id], surl=file.surl)) if file.id in settled else _undone(file)
             for file in files
         )
-
-    def sources(self, token: Token) -> list[str]:
-        """Return what the files of a copy are copied from, in their order."""
-        return self._stores.copies.of(token)
 
     # --- what doors call -------------------------------------------------------------------------
 
@@ -204,71 +198,44 @@ class Puts:
         files = [file for file in self._stores.requests.files(upload.token) if file.path == upload.path]
         if not any(file.state is SPACE_AVAILABLE for file in files):
             raise RequestExpired("this put takes no more bytes", advice="Begin another.")
-        self._stores.requests.prolong([file.id for file in files], self._clock.now() + WRITING)
+        request = self._stores.requests.find(upload.token)
+        if request is not None and request.kind is RequestKind.PUT:  # of a copy nobody waits for longer
+            self._stores.requests.prolong([file.id for file in files], self._clock.now() + WRITING)
 
     # --- one file --------------------------------------------------------------------------------
 
-    def _new_file(
+    def new_file(
         self,
         principal: Principal,
         request: Request,
-        line: _Line,
+        line: Line,
         there: Mapping[SitePath, Entry],
         wish: PutWish,
         *,
-        implicit: bool,
+        implicit: bool = False,
     ) -> RequestFile:
-        surl, answer, size_bytes, source = line.surl, line.answer, line.size_bytes, line.source
-        if isinstance(answer, NotFound):
-            return RequestFile(surl, None, None, FileState.FAILED, answer)
-        if wish.sources and not self._is_here(surl):
-            source = NotSupported("srmCopy copies within this site", advice="Let a door copy.")
-        if isinstance(source, MdmError):
-            return RequestFile(surl, answer.path, None, FileState.FAILED, source)
+        """Make room for a file, or tell in it why there is none; joins the caller's transaction."""
         try:
-            area = self._room(principal, answer, there.get(answer.path), size_bytes, wish)
+            area = self._room(principal, line.answer, there.get(line.answer.path), line.size_bytes, wish)
             upload = Upload(
-                path=answer.path,
+                path=line.answer.path,
                 name=secrets.token_hex(16),
                 token=request.token,
                 owner=principal.dn,
                 node=self._settings.node_of(request.protocol),
                 guid=Guid(str(uuid.uuid4())),
                 overwrite=wish.overwrite,
-                expected_bytes=min(size_bytes, area.max_file_bytes),
+                expected_bytes=min(line.size_bytes, area.max_file_bytes),
                 implicit=implicit,
                 space=wish.space,
-                source=source.guid or "" if source else "",
+                source=line.source.guid or "" if line.source else "",
             )
             self._stores.uploads.add(upload)
         except MdmError as error:
-            return RequestFile(surl, answer.path, None, FileState.FAILED, error)
-        # A copy has its bytes already: the inner zone may come at once.
-        return RequestFile(surl, answer.path, upload.guid, STORING if source else SPACE_AVAILABLE)
-
-    def _sources(self, principal: Principal, wish: PutWish) -> Sequence[Entry | MdmError | None]:
-        """Return what each file is copied from: a file of an area that the caller may read."""
-        if not wish.sources:
-            return [None] * len(wish.surls)
-        return [self._source(principal, text) for text in wish.sources]
-
-    def _source(self, principal: Principal, text: str) -> Entry | MdmError:
-        surl = parse(text)
-        if not isinstance(surl, Surl):
-            return surl
-        if not self._is_here(text):
-            return NotSupported(
-                "srmCopy copies within this site", advice="Let the https or the GridFTP door copy."
-            )
-        try:
-            entry, _ = self._access.file(principal, surl.path, "srmCopy")
-            self._areas.of(entry.path)
-        except MdmError as error:
-            return error
-        return entry
-
-    def _is_here(self, text: str) -> bool:
-        return urlsplit(text).hostname == urlsplit(f"srm://{self._settings.host}").hostname
+            return RequestFile(line.surl, line.answer.path, None, FileState.FAILED, error)
+        # A copy of what is here has its bytes already: the inner zone may come at once.
+        state = STORING if line.source else SPACE_AVAILABLE
+        return RequestFile(line.surl, line.answer.path, upload.guid, state)
 
     def _room(
         self,

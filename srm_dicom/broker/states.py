@@ -3,10 +3,11 @@
 A file of a request is a small machine. A file to get is QUEUED by the front; a stager claims it for a
 lease and either publishes it (PINNED), asks for another try, or fails it. A file to put has room from
 the beginning (SPACE_AVAILABLE); when its owner says that it is complete it waits for the inner zone
-(STORING), which claims it for a lease, stores it (STORED) or fails it. Whoever asked may release or abort
-at any moment; time may end it, but nothing that is being stored. States on the right of the table that
-never stand on the left are ends. The status of a request is not stored: it is a function of the states
-of its files.
+(STORING), which claims it for a lease, stores it (STORED) or fails it. A file to copy takes the same
+ways: to another server it is one to get, whose bytes this site sends there; from another server one to
+put, whose bytes this site fetches. Whoever asked may release or abort at any moment; time may end it, but
+nothing that is being stored. States on the right of the table that never stand on the left are ends. The
+status of a request is not stored: it is a function of the states of its files.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ class Event(Enum):
     REFUSE = "it cannot be stored"
     PUT_DONE = "its owner says that every byte is there"
     STORE = "its bytes are durable in the storage behind, and it has its name"
+    DELIVER = "of a copy: its bytes are at the other server"
+    BREAK_OFF = "of a copy: its bytes could not be brought to the other server"
     TIME_OUT = "the request's time was over before its owner was done"
 
 
@@ -71,6 +74,8 @@ TRANSITIONS: dict[FileState, dict[Event, FileState]] = {
         Event.RELEASE: RELEASED,
         Event.ABORT: ABORTED,
         Event.EXPIRE: EXPIRED,
+        Event.DELIVER: STORED,
+        Event.BREAK_OFF: FAILED,
     },
     SPACE_AVAILABLE: {
         Event.PUT_DONE: STORING,

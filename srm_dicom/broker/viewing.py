@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from srm_dicom.broker.areas import UPLOADS
@@ -16,6 +18,7 @@ from srm_dicom.store.staged import Staged, StagedFiles
 from srm_dicom.store.uploads import Upload, Uploads
 
 _FAILED = (FileState.FAILED, FileState.TIMED_OUT)
+_STEPS = (FileState.SPACE_AVAILABLE, FileState.STORING, FileState.PINNED)
 
 
 class Viewer:
@@ -48,8 +51,10 @@ class Viewer:
         return RequestView(
             token=request.token,
             kind=request.kind,
-            files=tuple(self._file(request, file, staged, uploads, now) for file in files),
-            states=states,
+            files=tuple(
+                _told(request.kind, self._file(request, file, staged, uploads, now)) for file in files
+            ),
+            states=tuple(told_state(request.kind, state) for state in states),
             remaining_s=seconds_left(request.deadline_at, now),
             created_at=request.created_at,
         )
@@ -67,7 +72,7 @@ class Viewer:
         if file.state in ACTIVE:
             wait_s = self._wait_s(now - request.created_at)
             return FileView(file.surl, file.state, explanation=_explained(file), wait_s=wait_s)
-        if file.state is not FileState.PINNED or file.path is None:
+        if file.state is not FileState.PINNED:
             failure = file.failure if file.state in _FAILED else None
             return FileView(file.surl, file.state, failure, file.explanation)
         there = [staged[row.guid] for row in file.rows if row.guid and row.guid in staged]
@@ -79,7 +84,7 @@ class Viewer:
             surl=file.surl,
             state=file.state,
             size_bytes=there[0].size_bytes if complete and not file.parts else None,
-            turl=self._turl(request, file.path, nodes.pop()) if complete else None,
+            turl=self._turl(request, file.path, nodes.pop()) if complete and file.path else None,
             pin_left_s=seconds_left(file.pin_until, now),
         )
 
@@ -106,6 +111,24 @@ class Viewer:
         if base is None:
             raise IntegrityError("a staged file is on a node that this site does not name")
         return f"{base}{path}"
+
+
+def told_state(kind: RequestKind, state: FileState) -> FileState:
+    """Return a state as its owner is told of it: what is a step of a copy is no offer to anybody."""
+    return FileState.IN_PROGRESS if kind is RequestKind.COPY and state in _STEPS else state
+
+
+def told_counts(kind: RequestKind, counts: Mapping[FileState, int]) -> Mapping[FileState, int]:
+    """Return how many files are in each state, as `told_state` has it."""
+    told: Counter[FileState] = Counter()
+    for state, count in counts.items():
+        told[told_state(kind, state)] += count
+    return told
+
+
+def _told(kind: RequestKind, view: FileView) -> FileView:
+    state = told_state(kind, view.state)
+    return view if state is view.state else replace(view, state=state, pin_left_s=None, wait_s=1)
 
 
 def _explained(file: RequestFile) -> str | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+import re
 import select
 import socket
 import zlib
@@ -42,6 +43,7 @@ DEFAULT_PORT = 2811
 _BUFFER_BYTES = 1024 * 1024
 _RECEIVE_BYTES = 64 * 1024
 _MAX_TOKENS = 16
+_ADLER32 = re.compile(r"[0-9a-fA-F]{1,8}")
 
 Connect = Callable[[tuple[str, int], float], socket.socket]
 Progress = Callable[[int], None]
@@ -232,6 +234,22 @@ class GridFtpClient:
         where = Turl.parse(turl)
         with self._session(where) as session:
             return _remote_file(session.command(f"MLST {where.path}"))
+
+    def checksum(self, turl: str) -> str | None:
+        """Return the adler32 of a file, eight digits, if the server computes it (CKSM).
+
+        Raises:
+            SourceUnavailable, NotDelivered: the server does not answer.
+        """
+        where = Turl.parse(turl)
+        try:
+            with self._session(where) as session:
+                told = session.command(f"CKSM ADLER32 0 -1 {where.path}").text.strip()
+        except (SourceUnavailable, NotDelivered):
+            raise
+        except MdmError:
+            return None
+        return told.lower().zfill(8) if _ADLER32.fullmatch(told) else None
 
     @contextmanager
     def _session(self, where: Turl) -> Iterator[_Session]:

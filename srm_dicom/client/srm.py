@@ -1,4 +1,4 @@
-"""An SRM v2.2 client for what `mdm` and the library need: look, fetch, give back.
+"""An SRM v2.2 client for what `mdm`, the library and copies between servers need: look, fetch, write.
 
 Envelopes are made and read by hand with lxml: no WSDL is loaded and spyne stays on the server. What a
 server answers other than success is raised as an error of the tree, with its status and its words.
@@ -7,17 +7,18 @@ One object holds one connection and is used by one thread at a time.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from lxml import etree
 
-from srm_dicom.client.http import HttpClient, Response
+from srm_dicom.client.http import Connect, HttpClient, Response
 from srm_dicom.client.srm_views import FileInfo, FileStatus, GetRequest, ServerInfo, Status
 from srm_dicom.clock import Clock, SystemClock
 from srm_dicom.errors import InternalError, InvalidRequest, RequestExpired, SourceUnavailable
-from srm_dicom.identity.credential import Credential
+from srm_dicom.identity.credential import Shown
 from srm_dicom.soap.faults import error_of
 
 NAMESPACE = "http://srm.lbl.gov/StorageResourceManager"
@@ -33,8 +34,17 @@ Fields = Mapping[str, Any]
 """Element name to text, number, truth value, nested fields, or a list of these; None is left out."""
 
 _HEADERS = (("Content-Type", "text/xml; charset=utf-8"), ("SOAPAction", '""'))
-_REPEATABLE = frozenset({"srmPing", "srmLs", "srmStatusOfGetRequest", "srmReleaseFiles", "srmAbortRequest"})
-"""Operations that may be sent twice: not srmPrepareToGet, which would leave a request behind."""
+_REPEATABLE = frozenset(
+    (
+        "srmPing",
+        "srmLs",
+        "srmStatusOfGetRequest",
+        "srmStatusOfPutRequest",
+        "srmReleaseFiles",
+        "srmAbortRequest",
+    )
+)
+"""Operations that may be sent twice: not those that begin a request, which would leave one behind."""
 
 Progress = Callable[[GetRequest], None]
 
@@ -74,14 +84,29 @@ class SrmClient:
         self._clock = clock or SystemClock()
 
     @classmethod
-    def connect(cls, url: str, credential: Credential, *, timeout_s: float = 30.0) -> SrmClient:
+    def connect(
+        cls,
+        url: str,
+        credential: Shown,
+        *,
+        timeout_s: float = 30.0,
+        connect: Connect = socket.create_connection,
+    ) -> SrmClient:
         """Return a client of the server that a SURL or an endpoint URL (``httpg://``) names.
+
+        Args:
+            url: of the server, or of anything on it.
+            credential: what it is shown.
+            timeout_s: for connecting, and again for an answer.
+            connect: makes the TCP connection to (host, port) within so many seconds.
 
         Raises:
             InvalidRequest: the URL names no server.
         """
         base, path = endpoint_of(url)
-        http = HttpClient(base, credential, timeout_s=timeout_s, unavailable=SourceUnavailable)
+        http = HttpClient(
+            base, credential, timeout_s=timeout_s, unavailable=SourceUnavailable, connect=connect
+        )
         return cls(http, path)
 
     def close(self) -> None:
@@ -177,6 +202,47 @@ class SrmClient:
         answer = self._call("srmStatusOfGetRequest", {"requestToken": token, "arrayOfSourceSURLs": asked})
         return GetRequest.read(answer, token)
 
+    def prepare_to_put(
+        self,
+        surl: str,
+        size_bytes: int,
+        protocols: Sequence[str] = ("https", "gsiftp"),
+        *,
+        overwrite: bool = False,
+        total_s: int | None = None,
+    ) -> GetRequest:
+        """Ask for room for a file; see `follow_put` and `put_done`."""
+        file = {"targetSURL": surl, "expectedFileSize": size_bytes}
+        fields = {
+            "arrayOfFileRequests": {"requestArray": [file]},
+            "overwriteOption": "ALWAYS" if overwrite else "NEVER",
+            "desiredTotalRequestTime": total_s,
+            "transferParameters": {"arrayOfTransferProtocols": {"stringArray": list(protocols)}},
+        }
+        return GetRequest.read(self._call("srmPrepareToPut", fields))
+
+    def put_status(self, token: str) -> GetRequest:
+        """Ask how far a put is.
+
+        Raises:
+            InvalidRequest: no put has this token.
+            NotAuthorised: it is somebody else's.
+        """
+        return GetRequest.read(self._call("srmStatusOfPutRequest", {"requestToken": token}), token)
+
+    def put_done(self, token: str, surl: str) -> None:
+        """Have what was written stored under its name.
+
+        Raises:
+            Overloaded: the server needs more time; ask again.
+            MdmError: why there is no such file now.
+        """
+        fields = {"requestToken": token, "arrayOfSURLs": {"urlArray": [surl]}}
+        answer = self._call("srmPutDone", fields)
+        for status in answer.findall("{*}arrayOfFileStatuses/{*}statusArray"):
+            FileStatus.read(status).status.check()
+        Status.read(answer.find("{*}returnStatus")).check()
+
     def wait(self, request: GetRequest, deadline_s: float, progress: Progress | None = None) -> GetRequest:
         """Poll until no file of the request waits any more; each file's status tells what became of it.
 
@@ -200,6 +266,15 @@ class SrmClient:
         Raises:
             RequestExpired: the deadline has passed; the request goes on at the server.
         """
+        return self._follow(request, deadline_s, self.status)
+
+    def follow_put(self, request: GetRequest, deadline_s: float) -> Iterator[GetRequest]:
+        """Yield a put until its files have their TURLs; as `follow`."""
+        return self._follow(request, deadline_s, self.put_status)
+
+    def _follow(
+        self, request: GetRequest, deadline_s: float, ask: Callable[[str], GetRequest]
+    ) -> Iterator[GetRequest]:
         since = self._clock.monotonic_s()
         yield request
         while request.waiting:
@@ -208,7 +283,7 @@ class SrmClient:
             if left_s <= 0:
                 raise RequestExpired(f"{len(request.waiting)} files were not ready in {deadline_s:.0f} s")
             self._clock.sleep(min(max(LATE * waited_s, FIRST_POLL_S), LAST_POLL_S, left_s))
-            request = self.status(request.token)
+            request = ask(request.token)
             yield request
 
     def release(self, token: str | None = None, surls: Sequence[str] | None = None) -> tuple[FileStatus, ...]:

@@ -36,7 +36,9 @@ STATUS_ERROR: Mapping[str, type[MdmError]] = {
 }
 """TStatusCode to the error that a caller of the library catches."""
 
-SUCCESS = frozenset({"SRM_SUCCESS", "SRM_DONE", "SRM_FILE_PINNED", "SRM_RELEASED", "SRM_FILE_IN_CACHE"})
+SUCCESS = frozenset(
+    ("SRM_SUCCESS", "SRM_DONE", "SRM_FILE_PINNED", "SRM_SPACE_AVAILABLE", "SRM_RELEASED", "SRM_FILE_IN_CACHE")
+)
 WAITING = frozenset({"SRM_REQUEST_QUEUED", "SRM_REQUEST_INPROGRESS", "SRM_REQUEST_SUSPENDED"})
 
 
@@ -138,7 +140,7 @@ class FileInfo:
 
 @dataclass(frozen=True, slots=True)
 class FileStatus:
-    """One file of a request; `turl` is there while the file is pinned for us."""
+    """One file of a request; `turl` is there while the file is pinned for us, or may be written by us."""
 
     surl: str
     status: Status
@@ -149,20 +151,21 @@ class FileStatus:
 
     @classmethod
     def read(cls, element: etree._Element) -> FileStatus:
-        """Read a TGetRequestFileStatus or a TSURLReturnStatus."""
+        """Read a TGetRequestFileStatus, a TPutRequestFileStatus or a TSURLReturnStatus."""
+        names = (element.findtext(f"{{*}}{name}") for name in ("sourceSURL", "SURL", "surl"))
         return cls(
-            surl=element.findtext("{*}sourceSURL") or element.findtext("{*}surl") or "",
+            surl=next(filter(None, names), ""),
             status=Status.read(element.find("{*}status")),
             size_bytes=_number(element, "fileSize"),
             turl=element.findtext("{*}transferURL"),
             wait_s=_number(element, "estimatedWaitTime"),
-            pin_left_s=_number(element, "remainingPinTime"),
+            pin_left_s=_number(element, "remainingPinTime") or _number(element, "remainingPinLifetime"),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class GetRequest:
-    """A prepareToGet as the server told of it last."""
+    """A prepareToGet, or a prepareToPut, as the server told of it last."""
 
     token: str
     status: Status
@@ -176,7 +179,7 @@ class GetRequest:
 
     @classmethod
     def read(cls, answer: etree._Element, token: str = "") -> GetRequest:
-        """Read a srmPrepareToGetResponse or srmStatusOfGetRequestResponse.
+        """Read the response to srmPrepareToGet, srmPrepareToPut, or to a question after one of them.
 
         Raises:
             MdmError: the request as a whole was refused.

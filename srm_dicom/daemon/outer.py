@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,11 +18,13 @@ from srm_dicom.broker.spaces import SpaceBounds
 from srm_dicom.clock import Clock, coarse
 from srm_dicom.daemon.common import Common, Loop
 from srm_dicom.errors import ConfigError, InvalidRequest
+from srm_dicom.identity.gate import Gate
 from srm_dicom.identity.tokens import Issuer, TokenSettings, TokenVerifier
 from srm_dicom.scratch.area import ScratchArea
 from srm_dicom.srm.service import application as srm_application
 from srm_dicom.srm.v1.service import PATH as V1_PATH
 from srm_dicom.srm.v1.service import application as v1_application
+from srm_dicom.transfer.carrying import Carrying, CarryingSettings
 from srm_dicom.transfer.copying import Copies, CopySettings
 from srm_dicom.transfer.davmessage import Handlers
 from srm_dicom.transfer.davwrites import Writes
@@ -63,10 +66,17 @@ def front(path: Path) -> list[Service]:
     config = common.config
     shown_at = coarse(common.clock.now())
     common.areas().prepare(common.stores.namespace, common.projects, shown_at)
-    broker = make_broker(common, common.access())
+    access = common.access()
+    broker, gate = make_broker(common, access), common.gate()
+    delegations = Delegations(common.clock)
+    below: dict[str, WSGIApplication] = {V1_PATH: v1_application(broker)}
+    carrying = make_carrying(common, broker, access, gate, delegations)
+    if carrying is not None:
+        broker.copies.employ(carrying)
+        below[DELEGATION_PATH] = DelegationService(delegations)
     server = WebServer(
-        routed(srm_application(broker), {V1_PATH: v1_application(broker)}),
-        common.gate(),
+        routed(srm_application(broker), below),
+        gate,
         host=config.srm.host,
         port=config.srm.port,
         maximum_tls=ssl.TLSVersion.TLSv1_2,
@@ -74,7 +84,51 @@ def front(path: Path) -> list[Service]:
         name="srm",
         audit=common.audit,
     )
-    return [Activity(common.audit, "front"), server]
+    carriers = [Loop("copies", carrying.run)] if carrying is not None else []
+    return [Activity(common.audit, "front"), *carriers, server]
+
+
+def make_carrying(
+    common: Common, broker: Broker, access: FileAccess, gate: Gate, delegations: Delegations
+) -> Carrying | None:
+    """Make what moves files between this site and others for srmCopy; None where no copy can go anywhere.
+
+    Raises:
+        ConfigError: the table contradicts itself.
+    """
+    mover = make_mover(common.config.copies)
+    if mover is None:
+        return None
+    area = ScratchArea(common.config.scratch.directory)
+    settings = CarryingSettings(
+        f"{socket.gethostname()}/front", common.config.trust.certificates, common.config.copies.at_once
+    )
+    return Carrying(
+        settings,
+        broker.copies,
+        make_files(common, area, access),
+        WrittenFilesOfNode(area, broker.puts, broker.names),
+        mover,
+        delegations,
+        gate,
+        common.clock,
+    )
+
+
+def make_files(common: Common, area: ScratchArea, access: FileAccess) -> StagedFilesOfNode:
+    """Make what doors and copies read."""
+    return StagedFilesOfNode(
+        common.node, area, common.stores, access, common.audit, common.clock, common.spending()
+    )
+
+
+def make_mover(table: configuration.Copies) -> Mover | None:
+    """Make what moves files between this site and others; None where no copy can go anywhere.
+
+    Raises:
+        ConfigError: the table contradicts itself.
+    """
+    return Mover(CopyHosts.parse(table.hosts, table.networks, table.never)) if table.hosts else None
 
 
 def make_broker(common: Common, access: FileAccess) -> Broker:
@@ -118,15 +172,7 @@ def transfer(path: Path) -> list[Service]:
     )
     janitor = Janitor(common.node, area, common.stores, space, common.clock)
     access = common.access()
-    files = StagedFilesOfNode(
-        common.node,
-        area,
-        common.stores,
-        access,
-        common.audit,
-        common.clock,
-        common.spending(),
-    )
+    files = make_files(common, area, access)
     settings = GridFtpSettings(
         host=config.gridftp.listen.host,
         port=config.gridftp.listen.port,
@@ -179,9 +225,9 @@ def make_copies(
         ConfigError: the table contradicts itself.
     """
     table = common.config.copies
-    if not table.hosts:
+    mover = make_mover(table)
+    if mover is None:
         return {}
-    mover = Mover(CopyHosts.parse(table.hosts, table.networks, table.never))
     settings = CopySettings(url, common.config.trust.certificates, table.at_once)
     return Copies(files, mover, delegations, settings, common.clock, written).handlers
 

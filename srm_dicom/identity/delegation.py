@@ -26,6 +26,9 @@ from srm_dicom.identity.credential import trusting
 
 MAX_CERTIFICATE_BYTES = 100 * 1024
 
+GONE = "the delegated credential is gone, submit again"
+"""What is said when it is needed and this process has not seen it: it is in no file and no database."""
+
 
 @dataclass(frozen=True)
 class DelegatedCredential:

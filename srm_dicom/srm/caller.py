@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from srm_dicom.broker.copies import Copies
 from srm_dicom.broker.names import Names
 from srm_dicom.broker.numbers import Numbers
 from srm_dicom.broker.puts import Puts
 from srm_dicom.broker.spaces import SpaceAccounts
 from srm_dicom.broker.views import FileView, Listing, RequestKind, RequestSummary, RequestView, Wish
+from srm_dicom.identity.delegation import DelegatedCredential
 from srm_dicom.identity.principal import Principal
 from srm_dicom.store.requests import Request
 
@@ -24,6 +26,11 @@ class Broker(Protocol):
     @property
     def puts(self) -> Puts:
         """What writes files."""
+        ...
+
+    @property
+    def copies(self) -> Copies:
+        """What copies files."""
         ...
 
     @property
@@ -122,8 +129,9 @@ DEFAULT_LIMITS = Limits()
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """One caller of one call."""
+    """One caller of one call; `delegated` is what came with the session."""
 
     principal: Principal
     broker: Broker
     limits: Limits = DEFAULT_LIMITS
+    delegated: DelegatedCredential | None = None

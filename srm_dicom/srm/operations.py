@@ -148,7 +148,7 @@ _DONE: Mapping[str, tuple[Handler, str, str]] = {
     "srmCopy": (
         copy.run,
         "0.1",
-        "files of this site; to and from others the doors copy (HTTP-TPC, GridFTP): SRM_NOT_SUPPORTED",
+        "within the site, and with srm, gsiftp and https servers, shown the credential that was delegated",
     ),
     "srmStatusOfCopyRequest": (status_of_copy_request.run, "0.1", "subsets by target"),
     "srmReserveSpace": (

@@ -25,6 +25,7 @@ from srm_dicom.srm.status import of_error
 from srm_dicom.srm.types import Record, T
 from srm_dicom.srm.wsdl import DEFAULT_LOCATION, document
 from srm_dicom.telemetry import logger
+from srm_dicom.web.environ import DELEGATED
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
@@ -80,7 +81,8 @@ def _function(
     operation: Operation, broker: Broker, limits: Limits
 ) -> Callable[[WSGIEnvironment, Any], Record]:
     def call(environ: WSGIEnvironment, request: Any) -> Record:
-        return answer(operation, request, Caller(principal_of(environ), broker, limits))
+        caller = Caller(principal_of(environ), broker, limits, environ.get(DELEGATED))
+        return answer(operation, request, caller)
 
     return call
 

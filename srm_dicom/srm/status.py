@@ -64,6 +64,7 @@ STATE_STATUS: Mapping[FileState, str] = {
 }
 """A file that has no failure of its own; FAILED and ABORTED usually have one."""
 
+_LATE = "the request's time was over before its files were there"
 _WAITING = frozenset({FileState.QUEUED, FileState.IN_PROGRESS, FileState.STORING})
 _SERVED = frozenset({FileState.PINNED, FileState.RELEASED, FileState.SPACE_AVAILABLE, FileState.STORED})
 
@@ -87,7 +88,7 @@ def of_error(error: MdmError) -> Record:
 def of_file(file: FileView, kind: RequestKind) -> Record:
     """Return the file-level status of a get or a bringOnline (SRM v2.2, 5.2 and 5.4)."""
     if file.state is FileState.TIMED_OUT:
-        return status("SRM_FAILURE", "the request's time was over before srmPutDone came")
+        return status("SRM_FAILURE", _LATE)
     if file.failure is not None:
         return of_error(file.failure)
     if file.state is FileState.PINNED and kind is RequestKind.BRING_ONLINE:
@@ -121,7 +122,7 @@ def _of_failed(states: frozenset[FileState]) -> Record:
     if states == {FileState.ABORTED}:
         return status("SRM_ABORTED", "the request was aborted")
     if states == {FileState.TIMED_OUT}:
-        return status("SRM_REQUEST_TIMED_OUT", "the request's time was over before srmPutDone came")
+        return status("SRM_REQUEST_TIMED_OUT", _LATE)
     if states == {FileState.EXPIRED}:
         return status("SRM_REQUEST_TIMED_OUT", "the lifetime of every pin is over")
     return status("SRM_FAILURE", "no file of the request is available; each file's status tells why")

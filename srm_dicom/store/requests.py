@@ -20,6 +20,7 @@ from srm_dicom import errors
 from srm_dicom.db.database import Database
 from srm_dicom.ids import Guid, SitePath, Token
 from srm_dicom.store.copies import CopyRow
+from srm_dicom.store.errands import ErrandRow
 from srm_dicom.store.requestrows import (
     WORST_FIRST,
     FileState,
@@ -50,7 +51,9 @@ class Requests:
         self._database = database
         self._request = database.bind(RequestRow)
         self._file = database.bind(RequestFileRow)
-        self._children = (self._file, database.bind(CopyRow), database.bind(UploadRow))
+        self._children = (
+            self._file, database.bind(CopyRow), database.bind(ErrandRow), database.bind(UploadRow),
+        )  # fmt: skip
 
     def add(self, request: Request, files: Sequence[RequestFile]) -> None:
         """Write a request with all its files, in their order, in one transaction."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from srm_dicom.db.database import Database
 from srm_dicom.store.copies import Copies
+from srm_dicom.store.errands import Errands
 from srm_dicom.store.namespace import Namespace
 from srm_dicom.store.removals import Removals
 from srm_dicom.store.requests import Requests
@@ -26,6 +27,7 @@ class Stores:
     removals: Removals
     spaces: Spaces
     copies: Copies
+    errands: Errands
 
     @classmethod
     def open(cls, url: str) -> Stores:
@@ -40,4 +42,5 @@ class Stores:
             Removals(database),
             Spaces(database),
             Copies(database),
+            Errands(database),
         )

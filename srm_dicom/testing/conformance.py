@@ -58,8 +58,14 @@ class OverHttpg(Transport):
 class Caller:
     """One user's SRM service, and the https door for the bytes."""
 
-    def __init__(self, element: StorageElement, credential: Credential, wsdl: Path) -> None:
-        self.http = HttpClient(f"httpg://localhost:{element.srm.port}", credential)
+    def __init__(
+        self,
+        element: StorageElement,
+        credential: Credential,
+        wsdl: Path,
+        http: HttpClient | None = None,
+    ) -> None:
+        self.http = http or HttpClient(f"httpg://localhost:{element.srm.port}", credential)
         self.door = HttpClient(f"https://localhost:{element.webdav.port}", credential)
         client = zeep.Client(str(wsdl))  # type: ignore[no-untyped-call]
         client.transport = OverHttpg(self.http)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import ssl
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -36,8 +37,13 @@ from srm_dicom.srm.v1.service import PATH as V1_PATH
 from srm_dicom.srm.v1.service import application as v1_application
 from srm_dicom.store.stores import Stores
 from srm_dicom.testing.pki import TestPki
+from srm_dicom.transfer.carrying import Carrying, CarryingSettings
 from srm_dicom.transfer.davwrites import Writes
+from srm_dicom.transfer.delegations import PATH as DELEGATION_PATH
+from srm_dicom.transfer.delegations import Delegations, DelegationService
 from srm_dicom.transfer.gridftp import GridFtpDoor, GridFtpSettings
+from srm_dicom.transfer.hosts import CopyHosts
+from srm_dicom.transfer.mover import Mover
 from srm_dicom.transfer.served import StagedFilesOfNode
 from srm_dicom.transfer.webdav import WebDavDoor
 from srm_dicom.transfer.written import WrittenFilesOfNode
@@ -45,11 +51,19 @@ from srm_dicom.web.limits import Limits
 from srm_dicom.web.routes import routed
 from srm_dicom.web.server import WebServer
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
 ROOT = "/vo/data"
 """Where members of the project write."""
 
 NODE = "node"
 _ANY_BYTES = 2**63 - 1
+
+
+class _Worker(Protocol):
+    def run(self, stop: threading.Event, /) -> None:
+        """Work until `stop` is set."""
 
 
 class StorageElement:
@@ -62,19 +76,25 @@ class StorageElement:
     """
 
     def __init__(
-        self, directory: Path, *, host: str = "localhost", protocols: Sequence[str] = ("gsiftp", "https")
+        self,
+        directory: Path,
+        *,
+        host: str = "localhost",
+        protocols: Sequence[str] = ("gsiftp", "https"),
+        pki: TestPki | None = None,
     ) -> None:
         """Compose it.
 
         Args:
             directory: where everything of it goes.
+            pki: of another element, whose users this one then has too.
             host: its name; in the certificate and every URL.
             protocols: which doors the SRM sends clients to, the preferred one first.
         """
         self.directory = directory
         self._protocols = protocols
         self.clock = SystemClock()
-        self.pki = TestPki(directory / "pki")
+        self.pki = pki or TestPki(directory / "pki")
         self.alice, self.bob, self.reader = (
             self.pki.proxy(self.pki.user(name)) for name in ("Alice", "Bob", "Reader")
         )
@@ -98,7 +118,9 @@ class StorageElement:
         ftp = GridFtpSettings(port=0, data_ports=(0, 0), data_connect_s=10.0)
         # The doors have the broker's own parts, and only then a port: the broker names them last.
         urls: dict[str, str] = {}
-        self.broker = Broker(BrokerSettings(self._host, {NODE: urls}), self.stores, access, self.clock, areas)
+        self.srm = self._srm_server(gate)
+        settings = BrokerSettings(f"{self._host}:{self.srm.port}", {NODE: urls})
+        self.broker = Broker(settings, self.stores, access, self.clock, areas)
         self.written = WrittenFilesOfNode(self.area, self.broker.puts, self.broker.names)
         self.gridftp = GridFtpDoor(served, gate, ftp, self.clock, writing=self.written)
         self.gridftp.start()
@@ -116,8 +138,27 @@ class StorageElement:
             "https": f"https://{self._host}:{self.webdav.port}",
         }
         urls.update((protocol, doors[protocol]) for protocol in self._protocols)
-        self.srm = WebServer(
-            routed(application(self.broker), {V1_PATH: v1_application(self.broker)}),
+        delegations = Delegations(self.clock)
+        below: dict[str, WSGIApplication] = {V1_PATH: v1_application(self.broker)}
+        below[DELEGATION_PATH] = DelegationService(delegations)
+        self._app = routed(application(self.broker), below)
+        self.carrying = Carrying(
+            CarryingSettings("front", self.pki.trust_dir, look_s=0.05),
+            self.broker.copies,
+            served,
+            self.written,
+            Mover(CopyHosts.parse({"*": ("localhost",)}, ("127.0.0.0/8", "::1/128"), ())),
+            delegations,
+            gate,
+            self.clock,
+        )
+        self.broker.copies.employ(self.carrying)
+        self._inner = [*self._inner_zone(areas, audit), self._thread(self.carrying)]
+
+    def _srm_server(self, gate: Gate) -> WebServer:
+        """Make the server before what answers in it: its port is part of the broker's SURLs."""
+        return WebServer(
+            self._answer,
             gate,
             host=self._host,
             port=0,
@@ -125,7 +166,12 @@ class StorageElement:
             limits=Limits(body_bytes=8 * 2**20, idle_s=330.0),
             name="srm",
         )
-        self._inner = self._inner_zone(areas, audit)
+
+    def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        return self._app(environ, start_response)
+
+    def _thread(self, worker: _Worker) -> threading.Thread:
+        return threading.Thread(target=worker.run, args=(self._stop,), daemon=True)
 
     def _project(self) -> Project:
         rights = {self.alice: {"file", "write"}, self.bob: {"file", "write"}, self.reader: {"file"}}
@@ -165,10 +211,7 @@ class StorageElement:
             audit,
             self.clock,
         )
-        return [
-            threading.Thread(target=worker.run, args=(self._stop,), daemon=True)
-            for worker in (stager, storing)
-        ]
+        return [self._thread(worker) for worker in (stager, storing)]
 
     def start(self) -> None:
         """Open the SRM and let the inner zone work."""

@@ -25,7 +25,12 @@ from srm_dicom.errors import (
     Overloaded,
     RequestExpired,
 )
-from srm_dicom.identity.delegation import MAX_CERTIFICATE_BYTES, DelegatedCredential, DelegationAcceptor
+from srm_dicom.identity.delegation import (
+    GONE,
+    MAX_CERTIFICATE_BYTES,
+    DelegatedCredential,
+    DelegationAcceptor,
+)
 from srm_dicom.identity.principal import Principal
 from srm_dicom.ids import new_token
 from srm_dicom.soap.envelope import body_entry
@@ -39,8 +44,6 @@ if TYPE_CHECKING:
 
 PATH = "/.gridsite-delegation"
 MAX_MESSAGE_BYTES = 2 * MAX_CERTIFICATE_BYTES
-
-GONE = "the delegated credential is gone, submit again"
 
 _Owner = tuple[str, tuple[str, ...], bool]
 _Key = tuple[_Owner, str]

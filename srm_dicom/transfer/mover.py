@@ -11,6 +11,7 @@ import re
 import socket
 import zlib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Protocol
@@ -24,6 +25,7 @@ from srm_dicom.errors import (
     InvalidRequest,
     MdmError,
     NotDelivered,
+    NotFound,
     NotSupported,
     SourceUnavailable,
 )
@@ -131,7 +133,7 @@ class Mover:
     """
 
     def __init__(self, hosts: CopyHosts, settings: MoverSettings | None = None) -> None:
-        self._hosts = hosts
+        self.hosts = hosts
         self._settings = settings or MoverSettings()
 
     def check(self, remote: Remote) -> None:
@@ -142,7 +144,7 @@ class Mover:
             NotSupported, InvalidRequest: not a URL that is spoken here.
         """
         _scheme(remote.url)
-        self._hosts.check(remote.principal, urlsplit(remote.url).hostname or "")
+        self.hosts.check(remote.principal, urlsplit(remote.url).hostname or "")
 
     def pull(self, remote: Remote, landing: Landing, progress: Progress | None = None) -> Moved:
         """Fetch a file from another server. Whoever calls finishes what was landed, or gives it up.
@@ -160,7 +162,7 @@ class Mover:
         if _scheme(remote.url) == "gsiftp":
             with self._gridftp(remote, connect) as client:
                 client.fetch(remote.url, landed)
-            return landed.moved("")
+                return landed.moved(_digest(client, remote.url))
         answer = self._follow("GET", remote, connect, landed.get)
         return landed.moved(answer.header("digest") or "")
 
@@ -180,13 +182,32 @@ class Mover:
         if _scheme(remote.url) == "gsiftp":
             with self._gridftp(remote, connect) as client:
                 client.store(remote.url, file.size_bytes, sent.pieces())
-            return sent.moved("")
+                return sent.moved(_digest(client, remote.url))
         self._follow("PUT", remote, connect, sent.put)
         seen = self._follow("HEAD", remote, connect, _head)
         return sent.moved(seen.header("digest") or "")
 
+    def exists(self, remote: Remote) -> bool:
+        """Tell whether another server has a file of this name.
+
+        Raises:
+            NotAuthorised: the host or its network is not allowed.
+            MdmError: what the other side refused, or that it does not answer.
+        """
+        self.check(remote)
+        connect = self._connecting(remote, Progress())
+        try:
+            if _scheme(remote.url) == "gsiftp":
+                with self._gridftp(remote, connect) as client:
+                    client.stat(remote.url)
+            else:
+                self._follow("HEAD", remote, connect, _head)
+        except NotFound:
+            return False
+        return True
+
     def _connecting(self, remote: Remote, progress: Progress) -> Connect:
-        allowed = self._hosts.connect_for(remote.principal)
+        allowed = self.hosts.connect_for(remote.principal)
 
         def connect(address: tuple[str, int], timeout_s: float) -> socket.socket:
             connected = allowed(address, timeout_s)
@@ -280,6 +301,14 @@ class _Sent:
 
     def moved(self, digest: str) -> Moved:
         return _moved(self._file.size_bytes, f"{self._adler32:08x}", digest)
+
+
+def _digest(client: GridFtpClient, url: str) -> str:
+    """Return what a GridFTP server tells of a file's checksum, as https would: nothing if it cannot."""
+    with suppress(NotDelivered, SourceUnavailable):
+        told = client.checksum(url)
+        return f"adler32={told}" if told else ""
+    return ""
 
 
 def _head(client: HttpClient, target: str, headers: Headers) -> Response:

@@ -240,9 +240,13 @@ CASES = {
         store g content = SUCCESS
         copy f g = FAILURE/DUPLICATION_ERROR
     """,
-    "copy/to another site": """
+    "copy/to a site that is not listed": """
         store f content = SUCCESS
-        copy f srm://elsewhere.example.org/f = FAILURE/NOT_SUPPORTED
+        copy f srm://elsewhere.example.org/f = FAILURE/AUTHORIZATION_FAILURE
+    """,
+    "copy/to another site without a delegated credential": """
+        store f content = SUCCESS
+        copy f srm://localhost:1/f = FAILURE/AUTHENTICATION_FAILURE
     """,
     "copy/by a reader": "store f content = SUCCESS\nas reader\ncopy f g = FAILURE/AUTHORIZATION_FAILURE",
     "request/suspended and resumed": """

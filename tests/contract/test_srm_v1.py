@@ -112,7 +112,7 @@ def test_copy(alice: User, surl: str) -> None:
     assert alice.call("setFileStatus", copied.requestId, file.fileId, "Done").state == "Done"
     away = alice.call("copy", ["srm://elsewhere.test/x"], [f"{surl}-3"], [True])
     assert (away.state, away.fileStatuses[0].state) == ("Failed", "Failed")
-    assert "within this site" in away.errorMessage
+    assert "copies nothing to or from that host" in away.errorMessage
 
 
 def test_pin_and_unpin(alice: User, surl: str) -> None:

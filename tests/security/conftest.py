@@ -264,7 +264,7 @@ class House:
         self.fill_area()
         source, target = f"{self.area_surl}/file", f"{self.area_surl}/{uuid.uuid4()}"
         wish = PutWish(RequestKind.COPY, (target,), sources=(source,))
-        return self.broker.puts.submit(self.roles["researcher"], wish).token
+        return self.broker.copies.submit(self.roles["researcher"], wish).token
 
     def own_space(self, description: str) -> str:
         """Let the researcher have a space, and a file in it."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from srm_dicom.broker.listings import parse
 from srm_dicom.broker.views import FileState, FileView, RequestKind, RequestView, Wish
 from srm_dicom.errors import InvalidRequest, NotSupported
 from srm_dicom.ids import SitePath, Surl
+from srm_dicom.srm.caller import UNLIMITED_S
 from srm_dicom.srm.status import of_error, of_file, success
 from srm_dicom.srm.types import Record, T, array, items
 
@@ -121,15 +122,23 @@ def _put_status(file: FileView) -> Record:
     return made
 
 
-def copy_statuses(view: RequestView, sources: Sequence[str]) -> Any:
-    """Return the ArrayOfTCopyRequestFileStatus of a request whose files are copies of `sources`."""
+def copy_statuses(view: RequestView, sources: Sequence[str], is_here: Callable[[str], bool]) -> Any:
+    """Return the ArrayOfTCopyRequestFileStatus of a request whose files are copies of `sources`.
+
+    How long a file lives is known of this site alone (`is_here`), where files are permanent.
+    """
     statuses = [
         T.TCopyRequestFileStatus(
             sourceSURL=source,
             targetSURL=file.surl,
             status=of_file(file, RequestKind.COPY),
             fileSize=file.size_bytes,
-            estimatedWaitTime=1 if file.state is FileState.STORING else None,
+            estimatedWaitTime=file.wait_s
+            if file.state in (FileState.QUEUED, FileState.IN_PROGRESS)
+            else None,
+            remainingFileLifetime=UNLIMITED_S
+            if file.state is FileState.STORED and is_here(file.surl)
+            else None,
         )
         for file, source in zip(view.files, sources, strict=True)
     ]

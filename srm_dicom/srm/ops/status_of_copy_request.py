@@ -21,7 +21,7 @@ def run(request: Any, caller: Caller) -> Record:
         RequestUnknown: no copy has this token.
     """
     view = caller.broker.status(caller.principal, request.requestToken, None, RequestKind.COPY)
-    sources = caller.broker.puts.sources(view.token)
+    sources = caller.broker.copies.sources(view.token)
     wanted = frozenset(surls_of(request.arrayOfTargetSURLs))
     pairs = [
         (file, source)
@@ -31,7 +31,9 @@ def run(request: Any, caller: Caller) -> Record:
     shown = replace(view, files=tuple(file for file, _ in pairs))
     response: Record = T.srmStatusOfCopyRequestResponse(
         returnStatus=of_request(view.states),
-        arrayOfFileStatuses=copy_statuses(shown, [source for _, source in pairs]),
+        arrayOfFileStatuses=copy_statuses(
+            shown, [source for _, source in pairs], caller.broker.copies.is_here
+        ),
         remainingTotalRequestTime=view.remaining_s,
     )
     return response

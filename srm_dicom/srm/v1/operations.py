@@ -63,7 +63,7 @@ def put(
 def copy(
     caller: Caller, sources: Sequence[str], targets: Sequence[str], permanent: Sequence[bool]
 ) -> Structure:
-    """Copy files of this site.
+    """Copy files within this site, from other servers or to them.
 
     Raises:
         InvalidRequest: there is not a source for each target.
@@ -72,7 +72,7 @@ def copy(
     if len(sources) != len(targets):
         raise InvalidRequest("arg0 has to have one source for each target in arg1")
     wish = PutWish(RequestKind.COPY, tuple(targets), sources=tuple(sources))
-    return _told(caller, caller.broker.puts.submit(caller.principal, wish))
+    return _told(caller, caller.broker.copies.submit(caller.principal, wish, caller.delegated))
 
 
 @requires(Right.FILE_READ)
@@ -167,7 +167,7 @@ def _status(caller: Caller, token: Token, said: Mapping[int, tuple[str, str]] | 
 
 
 def _told(caller: Caller, view: RequestView, said: Mapping[int, tuple[str, str]] | None = None) -> Structure:
-    sources = caller.broker.puts.sources(view.token) if view.kind is RequestKind.COPY else ()
+    sources = caller.broker.copies.sources(view.token) if view.kind is RequestKind.COPY else ()
     return statuses.of_request(view, caller.broker.numbers.of(view.token), sources, said)
 
 

@@ -21,6 +21,7 @@ from srm_dicom.srm.v1.operations import OPERATIONS, Operation
 from srm_dicom.srm.v1.statuses import FAILED, Structure, without_request
 from srm_dicom.srm.v1.wsdl import DEFAULT_LOCATION, document
 from srm_dicom.telemetry import logger
+from srm_dicom.web.environ import DELEGATED
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
@@ -68,7 +69,7 @@ def application(broker: Broker, settings: Settings | None = None) -> WSGIApplica
 
 def _function(operation: Operation, broker: Broker) -> Callable[..., Any]:
     def call(environ: WSGIEnvironment, *arguments: Any) -> Any:
-        caller = Caller(principal_of(environ), broker)
+        caller = Caller(principal_of(environ), broker, delegated=environ.get(DELEGATED))
         try:
             return operation.handler(caller, *arguments)
         except MdmError as error:

@@ -154,14 +154,14 @@ def test_the_sweep_keeps_what_is_being_written_and_drops_the_rest(site: Any) -> 
 def test_a_request_is_forgotten_with_everything_that_is_there_for_its_sake(site: Any) -> None:
     site.store("a")
     wish = PutWish(RequestKind.COPY, (surl("b"),), sources=(surl("a"),))
-    copy = site.broker.puts.submit(who(), wish)
+    copy = site.broker.copies.submit(who(), wish)
     site.work()
-    assert site.broker.puts.sources(copy.token) == [surl("a")]
+    assert site.broker.copies.sources(copy.token) == [surl("a")]
     site.clock.advance(timedelta(days=40).total_seconds())
     site.janitor.forget_requests()
     with pytest.raises(RequestUnknown):
         site.broker.status(who(), copy.token, None)
-    assert site.broker.puts.sources(copy.token) == []
+    assert site.broker.copies.sources(copy.token) == []
     assert site.stores.requests.counts() == {}
 
 

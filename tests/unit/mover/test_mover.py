@@ -280,7 +280,7 @@ def test_pull_from_gsiftp(mover, gsiftp, proxy, tmp_path):
     (tmp_path / "f").write_bytes(CONTENT)
     landing, progress = Landing(), Progress()
     moved = mover.pull(Remote(ALICE, f"{gsiftp}/f", proxy), landing, progress)
-    assert (landing.content, moved.adler32) == (CONTENT, SUM)
+    assert (landing.content, moved.adler32, moved.verified) == (CONTENT, SUM, True)
     progress.cancel()
     with pytest.raises(Aborted):
         mover.pull(Remote(ALICE, f"{gsiftp}/f", proxy), Landing(), progress)
@@ -289,8 +289,27 @@ def test_pull_from_gsiftp(mover, gsiftp, proxy, tmp_path):
 def test_push_to_gsiftp(mover, gsiftp, proxy, tmp_path):
     with opened() as file:
         moved = mover.push(file, Remote(ALICE, f"{gsiftp}/new", proxy))
-    assert (moved.size_bytes, moved.adler32) == (len(CONTENT), SUM)
+    assert (moved.size_bytes, moved.adler32, moved.verified) == (len(CONTENT), SUM, True)
     assert (tmp_path / "new").read_bytes() == CONTENT
+
+
+def test_whether_a_name_is_taken(mover, gsiftp, other, remote, proxy, tmp_path):
+    (tmp_path / "f").write_bytes(b"f")
+    other.answers["HEAD", "/f"] = ("200 OK", [], b"")
+    other.answers["HEAD", "/forbidden"] = ("403 Forbidden", [], b"")
+    assert mover.exists(Remote(ALICE, f"{gsiftp}/f", proxy))
+    assert not mover.exists(Remote(ALICE, f"{gsiftp}/absent", proxy))
+    assert mover.exists(remote("/f"))
+    assert not mover.exists(remote("/absent"))
+    with pytest.raises(NotAuthorised):
+        mover.exists(remote("/forbidden"))
+
+
+def test_a_gsiftp_server_that_has_other_bytes(mover, gsiftp, proxy, tmp_path, monkeypatch):
+    (tmp_path / "f").write_bytes(CONTENT)
+    monkeypatch.setattr(DirectoryFiles, "_adler32", lambda *_: "00000001")
+    with pytest.raises(IntegrityError):
+        mover.pull(Remote(ALICE, f"{gsiftp}/f", proxy), Landing())
 
 
 def test_a_push_to_gsiftp_that_is_cancelled_leaves_no_file(mover, gsiftp, proxy, tmp_path):
