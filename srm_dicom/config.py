@@ -156,6 +156,20 @@ class Copies(Struct, frozen=True, kw_only=True):
     at_once: int = 20
 
 
+class Stripes(Struct, frozen=True, kw_only=True):
+    """Several transfer nodes over one scratch directory; see `transfer.stripes` and `transfer.stripenode`.
+
+    Attributes:
+        listen: where the role `stripe` waits for doors.
+        doors: names of the host certificates of the doors that may ask it.
+        nodes: `host:port` of every node that the GridFTP door shares its transfers with.
+    """
+
+    listen: Listen = Listen(port=2812)
+    doors: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
+
+
 class Intake(Struct, frozen=True, kw_only=True):
     """Where a node takes files from stagers of another machine or user; see `transfer.intake`.
 
@@ -262,6 +276,7 @@ class Config(Struct, frozen=True, kw_only=True):
     srm: Listen = Listen(port=8446)
     gridftp: GridFtp = GridFtp()
     webdav: WebDav = WebDav()
+    stripes: Stripes = Stripes()
     copies: Copies = Copies()
     intake: Intake | None = None
     areas: tuple[Area, ...] = ()

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from srm_dicom import config as configuration
+from srm_dicom.audit.doors import DoorLog
 from srm_dicom.broker.access import FileAccess
 from srm_dicom.broker.admission import BrokerSettings
 from srm_dicom.broker.broker import Broker
 from srm_dicom.broker.janitor import Janitor, SpaceSettings
 from srm_dicom.broker.spaces import SpaceBounds
 from srm_dicom.clock import Clock, coarse
-from srm_dicom.daemon.common import Common, Loop
+from srm_dicom.daemon.common import Common, Loop, host_credential
 from srm_dicom.errors import ConfigError, InvalidRequest
 from srm_dicom.identity.gate import Gate
 from srm_dicom.identity.tokens import Issuer, TokenSettings, TokenVerifier
@@ -38,6 +39,8 @@ from srm_dicom.transfer.intake import application as intake_application
 from srm_dicom.transfer.mover import Mover
 from srm_dicom.transfer.nearline import Nearline, NearlineSettings
 from srm_dicom.transfer.served import StagedFilesOfNode
+from srm_dicom.transfer.stripelink import StripeNodes
+from srm_dicom.transfer.stripenode import NodeServices, StripeNode
 from srm_dicom.transfer.tape import TapeApi, TapeSettings
 from srm_dicom.transfer.webdav import WebDavDoor
 from srm_dicom.transfer.written import WrittenFilesOfNode
@@ -45,6 +48,7 @@ from srm_dicom.web.hosting import Activity, Service
 from srm_dicom.web.limits import Limits
 from srm_dicom.web.routes import routed
 from srm_dicom.web.server import WebServer
+from srm_dicom.wire.gridftp.addresses import Address
 from srm_dicom.wire.tape import BASE, DISCOVERY
 
 if TYPE_CHECKING:
@@ -173,22 +177,85 @@ def transfer(path: Path) -> list[Service]:
     janitor = Janitor(common.node, area, common.stores, space, common.clock)
     access = common.access()
     files = make_files(common, area, access)
-    settings = GridFtpSettings(
-        host=config.gridftp.listen.host,
-        port=config.gridftp.listen.port,
-        data_ports=config.gridftp.data_ports,
-        data_host=config.gridftp.data_host,
-        active=config.gridftp.mode_e_active,
-        third_party=config.gridftp.third_party,
-        third_party_public=config.gridftp.third_party_public,
-    )
     services: list[Service] = [Activity(common.audit, "transfer"), Loop("janitor", janitor.run)]
     if config.intake is not None:
         services.append(make_intake(common, area, config.intake))
     broker = make_broker(common, access)
     written = WrittenFilesOfNode(area, broker.puts, broker.names)
-    gridftp = GridFtpDoor(files, common.gate(), settings, common.clock, common.audit, written)
+    gridftp = GridFtpDoor(
+        files,
+        common.gate(),
+        gridftp_settings(config.gridftp),
+        common.clock,
+        common.audit,
+        written,
+        make_nodes(common),
+    )
     return [*services, gridftp, make_webdav(common, files, written, broker)]
+
+
+def stripe(path: Path) -> list[Service]:
+    """A transfer node for the doors of another machine; it shares their scratch directory and database.
+
+    Raises:
+        ConfigError: no door may use it.
+    """
+    common = Common(path, "stripe")
+    config = common.config
+    if not config.stripes.doors:
+        raise ConfigError(
+            "[stripes] doors is empty", advice="List the names of the doors' host certificates."
+        )
+    area, access = ScratchArea(config.scratch.directory), common.access()
+    broker = make_broker(common, access)
+    settings = gridftp_settings(config.gridftp)
+    services = NodeServices(
+        make_files(common, area, access),
+        WrittenFilesOfNode(area, broker.puts, broker.names),
+        common.gate(),
+        common.clock,
+        settings.data,
+        settings.policy,
+        frozenset(config.stripes.doors),
+        DoorLog(common.audit, "stripes", common.clock),
+    )
+    listen = config.stripes.listen
+    return [Activity(common.audit, "stripe"), StripeNode(services, listen.host, listen.port)]
+
+
+def gridftp_settings(table: configuration.GridFtp) -> GridFtpSettings:
+    """Read the table of the GridFTP door."""
+    return GridFtpSettings(
+        host=table.listen.host,
+        port=table.listen.port,
+        data_ports=table.data_ports,
+        data_host=table.data_host,
+        active=table.mode_e_active,
+        third_party=table.third_party,
+        third_party_public=table.third_party_public,
+    )
+
+
+def make_nodes(common: Common) -> StripeNodes | None:
+    """Make what calls the site's other transfer nodes; None where there are none.
+
+    Raises:
+        ConfigError: one of them is not ``host:port``.
+    """
+    nodes = [address_of(text) for text in common.config.stripes.nodes]
+    return StripeNodes(nodes, host_credential(common.config.trust)) if nodes else None
+
+
+def address_of(text: str) -> Address:
+    """Read ``host:port``.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    host, _, port = text.rpartition(":")
+    if not host or not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise ConfigError(f"[stripes] nodes: {text} is not host:port")
+    return Address(host.strip("[]"), int(port))
 
 
 def make_webdav(common: Common, files: ServedFiles, written: WrittenFiles, broker: Broker) -> WebServer:

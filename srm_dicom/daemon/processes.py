@@ -22,6 +22,7 @@ STOP_S = 10.0
 ROLES: Mapping[str, str] = {
     "front": "outer:front",
     "transfer": "outer:transfer",
+    "stripe": "outer:stripe",
     "stager": "inner:stager",
     "registrar": "inner:registrar",
     "keys": "catalogues:catalogue",

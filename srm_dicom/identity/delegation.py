@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Self
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -43,16 +44,34 @@ class DelegatedCredential:
         """Let a context show this credential; `ssl` reads files only, so through one in memory."""
         descriptor = os.memfd_create("delegated", os.MFD_CLOEXEC)
         with os.fdopen(descriptor, "wb") as file:
-            file.write(self._pem())
+            file.write(self.pem())
             file.flush()
             path = Path(f"/proc/self/fd/{descriptor}")
             context.load_cert_chain(path, path)
 
-    def _pem(self) -> bytes:
+    def pem(self) -> bytes:
+        """Return the certificates and the key, not encrypted; nothing writes them to a disk."""
         pem = serialization.Encoding.PEM
         key = self.key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         first, *rest = (certificate.public_bytes(pem) for certificate in self.certificates)
         return b"".join((first, key, *rest))
+
+    @classmethod
+    def from_pem(cls, pem: bytes, *, limited: bool) -> Self:
+        """Read what `pem` wrote, as another process of this site held it.
+
+        Raises:
+            NotAuthenticated: it is not that.
+        """
+        try:
+            certificates = tuple(x509.load_pem_x509_certificates(pem))
+            key = serialization.load_pem_private_key(pem, None)
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+            raise NotAuthenticated("not a delegated credential") from error
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise NotAuthenticated("not a delegated credential")
+        expires = min(one.not_valid_after_utc for one in certificates)
+        return cls(certificates, key, limited, expires)
 
 
 @dataclass(frozen=True)

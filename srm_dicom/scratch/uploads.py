@@ -1,5 +1,7 @@
 """A file that a user is uploading, as a door writes it: at any offset, by one door at a time.
 
+Other transfer nodes write parts of what a door has taken (`joined`); the door sees to the whole.
+
 The bytes stay where they are when a door breaks off, so that the next one can go on from there; what the
 database knows no more is swept. The checksum is summed while bytes come in order; after others the file
 is read once at the end.
@@ -26,18 +28,20 @@ class UploadSlot:
         path: of the slot's file.
         keep_bytes: how much of what is there already stays; None keeps all of it.
         max_bytes: what the file may have.
+        joined: another door has taken the slot and goes on to hold it; this one writes a part.
 
     Raises:
-        Busy: another door is writing it.
+        Busy: another door is writing it, or none is where one should be.
         InvalidRequest: there are fewer bytes than shall be kept.
     """
 
-    def __init__(self, path: Path, keep_bytes: int | None, max_bytes: int) -> None:
+    def __init__(self, path: Path, keep_bytes: int | None, max_bytes: int, *, joined: bool = False) -> None:
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        self._fd = _join(path) if joined else _begin(path)
         try:
-            self._take(keep_bytes)
+            if not joined:
+                self._take(keep_bytes)
         except BaseException:
             os.close(self._fd)
             raise
@@ -99,3 +103,14 @@ class UploadSlot:
         if self.size_bytes < keep_bytes:
             raise InvalidRequest("fewer bytes are here than the transfer shall go on from")
         os.ftruncate(self._fd, keep_bytes)
+
+
+def _begin(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+
+
+def _join(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise Busy("no door is writing this file") from error

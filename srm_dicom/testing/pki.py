@@ -92,7 +92,7 @@ class TestPki:
         certificate, key = self._paths(f"host-{name}")
         if not certificate.exists():
             hosts = dict.fromkeys((name, "localhost", socket.gethostname(), socket.getfqdn()))
-            addresses = (ipaddress.ip_address("127.0.0.1"), ipaddress.ip_address("::1"))
+            addresses = map(ipaddress.ip_address, ("127.0.0.1", "127.0.0.2", "::1"))
             alternatives = [*map(x509.DNSName, hosts), *map(x509.IPAddress, addresses)]
             usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
             extensions: list[tuple[x509.ExtensionType, bool]] = [

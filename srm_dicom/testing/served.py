@@ -127,6 +127,12 @@ class DirectoryFiles:
             os.ftruncate(file.fd, keep_bytes)
         return file
 
+    def join(self, principal: Principal, path: SitePath) -> NewDirectoryFile:
+        """Write a part of an unfinished file."""
+        final = self._free(principal, path, over_files=True)
+        partial = final.with_name(f".{final.name}.part")
+        return NewDirectoryFile(os.open(partial, os.O_RDWR | os.O_CLOEXEC), partial, final)
+
     def mkdir(self, principal: Principal, path: SitePath) -> None:
         """Make a directory."""
         self._free(principal, path).mkdir()

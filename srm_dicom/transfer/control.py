@@ -17,12 +17,14 @@ from srm_dicom.errors import Aborted, MdmError, NotAuthenticated
 from srm_dicom.identity.gate import Gate
 from srm_dicom.identity.watch import LOOK_EVERY_S
 from srm_dicom.telemetry import logger
-from srm_dicom.transfer.dataport import CannotConnect, DataPort, DataSettings
+from srm_dicom.transfer.arriving import CannotConnect
+from srm_dicom.transfer.dataport import DataPort, DataSettings, Ends
 from srm_dicom.transfer.files import ServedFiles, WrittenFiles
 from srm_dicom.transfer.peers import PeerPolicy
 from srm_dicom.transfer.performer import Performer
 from srm_dicom.transfer.replies import reply_for
 from srm_dicom.transfer.storing import Line
+from srm_dicom.transfer.stripelink import StripeNodes
 from srm_dicom.wire.gridftp import actions
 from srm_dicom.wire.gridftp.addresses import plain
 from srm_dicom.wire.gridftp.dialogue import Dialogue, Limits, Stage
@@ -57,7 +59,12 @@ class ControlSettings:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What every session of a door shares; `writing` is None at a door that only sends."""
+    """What every session of a door shares.
+
+    Attributes:
+        writing: None at a door that only sends.
+        nodes: the site's other transfer nodes, if it has any.
+    """
 
     files: ServedFiles
     writing: WrittenFiles | None
@@ -67,6 +74,7 @@ class Services:
     data: DataSettings
     policy: PeerPolicy
     door: DoorLog
+    nodes: StripeNodes | None = None
 
 
 class ControlConnection:
@@ -78,7 +86,7 @@ class ControlConnection:
         self._services = services
         self._clock = services.clock
         self._peer = plain(sock.getpeername()[0])
-        self._port = DataPort(services.data, services.policy, sock, services.clock)
+        self._port = DataPort(services.data, services.policy, Ends.of(sock), services.clock)
         self._login_by_s = self._clock.monotonic_s() + services.control.login_s
         self._look_again_s = 0.0
         self._welcomed = False
@@ -99,6 +107,7 @@ class ControlConnection:
             services.gate,
             self._clock,
             Line(self._tell, self._guard, self._look),
+            services.nodes,
         )
 
     def run(self) -> None:
@@ -111,6 +120,7 @@ class ControlConnection:
             log.exception("session_failed", peer=self._peer, error=type(error).__name__)
         finally:
             self._port.close()
+            self._performer.close()
             self._sock.close()
             self._log_end()
 

@@ -14,9 +14,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import Self
 
 from srm_dicom.clock import Clock
 from srm_dicom.errors import NotAuthenticated, NotSupported
+from srm_dicom.transfer.arriving import Arriving, CannotConnect
 from srm_dicom.transfer.channel import DataChannel, Guard
 from srm_dicom.transfer.peers import PeerPolicy
 from srm_dicom.transfer.security import DataSecurity
@@ -25,10 +27,6 @@ from srm_dicom.wire.gridftp.dialogue import Parameters
 from srm_dicom.wire.gridftp.replies import Reply
 
 _GUARD_EVERY_S = 0.25
-
-
-class CannotConnect(OSError):
-    """No data connection came to be; the message says between which ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +48,47 @@ class DataSettings:
     max_streams: int = MAX_STRIPES
 
 
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """Between which addresses the data of a session go.
+
+    Attributes:
+        family: of the sockets.
+        bind: what is listened on.
+        peer: the client, in its plain form.
+    """
+
+    family: socket.AddressFamily
+    bind: str
+    peer: str
+
+    @classmethod
+    def of(cls, control: socket.socket, peer: str = "") -> Self:
+        """Take the addresses of a control connection; `peer` names a client that is not its other end."""
+        return cls(
+            socket.AddressFamily(control.family),
+            control.getsockname()[0],
+            peer or plain(control.getpeername()[0]),
+        )
+
+
 class DataPort:
     """Data connections of one session; not for several threads.
 
     Args:
-        control: the control connection's socket, for its two addresses.
+        ends: the addresses of the control connection.
+
+    Attributes:
+        peer: the client's address.
     """
 
-    def __init__(
-        self, settings: DataSettings, policy: PeerPolicy, control: socket.socket, clock: Clock
-    ) -> None:
+    def __init__(self, settings: DataSettings, policy: PeerPolicy, ends: Ends, clock: Clock) -> None:
         self._settings = settings
         self._policy = policy
-        self._family = control.family
-        self._local = plain(control.getsockname()[0])
-        self._bind = control.getsockname()[0]
-        self._peer = plain(control.getpeername()[0])
+        self._family = ends.family
+        self._local = plain(ends.bind)
+        self._bind = ends.bind
+        self.peer = ends.peer
         self._clock = clock
         self._listener: socket.socket | None = None
         self._listening_until_s = 0.0
@@ -77,6 +100,11 @@ class DataPort:
     def max_streams(self) -> int:
         """Most connections of one transfer."""
         return self._settings.max_streams
+
+    @property
+    def targets(self) -> tuple[Address, ...]:
+        """What the next transfer connects to, once for each stream; nothing when it listens."""
+        return self._targets
 
     def listen(self, family: str = "") -> Address:
         """Open a fresh listening port and return the address to tell.
@@ -114,7 +142,7 @@ class DataPort:
         if not self._policy.active:
             raise CannotConnect("this server connects to nobody: use passive mode (PASV, EPSV) and MODE S")
         for address in addresses:
-            self._policy.check_target(self._peer, address)
+            self._policy.check_target(self.peer, address)
         self.close()
         self._targets = addresses
 
@@ -124,19 +152,24 @@ class DataPort:
         security: DataSecurity,
         tell: Callable[[Reply], None],
         guard: Guard,
+        targets: tuple[Address, ...] | None = None,
     ) -> list[DataChannel]:
         """Return connections to send on, or the one to receive on in MODE S: kept ones, or fresh ones.
+
+        With `targets`, the connections are just these, in their order.
 
         Raises:
             CannotConnect: none came to be in time, one is not with the user, or neither PASV nor PORT
                 came before.
         """
+        if targets is not None and tuple(channel.target for channel in self._kept) != targets:
+            self.drop()
         kept = self._take_kept(parameters, security, tell)
         if kept:
             return kept
         if self._listener is not None:
             return [self._accept(self._listener, parameters, security, guard)]
-        return self._connect_all(parameters, security, guard)
+        return self._connect_all(targets or self._each_stream(parameters), parameters, security, guard)
 
     def arrivals(
         self, parameters: Parameters, security: DataSecurity, tell: Callable[[Reply], None]
@@ -220,7 +253,7 @@ class DataPort:
             port = listener.getsockname()[1]
             listener.close()
             self._listener = None
-        return self._ready(sock, Address(self._peer, port), parameters, security, accepted=True)
+        return self._ready(sock, Address(self.peer, port), parameters, security, accepted=True)
 
     def _accept_peer(self, listener: socket.socket, guard: Guard, *, proven: bool) -> socket.socket:
         listener.setblocking(False)
@@ -233,7 +266,7 @@ class DataPort:
             sock = self._take_peer(listener, proven=proven)
             if sock is not None:
                 return sock
-        raise _nobody_came(self._peer, listener, self._settings.connect_s)
+        raise _nobody_came(self.peer, listener, self._settings.connect_s)
 
     def _take_peer(self, listener: socket.socket, *, proven: bool) -> socket.socket | None:
         """Return a connection that has come from where it may come from, if there is one; do not wait."""
@@ -241,14 +274,18 @@ class DataPort:
             sock, peer = listener.accept()
         except OSError:
             return None
-        if self._policy.accepts(self._peer, plain(peer[0]), proven=proven):
+        if self._policy.accepts(self.peer, plain(peer[0]), proven=proven):
             return sock
         sock.close()
         return None
 
-    def _connect_all(self, parameters: Parameters, security: DataSecurity, guard: Guard) -> list[DataChannel]:
+    def _each_stream(self, parameters: Parameters) -> tuple[Address, ...]:
         targets = self._targets * (parameters.streams if parameters.mode == "E" else 1)
-        targets = targets[: max(MAX_STRIPES, len(self._targets))]
+        return targets[: max(MAX_STRIPES, len(self._targets))]
+
+    def _connect_all(
+        self, targets: tuple[Address, ...], parameters: Parameters, security: DataSecurity, guard: Guard
+    ) -> list[DataChannel]:
         if len(targets) == 1:
             return [self._connect(targets[0], parameters, security)]
         with ThreadPoolExecutor(len(targets), thread_name_prefix="connect") as pool:
@@ -291,61 +328,6 @@ class DataPort:
                 f"the data connection with {target} failed: {error.strerror or error}"
             ) from error
         return DataChannel(sock, target, self._settings.stall_s, self._clock)
-
-
-class Arriving:
-    """New connections of a MODE E transfer that we receive: `receiving.Arrivals` over a listening port.
-
-    Args:
-        listener: None when only connections of the transfer before can carry this one.
-        take: accepts one from an allowed peer, or nothing.
-        ready: shakes hands.
-        patience_s: how long nothing may be under way.
-    """
-
-    def __init__(
-        self,
-        listener: socket.socket | None,
-        take: Callable[[socket.socket], socket.socket | None],
-        ready: Callable[[socket.socket, Address], DataChannel],
-        patience_s: float,
-        clock: Clock,
-    ) -> None:
-        self._listener = listener
-        self._take = take
-        self._ready = ready
-        self._patience_s = patience_s
-        self._clock = clock
-        self._until_s = clock.monotonic_s() + patience_s
-        if listener is not None:
-            listener.setblocking(False)
-
-    def fileno(self) -> int:
-        """Return the listening port's descriptor, -1 if there is none."""
-        return -1 if self._listener is None else self._listener.fileno()
-
-    def take(self) -> Callable[[], DataChannel] | None:
-        """Return what makes the next connection ready, or None."""
-        sock = None if self._listener is None else self._take(self._listener)
-        if sock is None:
-            return None
-        self._until_s = self._clock.monotonic_s() + self._patience_s
-        host, port = sock.getpeername()[:2]
-        return partial(self._ready, sock, Address(plain(host), port))
-
-    def check_patience(self) -> None:
-        """Raise when nothing has been under way for too long.
-
-        Raises:
-            CannotConnect: the sender opened no connection, or fewer than it announced.
-        """
-        if self._listener is None or self._clock.monotonic_s() > self._until_s:
-            raise CannotConnect("the sender opened too few data connections: look for a firewall")
-
-    def close(self) -> None:
-        """Give the port back."""
-        if self._listener is not None:
-            self._listener.close()
 
 
 def _nobody_came(peer: str, listener: socket.socket, seconds: float) -> CannotConnect:

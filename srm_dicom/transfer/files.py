@@ -205,6 +205,13 @@ class WrittenFiles(Protocol):
             NoSpace: there is no room for `expected_bytes`.
         """
 
+    def join(self, principal: Principal, path: SitePath) -> NewFile:
+        """Write a part of a file that another node's door has begun to write and will finish.
+
+        Raises:
+            NotFound, NotAuthorised, RequestExpired: as `create`, which has to come first.
+        """
+
     def mkdir(self, principal: Principal, path: SitePath) -> None:
         """Make a directory.
 

@@ -1,34 +1,25 @@
 """The GridFTP door: accepts control connections and gives each a thread.
 
-Nothing is awaited in the thread that accepts, so a client that connects and says nothing costs a
-thread and a line buffer and delays nobody. Bounds: sessions in all, sessions from one address, seconds
-until a login is complete.
+Bounds: sessions in all, sessions from one address, seconds until a login is complete.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import socket
-import threading
-from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 
 from srm_dicom.audit.doors import DoorLog
 from srm_dicom.audit.log import AuditLog
 from srm_dicom.clock import Clock
 from srm_dicom.identity.gate import Gate
-from srm_dicom.telemetry import logger
+from srm_dicom.transfer.accepting import Acceptor, Bounds
 from srm_dicom.transfer.control import ControlConnection, ControlSettings, Services
 from srm_dicom.transfer.dataport import DataSettings
 from srm_dicom.transfer.files import ServedFiles, WrittenFiles
 from srm_dicom.transfer.peers import PeerPolicy
-from srm_dicom.wire.gridftp.addresses import plain
+from srm_dicom.transfer.stripelink import StripeNodes
 from srm_dicom.wire.gridftp.dialogue import Limits
 
-log = logger("transfer")
-
-_BACKLOG = 512
 _FULL = b"421 Too many sessions, try again later.\r\n"
 
 
@@ -75,6 +66,7 @@ class GridFtpSettings:
         gate: Gate,
         clock: Clock,
         audit: AuditLog | None,
+        nodes: StripeNodes | None = None,
     ) -> Services:
         """Put together what every session of a door shares.
 
@@ -87,13 +79,28 @@ class GridFtpSettings:
             gate,
             clock,
             ControlSettings(self.login_s, self.idle_s, Limits(self.max_streams)),
-            DataSettings(
-                self.data_ports, self.data_host, self.data_connect_s, self.data_stall_s, self.max_streams
-            ),
-            PeerPolicy.parse(
-                active=self.active, third_party=self.third_party, public=self.third_party_public
-            ),
+            self.data,
+            self.policy,
             DoorLog(audit, "gridftp", clock),
+            nodes,
+        )
+
+    @property
+    def data(self) -> DataSettings:
+        """The bounds of data connections."""
+        return DataSettings(
+            self.data_ports, self.data_host, self.data_connect_s, self.data_stall_s, self.max_streams
+        )
+
+    @property
+    def policy(self) -> PeerPolicy:
+        """Where data connections may lead and come from.
+
+        Raises:
+            ConfigError: `third_party` holds something that is no network.
+        """
+        return PeerPolicy.parse(
+            active=self.active, third_party=self.third_party, public=self.third_party_public
         )
 
 
@@ -107,6 +114,7 @@ class GridFtpDoor:
         clock: time.
         audit: logins and refusals go there.
         writing: takes uploads and changes names; None makes the door read-only.
+        nodes: the site's other transfer nodes, if it has any.
     """
 
     def __init__(
@@ -117,26 +125,23 @@ class GridFtpDoor:
         clock: Clock,
         audit: AuditLog | None = None,
         writing: WrittenFiles | None = None,
+        nodes: StripeNodes | None = None,
     ) -> None:
-        self._settings = settings
-        self._services = settings.services(files, writing, gate, clock, audit)
-        self._lock = threading.Lock()
-        self._live: dict[ControlConnection, threading.Thread] = {}
-        self._from: Counter[str] = Counter()
-        self._listener: socket.socket | None = None
-        self._acceptor: threading.Thread | None = None
+        services = settings.services(files, writing, gate, clock, audit, nodes)
+        bounds = Bounds(
+            settings.host, settings.port, settings.max_sessions, settings.max_sessions_per_address, _FULL
+        )
+        self._acceptor = Acceptor(bounds, "gsiftp", partial(ControlConnection, services=services), clock)
 
     @property
     def port(self) -> int:
         """The port that the door listens on, once it has started."""
-        if self._listener is None:
-            return self._settings.port
-        return int(self._listener.getsockname()[1])
+        return self._acceptor.port
 
     @property
     def sessions(self) -> int:
         """How many control connections there are."""
-        return len(self._live)
+        return self._acceptor.sessions
 
     def start(self) -> None:
         """Listen, and serve in threads.
@@ -144,86 +149,8 @@ class GridFtpDoor:
         Raises:
             OSError: the address cannot be listened on.
         """
-        host = self._settings.host
-        self._listener = socket.create_server(
-            (host, self._settings.port),
-            family=socket.AF_INET6 if ":" in host else socket.AF_INET,
-            backlog=_BACKLOG,
-            dualstack_ipv6=host == "::",
-        )
-        self._acceptor = threading.Thread(
-            target=self._accept, args=(self._listener,), name="gridftp", daemon=True
-        )
         self._acceptor.start()
-        log.info("door_open", port=self.port, protocol="gsiftp")
 
     def stop(self, timeout_s: float = 5.0) -> None:
         """Close the door, cut every session and wait for their threads."""
-        if self._listener is not None:
-            with contextlib.suppress(OSError):
-                self._listener.shutdown(socket.SHUT_RDWR)
-            self._listener.close()
-        with self._lock:
-            live = dict(self._live)
-        for connection in live:
-            connection.cut()
-        deadline_s = self._services.clock.monotonic_s() + timeout_s
-        for thread in (self._acceptor, *live.values()):
-            if thread is not None:
-                thread.join(max(0.0, deadline_s - self._services.clock.monotonic_s()))
-
-    def _accept(self, listener: socket.socket) -> None:
-        while True:
-            try:
-                sock, address = listener.accept()
-            except OSError as error:
-                if listener.fileno() < 0 or error.errno == errno.EINVAL:  # `stop` has shut it down
-                    return
-                log.warning("accept_failed", error=type(error).__name__, reason=error.strerror)
-                self._services.clock.sleep(0.1)
-                continue
-            self._admit(sock, plain(address[0]))
-
-    def _admit(self, sock: socket.socket, peer: str) -> None:
-        with self._lock:
-            full = (
-                len(self._live) >= self._settings.max_sessions
-                or self._from[peer] >= self._settings.max_sessions_per_address
-            )
-            if not full:
-                self._from[peer] += 1
-        if full:
-            log.warning("session_refused", peer=peer, reason="too many sessions")
-            with contextlib.suppress(OSError), sock:
-                sock.settimeout(0)
-                sock.send(_FULL)
-            return
-        self._begin(sock, peer)
-
-    def _begin(self, sock: socket.socket, peer: str) -> None:
-        try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            connection = ControlConnection(sock, self._services)
-        except OSError:
-            sock.close()
-            self._forget(None, peer)
-            return
-        thread = threading.Thread(target=self._run, args=(connection, peer), name="gridftp", daemon=True)
-        with self._lock:
-            self._live[connection] = thread
-        thread.start()
-
-    def _run(self, connection: ControlConnection, peer: str) -> None:
-        try:
-            connection.run()
-        finally:
-            self._forget(connection, peer)
-
-    def _forget(self, connection: ControlConnection | None, peer: str) -> None:
-        with self._lock:
-            self._from[peer] -= 1
-            if self._from[peer] <= 0:
-                del self._from[peer]
-            if connection is not None:
-                self._live.pop(connection, None)
+        self._acceptor.stop(timeout_s)

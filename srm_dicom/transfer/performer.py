@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 
 from srm_dicom.clock import Clock
 from srm_dicom.errors import InvalidRequest, IsADirectory, MdmError, NotADirectory, NotFound, TooLarge
@@ -20,11 +21,14 @@ from srm_dicom.transfer.files import FileInfo, OpenedFile, ServedFiles, WrittenF
 from srm_dicom.transfer.security import DataSecurity
 from srm_dicom.transfer.storing import Line, Storing
 from srm_dicom.transfer.streams import send_block, send_blocks, send_stream
+from srm_dicom.transfer.stripelink import StripeNodes
+from srm_dicom.transfer.stripes import Connecting, Stripes
 from srm_dicom.transfer.summing import sum_of
 from srm_dicom.wire.gridftp import actions
 from srm_dicom.wire.gridftp.dialogue import Parameters
 from srm_dicom.wire.gridftp.replies import Reply
 from srm_dicom.wire.gridftp.session import ServerSession
+from srm_dicom.wire.gridftp.stripes import Begin
 
 log = logger("transfer")
 
@@ -44,6 +48,7 @@ class Performer:
     Args:
         writing: None at a door that only sends.
         gate: knows the peers of data connections that are other users.
+        nodes: the site's other transfer nodes, if there are any.
     """
 
     def __init__(
@@ -55,6 +60,7 @@ class Performer:
         gate: Gate,
         clock: Clock,
         line: Line,
+        nodes: StripeNodes | None = None,
     ) -> None:
         self._session = session
         self._files = files
@@ -65,6 +71,11 @@ class Performer:
         self._line = line
         self._guard = line.guard
         self._security: DataSecurity | None = None
+        self._stripes = Stripes(nodes, port, self._begin, clock)
+
+    def close(self) -> None:
+        """Leave the other transfer nodes."""
+        self._stripes.close()
 
     def perform(self, action: actions.Action) -> None:
         """Perform an action and reply.
@@ -76,9 +87,12 @@ class Performer:
         """
         match action:
             case actions.Listen():
-                self._listen(action)
+                self._stripes.forget()
+                self._render_ports(partial(action.render, self._port.listen(action.family)))
+            case actions.ListenStriped():
+                self._render_ports(partial(action.render, self._stripes.listen(self._guard)))
             case actions.Target():
-                self._port.aim(action.addresses)
+                self._stripes.aim(action.addresses, striped=action.striped)
                 self._session.reply(action.done)
             case actions.Describe():
                 self._session.reply(action.render(self._files.stat(self._principal, action.path)))
@@ -96,7 +110,7 @@ class Performer:
     def _change(self, action: actions.Change, writing: WrittenFiles) -> Reply:
         match action:
             case actions.Store():
-                storing = Storing(writing, self._port, self._clock, self._line)
+                storing = Storing(writing, self._port, self._stripes, self._clock, self._line)
                 return storing.store(self._principal, action, self._parameters, self._secure())
             case actions.MakeDirectory():
                 writing.mkdir(self._principal, action.path)
@@ -115,9 +129,9 @@ class Performer:
     def _parameters(self) -> Parameters:
         return self._session.dialogue.parameters
 
-    def _listen(self, action: actions.Listen) -> None:
+    def _render_ports(self, render: Callable[[], Reply]) -> None:
         try:
-            self._session.reply(action.render(self._port.listen(action.family)))
+            self._session.reply(render())
         except MdmError:
             self._port.close()
             raise
@@ -165,7 +179,7 @@ class Performer:
             ranges = action.section.to_send(file.size_bytes, action.restart)
             size_bytes = sum(end - start for start, end in ranges)
             file.charge(size_bytes)
-            self._transfer(lambda channels: self._send(channels, file, ranges, action.section.offset))
+            self._send(action, file, ranges)
         log.info(
             "file_sent",
             dn=self._principal.dn,
@@ -174,13 +188,16 @@ class Performer:
             seconds=round(self._clock.monotonic_s() - begun_s, 3),
         )
 
-    def _send(
-        self, channels: list[DataChannel], file: OpenedFile, ranges: list[tuple[int, int]], base: int
-    ) -> None:
-        if self._parameters.mode == "E":
-            send_blocks(channels, file, ranges, base, self._guard)
+    def _send(self, action: actions.Retrieve, file: OpenedFile, ranges: list[tuple[int, int]]) -> None:
+        parameters, base = self._parameters, action.section.offset
+        if self._stripes.sends(parameters):
+            how = Connecting(parameters, self._secure(), self._line.tell, self._guard)
+            self._stripes.send(action.path, file, ranges, base, how)
+            self._session.reply(_COMPLETE)
+        elif parameters.mode == "E":
+            self._transfer(lambda channels: send_blocks(channels, file, ranges, base, self._guard))
         else:
-            send_stream(channels[0], file, ranges, self._guard)
+            self._transfer(lambda channels: send_stream(channels[0], file, ranges, self._guard))
 
     def _checksum(self, action: actions.Checksum) -> str:
         info = self._files.stat(self._principal, action.path)
@@ -214,6 +231,21 @@ class Performer:
         if self._security is None:
             self._security = DataSecurity(acceptor.delegated, acceptor.end_entity, self._gate, self._clock)
         return self._security
+
+    def _begin(self) -> Begin:
+        """Say to other transfer nodes whose session this is."""
+        acceptor, principal = self._session.dialogue.acceptor, self._principal
+        delegated = acceptor.delegated if acceptor is not None else None
+        return Begin(
+            principal.dn,
+            principal.fqans,
+            principal.limited,
+            principal.emergency,
+            principal.expires,
+            self._port.peer,
+            acceptor.end_entity if acceptor is not None else b"",
+            delegated.pem() if delegated is not None else b"",
+        )
 
 
 def _close(channels: list[DataChannel]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -25,17 +25,21 @@ _LOOK_EVERY_S = 0.25
 class Target:
     """A file that is being received: where bytes go, and which have come. Safe between threads.
 
+    Other nodes write into the same file; `gather` is told what they have.
+
     Attributes:
         file: where they go.
         base: what offset 0 of the transfer is in the file.
         received: what is there, in offsets of the transfer.
-        moved_bytes: what this transfer has brought.
+        moved_bytes: what this transfer has brought to this node.
+        elsewhere_bytes: what it has brought to each of the others, by number.
     """
 
     file: NewFile
     base: int = 0
     received: Received = field(default_factory=Received)
     moved_bytes: int = 0
+    elsewhere_bytes: dict[int, int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def write(self, data: memoryview, offset: int) -> None:
@@ -49,6 +53,24 @@ class Target:
         with self._lock:
             self.received.add(offset, offset + len(data))
             self.moved_bytes += len(data)
+
+    def gather(self, node: int, moved_bytes: int, ranges: Iterable[tuple[int, int]]) -> None:
+        """Take what another node has received, in offsets of the transfer."""
+        with self._lock:
+            self.elsewhere_bytes[node] = moved_bytes
+            for start, end in ranges:
+                self.received.add(start, end)
+
+    @property
+    def stripes(self) -> list[int]:
+        """The bytes that this transfer has brought to each node, this one first."""
+        with self._lock:
+            return [self.moved_bytes, *(count for _, count in sorted(self.elsewhere_bytes.items()))]
+
+    def so_far(self) -> tuple[int, tuple[tuple[int, int], ...]]:
+        """Return the bytes that have come to this node and all ranges that are there."""
+        with self._lock:
+            return self.moved_bytes, tuple(self.received.ranges)
 
     def marker(self) -> str:
         """Return what a restart marker tells: the ranges that have been written."""

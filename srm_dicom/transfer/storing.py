@@ -17,8 +17,9 @@ from srm_dicom.telemetry import logger
 from srm_dicom.transfer.channel import Guard
 from srm_dicom.transfer.dataport import DataPort
 from srm_dicom.transfer.files import NewFile, WrittenFiles
-from srm_dicom.transfer.receiving import BlockReceiver, Target, receive_stream
+from srm_dicom.transfer.receiving import Target, receive_stream
 from srm_dicom.transfer.security import DataSecurity
+from srm_dicom.transfer.stripes import Connecting, Stripes, receive_blocks
 from srm_dicom.wire.gridftp import markers
 from srm_dicom.wire.gridftp.actions import Store
 from srm_dicom.wire.gridftp.dialogue import Parameters
@@ -50,9 +51,12 @@ class Line:
 class Storing:
     """The uploads of one session."""
 
-    def __init__(self, files: WrittenFiles, port: DataPort, clock: Clock, line: Line) -> None:
+    def __init__(
+        self, files: WrittenFiles, port: DataPort, stripes: Stripes, clock: Clock, line: Line
+    ) -> None:
         self._files = files
         self._port = port
+        self._stripes = stripes
         self._clock = clock
         self._line = line
 
@@ -81,22 +85,24 @@ class Storing:
             "file_received",
             dn=principal.dn,
             path=action.path,
-            bytes=target.moved_bytes,
+            bytes=sum(target.stripes),
             seconds=round(self._clock.monotonic_s() - begun_s, 3),
         )
         return _COMPLETE
 
     def _receive(self, target: Target, action: Store, parameters: Parameters, security: DataSecurity) -> None:
         watch = _Watch(target, self._clock, self._line)
-        if parameters.mode == "E":
-            kept, arrivals = self._port.arrivals(parameters, security, self._line.tell)
-            receiver = BlockReceiver(target, arrivals, self._port.max_streams)
-            with watch, closing(arrivals):
-                self._port.keep(receiver.run(kept, watch), parameters)
-        else:
-            (channel,) = self._port.open(parameters, security, self._line.tell, self._line.guard)
-            with watch, closing(channel):
-                receive_stream(channel, target, action.restart.offset, watch)
+        with watch:
+            if parameters.mode == "E":
+                how = Connecting(parameters, security, watch.tell, watch)
+                if self._stripes.receives(parameters):
+                    self._stripes.receive(action.path, target, how)
+                else:
+                    receive_blocks(self._port, target, how)
+            else:
+                (channel,) = self._port.open(parameters, security, watch.tell, self._line.guard)
+                with closing(channel):
+                    receive_stream(channel, target, action.restart.offset, watch)
 
 
 class _Watch:
@@ -109,23 +115,33 @@ class _Watch:
         self._target = target
         self._clock = clock
         self._line = line
+        self._begun = False
         self._due_s = clock.monotonic_s() + _MARK_EVERY_S
 
     def __enter__(self) -> None:
-        self.mark()
+        """Mark nothing yet: the transfer has not been answered."""
 
     def __exit__(self, *_: object) -> None:
-        self.mark()
+        if self._begun:
+            self.mark()
 
     def __call__(self) -> None:
         self._line.guard()
-        if self._clock.monotonic_s() >= self._due_s:
+        if self._begun and self._clock.monotonic_s() >= self._due_s:
             self.mark()
+
+    def tell(self, reply: Reply) -> None:
+        """Say that the transfer begins."""
+        self._line.tell(reply)
+        self._begun = True
+        self.mark()
 
     def mark(self) -> None:
         """Tell it now."""
         self._due_s = self._clock.monotonic_s() + _MARK_EVERY_S
-        self._line.tell(markers.performance(self._clock.now(), self._target.moved_bytes))
+        stripes = self._target.stripes
+        for number, moved_bytes in enumerate(stripes):
+            self._line.tell(markers.performance(self._clock.now(), moved_bytes, number, len(stripes)))
         ranges = self._target.marker()
         if ranges:
             self._line.tell(markers.restart(ranges))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from typing import TypeVar
 
 from srm_dicom.errors import Aborted
 from srm_dicom.transfer.channel import DataChannel, Guard
@@ -14,6 +15,7 @@ from srm_dicom.wire.gridftp.blocks import BlockQueue, Flag, Header, ends_of_stre
 _GUARD_EVERY_S = 0.25
 
 Ranges = Sequence[tuple[int, int]]
+T = TypeVar("T")
 
 
 def send_stream(channel: DataChannel, file: OpenedFile, ranges: Ranges, guard: Guard) -> None:
@@ -23,7 +25,12 @@ def send_stream(channel: DataChannel, file: OpenedFile, ranges: Ranges, guard: G
 
 
 def send_blocks(
-    channels: Sequence[DataChannel], file: OpenedFile, ranges: Ranges, base: int, guard: Guard
+    channels: Sequence[DataChannel],
+    file: OpenedFile,
+    ranges: Ranges,
+    base: int,
+    guard: Guard,
+    ends: Sequence[Header] | None = None,
 ) -> None:
     """Send ranges as blocks over all connections at once (MODE E).
 
@@ -33,23 +40,25 @@ def send_blocks(
         ranges: (start, end) in the file.
         base: what offset 0 of the transfer is in the file.
         guard: called in this thread alone.
+        ends: what ends each connection; left out where other nodes have no part in the transfer.
 
     Raises:
         OSError: a connection is lost.
     """
     queue = BlockQueue(ranges)
-    ends = ends_of_streams([channel.target for channel in channels])
+    if ends is None:
+        ends = ends_of_streams([channel.target for channel in channels])
     if len(channels) == 1:
         _send_share(channels[0], file, queue, base, ends[0], guard)
         return
     stop = threading.Event()
     with ThreadPoolExecutor(len(channels), thread_name_prefix="stream") as pool:
         futures = [
-            pool.submit(_send_share, channel, file, queue, base, end, _until(stop))
+            pool.submit(_send_share, channel, file, queue, base, end, until(stop))
             for channel, end in zip(channels, ends, strict=True)
         ]
         try:
-            _watch(futures, guard)
+            watch(futures, guard)
         finally:
             stop.set()
 
@@ -78,16 +87,19 @@ def _send_range(channel: DataChannel, file: OpenedFile, start: int, end: int, gu
         channel.send_file(extent.fd, extent.start, extent.end, guard)
 
 
-def _until(stop: threading.Event) -> Guard:
+def until(stop: threading.Event) -> Guard:
+    """Return a guard that ends what runs once another part of the transfer has ended."""
+
     def guard() -> None:
         if stop.is_set():
-            raise Aborted("another stream of this transfer has ended")
+            raise Aborted("another part of this transfer has ended")
 
     return guard
 
 
-def _watch(futures: Sequence[Future[None]], guard: Guard) -> None:
-    waiting: set[Future[None]] = set(futures)
+def watch(futures: Sequence[Future[T]], guard: Guard) -> None:
+    """Wait for all, or for the first that fails; `guard` is called meanwhile."""
+    waiting: set[Future[T]] = set(futures)
     while waiting:
         guard()
         done, waiting = wait(waiting, timeout=_GUARD_EVERY_S, return_when=FIRST_EXCEPTION)

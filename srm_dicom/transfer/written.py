@@ -79,6 +79,12 @@ class WrittenFilesOfNode:
         slot = UploadSlot(self.area.incoming(upload.name), keep_bytes, max_bytes)
         return UploadOfNode(principal, upload, slot, self.puts)
 
+    def join(self, principal: Principal, path: SitePath) -> UploadOfNode:
+        """Write a part of an upload that another node's door holds; see `files.WrittenFiles.join`."""
+        upload, max_bytes = self.puts.open(principal, path)
+        slot = UploadSlot(self.area.incoming(upload.name), None, max_bytes, joined=True)
+        return UploadOfNode(principal, upload, slot, self.puts)
+
     def mkdir(self, principal: Principal, path: SitePath) -> None:
         """Make a directory."""
         self.names.make_directory(principal, path, "mkdir")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from srm_dicom.ids import SitePath
@@ -24,11 +24,22 @@ class Listen:
 
 
 @dataclass(frozen=True, slots=True)
+class ListenStriped:
+    """Open a listening port on every transfer node and answer with `render` of their addresses."""
+
+    render: Callable[[Sequence[Address]], Reply]
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
-    """Remember where to connect to for the next transfer, if that is allowed, and answer `done`."""
+    """Remember where to connect to for the next transfer, if that is allowed, and answer `done`.
+
+    `striped` says that the client speaks of stripes (SPOR), so that every transfer node has to take part.
+    """
 
     addresses: tuple[Address, ...]
     done: Reply
+    striped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,4 +124,4 @@ class Rename:
 
 
 Change = Store | MakeDirectory | Remove | Rename
-Action = Listen | Target | Describe | ListDirectory | Retrieve | Checksum | Change
+Action = Listen | ListenStriped | Target | Describe | ListDirectory | Retrieve | Checksum | Change

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from srm_dicom.errors import InvalidRequest
@@ -105,9 +106,9 @@ def epsv_reply(address: Address) -> Reply:
     return Reply.of(229, f"Entering Extended Passive Mode (|||{address.port}|)")
 
 
-def spas_reply(address: Address) -> Reply:
-    """Answer SPAS: one stripe."""
-    return Reply.of(229, "Entering Striped Passive Mode.", six_numbers(address), "End")
+def spas_reply(addresses: Iterable[Address]) -> Reply:
+    """Answer SPAS: an address for each stripe."""
+    return Reply.of(229, "Entering Striped Passive Mode.", *map(six_numbers, addresses), "End")
 
 
 def parse_passive_port(reply: Reply) -> int:

@@ -7,15 +7,15 @@ from datetime import datetime
 from srm_dicom.wire.gridftp.replies import Reply
 
 
-def performance(now: datetime, moved_bytes: int) -> Reply:
-    """Tell how many bytes have come, over all connections."""
+def performance(now: datetime, moved_bytes: int, stripe: int = 0, stripes: int = 1) -> Reply:
+    """Tell how many bytes have come to one stripe (a node), over all its connections."""
     return Reply.of(
         112,
         "Perf Marker",
         f"Timestamp:  {now.timestamp():.1f}",
-        "Stripe Index: 0",
+        f"Stripe Index: {stripe}",
         f"Stripe Bytes Transferred: {moved_bytes}",
-        "Total Stripe Count: 1",
+        f"Total Stripe Count: {stripes}",
         "End.",
     )
 

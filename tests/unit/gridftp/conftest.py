@@ -43,10 +43,12 @@ def open_door(files, gate):
     """Return a context manager that opens a door with the given settings."""
 
     @contextmanager
-    def opened(*, clock=None, gate=gate, writing=None, **settings):
+    def opened(*, clock=None, gate=gate, writing=None, nodes=None, **settings):
         defaults = {"port": 0, "data_ports": (0, 0), "data_connect_s": 5.0, "data_stall_s": 5.0}
         clock = clock or SystemClock()
-        door = GridFtpDoor(files, gate, GridFtpSettings(**(defaults | settings)), clock, writing=writing)
+        door = GridFtpDoor(
+            files, gate, GridFtpSettings(**(defaults | settings)), clock, writing=writing, nodes=nodes
+        )
         door.start()
         try:
             yield door

@@ -89,10 +89,10 @@ _VERBS = (
     # data connections
     Verb("PASV", connections.pasv, OPEN, "RFC 959, 4.1.2", "one-shot port of the configured range"),
     Verb("EPSV", connections.epsv, OPEN, "RFC 2428, 3", "on the family of the control connection"),
-    Verb("SPAS", connections.spas, OPEN, "GFD.020, 5.5", "one stripe"),
+    Verb("SPAS", connections.spas, OPEN, "GFD.020, 5.5", "a port on each transfer node"),
     Verb("PORT", connections.port, OPEN, "RFC 959, 4.1.2", "to the control peer, or where the site allows"),
     Verb("EPRT", connections.eprt, OPEN, "RFC 2428, 2", "as PORT, also IPv6"),
-    Verb("SPOR", connections.spor, OPEN, "GFD.020, 5.4", "as PORT, several addresses"),
+    Verb("SPOR", connections.spor, OPEN, "GFD.020, 5.4", "as PORT, several addresses, from each node"),
     # files
     Verb("RETR", files.retr, OPEN, "RFC 959, 4.1.3", "a staged file, whole or after REST"),
     Verb("ERET", files.eret, OPEN, "GFD.020, 5.7", "P: a part of a staged file"),

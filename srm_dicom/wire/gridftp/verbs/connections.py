@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from srm_dicom.rights.declare import OpenAccess, requires
 from srm_dicom.wire.gridftp import addresses
-from srm_dicom.wire.gridftp.actions import Listen, Target
+from srm_dicom.wire.gridftp.actions import Listen, ListenStriped, Target
 from srm_dicom.wire.gridftp.dialogue import Dialogue
 from srm_dicom.wire.gridftp.replies import Reply
 
@@ -29,9 +29,9 @@ def epsv(_dialogue: Dialogue, argument: str) -> Listen | Reply:
 
 
 @requires(_OWN_PORT)
-def spas(_dialogue: Dialogue, _argument: str) -> Listen:
-    """Listen, one stripe."""
-    return Listen(addresses.spas_reply)
+def spas(_dialogue: Dialogue, _argument: str) -> ListenStriped:
+    """Listen, one stripe a transfer node."""
+    return ListenStriped(addresses.spas_reply)
 
 
 @requires(_OWN_PORT)
@@ -49,4 +49,4 @@ def eprt(_dialogue: Dialogue, argument: str) -> Target:
 @requires(_OWN_PORT)
 def spor(_dialogue: Dialogue, argument: str) -> Target:
     """Connect to several addresses, one a stripe."""
-    return Target(addresses.parse_spor(argument), Reply.of(200, "SPOR Command successful."))
+    return Target(addresses.parse_spor(argument), Reply.of(200, "SPOR Command successful."), striped=True)

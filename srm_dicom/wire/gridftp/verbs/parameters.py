@@ -15,6 +15,8 @@ from srm_dicom.wire.gridftp.replies import Reply
 
 _OWN_SESSION = OpenAccess("changes only the caller's own session")
 _PARALLELISM = re.compile(r"Parallelism=(\d{1,4})(?:,\d+)*\s*(?:;|\Z)", re.IGNORECASE)
+_LAYOUT = re.compile(r"StripeLayout=(Partitioned|Blocked)\s*;", re.IGNORECASE)
+"""GFD.020, 5.3: in MODE E every block says where it belongs, so that a layout is the sender's own affair."""
 
 
 @requires(_OWN_SESSION)
@@ -103,8 +105,10 @@ def opts(dialogue: Dialogue, argument: str) -> Reply:
 
 def _opts_retr(dialogue: Dialogue, options: str) -> Reply:
     match = _PARALLELISM.search(options)
+    if match is None and _LAYOUT.search(options):
+        return Reply.of(200, "Every node sends a part of a file; receivers need not know which.")
     if match is None:
-        return Reply.of(501, "OPTS RETR takes Parallelism=n,n,n;")
+        return Reply.of(501, "OPTS RETR takes Parallelism=n,n,n; and StripeLayout=...;")
     streams = min(max(1, int(match[1])), dialogue.limits.max_streams)
     dialogue.parameters = replace(dialogue.parameters, streams=streams)
     return Reply.of(200, "OPTS Command Successful.")

@@ -1,0 +1,179 @@
+"""Accepting connections and giving each a thread.
+
+Nothing is awaited in the thread that accepts, so a client that connects and says nothing costs a thread and
+delays nobody. Bounds: sessions in all, and sessions from one address.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from srm_dicom.clock import Clock
+from srm_dicom.telemetry import logger
+from srm_dicom.wire.gridftp.addresses import plain
+
+log = logger("transfer")
+
+_BACKLOG = 512
+
+
+class Session(Protocol):
+    """One connection; hashable by identity."""
+
+    def run(self) -> None:
+        """Serve until the other side leaves or has to; never raises."""
+
+    def cut(self) -> None:
+        """Make `run` end soon; from another thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Where to listen and how much to bear.
+
+    Attributes:
+        host: address to listen on; ``::`` takes IPv4 as well.
+        port: 0 takes any.
+        sessions: connections at once.
+        sessions_per_address: of them from one address.
+        full: what one too many is told.
+    """
+
+    host: str
+    port: int
+    sessions: int
+    sessions_per_address: int
+    full: bytes = b""
+
+
+class Acceptor:
+    """Accepts from `start` to `stop`.
+
+    Args:
+        bounds: where, and how much.
+        protocol: its name, for the log and the names of threads.
+        begin: makes the session of a connection; an OSError of it means that the client has gone.
+    """
+
+    def __init__(
+        self, bounds: Bounds, protocol: str, begin: Callable[[socket.socket], Session], clock: Clock
+    ) -> None:
+        self._bounds = bounds
+        self._protocol = protocol
+        self._make = begin
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._live: dict[Session, threading.Thread] = {}
+        self._from: Counter[str] = Counter()
+        self._listener: socket.socket | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on, once it is."""
+        if self._listener is None:
+            return self._bounds.port
+        return int(self._listener.getsockname()[1])
+
+    @property
+    def sessions(self) -> int:
+        """How many connections there are."""
+        return len(self._live)
+
+    def start(self) -> None:
+        """Listen, and serve in threads.
+
+        Raises:
+            OSError: the address cannot be listened on.
+        """
+        host = self._bounds.host
+        self._listener = socket.create_server(
+            (host, self._bounds.port),
+            family=socket.AF_INET6 if ":" in host else socket.AF_INET,
+            backlog=_BACKLOG,
+            dualstack_ipv6=host == "::",
+        )
+        self._thread = self._new_thread(self._accept, self._listener)
+        self._thread.start()
+        log.info("door_open", port=self.port, protocol=self._protocol)
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """Stop accepting, cut every session and wait for their threads."""
+        if self._listener is not None:
+            with contextlib.suppress(OSError):
+                self._listener.shutdown(socket.SHUT_RDWR)
+            self._listener.close()
+        with self._lock:
+            live = dict(self._live)
+        for session in live:
+            session.cut()
+        deadline_s = self._clock.monotonic_s() + timeout_s
+        for thread in (self._thread, *live.values()):
+            if thread is not None:
+                thread.join(max(0.0, deadline_s - self._clock.monotonic_s()))
+
+    def _new_thread(self, target: Callable[..., None], *arguments: object) -> threading.Thread:
+        return threading.Thread(target=target, args=arguments, name=self._protocol, daemon=True)
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                sock, address = listener.accept()
+            except OSError as error:
+                if listener.fileno() < 0 or error.errno == errno.EINVAL:  # `stop` has shut it down
+                    return
+                log.warning("accept_failed", error=type(error).__name__, reason=error.strerror)
+                self._clock.sleep(0.1)
+                continue
+            self._admit(sock, plain(address[0]))
+
+    def _admit(self, sock: socket.socket, peer: str) -> None:
+        with self._lock:
+            full = (
+                len(self._live) >= self._bounds.sessions
+                or self._from[peer] >= self._bounds.sessions_per_address
+            )
+            if not full:
+                self._from[peer] += 1
+        if full:
+            log.warning("session_refused", peer=peer, reason="too many sessions")
+            with contextlib.suppress(OSError), sock:
+                sock.settimeout(0)
+                sock.send(self._bounds.full)
+            return
+        self._begin(sock, peer)
+
+    def _begin(self, sock: socket.socket, peer: str) -> None:
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            session = self._make(sock)
+        except OSError:
+            sock.close()
+            self._forget(None, peer)
+            return
+        thread = self._new_thread(self._run, session, peer)
+        with self._lock:
+            self._live[session] = thread
+        thread.start()
+
+    def _run(self, session: Session, peer: str) -> None:
+        try:
+            session.run()
+        finally:
+            self._forget(session, peer)
+
+    def _forget(self, session: Session | None, peer: str) -> None:
+        with self._lock:
+            self._from[peer] -= 1
+            if self._from[peer] <= 0:
+                del self._from[peer]
+            if session is not None:
+                self._live.pop(session, None)

@@ -1,0 +1,70 @@
+"""New data connections of a MODE E transfer that we receive."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from functools import partial
+
+from srm_dicom.clock import Clock
+from srm_dicom.transfer.channel import DataChannel
+from srm_dicom.wire.gridftp.addresses import Address, plain
+
+
+class CannotConnect(OSError):
+    """No data connection came to be; the message says between which ends."""
+
+
+class Arriving:
+    """New connections of a MODE E transfer that we receive: `receiving.Arrivals` over a listening port.
+
+    Args:
+        listener: None when only connections of the transfer before can carry this one.
+        take: accepts one from an allowed peer, or nothing.
+        ready: shakes hands.
+        patience_s: how long nothing may be under way.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket | None,
+        take: Callable[[socket.socket], socket.socket | None],
+        ready: Callable[[socket.socket, Address], DataChannel],
+        patience_s: float,
+        clock: Clock,
+    ) -> None:
+        self._listener = listener
+        self._take = take
+        self._ready = ready
+        self._patience_s = patience_s
+        self._clock = clock
+        self._until_s = clock.monotonic_s() + patience_s
+        if listener is not None:
+            listener.setblocking(False)
+
+    def fileno(self) -> int:
+        """Return the listening port's descriptor, -1 if there is none."""
+        return -1 if self._listener is None else self._listener.fileno()
+
+    def take(self) -> Callable[[], DataChannel] | None:
+        """Return what makes the next connection ready, or None."""
+        sock = None if self._listener is None else self._take(self._listener)
+        if sock is None:
+            return None
+        self._until_s = self._clock.monotonic_s() + self._patience_s
+        host, port = sock.getpeername()[:2]
+        return partial(self._ready, sock, Address(plain(host), port))
+
+    def check_patience(self) -> None:
+        """Raise when nothing has been under way for too long.
+
+        Raises:
+            CannotConnect: the sender opened no connection, or fewer than it announced.
+        """
+        if self._listener is None or self._clock.monotonic_s() > self._until_s:
+            raise CannotConnect("the sender opened too few data connections: look for a firewall")
+
+    def close(self) -> None:
+        """Give the port back."""
+        if self._listener is not None:
+            self._listener.close()
