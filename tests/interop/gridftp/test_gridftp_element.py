@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from srm_dicom.audit.doors import DoorLog
 from srm_dicom.audit.log import AuditLog
 from srm_dicom.broker.access import FileAccess
 from srm_dicom.broker.areas import Area, Areas
@@ -18,6 +19,7 @@ from srm_dicom.broker.broker import Broker, BrokerSettings
 from srm_dicom.broker.storing import Storing, StoringSettings
 from srm_dicom.broker.views import PutWish, RequestKind
 from srm_dicom.clock import SystemClock
+from srm_dicom.identity.credential import Credential
 from srm_dicom.ids import parse_path
 from srm_dicom.plugin.api import PluginContext
 from srm_dicom.plugin.host import PluginHost
@@ -27,7 +29,10 @@ from srm_dicom.scratch.area import ScratchArea
 from srm_dicom.store.stores import Stores
 from srm_dicom.transfer.gridftp import GridFtpDoor, GridFtpSettings
 from srm_dicom.transfer.served import StagedFilesOfNode
+from srm_dicom.transfer.stripelink import StripeNodes
+from srm_dicom.transfer.stripenode import NodeServices, StripeNode
 from srm_dicom.transfer.written import WrittenFilesOfNode
+from srm_dicom.wire.gridftp.addresses import Address
 from srm_plugin_disk.plugin import DiskPlugin
 
 GUC = pytest.mark.interop("globus-url-copy")
@@ -65,14 +70,20 @@ class Element:
         areas.prepare(self.stores.namespace, projects, self.clock.now())
         settings = BrokerSettings("localhost", {"node": {"gsiftp": "gsiftp://localhost"}}, put_done_s=30.0)
         self.broker = Broker(settings, self.stores, access, self.clock, areas)
-        self.door = GridFtpDoor(
-            StagedFilesOfNode("node", area, self.stores, access, audit, self.clock),
-            self.site.gate,
-            GridFtpSettings(port=0, data_ports=(0, 0), data_connect_s=10.0),
-            self.clock,
-            audit,
-            WrittenFilesOfNode(area, self.broker.puts, self.broker.names),
-        )
+        files = StagedFilesOfNode("node", area, self.stores, access, audit, self.clock)
+        written = WrittenFilesOfNode(area, self.broker.puts, self.broker.names)
+        ftp = GridFtpSettings(port=0, data_ports=(0, 0), data_connect_s=10.0)
+        host = self.site.pki.host()
+        door_dn = "/DC=test/DC=mdm/CN=localhost"
+        services = NodeServices(
+            files, written, self.site.gate, self.clock, ftp.data, ftp.policy,
+            frozenset({door_dn}), DoorLog(audit, "stripes", self.clock),
+        )  # fmt: skip
+        self.node = StripeNode(services, "127.0.0.2", 0)
+        self.node.start()
+        shown = Credential(host.certificate, host.key, self.site.pki.trust_dir)
+        nodes = StripeNodes([Address("127.0.0.2", self.node.port)], shown)
+        self.door = GridFtpDoor(files, self.site.gate, ftp, self.clock, audit, written, nodes)
         context = PluginContext("disk", {"root": str(self.disk)}, directory, self.clock, seals=False)
         inner = Storing(
             StoringSettings("worker", "node"),
@@ -93,6 +104,7 @@ class Element:
     def stop(self) -> None:
         self._stop.set()
         self.door.stop()
+        self.node.stop()
         self._inner.join(30)
 
     @property
@@ -131,7 +143,7 @@ def mine(tmp_path):
 
 
 @GUC
-@pytest.mark.parametrize("options", ["", "-p 4", "-dcpriv"])
+@pytest.mark.parametrize("options", ["", "-p 4", "-dcpriv", "-stripe -sbs 1000000"])
 def test_a_file_is_put_at_a_plain_path_and_read_back(element, site, mine, tmp_path, options):
     name = f"plain{options.replace(' ', '')}"
     site.succeed("globus-url-copy", *options.split(), f"file://{mine}", f"{element.url}{TOP}/{name}")

@@ -19,13 +19,17 @@ from srm_dicom import errors
 from srm_dicom.audit.doors import DoorLog
 from srm_dicom.client.gridftp import Timeouts, Turl, _Session
 from srm_dicom.clock import SystemClock
+from srm_dicom.daemon import outer
+from srm_dicom.demo.site import DemoSite
 from srm_dicom.identity.credential import Credential
 from srm_dicom.identity.delegation import DelegatedCredential
 from srm_dicom.identity.gate import Gate, TrustSettings
 from srm_dicom.testing.certificates import read_credential
+from srm_dicom.testing.pki import TestPki
 from srm_dicom.testing.served import DirectoryFiles
 from srm_dicom.transfer.arriving import CannotConnect
 from srm_dicom.transfer.dataport import DataSettings
+from srm_dicom.transfer.gridftp import GridFtpDoor
 from srm_dicom.transfer.peers import PeerPolicy
 from srm_dicom.transfer.security import DataSecurity
 from srm_dicom.transfer.stripelink import StripeLink, StripeNodes
@@ -487,3 +491,33 @@ def nothing_from(security, sock, *, private):
         return True
     finally:
         sock.close()
+
+
+def test_both_sides_are_made_from_the_configuration(tmp_path):
+    site = DemoSite(tmp_path)
+    site.pki = TestPki(tmp_path / "pki", fast=True)
+    site.write()
+    with site.config.open("a") as file:
+        file.write(f'\n[stripes]\ndoors = ["{DOOR_DN}"]\nnodes = ["127.0.0.2:2812"]\n')
+        file.write('[stripes.listen]\nhost = "127.0.0.2"\nport = 0\n')
+    activity, node = outer.stripe(site.config)
+    activity.start()
+    node.start()
+    try:
+        begin = begin_of(site.pki, site.pki.user("Alice"))
+        shown = host_credential(site.pki).client_context()
+        assert stripes.decode_answered(greet(node, shown, begin)) == stripes.Done()
+    finally:
+        node.stop()
+        activity.stop()
+    assert any(isinstance(service, GridFtpDoor) for service in outer.transfer(site.config))
+
+
+@pytest.mark.parametrize("text", ["", "node", "node:", ":2812", "node:0", "node:99999", "node:x"])
+def test_a_node_is_a_host_and_a_port(text):
+    with pytest.raises(errors.ConfigError):
+        outer.address_of(text)
+
+
+def test_a_node_may_be_an_ipv6_address():
+    assert outer.address_of("[::1]:2812") == Address("::1", 2812)
