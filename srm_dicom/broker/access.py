@@ -155,16 +155,31 @@ class FileAccess:
         """Return what the caller may know of a directory's entries, in order of name.
 
         An entry that the caller may not see is left out, or (with `r` on the directory) is there for
-        its name only: `may_see` tells which.
+        its name only: `shown` tells which.
         """
         entries = self._namespace.children(directory.path)
         if self._allows(principal, directory, "r").allowed:
             return entries
-        return [entry for entry in entries if self._may_see(principal, entry)]
+        return self.shown(principal, entries)
 
-    def may_see(self, principal: Principal, entry: Entry) -> bool:
-        """Tell whether details of an entry may be shown."""
-        return self._may_see(principal, entry)
+    def shown(self, principal: Principal, entries: Sequence[Entry]) -> list[Entry]:
+        """Return those entries of which details may be shown.
+
+        What has the same ACL object, owner, kind and release as another has the same answer, unless the
+        caller's token speaks of paths.
+        """
+        answers: dict[object, bool] = {}
+        chosen = []
+        for entry in entries:
+            if principal.scopes is not None or entry.members:
+                allowed = self._may_see(principal, entry)
+            else:
+                key = (id(entry.acl), entry.owner, entry.kind, id(entry.release))
+                known = answers.get(key)
+                allowed = answers[key] = self._may_see(principal, entry) if known is None else known
+            if allowed:
+                chosen.append(entry)
+        return chosen
 
     def explain(self, principal: Principal, path: SitePath) -> Decision:
         """Say which rule decides about reading a name, for the administrator."""

@@ -75,9 +75,11 @@ class Listings:
         entries = sorted([*entries, *writing.values()], key=lambda entry: entry.path) if writing else entries
         chosen = entries[offset : None if count is None else offset + count]
         online = self._online(chosen)
+        shown = {id(entry) for entry in self._access.shown(principal, chosen)}
         children = []
         for entry in chosen:
-            child = self._child(principal, entry, online, busy=entry.path in writing)
+            busy = entry.path in writing
+            child = self._child(entry, online, busy=busy, shown=busy or id(entry) in shown)
             deeper = levels > 1 and child.entry is not None and entry.is_directory
             children.append(self._below(principal, child, levels - 1, 0, None) if deeper else child)
         more = len(entries) > offset + len(chosen)
@@ -86,15 +88,11 @@ class Listings:
     def _online(self, entries: Iterable[Entry]) -> dict[Guid, Staged]:
         return self._staged.find([file.guid for entry in entries for file in entry.files if file.guid])
 
-    def _child(
-        self, principal: Principal, entry: Entry, online: Mapping[Guid, Staged], *, busy: bool
-    ) -> Listing:
+    def _child(self, entry: Entry, online: Mapping[Guid, Staged], *, busy: bool, shown: bool) -> Listing:
         surl = Surl(f"srm://{self._host}{entry.path}", entry.path)
-        if busy:
-            return Listing(surl, entry.path, entry, busy=True)
-        if not self._access.may_see(principal, entry):
+        if not shown:
             return Listing(surl, entry.path, None, NotAuthorised("the file right is missing"))
-        return Listing(surl, entry.path, entry, online=is_staged(entry, online))
+        return Listing(surl, entry.path, entry, online=not busy and is_staged(entry, online), busy=busy)
 
     def _listing(
         self,

@@ -163,13 +163,11 @@ class _SpyneCodec(ServerBase):  # type: ignore[misc]
     def encode(self, operation: Operation, result: Any) -> bytes:
         """Write the response message of an operation."""
         if operation.encode is not None:
-            document = operation.encode(result)
-        else:
-            context = self._context(operation)
-            context.out_object = [] if operation.result is None else [result]
-            self.app.out_protocol.serialize(context, self.app.out_protocol.RESPONSE)
-            document = context.out_document
-        encoded: bytes = etree.tostring(document, xml_declaration=True, encoding="utf-8")
+            return operation.encode(result)
+        context = self._context(operation)
+        context.out_object = [] if operation.result is None else [result]
+        self.app.out_protocol.serialize(context, self.app.out_protocol.RESPONSE)
+        encoded: bytes = etree.tostring(context.out_document, xml_declaration=True, encoding="utf-8")
         return encoded
 
     def _context(self, operation: Operation) -> Any:

@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from lxml import etree
-
 from srm_dicom.soap.compat import ComplexModel, ComplexModelMeta, Service, ServiceMeta, rpc
 
 if TYPE_CHECKING:
@@ -39,7 +37,7 @@ class Operation:
     parts: Mapping[str, type]
     result: tuple[str, type] | None
     function: Function
-    encode: Callable[[Any], etree._Element] | None = field(default=None)
+    encode: Callable[[Any], bytes] | None = field(default=None)
 
     def call(self, environ: WSGIEnvironment, message: Any) -> Any:
         """Call the function with the parts of a decoded message."""
@@ -52,7 +50,7 @@ def rpc_operation(
     response_type: type,
     function: Function,
     *,
-    encode: Callable[[Any], etree._Element] | None = None,
+    encode: Callable[[Any], bytes] | None = None,
 ) -> Operation:
     """Declare an operation of one part each way, named as SRM and others do: nameRequest, nameResponse.
 

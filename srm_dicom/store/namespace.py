@@ -23,12 +23,17 @@ _CHUNK = 500
 _acl = lru_cache(maxsize=4096)(Acl.parse)
 """The files of a series have one ACL, written alike."""
 
+_release = lru_cache(maxsize=1024)(Release)
+
 
 class Kind(Enum):
     """A directory or a file; nothing else has a name here."""
 
     DIRECTORY = "directory"
     FILE = "file"
+
+
+_KINDS = {kind.value: kind for kind in Kind}
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,11 +274,11 @@ class Namespace:
 
 
 def _entry(row: Any) -> Entry:
-    release = Release(row.project, row.profile, row.profile_version) if row.project else None
+    release = _release(row.project, row.profile, row.profile_version) if row.project else None
     facts = Facts(row.size_bytes, row.adler32, row.manifest) if row.manifest is not None else None
     return Entry(
         path=SitePath(row.path),
-        kind=Kind(row.kind),
+        kind=_KINDS[row.kind],
         owner=row.owner,
         acl=_acl(row.acl),
         shown_at=datetime.fromtimestamp(row.shown_at, UTC),

@@ -76,11 +76,7 @@ class StagedFilesOfNode:
         directory = self._access.visible(principal, path, "list")
         if not directory.is_directory:
             raise NotADirectory("this is a file")
-        entries = [
-            entry
-            for entry in self._access.children(principal, directory)
-            if self._access.may_see(principal, entry)
-        ]
+        entries = self._access.shown(principal, self._access.children(principal, directory))
         staged = self._staged.find([entry.guid for entry in entries if entry.guid])
         return [_info(entry, online=is_staged(entry, staged)) for entry in entries]
 

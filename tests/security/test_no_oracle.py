@@ -13,7 +13,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from lxml import etree
 
 from srm_dicom.errors import MdmError, Overloaded
 from srm_dicom.identity.principal import Principal
@@ -37,7 +36,7 @@ def srm(name: str, arguments: Callable[[Any], dict[str, Any]]) -> Say:
         operation = OPERATIONS[name]
         request = T[operation.request](**arguments(objects))
         response = answer(operation, request, Caller(caller, house.broker))
-        text = etree.tostring(envelope(name, response)).decode()
+        text = envelope(name, response).decode()
         token = getattr(response, "requestToken", None)
         return text.replace(token, "TOKEN") if token else text
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from srm_dicom.broker.views import Listing
 from srm_dicom.errors import Busy, TooLarge
+from srm_dicom.identity.principal import Principal
 from srm_dicom.rights.declare import Right, requires
 from srm_dicom.srm import permissions
 from srm_dicom.srm.caller import UNLIMITED_S, Caller
@@ -19,7 +20,7 @@ from srm_dicom.srm.checks import not_negative
 from srm_dicom.srm.ops.files import needed_surls
 from srm_dicom.srm.status import of_error, of_many, success
 from srm_dicom.srm.types import Record, T, array
-from srm_dicom.store.namespace import Entry
+from srm_dicom.store.namespace import Entry, Kind
 
 
 @requires(Right.FILE_LIST)
@@ -32,8 +33,8 @@ def run(request: Any, caller: Caller) -> Record:
     """
     surls = needed_surls(request.arrayOfSURLs)
     listings = list(_listings(_Reach.of(request), surls, caller))
-    full = bool(request.fullDetailedList)
-    details = [_detail(listing, caller, full=full) for listing in listings]
+    telling = _Telling(caller.principal, full=bool(request.fullDetailedList))
+    details = [telling.detail(listing) for listing in listings]
     response: Record = T.srmLsResponse(
         returnStatus=of_many([listing.failure for listing in listings]),
         details=array("ArrayOfTMetaDataPathDetail", details),
@@ -95,43 +96,62 @@ def _walk(surl: str, reach: _Reach, caller: Caller, room: int) -> tuple[Listing,
     return replace(listing, children=tuple(children)), room
 
 
-def _detail(listing: Listing, caller: Caller, *, full: bool) -> Record:
-    path = listing.path or listing.text
-    entry = listing.entry
-    if entry is None:
-        outcome = success() if listing.failure is None else of_error(listing.failure)
-        refused: Record = T.TMetaDataPathDetail(path=path, status=outcome)
-        return refused
-    children = [_detail(child, caller, full=full) for child in listing.children]
-    made: Record = T.TMetaDataPathDetail(
-        path=path,
-        status=of_error(Busy("this file is being written")) if listing.busy else success(),
-        size=0 if entry.is_directory else (entry.facts.size_bytes if entry.facts else None),
-        type="DIRECTORY" if entry.is_directory else "FILE",
-        arrayOfSubPaths=array("ArrayOfTMetaDataPathDetail", children),
-        **(_more(entry, caller, online=listing.online) if full else {}),
-    )
-    return made
+class _Telling:
+    """Makes the details of one answer; what many entries have in common is made once."""
 
+    def __init__(self, principal: Principal, *, full: bool) -> None:
+        self._principal = principal
+        self._full = full
+        self._success = success()
+        self._retention = T.TRetentionPolicyInfo(retentionPolicy="REPLICA", accessLatency="NEARLINE")
+        self._shown: dict[tuple[int, str, Kind], dict[str, Any]] = {}
 
-def _more(entry: Entry, caller: Caller, *, online: bool) -> dict[str, Any]:
-    common = {
-        "createdAtTime": entry.shown_at,
-        "lastModificationTime": entry.shown_at,
-        **permissions.shown(entry, caller.principal),
-    }
-    return common if entry.is_directory else common | _of_file(entry, online=online)
+    def detail(self, listing: Listing) -> Record:
+        """Return the TMetaDataPathDetail of a name, and of what is listed below it."""
+        path = listing.path or listing.text
+        entry = listing.entry
+        if entry is None:
+            outcome = self._success if listing.failure is None else of_error(listing.failure)
+            refused: Record = T.TMetaDataPathDetail(path=path, status=outcome)
+            return refused
+        children = [self.detail(child) for child in listing.children]
+        made: Record = T.TMetaDataPathDetail(
+            path=path,
+            status=of_error(Busy("this file is being written")) if listing.busy else self._success,
+            size=0 if entry.is_directory else (entry.facts.size_bytes if entry.facts else None),
+            type="DIRECTORY" if entry.is_directory else "FILE",
+            arrayOfSubPaths=array("ArrayOfTMetaDataPathDetail", children) if children else None,
+            **(self._more(entry, online=listing.online) if self._full else {}),
+        )
+        return made
 
+    def _more(self, entry: Entry, *, online: bool) -> dict[str, Any]:
+        common = {
+            "createdAtTime": entry.shown_at,
+            "lastModificationTime": entry.shown_at,
+            **self._permissions(entry),
+        }
+        return common if entry.is_directory else common | self._of_file(entry, online=online)
 
-def _of_file(entry: Entry, *, online: bool) -> dict[str, Any]:
-    """Return what only a file has: this site keeps a replica; the archive behind it has the original."""
-    about: dict[str, Any] = {
-        "fileStorageType": "PERMANENT",
-        "retentionPolicyInfo": T.TRetentionPolicyInfo(retentionPolicy="REPLICA", accessLatency="NEARLINE"),
-        "fileLocality": "ONLINE_AND_NEARLINE" if online else "NEARLINE",
-        "lifetimeAssigned": UNLIMITED_S,
-        "lifetimeLeft": UNLIMITED_S,
-    }
-    if entry.facts is not None:
-        about |= {"checkSumType": "ADLER32", "checkSumValue": entry.facts.adler32}
-    return about
+    def _permissions(self, entry: Entry) -> dict[str, Any]:
+        """Return what is shown of rights: of one ACL and owner the same, unless a token's scope says more."""
+        if entry.members or self._principal.scopes is not None:
+            return permissions.shown(entry, self._principal)
+        key = (id(entry.acl), entry.owner, entry.kind)
+        shown = self._shown.get(key)
+        if shown is None:
+            shown = self._shown[key] = permissions.shown(entry, self._principal)
+        return shown
+
+    def _of_file(self, entry: Entry, *, online: bool) -> dict[str, Any]:
+        """Return what only a file has: this site keeps a replica; the archive behind it has the original."""
+        about: dict[str, Any] = {
+            "fileStorageType": "PERMANENT",
+            "retentionPolicyInfo": self._retention,
+            "fileLocality": "ONLINE_AND_NEARLINE" if online else "NEARLINE",
+            "lifetimeAssigned": UNLIMITED_S,
+            "lifetimeLeft": UNLIMITED_S,
+        }
+        if entry.facts is not None:
+            about |= {"checkSumType": "ADLER32", "checkSumValue": entry.facts.adler32}
+        return about

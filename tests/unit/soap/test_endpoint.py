@@ -119,7 +119,7 @@ def test_operations_of_no_one_and_several_parts():
 
 def test_a_result_may_bring_its_own_writer():
     def written(result):
-        return etree.fromstring(f"{HEAD}<s:Body><t:own>{result}</t:own></s:Body></s:Envelope>")
+        return f"{HEAD}<s:Body><t:own>{result}</t:own></s:Body></s:Envelope>".encode()
 
     own = rpc_operation("look", REQUEST, RESPONSE, lambda _environ, _request: 5, encode=written)
     assert entry(call("<t:look/>", app=application([own], TNS, "Test"))[1]).text == "5"
