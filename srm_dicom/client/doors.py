@@ -6,7 +6,8 @@ import re
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-from srm_dicom.client.gridftp import GridFtpClient, Sink
+from srm_dicom.client.ftp_session import Sink
+from srm_dicom.client.gridftp import GridFtpClient
 from srm_dicom.client.http import HttpClient, Response
 from srm_dicom.errors import InvalidRequest, NotDelivered, NotSupported, SourceUnavailable, TooLarge
 from srm_dicom.identity.credential import Credential

@@ -15,7 +15,7 @@ from typing import BinaryIO, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from srm_dicom.client.gridftp import Sink
+from srm_dicom.client.ftp_session import Sink
 from srm_dicom.crypto.crypt4gh import (
     KEY_BYTES,
     NONCE_BYTES,

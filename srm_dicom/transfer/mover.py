@@ -17,7 +17,8 @@ from http import HTTPStatus
 from typing import Protocol
 from urllib.parse import quote, urljoin, urlsplit
 
-from srm_dicom.client.gridftp import GridFtpClient, Timeouts
+from srm_dicom.client.ftp_session import Timeouts
+from srm_dicom.client.gridftp import GridFtpClient
 from srm_dicom.client.http import Connect, HttpClient, Response
 from srm_dicom.errors import (
     Aborted,

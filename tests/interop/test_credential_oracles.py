@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from srm_dicom.client.gridftp import Timeouts, Turl, _Session
+from srm_dicom.client.ftp_session import Session, Timeouts, Turl
 from srm_dicom.errors import MdmError
 from srm_dicom.identity.credential import Credential
 from srm_dicom.testing.cases import CASES, Workshop
@@ -111,7 +111,7 @@ def globus_says(shop: Workshop, credential: Credential) -> bool:
     thread = threading.Thread(target=serve)
     thread.start()
     try:
-        _Session(Turl("localhost", listener.getsockname()[1], "/"), credential, Timeouts(5, 5, 5))
+        Session(Turl("localhost", listener.getsockname()[1], "/"), credential, Timeouts(5, 5, 5))
     except MdmError as error:
         return "Gridmap lookup failure" in error.message
     finally:

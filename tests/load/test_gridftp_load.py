@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from srm_dicom import telemetry
-from srm_dicom.client.gridftp import GridFtpClient, Timeouts, Turl, _Session
+from srm_dicom.client.ftp_session import Session, Timeouts, Turl
+from srm_dicom.client.gridftp import GridFtpClient
 from srm_dicom.clock import SystemClock
 from srm_dicom.identity.gate import Gate, TrustSettings
 from srm_dicom.testing.pki import TestPki
@@ -65,7 +66,7 @@ def door(tmp_path, user):
 
 
 def log_in(port, user):
-    return _Session(Turl("localhost", port, "/"), user, Timeouts(60, 60, 60))
+    return Session(Turl("localhost", port, "/"), user, Timeouts(60, 60, 60))
 
 
 def rss_kib(pid):
@@ -80,8 +81,8 @@ def slow_transfer(session):
     data = socket.socket()
     data.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     data.connect(("127.0.0.1", parse_passive_port(session.command("EPSV"))))
-    session._send("RETR /file")
-    assert session._next_reply().code == 150
+    session.send("RETR /file")
+    assert session.next_reply().code == 150
     return data
 
 

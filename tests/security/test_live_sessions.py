@@ -20,7 +20,7 @@ import pytest
 from mdm_metadata.server import MetadataServer
 from mdm_metadata.settings import MetadataSettings
 from srm_dicom.audit.log import AuditLog
-from srm_dicom.client.gridftp import Timeouts, Turl, _Session
+from srm_dicom.client.ftp_session import Session, Timeouts, Turl
 from srm_dicom.clock import SystemClock
 from srm_dicom.daemon import catalogues, outer
 from srm_dicom.demo.site import DemoSite
@@ -144,8 +144,8 @@ def read_to_end(tls: ssl.SSLSocket) -> None:
             pass
 
 
-def control(site: Site, credential: Credential) -> _Session:
-    return _Session(Turl("localhost", site.gridftp.port, "/"), credential, Timeouts(5, 5, WITHIN_S))
+def control(site: Site, credential: Credential) -> Session:
+    return Session(Turl("localhost", site.gridftp.port, "/"), credential, Timeouts(5, 5, WITHIN_S))
 
 
 def idle_gridftp(site: Site, credential: Credential) -> Callable[[], object]:
@@ -153,7 +153,7 @@ def idle_gridftp(site: Site, credential: Credential) -> Callable[[], object]:
 
     def ends() -> None:
         with contextlib.suppress(Exception):
-            assert session._next_reply().code == 421
+            assert session.next_reply().code == 421
         assert_gone(site)
 
     return ends
@@ -162,9 +162,9 @@ def idle_gridftp(site: Site, credential: Credential) -> Callable[[], object]:
 def busy_gridftp(site: Site, credential: Credential) -> Callable[[], object]:
     """Begin a transfer and take a byte now and then, so that it never ends by itself."""
     session = control(site, credential)
-    session._send("EPSV")
-    port = int(session._next_reply().text.split("|||")[1].split("|")[0])
-    session._send("RETR /file")
+    session.send("EPSV")
+    port = int(session.next_reply().text.split("|||")[1].split("|")[0])
+    session.send("RETR /file")
     data = socket.create_connection(("localhost", port), timeout=5)
     stop = threading.Event()
 

@@ -10,7 +10,8 @@ from datetime import timedelta
 import pytest
 
 from srm_dicom import errors
-from srm_dicom.client.gridftp import GridFtpClient, Timeouts, Turl, _Refused, _Session
+from srm_dicom.client.ftp_session import Refused, Session, Timeouts, Turl
+from srm_dicom.client.gridftp import GridFtpClient
 from srm_dicom.clock import SystemClock
 from srm_dicom.errors import NotAuthenticated
 from srm_dicom.identity.gate import Gate, TrustSettings
@@ -33,12 +34,12 @@ def session(door, alice):
 
 
 def new_session(door, credential):
-    return _Session(Turl("localhost", door.port, "/"), credential, Timeouts(5, 5, 5))
+    return Session(Turl("localhost", door.port, "/"), credential, Timeouts(5, 5, 5))
 
 
 def code_of(session, line):
-    session._send(line)
-    return session._next_reply().code
+    session.send(line)
+    return session.next_reply().code
 
 
 def eventually(condition, within_s=5.0):
@@ -107,7 +108,7 @@ def test_absent_and_hidden_get_the_same_bytes(session, command):
     replies = []
     for path in ("/dir/absent", "/dir/b"):
         session.command("EPSV")
-        with pytest.raises(_Refused) as refused:
+        with pytest.raises(Refused) as refused:
             session.command(f"{command} {path}")
         replies.append(refused.value.meaning.message)
     assert replies[0] == replies[1]
@@ -117,10 +118,10 @@ def test_absent_and_hidden_get_the_same_bytes(session, command):
 def test_hidden_names_are_not_listed(session):
     port = parse_passive_port(session.command("EPSV"))
     with socket.create_connection(("127.0.0.1", port)) as data:
-        session._send("MLSD /dir")
-        assert session._next_reply().code == 150
+        session.send("MLSD /dir")
+        assert session.next_reply().code == 150
         listing = data.makefile("rb").read().decode()
-    assert session._next_reply().code == 226
+    assert session.next_reply().code == 226
     names = [line.rpartition(" ")[2] for line in listing.splitlines()]
     assert names == [".", "a", "c", "d"]
 
@@ -143,7 +144,7 @@ def test_refusals_reach_the_user_as_what_they_are(door, client, path, leaf):
 
 def test_writing_is_refused(session):
     for command in ("STOR /x", "DELE /file", "MKD /x", "RMD /dir", "APPE /file", "ESTO A 0 /x"):
-        with pytest.raises(_Refused) as refused:
+        with pytest.raises(Refused) as refused:
             session.command(command)
         assert "read-only" in refused.value.meaning.message
     assert code_of(session, "RNFR /file") == 350
@@ -198,7 +199,7 @@ def test_a_transfer_ends_with_its_credential(open_door, files, pki):
         session = new_session(door, pki.proxy(pki.user("Alice"), lifetime_s=3600))
         with _stalled_transfer(session):
             clock.ahead = timedelta(hours=2)
-            assert session._next_reply().code == 421
+            assert session.next_reply().code == 421
 
 
 # --- data connections
@@ -234,9 +235,9 @@ def test_abor_ends_a_transfer(open_door, files, alice):
         session = new_session(door, alice)
         with _stalled_transfer(session):
             begun = time.monotonic()
-            session._send("ABOR")
-            assert session._next_reply().code == 426
-            assert session._next_reply().code == 226
+            session.send("ABOR")
+            assert session.next_reply().code == 426
+            assert session.next_reply().code == 226
             assert time.monotonic() - begun < 2
         assert code_of(session, "NOOP") == 200
 
@@ -255,7 +256,7 @@ def test_a_reader_that_stalls_is_dropped_and_the_session_lives(open_door, files,
     with open_door(data_stall_s=0.5) as door:
         session = new_session(door, alice)
         with _stalled_transfer(session):
-            assert session._next_reply().code == 426
+            assert session.next_reply().code == 426
         assert code_of(session, "NOOP") == 200
 
 
@@ -264,7 +265,7 @@ def test_a_connection_that_never_comes_is_told_and_its_port_is_closed(open_door,
         session = new_session(door, alice)
         port = parse_passive_port(session.command("EPSV"))
         assert code_of(session, "RETR /file") == 150
-        reply = session._next_reply()
+        reply = session.next_reply()
         assert reply.code == 425
         assert f"port {port}" in reply.text
         with pytest.raises(ConnectionRefusedError):
@@ -285,7 +286,7 @@ def test_a_listening_port_that_nobody_uses_is_given_back(open_door, alice):
 def test_ipv6(open_door, alice):
     with open_door(host="::1") as door, GridFtpClient(alice) as client:
         assert client.read(f"gsiftp://[::1]:{door.port}/dir/a") == b"a"
-        session = _Session(Turl("::1", door.port, "/"), alice, Timeouts(5, 5, 5))
+        session = Session(Turl("::1", door.port, "/"), alice, Timeouts(5, 5, 5))
         assert code_of(session, "PASV") == 501
         assert code_of(session, "EPSV 1") == 504
         assert code_of(session, "EPSV 2") == 229
@@ -301,7 +302,7 @@ def test_a_listening_port_takes_one_connection(session):
     with socket.create_connection(("127.0.0.1", port)) as data:
         assert code_of(session, "RETR /dir/a") == 150
         assert data.recv(10) == b"a"
-        assert session._next_reply().code == 226
+        assert session.next_reply().code == 226
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port))
     assert code_of(session, "RETR /dir/a") == 425
@@ -313,7 +314,7 @@ def test_the_range_of_ports_is_a_bound(open_door, alice):
         sessions = [new_session(door, alice) for _ in range(3)]
         ports = {parse_passive_port(session.command("EPSV")) for session in sessions[:2]}
         assert ports == {first, first + 1}
-        with pytest.raises(_Refused) as refused:
+        with pytest.raises(Refused) as refused:
             sessions[2].command("EPSV")
         assert "no data port" in refused.value.meaning.message
         sessions[0].leave()
@@ -343,8 +344,8 @@ def _free_pair():
 def test_active_mode_can_be_off_and_the_reply_says_what_to_do(open_door, alice):
     with open_door(active=False) as door:
         session = new_session(door, alice)
-        session._send("PORT 127,0,0,1,80,80")
-        reply = session._next_reply()
+        session.send("PORT 127,0,0,1,80,80")
+        reply = session.next_reply()
         assert reply.code == 425
         assert "passive mode" in reply.text
 
@@ -358,7 +359,7 @@ def test_a_foreign_target_is_refused(session):
 def test_authenticated_data_need_a_delegated_credential(session):
     session.command("DCAU A")
     session.command("EPSV")
-    with pytest.raises(_Refused) as refused:
+    with pytest.raises(Refused) as refused:
         session.command("RETR /file")
     assert "delegate" in refused.value.meaning.message
 
@@ -370,15 +371,15 @@ def test_mode_e_over_several_connections(session, files):
         session.command(line)
     ends = []
     for _ in range(2):  # the second transfer uses the connections of the first
-        session._send("RETR /file")
-        reply = session._next_reply()
+        session.send("RETR /file")
+        reply = session.next_reply()
         if not ends:
             assert reply.code == 150
             ends = [listener.accept()[0] for _ in range(3)]
         else:
             assert reply.code == 125
         assert _read_blocks(ends) == (files.root / "file").read_bytes()
-        assert session._next_reply().code == 226
+        assert session.next_reply().code == 226
     session.command("MODE S")
     assert code_of(session, "RETR /file") == 150
     for end in ends:
@@ -488,7 +489,7 @@ def _farewell(sock):
 def test_an_idle_session_ends(open_door, alice):
     with open_door(idle_s=0.3) as door:
         session = new_session(door, alice)
-        assert session._next_reply().code == 421
+        assert session.next_reply().code == 421
         eventually(lambda: door.sessions == 0)
 
 

@@ -7,7 +7,8 @@ import time
 import pytest
 
 from srm_dicom.client.doors import Doors
-from srm_dicom.client.gridftp import GridFtpClient, Timeouts
+from srm_dicom.client.ftp_session import Timeouts
+from srm_dicom.client.gridftp import GridFtpClient
 from srm_dicom.errors import Aborted, MdmError, NotFound
 
 CONTENT = bytes(range(256)) * 4096

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from srm_dicom import errors
 from srm_dicom.audit.doors import DoorLog
-from srm_dicom.client.gridftp import Timeouts, Turl, _Session
+from srm_dicom.client.ftp_session import Session, Timeouts, Turl
 from srm_dicom.clock import SystemClock
 from srm_dicom.daemon import outer
 from srm_dicom.demo.site import DemoSite
@@ -289,7 +289,7 @@ def door(pki, open_door, files, node):
 
 
 def new_session(door, user):
-    return _Session(Turl("localhost", door.port, "/"), user, Timeouts(15, 15, 15))
+    return Session(Turl("localhost", door.port, "/"), user, Timeouts(15, 15, 15))
 
 
 def stripes_of(session):
@@ -301,7 +301,7 @@ def block(flags, data=b"", offset=0):
 
 
 def last_reply(session):
-    while (reply := session._next_reply()).preliminary:
+    while (reply := session.next_reply()).preliminary:
         pass
     return reply
 
@@ -323,8 +323,8 @@ def test_every_node_has_an_address_and_takes_its_part(door, alice, files):
     session.command("MODE E")
     own, other = stripes_of(session)
     assert [own.host, other.host] == ["127.0.0.1", "127.0.0.2"]
-    session._send("STOR /new")
-    assert session._next_reply().code == 150
+    session.send("STOR /new")
+    assert session.next_reply().code == 150
     with (
         socket.create_connection((own.host, own.port), 5) as one,
         socket.create_connection((other.host, other.port), 5) as two,
@@ -333,7 +333,7 @@ def test_every_node_has_an_address_and_takes_its_part(door, alice, files):
         one.sendall(block(0, b"hello", 0) + block(0x48, offset=1))
         seen = []
         while not seen or seen[-1].preliminary:
-            seen.append(session._next_reply())
+            seen.append(session.next_reply())
     assert seen[-1].code == 226
     assert (files.root / "new").read_bytes() == b"helloworld"
     markers = [line for reply in seen for line in reply.lines]
@@ -347,7 +347,7 @@ def test_a_file_comes_from_every_node(door, alice, files, receiver):
     host, port = receiver.getsockname()
     for command in ("MODE E", f"SPOR {host.replace('.', ',')},{port >> 8},{port & 255}"):
         session.command(command)
-    session._send("RETR /file")
+    session.send("RETR /file")
     content = bytearray(1 << 20)
     socks = [receiver.accept()[0] for _ in range(2)]
     with ThreadPoolExecutor(2) as pool:
@@ -363,8 +363,8 @@ def test_a_node_that_leaves_in_the_middle_ends_the_transfer(door, alice, node, f
     session = new_session(door, alice)
     session.command("MODE E")
     own, _ = stripes_of(session)
-    session._send("STOR /new")
-    assert session._next_reply().code == 150
+    session.send("STOR /new")
+    assert session.next_reply().code == 150
     with socket.create_connection((own.host, own.port), 5) as one:
         one.sendall(block(0, b"hello", 0) + block(0x48, offset=1))
         time.sleep(0.2)
@@ -380,8 +380,8 @@ def test_a_client_that_leaves_frees_the_node(door, alice, node):
     session = new_session(door, alice)
     session.command("MODE E")
     stripes_of(session)
-    session._send("STOR /new")
-    assert session._next_reply().code == 150
+    session.send("STOR /new")
+    assert session.next_reply().code == 150
     assert node.sessions == 1
     session._sock.close()
     until_s = time.monotonic() + 10
@@ -411,8 +411,8 @@ def test_a_node_that_does_not_answer_is_named(pki, open_door, files, alice, how)
         with open_door(writing=files, nodes=nodes_of(pki, port, connect_s=0.5)) as door:
             session = new_session(door, alice)
             session.command("MODE E")
-            session._send("SPAS")
-            reply = session._next_reply()
+            session.send("SPAS")
+            reply = session.next_reply()
     assert reply.code == 425
     assert f"127.0.0.2:{port}" in reply.text
 

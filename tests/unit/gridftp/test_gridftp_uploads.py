@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from srm_dicom.client.gridftp import Timeouts, Turl, _Refused, _Session
+from srm_dicom.client.ftp_session import Refused, Session, Timeouts, Turl
 from srm_dicom.wire.gridftp.addresses import parse_passive_port
 
 CONTENT = bytes(range(256)) * 1000
@@ -21,14 +21,14 @@ def door(open_door, files):
 
 @pytest.fixture
 def session(door, alice):
-    return _Session(Turl("localhost", door.port, "/"), alice, Timeouts(10, 10, 10))
+    return Session(Turl("localhost", door.port, "/"), alice, Timeouts(10, 10, 10))
 
 
 def replies(session):
     """Read the replies of a transfer up to its last one."""
     seen = []
     while not seen or seen[-1].preliminary:
-        seen.append(session._next_reply())
+        seen.append(session.next_reply())
     return seen
 
 
@@ -38,7 +38,7 @@ def connect(session, passive="EPSV"):
 
 def store(session, command, data):
     with connect(session) as sock:
-        session._send(command)
+        session.send(command)
         sock.sendall(data)
     return replies(session)
 
@@ -56,8 +56,8 @@ def end(streams=None):
 
 def test_a_file_arrives_whole_and_only_then_has_its_name(session, files):
     with connect(session) as sock:
-        session._send("STOR /new")
-        assert session._next_reply().code == 150
+        session.send("STOR /new")
+        assert session.next_reply().code == 150
         sock.sendall(CONTENT)
         time.sleep(0.2)
         assert not (files.root / "new").exists()
@@ -92,7 +92,7 @@ def test_a_restart_goes_on_where_the_marker_said(session, files):
 def test_a_restart_behind_the_end_would_leave_a_hole(session, files):
     session.command("REST 600")
     session.command("EPSV")
-    with pytest.raises(_Refused, match="fewer bytes"):
+    with pytest.raises(Refused, match="fewer bytes"):
         session.command("STOR /new")
     assert not (files.root / "new").exists()
 
@@ -108,8 +108,8 @@ def test_append_and_parts(session, files):
 
 def test_a_client_that_leaves_publishes_nothing(session, files, door):
     sock = connect(session)
-    session._send("STOR /new")
-    assert session._next_reply().code == 150
+    session.send("STOR /new")
+    assert session.next_reply().code == 150
     sock.sendall(CONTENT)
     session._sock.close()
     sock.close()
@@ -122,9 +122,9 @@ def test_a_client_that_leaves_publishes_nothing(session, files, door):
 
 def test_a_sender_that_stalls_is_dropped_and_the_session_lives(open_door, files, alice):
     with open_door(writing=files, data_stall_s=0.5) as door:
-        session = _Session(Turl("localhost", door.port, "/"), alice, Timeouts(10, 10, 10))
+        session = Session(Turl("localhost", door.port, "/"), alice, Timeouts(10, 10, 10))
         with connect(session) as sock:
-            session._send("STOR /new")
+            session.send("STOR /new")
             sock.sendall(b"x")
             assert replies(session)[-1].code == 426
         assert session.command("NOOP").code == 200
@@ -137,7 +137,7 @@ def test_a_sender_that_stalls_is_dropped_and_the_session_lives(open_door, files,
 def test_blocks_of_several_connections_in_any_order(session, files):
     session.command("MODE E")
     port = parse_passive_port(session.command("SPAS"))
-    session._send("STOR /new")
+    session.send("STOR /new")
     socks = [socket.create_connection(("127.0.0.1", port), 10) for _ in range(3)]
     socks[2].sendall(block(0, CONTENT[2000:], 2000) + end())
     socks[0].sendall(block(0, CONTENT[1000:2000], 1000))
@@ -148,7 +148,7 @@ def test_blocks_of_several_connections_in_any_order(session, files):
     assert replies(session)[-1].code == 226
     assert (files.root / "new").read_bytes() == CONTENT
     # the connections are there still: the next transfer uses two of them
-    session._send("STOR /second")
+    session.send("STOR /second")
     socks[1].sendall(block(0, b"second", 0) + end(2))
     socks[0].sendall(end())
     assert replies(session)[0].code == 125
@@ -159,13 +159,13 @@ def test_a_restart_in_blocks_sends_what_is_missing(session, files):
     session.command("MODE E")
     session.command("ALLO 300")
     with connect(session) as sock:
-        session._send("STOR /new")
+        session.send("STOR /new")
         sock.sendall(block(0, b"c" * 100, 200) + block(0, b"a" * 100, 0) + block(0x0C) + end(1))
         seen = replies(session)
     assert seen[-2].lines == ("Range Marker 0-100,200-300",)
     session.command("REST 0-100,200-300")
     with connect(session) as sock:
-        session._send("STOR /new")
+        session.send("STOR /new")
         sock.sendall(block(0, b"b" * 100, 100) + end(1))
         assert replies(session)[-1].code == 226
     assert (files.root / "new").read_bytes() == b"a" * 100 + b"b" * 100 + b"c" * 100
@@ -184,10 +184,10 @@ def test_a_restart_in_blocks_sends_what_is_missing(session, files):
 )
 def test_what_is_no_mode_e_is_refused_and_the_session_lives(open_door, files, alice, data, code):
     with open_door(writing=files, data_connect_s=0.5) as door:
-        session = _Session(Turl("localhost", door.port, "/"), alice, Timeouts(10, 10, 10))
+        session = Session(Turl("localhost", door.port, "/"), alice, Timeouts(10, 10, 10))
         session.command("MODE E")
         with connect(session) as sock:
-            session._send("STOR /new")
+            session.send("STOR /new")
             sock.sendall(data)
             sock.shutdown(socket.SHUT_WR)
             assert replies(session)[-1].code == code
@@ -197,10 +197,10 @@ def test_what_is_no_mode_e_is_refused_and_the_session_lives(open_door, files, al
 
 def test_connections_of_a_transfer_are_bounded(open_door, files, alice):
     with open_door(writing=files, max_streams=2) as door:
-        session = _Session(Turl("localhost", door.port, "/"), alice, Timeouts(10, 10, 10))
+        session = Session(Turl("localhost", door.port, "/"), alice, Timeouts(10, 10, 10))
         session.command("MODE E")
         port = parse_passive_port(session.command("EPSV"))
-        session._send("STOR /new")
+        session.send("STOR /new")
         socks = [socket.create_connection(("127.0.0.1", port), 10) for _ in range(3)]
         assert replies(session)[-1].code == 501
         for sock in socks:
@@ -212,7 +212,7 @@ def test_in_mode_e_the_sender_connects(session):
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
     session.command(f"PORT 127,0,0,1,{port >> 8},{port & 255}")
-    session._send("STOR /new")
+    session.send("STOR /new")
     assert replies(session)[-1].code == 425
     listener.close()
 
@@ -220,11 +220,11 @@ def test_in_mode_e_the_sender_connects(session):
 def test_abor_ends_an_upload(session, files):
     session.command("MODE E")
     with connect(session) as sock:
-        session._send("STOR /new")
-        assert session._next_reply().code == 150
+        session.send("STOR /new")
+        assert session.next_reply().code == 150
         sock.sendall(block(0, b"x", 0))
-        session._send("ABOR")
-        assert [replies(session)[-1].code, session._next_reply().code] == [426, 226]
+        session.send("ABOR")
+        assert [replies(session)[-1].code, session.next_reply().code] == [426, 226]
     assert not (files.root / "new").exists()
 
 
@@ -233,38 +233,38 @@ def test_abor_ends_an_upload(session, files):
 
 def test_where_the_right_is_missing_nothing_is_written(session, files):
     session.command("EPSV")
-    with pytest.raises(_Refused, match="Permission denied"):
+    with pytest.raises(Refused, match="Permission denied"):
         session.command("STOR /dir/c")
     assert (files.root / "dir" / "c").read_text() == "c"
 
 
 def test_what_is_sealed_does_not_cross_the_network_in_clear(session, files):
     files.sealed = {"/new"}
-    session._send("STOR /new")
-    assert session._next_reply().code == 534
+    session.send("STOR /new")
+    assert session.next_reply().code == 534
 
 
 def test_names_are_made_renamed_and_removed(session, files):
     assert session.command("MKD /fresh").code == 257
-    with pytest.raises(_Refused, match="File exists"):
+    with pytest.raises(Refused, match="File exists"):
         session.command("MKD /fresh")
     store(session, "STOR /fresh/a", b"a")
-    with pytest.raises(_Refused, match="Directory not empty"):
+    with pytest.raises(Refused, match="Directory not empty"):
         session.command("RMD /fresh")
     assert session.command("RNFR /fresh/a").code == 350
     assert session.command("RNTO /fresh/b").code == 250
     assert session.command("DELE /fresh/b").code == 250
     assert session.command("RMD /fresh").code == 250
     assert not (files.root / "fresh").exists()
-    session._send("RNTO /x")
-    assert session._next_reply().code == 503
-    with pytest.raises(_Refused, match="No such file"):
+    session.send("RNTO /x")
+    assert session.next_reply().code == 503
+    with pytest.raises(Refused, match="No such file"):
         session.command("RNFR /absent")
 
 
 def test_a_deep_listing(session):
     with connect(session) as sock:
-        session._send("MLSR /")
+        session.send("MLSR /")
         listing = sock.makefile("rb").read().decode()
     assert replies(session)[-1].code == 226
     names = [line.rpartition(" ")[2] for line in listing.splitlines()]
@@ -273,7 +273,7 @@ def test_a_deep_listing(session):
 
 def test_many_uploads_at_once_are_kept_apart(door, files, alice):
     def upload(number):
-        session = _Session(Turl("localhost", door.port, "/"), alice, Timeouts(20, 20, 20))
+        session = Session(Turl("localhost", door.port, "/"), alice, Timeouts(20, 20, 20))
         assert store(session, f"STOR /n{number}", bytes([number]) * 100_000)[-1].code == 226
 
     threads = [threading.Thread(target=upload, args=(number,)) for number in range(8)]
