@@ -127,6 +127,14 @@ class FileAccess:
         """Tell whether the bytes of a file may be replaced, or the names in a directory changed."""
         return self._allows(principal, entry, "w").allowed
 
+    def may_change_name(self, principal: Principal, directory: Entry | None, path: SitePath) -> bool:
+        """Tell whether a name in a directory may be made, removed or given to something else."""
+        return directory is not None and self._allows(principal, directory, "w", path).allowed
+
+    def above(self, path: SitePath) -> Entry | None:
+        """Return the directory that has a name; what may be told of it is not decided by this."""
+        return self._namespace.find(parent(path))
+
     def administer(self, principal: Principal, entry: Entry, operation: str) -> None:
         """Let the owner of a name change its ACL, with a whole credential; jobs and tokens never administer.
 

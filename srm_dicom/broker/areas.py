@@ -28,12 +28,14 @@ class Area:
 
     Attributes:
         max_file_bytes: of one file.
+        sealed: its files are sealed before they reach a disk: they must not come over a network in clear.
     """
 
     path: SitePath
     plugin: str
     release: Release
     max_file_bytes: int = 1024**4
+    sealed: bool = False
 
     def has(self, path: SitePath) -> bool:
         """Tell whether a path is the area's directory or below it."""
@@ -58,6 +60,14 @@ class Areas:
         raise NotAuthorised(
             "nobody writes here", advice="Write below a directory that the site has opened for it."
         )
+
+    def take(self, path: SitePath) -> bool:
+        """Tell whether names may be made in a directory."""
+        return any(area.has(path) for area in self._areas)
+
+    def seal(self, path: SitePath) -> bool:
+        """Tell whether a name lies in an area whose files are sealed."""
+        return any(area.sealed and area.has(path) for area in self._areas)
 
     def prepare(self, namespace: Namespace, projects: Mapping[str, Project], shown_at: datetime) -> None:
         """Make the areas' directories, and let the members of their projects pass to them.

@@ -152,6 +152,17 @@ class Puts:
         self._stores.uploads.received(upload.name, None)
         return upload, self._areas.of(upload.path).max_file_bytes
 
+    def sealed(self, principal: Principal, path: SitePath) -> bool:
+        """Tell whether what the caller may write at a path has to be kept from the network's eyes.
+
+        Of what somebody may not write this says no, as of what is not there: `open` refuses both.
+        """
+        if path.startswith(f"{UPLOADS}/"):
+            upload = self._stores.uploads.find(path.removeprefix(f"{UPLOADS}/"))
+            return upload is not None and upload.owner == principal.dn and self._areas.of(upload.path).sealed
+        above = self._access.above(path)
+        return self._areas.seal(path) and self._access.may_change_name(principal, above, path)
+
     def received(self, upload: Upload, received: Received) -> None:
         """Note that a door has every byte.
 

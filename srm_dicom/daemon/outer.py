@@ -122,7 +122,14 @@ def make_carrying(
 def make_files(common: Common, area: ScratchArea, access: FileAccess) -> StagedFilesOfNode:
     """Make what doors and copies read."""
     return StagedFilesOfNode(
-        common.node, area, common.stores, access, common.audit, common.clock, common.spending()
+        common.node,
+        area,
+        common.stores,
+        access,
+        common.audit,
+        common.clock,
+        common.spending(),
+        common.areas(),
     )
 
 

@@ -68,6 +68,7 @@ class DirectoryFiles:
         members: DNs that may see anything at all; None lets everybody in.
         checksums: whether adler32 is told, which costs a read of the file.
         sealed: paths that are only written over encrypted connections.
+        writable: whether names say that they may be changed; where a door takes uploads.
     """
 
     root: Path
@@ -77,6 +78,7 @@ class DirectoryFiles:
     members: set[str] | None = None
     checksums: bool = True
     sealed: set[str] = field(default_factory=set)
+    writable: bool = False
 
     def stat(self, principal: Principal, path: SitePath) -> FileInfo:
         """Look a name up."""
@@ -184,6 +186,8 @@ class DirectoryFiles:
             adler32=None if directory else self._adler32(local),
             shown_at=SHOWN_AT,
             online=path not in self.nearline,
+            writable=self.writable and path not in self.unreadable,
+            removable=self.writable and path not in self.unreadable and path != "/",
         )
 
     def _adler32(self, local: Path) -> str | None:

@@ -28,6 +28,8 @@ class FileInfo:
         adler32: of the same bytes, eight hexadecimal digits; None while nobody knows it.
         shown_at: the only time that may be shown (see `clock.coarse`).
         online: staged here, so that `ServedFiles.open` will do.
+        writable: the caller may replace the file's bytes, or make and remove names in the directory.
+        removable: the caller may remove the name or give it another.
     """
 
     path: SitePath
@@ -36,6 +38,8 @@ class FileInfo:
     adler32: str | None
     shown_at: datetime
     online: bool
+    writable: bool = False
+    removable: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,13 @@ from functools import partial
 from srm_dicom.audit.event import Action, Event, Outcome, printable
 from srm_dicom.audit.log import AuditLog
 from srm_dicom.broker.access import FileAccess
-from srm_dicom.broker.areas import UPLOADS
+from srm_dicom.broker.areas import UPLOADS, Areas
 from srm_dicom.broker.listings import is_staged
 from srm_dicom.broker.spending import Spending
 from srm_dicom.clock import Clock, coarse
 from srm_dicom.errors import IntegrityError, NotADirectory, NotFound, RequestExpired
 from srm_dicom.identity.principal import Principal
-from srm_dicom.ids import SitePath
+from srm_dicom.ids import SitePath, parent
 from srm_dicom.scratch.area import ScratchArea, StagedName
 from srm_dicom.store.bundles import bundle_of
 from srm_dicom.store.namespace import Entry
@@ -43,7 +43,9 @@ class StagedFilesOfNode:
         audit: AuditLog,
         clock: Clock,
         spending: Spending | None = None,
+        areas: Areas | None = None,
     ) -> None:
+        """Serve what is in `area`; `areas` says where its callers may write, if anywhere."""
         self._node = node
         self._area = area
         self._staged = stores.staged
@@ -52,6 +54,7 @@ class StagedFilesOfNode:
         self._audit = audit
         self._clock = clock
         self._spending = spending
+        self._areas = areas or Areas()
 
     def stat(self, principal: Principal, path: SitePath) -> FileInfo:
         """Look a name up; see `files.ServedFiles.stat`."""
@@ -69,7 +72,8 @@ class StagedFilesOfNode:
         if path.startswith(f"{UPLOADS}/"):
             return self._upload(principal, path)
         entry = self._access.visible(principal, path, "stat")
-        return _info(entry, online=bool(self._find(entry)))
+        above = self._access.above(entry.path) if self._areas.take(entry.path) else None
+        return self._info(principal, entry, above, online=bool(self._find(entry)))
 
     def listdir(self, principal: Principal, path: SitePath) -> Iterable[FileInfo]:
         """Return what the caller may see in a directory; see `files.ServedFiles.listdir`."""
@@ -78,7 +82,7 @@ class StagedFilesOfNode:
             raise NotADirectory("this is a file")
         entries = self._access.shown(principal, self._access.children(principal, directory))
         staged = self._staged.find([entry.guid for entry in entries if entry.guid])
-        return [_info(entry, online=is_staged(entry, staged)) for entry in entries]
+        return [self._info(principal, entry, directory, online=is_staged(entry, staged)) for entry in entries]
 
     def open(self, principal: Principal, path: SitePath) -> OpenFile | OpenBundle:
         """Open a file that is staged here; see `files.ServedFiles.open`."""
@@ -113,6 +117,32 @@ class StagedFilesOfNode:
             adler32=received.adler32 if received else None,
             shown_at=coarse(self._clock.now()),
             online=False,
+        )
+
+    def _info(self, principal: Principal, entry: Entry, above: Entry | None, *, online: bool) -> FileInfo:
+        """Describe an entry as the caller may know it; `above` is its directory.
+
+        An area's own directory stays, whoever may write in it, and outside of areas nobody writes.
+        """
+        removable = (
+            self._areas.take(parent(entry.path))
+            and not entry.members
+            and self._access.may_change_name(principal, above, entry.path)
+        )
+        writable = (
+            self._areas.take(entry.path)
+            and (entry.is_directory or removable)
+            and self._access.may_write(principal, entry)
+        )
+        return FileInfo(
+            path=entry.path,
+            is_directory=entry.is_directory,
+            size_bytes=entry.facts.size_bytes if entry.facts else None,
+            adler32=entry.facts.adler32 if entry.facts else None,
+            shown_at=entry.shown_at,
+            online=online,
+            writable=writable,
+            removable=removable,
         )
 
     def _charge(self, principal: Principal, entry: Entry, size_bytes: int) -> None:
@@ -150,17 +180,6 @@ def _not_staged() -> RequestExpired:
     return RequestExpired(
         "the file is not staged here",
         advice="Ask the SRM for it (srmPrepareToGet) and use the TURL it answers.",
-    )
-
-
-def _info(entry: Entry, *, online: bool) -> FileInfo:
-    return FileInfo(
-        path=entry.path,
-        is_directory=entry.is_directory,
-        size_bytes=entry.facts.size_bytes if entry.facts else None,
-        adler32=entry.facts.adler32 if entry.facts else None,
-        shown_at=entry.shown_at,
-        online=online,
     )
 
 

@@ -62,9 +62,8 @@ class WrittenFilesOfNode:
     names: Names
 
     def private_only(self, principal: Principal, path: SitePath) -> bool:
-        """Nothing that users write here is secret on the network unless they say so."""
-        del principal, path
-        return False
+        """Tell whether it lies in an area whose files are sealed; see `files.WrittenFiles.private_only`."""
+        return self.puts.sealed(principal, path)
 
     def create(
         self,

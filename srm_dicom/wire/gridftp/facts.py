@@ -6,6 +6,7 @@ than the namespace may.
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Protocol
@@ -36,13 +37,40 @@ class Described(Protocol):
     def shown_at(self) -> datetime:
         """The one time that may be shown outside."""
 
+    @property
+    def writable(self) -> bool:
+        """Whether the caller may replace the file, or change the names in the directory."""
+
+    @property
+    def removable(self) -> bool:
+        """Whether the caller may remove or rename it."""
+
+
+def permissions(file: Described) -> str:
+    """Write what the caller may do as the fact Perm does (RFC 3659, 7.5.5).
+
+    Whoever is shown a file may retrieve it, and a directory, list it; nothing can be appended to what is
+    finished.
+    """
+    letters = "el" if file.is_directory else "r"
+    if file.writable:
+        letters += "cmp" if file.is_directory else "w"
+    if file.removable:
+        letters += "df"
+    return "".join(sorted(letters))
+
+
+def mode(file: Described) -> int:
+    """Return the caller's own rights as the bits of a UNIX mode."""
+    return (0o555 if file.is_directory else 0o444) | (0o200 if file.writable else 0)
+
 
 _FACTS: Mapping[str, Callable[[Described], str | None]] = {
     "Type": lambda file: "dir" if file.is_directory else "file",
     "Modify": lambda file: timestamp(file.shown_at),
     "Size": lambda file: "0" if file.is_directory else _text(file.size_bytes),
-    "Perm": lambda file: "el" if file.is_directory else "r",
-    "UNIX.mode": lambda file: "0555" if file.is_directory else "0444",
+    "Perm": permissions,
+    "UNIX.mode": lambda file: f"{mode(file):04o}",
     "UNIX.owner": lambda _: OWNER,
     "UNIX.uid": lambda _: "0",
     "UNIX.group": lambda _: OWNER,
@@ -95,9 +123,9 @@ def fact_line(file: Described, chosen: Iterable[str], shown_name: str, kind: str
 
 def list_line(file: Described) -> str:
     """Write one line in the manner of ``ls -l``, which is what programs read out of LIST."""
-    mode = "dr-xr-xr-x" if file.is_directory else "-r--r--r--"
+    bits = stat.filemode(mode(file) | (stat.S_IFDIR if file.is_directory else stat.S_IFREG))
     when = file.shown_at.astimezone(UTC).strftime("%b %d  %Y")
-    return f"{mode}   1 {OWNER} {OWNER} {file.size_bytes or 0:>14} {when} {name(SitePath(file.path))}"
+    return f"{bits}   1 {OWNER} {OWNER} {file.size_bytes or 0:>14} {when} {name(SitePath(file.path))}"
 
 
 def mlst_reply(file: Described, chosen: Iterable[str]) -> Reply:

@@ -66,7 +66,12 @@ class Element:
         area = ScratchArea(directory / "scratch")
         audit = AuditLog(directory / "audit", "all", "host", self.clock)
         access = FileAccess(self.stores.namespace, projects, audit, self.clock)
-        areas = Areas([Area(parse_path(TOP), "disk", RELEASE)])
+        areas = Areas(
+            [
+                Area(parse_path(TOP), "disk", RELEASE),
+                Area(parse_path("/vo/sealed"), "disk", RELEASE, sealed=True),
+            ]
+        )
         areas.prepare(self.stores.namespace, projects, self.clock.now())
         settings = BrokerSettings("localhost", {"node": {"gsiftp": "gsiftp://localhost"}}, put_done_s=30.0)
         self.broker = Broker(settings, self.stores, access, self.clock, areas)
@@ -178,6 +183,19 @@ def test_who_may_not_write_hears_so_and_changes_nothing(element, site, mine, who
 def test_nobody_writes_outside_of_an_area(element, site, mine):
     for path in ("/vo/file", "/file", f"{TOP}/../file"):
         assert site.run("globus-url-copy", f"file://{mine}", element.url + path).returncode != 0
+
+
+@GUC
+def test_into_a_sealed_area_only_over_encrypted_connections(element, site, mine):
+    target = f"{element.url}/vo/sealed/file"
+    for options in ([], ["-p", "2"], ["-nodcau"]):
+        clear = site.run("globus-url-copy", *options, f"file://{mine}", target)
+        assert clear.returncode != 0
+        assert "534" in clear.stderr
+        assert "PROT P" in clear.stderr
+    assert element.stores.uploads.find_path(parse_path("/vo/sealed/file")) is None
+    site.succeed("globus-url-copy", "-dcpriv", f"file://{mine}", target)
+    assert element.stores.namespace.find(parse_path("/vo/sealed/file")) is not None
 
 
 @GFAL

@@ -68,14 +68,21 @@ class Site:
         self.area = ScratchArea(directory / "scratch")
         self.audit = AuditLog(directory / "audit", "front", "host", self.clock)
         access = FileAccess(self.stores.namespace, projects, self.audit, self.clock)
-        areas = Areas([Area(parse_path(TOP), "disk", RELEASE, max_file_bytes=1000_000)])
+        areas = Areas(
+            [
+                Area(parse_path(TOP), "disk", RELEASE, max_file_bytes=1000_000),
+                Area(parse_path("/vo/sealed"), "disk", RELEASE, sealed=True),
+            ]
+        )
         areas.prepare(self.stores.namespace, projects, NOW)
         settings = BrokerSettings(
             "se.example.org:8446", {"node": {"gsiftp": "gsiftp://node:2811"}}, put_done_s=5.0
         )
         self.broker = Broker(settings, self.stores, access, self.clock, areas)
         self.written = WrittenFilesOfNode(self.area, self.broker.puts, self.broker.names)
-        self.served = StagedFilesOfNode("node", self.area, self.stores, access, self.audit, self.clock)
+        self.served = StagedFilesOfNode(
+            "node", self.area, self.stores, access, self.audit, self.clock, areas=areas
+        )
         self.signing_key = Ed25519PrivateKey.generate()
         context = PluginContext("disk", {"root": str(self.root)}, directory, self.clock, seals=False)
         self.plugin = DiskPlugin(context)

@@ -1,4 +1,5 @@
 import base64
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -217,6 +218,25 @@ def test_facts_are_read_as_they_were_written():
     assert read["type"] == "file"
     assert read["size"] == "5"
     assert read["modify"] == "20260201000000"
+
+
+@pytest.mark.parametrize(
+    ("directory", "writable", "removable", "perm", "mode"),
+    [
+        (False, False, False, "r", "0444"),
+        (False, True, True, "dfrw", "0644"),
+        (False, False, True, "dfr", "0444"),
+        (True, False, False, "el", "0555"),
+        (True, True, False, "celmp", "0755"),
+        (True, True, True, "cdeflmp", "0755"),
+    ],
+)
+def test_perm_and_mode_are_the_callers(directory, writable, removable, perm, mode):
+    file = replace(info(directory=directory), writable=writable, removable=removable)
+    read, _ = facts.parse_facts(facts.fact_line(file, facts.ALL_FACTS, "x"))
+    assert (read["perm"], read["unix.mode"]) == (perm, mode)
+    kind = "d" if directory else "-"
+    assert facts.list_line(file).startswith(f"{kind}r{'w' if writable else '-'}")
 
 
 def test_a_size_that_nobody_knows_is_not_told():
