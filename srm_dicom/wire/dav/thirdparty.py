@@ -7,6 +7,7 @@ runs: performance markers, and a last line that begins with ``success`` or ``fai
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,6 +26,9 @@ _FRAMING = frozenset(
     }
 )
 """What only a client itself may say."""
+
+_PASSABLE = re.compile(r"[\t -~]*")
+"""Values that every server takes (RFC 9110, 5.5)."""
 
 
 class Credential(Enum):
@@ -114,6 +118,8 @@ def _transfer_headers(environ: Mapping[str, object]) -> tuple[tuple[str, str], .
             continue
         if name.lower() in _FRAMING:
             raise InvalidRequest(f"{name} is not for the other side of a copy")
+        if not _PASSABLE.fullmatch(str(value)):
+            raise InvalidRequest(f"{name} has characters that no header may have")
         found.append((name, str(value)))
     if len(found) > MAX_HEADERS:
         raise InvalidRequest(f"at most {MAX_HEADERS} headers are passed on")

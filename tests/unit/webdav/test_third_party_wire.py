@@ -45,6 +45,12 @@ def test_headers_that_are_not_passed_on(name):
         Copy.read({"HTTP_SOURCE": THERE, f"HTTP_TRANSFERHEADER{name}": "x"})
 
 
+@pytest.mark.parametrize("value", ["caf\u00e9", "a\r\nX: y", "\0", "\x7f"])
+def test_values_that_cannot_be_passed_on(value):
+    with pytest.raises(InvalidRequest, match="X-Name"):
+        Copy.read({"HTTP_SOURCE": THERE, "HTTP_TRANSFERHEADERX_NAME": value})
+
+
 def test_what_is_no_copy():
     with pytest.raises(InvalidRequest):
         Copy.read({})
