@@ -114,7 +114,8 @@ class Resharing:
             IntegrityError, KeyShareInvalid: it is not any more what it was.
         """
         for held in shares:
-            if (held.generation, held.public_key) == (order.generation, order.public_key):
+            ordered = (order.generation, order.public_key, order.needed)
+            if (held.generation, held.public_key, held.k) == ordered:
                 share = Share(held.index, held.share)
                 Charter.verify(held.charter, self._sites).check(share)
                 if share.index in order.dealers:
@@ -130,7 +131,8 @@ class Resharing:
             return _failed(Taken, order.key_id, error)
         self._store.keep_pending(order.key_id, order.next_generation, taking.share.data)
         of_share = keyrecord.share_hash(order.key_id, order.next_generation, taking.share)
-        return Taken(order.key_id, hash=of_share, blinded=taking.blinded.hex())
+        checks = tuple(check.hex() for check in taking.checks)
+        return Taken(order.key_id, hash=of_share, blinded=taking.blinded.hex(), checks=checks)
 
     def _waiting(self, key: SharedKey) -> bytes:
         try:

@@ -15,10 +15,14 @@ from srm_dicom.client.reshare import Reshared
 from srm_dicom.daemon.common import ADMIN, Common
 from srm_dicom.daemon.inner import key_servers, make_destroyer, make_journal
 from srm_dicom.db.database import Database
-from srm_dicom.errors import ConfigError, KeyServerUnavailable, NotFound
+from srm_dicom.errors import ConfigError, KeyQuorumMissing, KeyServerUnavailable, NotFound
 from srm_dicom.registry.destruction import Destructions
 
 KEYS_PER_STEP = 200
+UNPROVEN = (
+    "only as many key servers dealt as a key needs, and no other could prove that they dealt what they hold."
+    " Open a few files; then give the command again with --without-proof, and the old shares go."
+)
 
 
 @click.group()
@@ -26,27 +30,36 @@ def keys() -> None:
     """Share keys anew, move them to other key servers, destroy them."""
 
 
+_without_proof = click.option(
+    "--without-proof", is_flag=True, help="Drop old shares though nobody could prove the new ones."
+)
+
+
 @keys.command()
 @config_option
 @click.option("--to", "endpoints", multiple=True, help="URL of a key server of tomorrow; by default today's.")
 @click.option("--threshold", type=int, help="Shares that a key needs tomorrow; by default as today.")
+@_without_proof
 @reported
-def reshare(config: Path, endpoints: tuple[str, ...], threshold: int | None) -> None:
+def reshare(config: Path, endpoints: tuple[str, ...], threshold: int | None, *, without_proof: bool) -> None:
     """Give every key fresh shares, on these or other key servers; old shares are worthless then.
 
     The key servers do it among themselves: no key is put together, and each stays fetchable all the time.
-    An interrupted reshare goes on when it is given again.
+    An interrupted reshare goes on when it is given again. Where only as many of them answer as a key needs,
+    nobody can prove that they dealt what they hold: the old shares stay then.
     """
     common = Common(config, ADMIN)
-    _reshare(common, endpoints or common.config.catalogues.keys, threshold)
+    endpoints = endpoints or common.config.catalogues.keys
+    _reshare(common, endpoints, threshold, without_proof=without_proof)
 
 
 @keys.command()
 @config_option
 @click.argument("old")
 @click.argument("new")
+@_without_proof
 @reported
-def move(config: Path, old: str, new: str) -> None:
+def move(config: Path, old: str, new: str, *, without_proof: bool) -> None:
     """Move what the key server at the URL OLD holds to the one at NEW; OLD may be dead.
 
     No share travels: the others share every key anew, and what is left at OLD is worthless.
@@ -55,7 +68,8 @@ def move(config: Path, old: str, new: str) -> None:
     today = common.config.catalogues.keys
     if old not in today:
         raise ConfigError(f"{old} is none of this site's key servers", advice=f"They are {', '.join(today)}.")
-    _reshare(common, tuple(new if url == old else url for url in today), None)
+    endpoints = tuple(new if url == old else url for url in today)
+    _reshare(common, endpoints, None, without_proof=without_proof)
 
 
 @keys.command()
@@ -114,7 +128,7 @@ def _destructions(common: Common) -> Destructions:
     return Destructions(Database(common.inner().database))
 
 
-def _reshare(common: Common, endpoints: Sequence[str], threshold: int | None) -> None:
+def _reshare(common: Common, endpoints: Sequence[str], threshold: int | None, *, without_proof: bool) -> None:
     """Share every key anew, then replay what was destroyed to the servers of tomorrow.
 
     Raises:
@@ -122,7 +136,7 @@ def _reshare(common: Common, endpoints: Sequence[str], threshold: int | None) ->
     """
     signing_key = InnerSecrets.load(common.inner().secrets).signing_key
     servers, k = key_servers(common), threshold or common.config.catalogues.threshold
-    resharer = servers.resharer(endpoints, k, signing_key)
+    resharer = servers.resharer(endpoints, k, signing_key, without_proof=without_proof)
     outcomes: list[Reshared] = []
     every = list(make_journal(common).known_keys())
     known = [(project, one) for project, one in every if project in common.projects]
@@ -154,6 +168,9 @@ def _tell(outcomes: Sequence[Reshared], endpoints: Sequence[str], k: int, common
         click.echo("also in the site.json of your users.")
     if failed:
         raise SystemExit(exit_code(failed[0][1]))
+    if unproven := sum(not one.proven for one in outcomes):
+        click.echo(f"{unproven} of them keep their old shares too: {UNPROVEN}", err=True)
+        raise SystemExit(exit_code(KeyQuorumMissing("")))
 
 
 def _tell_destroyed(destructions: Destructions, ids: Sequence[str]) -> None:

@@ -57,6 +57,10 @@ class Exchange:
         self._http.start_next_cycle()
         return True
 
+    def fileno(self) -> int:
+        """Return the descriptor of the connection."""
+        return self._socket.fileno()
+
     def dead(self) -> bool:
         """Tell whether anything has arrived on the idle connection: it can only be its end."""
         poll = select.poll()
@@ -109,41 +113,93 @@ class Exchange:
             BrokenOff: the connection ended in the middle.
             TooLarge: the body exceeds the bound.
         """
-        budget = self._budget()
-        head: h11.Response | None = None
-        body = bytearray()
+        budget, answer = self._budget(), _Answer(self._max_answer_bytes, into)
         while True:
             event, self._early = self._early or self._next_event(budget), None
-            if isinstance(event, h11.Response):
-                head = event
-            elif isinstance(event, h11.Data):
-                if into is not None and head is not None and head.status_code < 300:
-                    into(bytes(event.data))
-                else:
-                    body += event.data
-                    self._check(len(body))
-            elif head is not None and isinstance(event, h11.EndOfMessage):
-                break
-        headers = tuple((name.decode("ascii"), value.decode("latin-1")) for name, value in head.headers)
-        return Response(head.status_code, headers, bytes(body))
+            if response := answer.take(event):
+                return response
+
+    def receive_now(self, answer: _Answer) -> Response | None:
+        """Take what has arrived of an answer, without waiting; None as long as it is not whole.
+
+        Raises:
+            PeerGone, BrokenOff, TooLarge: as `receive`.
+        """
+        while True:
+            event = self._http.next_event()
+            if event is not h11.NEED_DATA:
+                if response := answer.take(_of_answer(event)):
+                    return response
+            elif not self._feed(self._stream.receive_now):
+                return None
+
+    def answer(self) -> _Answer:
+        """Return where an answer is collected that `receive_now` takes in pieces."""
+        return _Answer(self._max_answer_bytes, None)
 
     def _next_event(self, budget: Budget) -> object:
         while (event := self._http.next_event()) is h11.NEED_DATA:
-            begun = self._http.their_state is not h11.SEND_RESPONSE or bool(self._http.trailing_data[0])
-            try:
-                data = self._stream.receive(budget)
-            except PeerGone as error:
-                raise (BrokenOff if begun else PeerGone) from error.__cause__
-            if not data and not begun:
-                raise PeerGone
-            self._http.receive_data(data)
-        if event is h11.PAUSED or isinstance(event, h11.ConnectionClosed):
-            raise BrokenOff
-        return event
+            self._feed(lambda: self._stream.receive(budget))
+        return _of_answer(event)
+
+    def _feed(self, receive: Callable[[], bytes | None]) -> bool:
+        """Give what arrives to the protocol; False when that is nothing yet."""
+        begun = self._http.their_state is not h11.SEND_RESPONSE or bool(self._http.trailing_data[0])
+        try:
+            data = receive()
+        except PeerGone as error:
+            raise (BrokenOff if begun else PeerGone) from error.__cause__
+        if data is None:
+            return False
+        if not data and not begun:
+            raise PeerGone
+        self._http.receive_data(data)
+        return True
 
     def _budget(self) -> Budget:
         return Budget(self._timeout_s, bytes_per_s=_SLOWEST_BYTES_PER_S)
 
-    def _check(self, size_bytes: int) -> None:
-        if size_bytes > self._max_answer_bytes:
-            raise TooLarge(f"the answer is larger than {self._max_answer_bytes} bytes")
+
+class _Answer:
+    """An answer as its events come."""
+
+    def __init__(self, max_bytes: int, into: Callable[[bytes], object] | None) -> None:
+        self._max_bytes = max_bytes
+        self._into = into
+        self._head: h11.Response | None = None
+        self._body = bytearray()
+
+    def take(self, event: object) -> Response | None:
+        """Add an event; returns the answer when that was its last one.
+
+        Raises:
+            TooLarge: the body exceeds the bound.
+        """
+        if isinstance(event, h11.Response):
+            self._head = event
+        elif isinstance(event, h11.Data):
+            if self._into is not None and self._head is not None and self._head.status_code < 300:
+                self._into(bytes(event.data))
+            else:
+                self._add(event.data)
+        elif self._head is not None and isinstance(event, h11.EndOfMessage):
+            head = self._head
+            headers = tuple((name.decode("ascii"), value.decode("latin-1")) for name, value in head.headers)
+            return Response(head.status_code, headers, bytes(self._body))
+        return None
+
+    def _add(self, data: bytes | bytearray) -> None:
+        self._body += data
+        if len(self._body) > self._max_bytes:
+            raise TooLarge(f"the answer is larger than {self._max_bytes} bytes")
+
+
+def _of_answer(event: object) -> object:
+    """Return an event if an answer may have it.
+
+    Raises:
+        BrokenOff: the peer has ended, or says something that is no answer.
+    """
+    if event is h11.PAUSED or isinstance(event, h11.ConnectionClosed):
+        raise BrokenOff
+    return event

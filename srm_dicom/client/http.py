@@ -7,6 +7,7 @@ repeated. Every exchange has a deadline and every answer a bound. Not for two th
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Iterator
@@ -22,7 +23,7 @@ from srm_dicom.identity.credential import Shown
 from srm_dicom.web.stream import PeerGone, Stalled, Stream
 from srm_dicom.wire.httpg import NO_DELEGATION
 
-__all__ = ["Connect", "HttpClient", "Response", "Upload"]
+__all__ = ["Connect", "HttpClient", "Response", "Started", "Upload"]
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 
@@ -67,6 +68,7 @@ class HttpClient:
         self._clock = clock or SystemClock()
         self._tcp = connect
         self._connection: Exchange | None = None
+        self._head: tuple[object, h11.Request] | None = None
 
     def request(
         self,
@@ -95,10 +97,7 @@ class HttpClient:
             MdmError: `unavailable`: no connection, no trust in the server, no answer in time.
         """
         twice = method in _REPEATABLE if repeatable is None else repeatable
-        try:
-            request = h11.Request(method=method, target=target, headers=self._headers(method, body, headers))
-        except h11.LocalProtocolError as error:
-            raise InvalidRequest("the target or a header cannot be sent by HTTP") from error
+        request = self._request(method, target, body, headers)
         fresh = self._connection is None or self._connection.dead()
         if fresh:
             self.close()
@@ -111,6 +110,31 @@ class HttpClient:
             return self._exchange(request, body, into)
         except PeerGone as error:
             raise self._gone(error) from error
+
+    def start(
+        self, method: str, target: str, body: bytes = b"", headers: Iterable[tuple[str, str]] = ()
+    ) -> Started | None:
+        """Send a request on the connection that is kept, and leave it to the caller when to read the answer.
+
+        Nothing else may be asked before that. Sending waits as `request` does: for small requests.
+
+        Returns:
+            None when no connection is kept, or it is dead: then `request` makes another.
+
+        Raises:
+            InvalidRequest: as `request`.
+        """
+        connection = self._connection
+        if connection is None or connection.dead():
+            self.close()
+            return None
+        request = self._request(method, target, body, headers)
+        try:
+            with self._guarded():
+                connection.send(request, body)
+        except PeerGone:
+            return None
+        return Started(self, connection)
 
     def upload(
         self,
@@ -154,6 +178,22 @@ class HttpClient:
     @property
     def _name(self) -> str:
         return f"{self._address[0]}:{self._address[1]}"
+
+    def _request(
+        self, method: str, target: str, body: bytes, headers: Iterable[tuple[str, str]]
+    ) -> h11.Request:
+        """Return the head of a request; one like the last is not checked again.
+
+        Raises:
+            InvalidRequest: it has a character that HTTP does not carry.
+        """
+        whole = (method, target, self._headers(method, body, headers))
+        if self._head is None or self._head[0] != whole:
+            try:
+                self._head = whole, h11.Request(method=method, target=target, headers=whole[2])
+            except h11.LocalProtocolError as error:
+                raise InvalidRequest("the target or a header cannot be sent by HTTP") from error
+        return self._head[1]
 
     def _headers(self, method: str, body: bytes, headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
         all_of_them = [("Host", self._name), *headers]
@@ -226,6 +266,48 @@ class HttpClient:
             f"{self._name} closed the connection without an answer",
             advice="If this is always so, the server's log tells why it refuses the credential.",
         )
+
+
+class Started:
+    """A request that was sent, and whose answer has not been read; see `HttpClient.start`."""
+
+    def __init__(self, client: HttpClient, connection: Exchange) -> None:
+        self._client = client
+        self._connection = connection
+        self._answer = connection.answer()
+
+    def fileno(self) -> int:
+        """Return the descriptor on which the answer arrives."""
+        return self._connection.fileno()
+
+    def take(self) -> Response | None:
+        """Take what has arrived, without waiting; None as long as the answer is not whole.
+
+        Raises:
+            PeerGone: the connection ended before any of it: whoever may, sends the request again.
+            MdmError: as `HttpClient.request`.
+        """
+        with self._client._guarded():  # noqa: SLF001 - the other half of the same module
+            answer = self._connection.receive_now(self._answer)
+        if answer is not None and not self._connection.reusable:
+            self._client.close()
+        return answer
+
+    def wait(self, seconds: float) -> Response:
+        """Wait for the answer.
+
+        Raises:
+            PeerGone, MdmError: as `take`; there is no answer within that time.
+        """
+        until_s = self._client._clock.monotonic_s() + seconds  # noqa: SLF001
+        poll = select.poll()
+        poll.register(self.fileno(), select.POLLIN)
+        while (answer := self.take()) is None:
+            left_s = until_s - self._client._clock.monotonic_s()  # noqa: SLF001
+            with self._client._guarded():  # noqa: SLF001
+                if left_s <= 0 or not poll.poll(left_s * 1000):
+                    raise Stalled
+        return answer
 
 
 class Upload:

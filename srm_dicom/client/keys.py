@@ -9,13 +9,15 @@ that. Keys and shares stay in memory.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from srm_dicom.client.asking import HEDGE_S, ask
 from srm_dicom.client.http import HttpClient
-from srm_dicom.client.keyserver import HEDGE_S, Connection, Server, ask
+from srm_dicom.client.keyserver import Call, Connection, Server
 from srm_dicom.client.keyshares import Assembly, Charters
 from srm_dicom.client.reshare import Resharer
 from srm_dicom.crypto.keyrecord import KeyRecord
@@ -146,18 +148,19 @@ class KeyServers:
     def _fetch(self, wanted: Mapping[str, bytes | None]) -> dict[str, bytes | MdmError]:
         assemblies = {key_id: Assembly(key_id, half, self._charters) for key_id, half in wanted.items()}
         ids = list(wanted)
-        answers = ask(
+        asked = ask(
             self._servers,
             self._timeout_s,
-            lambda server: server.call("getKeys", ids),
+            Call("getKeys", [ids]),
             first=self._needed,
             hedge_s=HEDGE_S + len(ids) * HEDGE_PER_KEY_S,
         )
-        for server, answer in answers:
-            for key_id, status in _statuses(ids, answer).items():
-                assemblies[key_id].add(server.name, status)
-            if all(assembly.private_key for assembly in assemblies.values()):
-                break
+        with closing(asked) as answers:
+            for server, answer in answers:
+                for key_id, status in _statuses(ids, answer).items():
+                    assemblies[key_id].add(server.name, status)
+                if all(assembly.private_key for assembly in assemblies.values()):
+                    break
         self._needed = max((one.needed for one in assemblies.values()), default=0) or self._needed
         found = {key_id: one.result() for key_id, one in assemblies.items()}
         for key_id, one in assemblies.items():
@@ -292,7 +295,13 @@ class KeyServers:
         return Destruction(needed, bool(charters), frozenset(told) - frozenset(failures), failures)
 
     def resharer(
-        self, new: Sequence[str], k: int, signing_key: Ed25519PrivateKey, timeout_s: float = 60.0
+        self,
+        new: Sequence[str],
+        k: int,
+        signing_key: Ed25519PrivateKey,
+        timeout_s: float = 60.0,
+        *,
+        without_proof: bool = False,
     ) -> Resharer:
         """Return what leads keys from these servers to others, or to fresh shares on the same ones.
 
@@ -301,13 +310,14 @@ class KeyServers:
             k: shares that it needs.
             signing_key: the registering site's.
             timeout_s: for each step.
+            without_proof: drop old shares even where nobody could prove the new ones.
 
         Raises:
             ConfigError: k of that many servers makes no sense.
         """
         known = dict(zip(self.endpoints, self._servers, strict=True))
         servers = [known.get(url) or Server(url, self._dial) for url in new]
-        return Resharer(self._servers, servers, k, signing_key, timeout_s)
+        return Resharer(self._servers, servers, k, signing_key, timeout_s, without_proof=without_proof)
 
     def set_acl(self, key_ids: Sequence[str], acl: Acl) -> None:
         """Replace the named entries of keys' ACLs on every server; base entries only if `acl` has some.

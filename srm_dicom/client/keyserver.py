@@ -1,39 +1,30 @@
-"""One key server on the wire, and asking many at the same time.
-
-`ask` is where slow and hung servers are dealt with: every server has a thread of its own, answers are
-taken as they come, who is late is not waited for while others can be asked instead, and who has not
-answered at the deadline counts as unavailable.
-"""
+"""One key server on the wire: calls that wait for their answer, and calls that leave it for later."""
 
 from __future__ import annotations
 
 import threading
-import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from queue import Empty, SimpleQueue
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from srm_dicom.client.http import Response
-from srm_dicom.errors import InternalError, InvalidRequest, KeyServerUnavailable, MdmError, TooLarge
+from srm_dicom.errors import InvalidRequest, KeyServerUnavailable, TooLarge
 from srm_dicom.rights.acl import Acl
 from srm_dicom.soap.envelope import body_entry
-from srm_dicom.telemetry import logger
 from srm_dicom.wire.hydra import messages
 from srm_dicom.wire.hydra.contract import PermissionEntry
 from srm_dicom.wire.hydra.permissions import acl_of, permission_of
-
-log = logger("keys")
-
-T = TypeVar("T")
 
 DEFAULT_PATH = "/glite-data-hydra-service/services/Hydra"
 MAX_CALLS_PER_SERVER = 8
 """Calls to one server that may be under way; a server that hangs cannot pile up more."""
 
-HEDGE_S = 0.02
-"""How long those that are asked first may be silent before the others are asked too."""
+MAX_BEGUN_BYTES = 16 * 1024
+"""What a connection takes at once, whatever the server does."""
+
+WAITING = object()
+"""Says that an answer is not whole yet."""
 
 _HEADERS = (("Content-Type", messages.CONTENT_TYPE), ("SOAPAction", '""'))
 
@@ -47,8 +38,30 @@ class Connection(Protocol):
         """Send a request and read the whole answer."""
         ...
 
+    def start(
+        self, method: str, target: str, body: bytes, headers: Iterable[tuple[str, str]]
+    ) -> StartedRequest | None:
+        """Send a request if the connection is open, and leave the answer for later."""
+        ...
+
     def close(self) -> None:
         """Close the connection."""
+        ...
+
+
+class StartedRequest(Protocol):
+    """A request whose answer has not been read: as `client.http.Started`."""
+
+    def fileno(self) -> int:
+        """Return the descriptor on which the answer arrives."""
+        ...
+
+    def take(self) -> Response | None:
+        """Take what has arrived, without waiting; None as long as the answer is not whole."""
+        ...
+
+    def wait(self, seconds: float) -> Response:
+        """Wait for the answer."""
         ...
 
 
@@ -76,13 +89,55 @@ class Server:
         Raises:
             MdmError: what the server's fault stands for, or `KeyServerUnavailable`.
         """
+        return self.send(Call(operation, arguments))
+
+    def send(self, call: Call) -> Any:
+        """Call an operation and return its result.
+
+        Raises:
+            MdmError: as `call`.
+        """
         if not self._free.acquire(blocking=False):
             raise KeyServerUnavailable(f"{self.name} has not answered earlier calls yet")
         try:
-            body = messages.request(operation, *arguments)
-            return messages.read_response(operation, self._entry(self._exchange(body)))
+            return self.result(call, self._exchange(call.body))
         finally:
             self._free.release()
+
+    def begin(self, call: Call) -> Begun | None:
+        """Send a small call on a connection that is idle; None when it is not small, or there is none.
+
+        Raises:
+            KeyServerUnavailable: the server does not take it.
+        """
+        if len(call.body) > MAX_BEGUN_BYTES or not self._free.acquire(blocking=False):
+            return None
+        try:
+            connection = self._idle.pop()
+            started = connection.start("POST", self._target, call.body, _HEADERS)
+        except IndexError:
+            started = None
+        except BaseException:
+            self._free.release()
+            raise
+        if started is None:
+            self._free.release()
+            return None
+        return Begun(self, call, connection, started)
+
+    def result(self, call: Call, answer: Response) -> Any:
+        """Return what an answer to a call says.
+
+        Raises:
+            MdmError: as `call`.
+        """
+        return messages.read_response(call.operation, self._entry(answer))
+
+    def finish(self, connection: Connection | None) -> None:
+        """End a call that was begun; its connection is idle again, if it is still of use."""
+        if connection is not None:
+            self._idle.append(connection)
+        self._free.release()
 
     def permissions(self, key_ids: Sequence[str]) -> Sequence[PermissionEntry]:
         """Return the permissions of keys.
@@ -137,76 +192,56 @@ class Server:
             raise KeyServerUnavailable(f"{self.name} does not answer as a key server does") from error
 
 
-def ask(
-    servers: Sequence[Server],
-    timeout_s: float,
-    call: Callable[[Server], T],
-    *,
-    first: int | None = None,
-    hedge_s: float = HEDGE_S,
-) -> Iterator[tuple[Server, T | MdmError]]:
-    """Ask servers at the same time.
+class Call:
+    """An operation with its arguments, the same for every server: its message is written once."""
 
-    Args:
-        servers: who may be asked.
-        timeout_s: for all of them together; whoever takes longer counts as unavailable.
-        call: what is asked; runs in a thread for each server.
-        first: how many are asked at once, those that are well before those that ail; None asks all. One
-            more is asked for each that fails, and all others when nobody answers for `hedge_s` or nobody
-            is left to wait for. So whoever has enough answers and stops has not troubled the rest.
-        hedge_s: how long to wait for an answer before that.
+    def __init__(self, operation: str, arguments: Sequence[object]) -> None:
+        self.operation = operation
+        self._arguments = arguments
 
-    Yields:
-        Each server with its answer, or with the error instead of one, in the order of arrival.
-    """
-    answers: SimpleQueue[tuple[Server, T | MdmError]] = SimpleQueue()
-    until_s = time.monotonic() + timeout_s
-    waiting: set[Server] = set()
-    rest = deque(sorted(servers, key=lambda server: server.ailing))
+    @cached_property
+    def body(self) -> bytes:
+        """The message."""
+        return messages.request(self.operation, *self._arguments)
 
-    def start(count: int) -> None:
-        for _ in range(min(count, len(rest))):
-            server = rest.popleft()
-            waiting.add(server)
-            name = f"keys-{server.name}"
-            threading.Thread(target=_answer, args=(server, call, answers), name=name, daemon=True).start()
 
-    start(len(rest) if first is None else first)
-    while waiting or rest:
-        left_s = max(0.0, until_s - time.monotonic())
+class Begun:
+    """A call that a server has been sent and has not answered; see `Server.begin`."""
+
+    def __init__(self, server: Server, call: Call, connection: Connection, started: StartedRequest) -> None:
+        self.server = server
+        self._call = call
+        self._connection = connection
+        self._started = started
+
+    def fileno(self) -> int:
+        """Return the descriptor on which the answer arrives."""
+        return self._started.fileno()
+
+    def take(self) -> Any:
+        """Take what has arrived, without waiting; returns `WAITING` as long as the answer is not whole.
+
+        Raises:
+            PeerGone: the connection ended before any of the answer.
+            MdmError: as `Server.call`.
+        """
+        return self._finished(self._started.take)
+
+    def wait(self, seconds: float) -> Any:
+        """Wait for the answer.
+
+        Raises:
+            PeerGone, MdmError: as `take`.
+        """
+        return self._finished(lambda: self._started.wait(seconds))
+
+    def _finished(self, read: Callable[[], Response | None]) -> Any:
         try:
-            server, answer = answers.get(timeout=min(left_s, hedge_s) if rest else left_s)
-        except Empty:
-            for silent in waiting:
-                silent.ailing = True
-            if rest and left_s > hedge_s:
-                start(len(rest))
-                continue
-            break
-        waiting.discard(server)
-        if isinstance(answer, MdmError):
-            start(1)
-        yield server, answer
-        if not waiting:
-            start(len(rest))
-    for server in (*waiting, *rest):
-        yield server, KeyServerUnavailable(f"{server.name} did not answer within {timeout_s:g} s")
-
-
-def _answer(
-    server: Server, call: Callable[[Server], T], answers: SimpleQueue[tuple[Server, T | MdmError]]
-) -> None:
-    answer: T | MdmError
-    try:
-        answer = call(server)
-    except MdmError as error:
-        answer = error
-    except Exception as error:  # noqa: BLE001 - the edge of a worker
-        answer = _defect(server, error)
-    server.ailing = isinstance(answer, KeyServerUnavailable)
-    answers.put((server, answer))
-
-
-def _defect(server: Server, error: Exception) -> InternalError:
-    log.error("key_call_failed", server=server.name, error=type(error).__name__)
-    return InternalError(f"a call to {server.name} failed in this program")
+            answer = read()
+        except BaseException:
+            self.server.finish(None)
+            raise
+        if answer is None:
+            return WAITING
+        self.server.finish(self._connection)
+        return self.server.result(self._call, answer)

@@ -1,8 +1,9 @@
 """A next generation of shares: other servers, another k, or fresh shares so that old ones are worthless.
 
-k servers of the old generation deal their own shares; each new server sums what it gets; nobody ever holds
-the key (`crypto.reshare`). Until the new generation is whole, checked and adopted everywhere, the old one
-stands untouched, and whatever fails before that is undone. Doing it again does no harm.
+The servers of the old generation deal their own shares; each new server sums what it gets; nobody ever holds
+the key (`crypto.reshare`). Until the new generation is whole, proven and adopted everywhere, the old one
+stands untouched, and whatever fails before that is undone. Doing it again does no harm. Where only as many
+servers are left as the key needs, nobody can prove what they dealt: then both generations stay.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from typing import Any, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from srm_dicom.client.keyserver import Server, ask
+from srm_dicom.client.asking import ask
+from srm_dicom.client.keyserver import Server
 from srm_dicom.crypto import reshare
 from srm_dicom.crypto.keyrecord import Charter, sign_charter
-from srm_dicom.crypto.reshare import Order
+from srm_dicom.crypto.reshare import Order, Suspects
 from srm_dicom.crypto.signing import trusting
 from srm_dicom.errors import (
     ConfigError,
@@ -58,6 +60,11 @@ class Held:
     holders: Mapping[int, Server]
     seen: frozenset[int] = frozenset()
 
+    @property
+    def spare(self) -> int:
+        """How many more holders there are than a key needs."""
+        return len(self.holders) - self.charter.k
+
 
 @dataclass(frozen=True, slots=True)
 class Reshared:
@@ -67,12 +74,14 @@ class Reshared:
         generation: that serves now; 0 if nothing was changed.
         error: why nothing was changed.
         left: servers that still hold shares of the old generation; they were out of reach.
+        proven: whether others have confirmed what was dealt; if not, the old generation stays everywhere.
     """
 
     key_id: str
     generation: int = 0
     error: MdmError | None = None
     left: tuple[str, ...] = ()
+    proven: bool = True
 
 
 class Resharer:
@@ -84,6 +93,7 @@ class Resharer:
         k: shares that the next generation needs.
         signing_key: the registering site's.
         timeout_s: for each step.
+        without_proof: take servers, and generations that were not proven, at their word.
 
     Raises:
         ConfigError: k of that many servers makes no sense.
@@ -96,6 +106,8 @@ class Resharer:
         k: int,
         signing_key: Ed25519PrivateKey,
         timeout_s: float,
+        *,
+        without_proof: bool = False,
     ) -> None:
         if not 1 <= k <= len(new):
             raise ConfigError(f"{k} of {len(new)} key servers make no sense")
@@ -105,6 +117,7 @@ class Resharer:
         self._signing_key = signing_key
         self._sites = trusting(signing_key.public_key())
         self._timeout_s = timeout_s
+        self._without_proof = without_proof
 
     def reshare(self, acls: Mapping[str, Acl]) -> list[Reshared]:
         """Make the next generation of keys.
@@ -118,8 +131,7 @@ class Resharer:
         receivers = self._receivers()
         held, lost = self._held(list(acls))
         outcomes = [Reshared(key_id, error=error) for key_id, error in lost.items()]
-        orders = {key_id: self._order(one, receivers) for key_id, one in held.items()}
-        dealt = self._deal(orders, held)
+        orders, dealt = self._dealt(held, receivers)
         charters: dict[str, Charter] = {}
         for key_id, made in self._take(orders, dealt, held).items():
             if isinstance(made, Charter):
@@ -128,7 +140,7 @@ class Resharer:
                 outcomes.append(Reshared(key_id, error=made))
         adopted, failed = self._adopt(charters, acls)
         outcomes += [Reshared(key_id, error=error) for key_id, error in failed.items()]
-        return outcomes + self._drop({key_id: held[key_id].seen for key_id in adopted})
+        return outcomes + self._drop({key_id: charters[key_id] for key_id in adopted}, held)
 
     # --- steps -----------------------------------------------------------------------------------
 
@@ -145,7 +157,7 @@ class Resharer:
             raise KeyServerUnavailable("a key server has no public key to deal to") from error
 
     def _held(self, ids: Sequence[str]) -> tuple[dict[str, Held], dict[str, MdmError]]:
-        """Find k holders of the newest generation that has so many."""
+        """Find the generation of each key to deal, and its holders."""
         told = self._ask(self._old, lambda server: server.call("describeKeys", ids))
         found: dict[str, dict[str, dict[int, Server]]] = {key_id: {} for key_id in ids}
         for server, answer in told.items():
@@ -158,13 +170,22 @@ class Resharer:
         for key_id, texts in found.items():
             readable = self._readable(key_id, texts)
             seen[key_id] = frozenset(one.charter.generation for one in readable)
-            whole = [one for one in readable if len(one.holders) >= one.charter.k]
-            if whole:
-                newest = max(whole, key=lambda one: one.charter.generation)
-                held[key_id] = replace(newest, seen=seen[key_id])
+            if source := self._source(readable):
+                held[key_id] = replace(source, seen=seen[key_id])
             else:
                 lost[key_id] = _why(key_id, told.values())
         return held, lost
+
+    def _source(self, readable: Sequence[Held]) -> Held | None:
+        """Choose a whole generation: a proven one if there is any, the one with most holders to spare."""
+        whole = [one for one in readable if one.spare >= 0]
+        if self._without_proof:
+            return max(whole, key=lambda one: one.charter.generation, default=None)
+        return max(
+            whole,
+            key=lambda one: (not one.charter.unproven, one.spare, one.charter.generation),
+            default=None,
+        )
 
     def _readable(self, key_id: str, texts: Mapping[str, Mapping[int, Server]]) -> list[Held]:
         readable = []
@@ -181,9 +202,32 @@ class Resharer:
         return readable
 
     def _order(self, held: Held, receivers: Sequence[bytes]) -> Order:
-        dealers = sorted(held.holders)[: held.charter.k]
-        following = 1 + max(held.seen)
+        following, dealers = 1 + max(held.seen), sorted(held.holders)
         return reshare.order(held.charter, following, dealers, receivers, self._k, self._signing_key)
+
+    def _dealt(
+        self, held: Mapping[str, Held], receivers: Sequence[bytes]
+    ) -> tuple[dict[str, Order], dict[str, dict[int, Dealt | MdmError]]]:
+        """Let every holder deal; where some cannot, and enough are left, these deal again by themselves."""
+        orders = {key_id: self._order(one, receivers) for key_id, one in held.items()}
+        dealt = self._deal(orders, held)
+        again: dict[str, Held] = {}
+        for key_id, one in held.items():
+            able = {i: s for i, s in one.holders.items() if not isinstance(dealt[key_id][i], MdmError)}
+            if one.charter.k <= len(able) < len(one.holders):
+                again[key_id] = replace(one, holders=able)
+                self._tell_of(key_id, one, dealt[key_id])
+        if again:
+            others, dealt_again = self._dealt(again, receivers)
+            orders, dealt = {**orders, **others}, {**dealt, **dealt_again}
+        return orders, dealt
+
+    @staticmethod
+    def _tell_of(key_id: str, held: Held, dealt: Mapping[int, Dealt | MdmError]) -> None:
+        for index, answer in dealt.items():
+            if isinstance(answer, MdmError):
+                server = held.holders[index].name
+                log.warning("key_share_not_dealt", server=server, key_id=key_id, reason=answer.message)
 
     def _deal(
         self, orders: Mapping[str, Order], held: Mapping[str, Held]
@@ -233,24 +277,27 @@ class Resharer:
         for key_id, dealings in whole.items():
             try:
                 of_servers = [_or_raise(taken[server][key_id]) for server in self._new]
-                made[key_id] = self._proven(orders[key_id], held[key_id].charter, dealings, of_servers)
+                made[key_id] = self._proven(orders[key_id], held[key_id], dealings, of_servers)
             except MdmError as error:
                 made[key_id] = error
         return made
 
-    def _proven(
-        self, order: Order, before: Charter, dealt: Sequence[Dealt], taken: Sequence[Taken]
-    ) -> Charter:
+    def _proven(self, order: Order, held: Held, dealt: Sequence[Dealt], taken: Sequence[Taken]) -> Charter:
         """Sign the new generation, once its shares are known to be of the same key.
 
         Raises:
-            KeyShareInvalid: they are not.
+            KeyShareInvalid: they are not; the message names the server, or those that it may be.
         """
         try:
+            told = [[bytes.fromhex(check) for check in one.checks] for one in taken]
             blinded = [bytes.fromhex(one.blinded) for one in dealt]
+            found = reshare.suspects(order, told)
+            if found is not None:
+                raise KeyShareInvalid(self._accusation(found, held))
             reshare.check(order, blinded, [bytes.fromhex(one.blinded) for one in taken])
         except ValueError as error:
             raise KeyShareInvalid("a key server told something else than hex digits") from error
+        before = held.charter
         return sign_charter(
             order.key_id,
             generation=order.next_generation,
@@ -260,7 +307,20 @@ class Resharer:
             valid_until=before.valid_until,
             signing_key=self._signing_key,
             project=before.project,
+            unproven=not self._without_proof and (before.unproven or not order.spare),
         )
+
+    def _accusation(self, found: Suspects, held: Held) -> str:
+        dealers = [held.holders[index].name for index in found.dealers]
+        receivers = [self._new[index - 1].name for index in found.receivers]
+        names = ", ".join(dict.fromkeys([*dealers, *receivers]))
+        if not names:
+            return "several key servers have dealt something else than the shares that the site signed"
+        if not receivers and len(dealers) == 1:
+            return f"{names} has dealt something else than the share that the site signed"
+        if not dealers and len(receivers) == 1:
+            return f"{names} tells something else than it was dealt"
+        return f"one of {names} has lied about what was dealt"
 
     def _adopt(
         self, charters: Mapping[str, Charter], acls: Mapping[str, Acl]
@@ -283,16 +343,27 @@ class Resharer:
         self._remove(self._new, {key_id: charters[key_id].generation for key_id in failed})
         return [key_id for key_id in charters if key_id not in failed], failed
 
-    def _drop(self, seen: Mapping[str, frozenset[int]]) -> list[Reshared]:
-        """Remove all older generations of keys whose new one serves."""
-        left: dict[str, set[str]] = {key_id: set() for key_id in seen}
-        for generation in sorted({generation for some in seen.values() for generation in some}):
-            having = {key_id: generation for key_id, some in seen.items() if generation in some}
-            for key_id, servers in self._remove(self._old, having).items():
-                left[key_id].update(servers)
+    def _drop(self, serving: Mapping[str, Charter], held: Mapping[str, Held]) -> list[Reshared]:
+        """Remove the generations that new ones replace; an unproven one replaces only unproven ones."""
+        gone = {
+            key_id: {
+                generation
+                for generation in held[key_id].seen
+                if not charter.unproven or generation > held[key_id].charter.generation
+            }
+            for key_id, charter in serving.items()
+        }
+        left: dict[str, set[str]] = {key_id: set() for key_id in serving}
+        servers = list(dict.fromkeys([*self._old, *self._new]))  # an unproven one may be on new ones too
+        for generation in sorted({generation for some in gone.values() for generation in some}):
+            having = {key_id: generation for key_id, some in gone.items() if generation in some}
+            for key_id, names in self._remove(servers, having).items():
+                left[key_id].update(names)
         return [
-            Reshared(key_id, 1 + max(seen[key_id]), left=tuple(sorted(servers)))
-            for key_id, servers in left.items()
+            Reshared(
+                key_id, charter.generation, left=tuple(sorted(left[key_id])), proven=not charter.unproven
+            )
+            for key_id, charter in serving.items()
         ]
 
     # --- parts -----------------------------------------------------------------------------------

@@ -41,6 +41,7 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     public_key: _Hex32
     valid_until: Annotated[str, msgspec.Meta(pattern="^[0-9]{4}(-[0-9]{2}){2}T([0-9]{2}:){2}[0-9]{2}Z\\Z")]
     project: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9._-]{0,128}\\Z")] = ""
+    unproven: bool = False
 
 
 class _Claimed(msgspec.Struct, forbid_unknown_fields=True):
@@ -76,6 +77,7 @@ class Charter:
         public_key: X25519, 32 bytes; the rebuilt key has to belong to it.
         valid_until: no server releases a share after it; whole seconds, UTC.
         project: what the key is released for, which is who pays; empty in charters that name none.
+        unproven: of a generation that nobody could compare with the one before, which therefore stays.
         text: the signed text, which is what servers keep and hand out.
     """
 
@@ -87,6 +89,7 @@ class Charter:
     public_key: bytes
     valid_until: datetime
     project: str
+    unproven: bool
     text: str
 
     @classmethod
@@ -146,6 +149,7 @@ class Charter:
             public_key=bytes.fromhex(body.public_key),
             valid_until=valid_until,
             project=body.project,
+            unproven=body.unproven,
             text=text,
         )
 
@@ -226,7 +230,7 @@ def issue(  # noqa: PLR0913 - what is signed has this many parts
     return [KeyRecord(charter, share) for share in shares]
 
 
-def sign_charter(
+def sign_charter(  # noqa: PLR0913 - what is signed has this many parts
     key_id: str,
     *,
     generation: int,
@@ -236,6 +240,7 @@ def sign_charter(
     valid_until: datetime,
     signing_key: Ed25519PrivateKey,
     project: str = "",
+    unproven: bool = False,
 ) -> Charter:
     """Sign what every server of a generation keeps; `hashes` are the shares' in the order of index."""
     body = _Body(
@@ -247,6 +252,7 @@ def sign_charter(
         public_key=public_key.hex(),
         valid_until=valid_until.astimezone(UTC).strftime(_TIME),
         project=project,
+        unproven=unproven,
     )
     text = signing.sign(_PURPOSE, msgspec.to_builtins(body), signing_key)
     return Charter.verify(text, signing.trusting(signing_key.public_key()))

@@ -7,9 +7,11 @@ its part of the mask. What is told in the open is always share and mask together
 `Taking.blinded` say nothing of the secret, and yet `check` proves from them that all new shares lie on one
 polynomial, whose secret is the one that the dealers hold.
 
-What it does not prove: that a dealer dealt the share that it holds. It compares that with the signed hash
-before it deals, so rot is found; one that lies on purpose spoils the new generation and is found at the
-first fetch. See ADR 0006.
+That a dealer dealt the share that it holds, the other holders tell. More of them deal than it takes: what a
+spare one dealt has to lie on the polynomials of the first, so the difference (`Taking.checks`) is a share of
+zero. A liar among m dealers of k is found if m > k, and named if m > k + 1; the differences of honest
+dealers say nothing, for who has what k - 1 receivers have can work them out. With no spare holder a
+lie shows only when the key does not fit. See ADR 0006.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True):
     public_key: _Hex32
     generation: Annotated[int, msgspec.Meta(ge=1)]
     next_generation: Annotated[int, msgspec.Meta(ge=2)]
+    needed: _Index
     k: _Index
     dealers: list[_Index]
     receivers: list[_Hex32]
@@ -52,8 +55,10 @@ class Order:
         public_key: X25519, 32 bytes, of the key that is shared.
         generation: that is dealt.
         next_generation: that comes of it.
+        needed: shares that the generation needs that is dealt.
         k: shares that the next generation needs.
-        dealers: indices of the shares that are dealt, in the order of pieces.
+        dealers: indices of the shares that are dealt, in the order of pieces; those after the first `needed`
+            are spare, and prove the others.
         receivers: X25519 public keys of the servers of the next generation, in the order of index.
         text: the signed text.
     """
@@ -62,6 +67,7 @@ class Order:
     public_key: bytes
     generation: int
     next_generation: int
+    needed: int
     k: int
     dealers: tuple[int, ...]
     receivers: tuple[bytes, ...]
@@ -83,18 +89,30 @@ class Order:
         except msgspec.ValidationError as error:
             raise IntegrityError("a reshare order has a field that makes no sense") from error
         many = len({*body.receivers})
-        if not body.k <= many == len(body.receivers) or len({*body.dealers}) != len(body.dealers):
+        dealers = len({*body.dealers})
+        if not body.k <= many == len(body.receivers) or not body.needed <= dealers == len(body.dealers):
             raise IntegrityError("a reshare order contradicts itself")
         return cls(
             body.key_id,
             bytes.fromhex(body.public_key),
             body.generation,
             body.next_generation,
+            body.needed,
             body.k,
             tuple(body.dealers),
             tuple(bytes.fromhex(receiver) for receiver in body.receivers),
             text,
         )
+
+    @property
+    def first(self) -> tuple[int, ...]:
+        """The dealers of whose shares the new ones are made."""
+        return self.dealers[: self.needed]
+
+    @property
+    def spare(self) -> tuple[int, ...]:
+        """The dealers that prove those."""
+        return self.dealers[self.needed :]
 
 
 def order(
@@ -111,6 +129,7 @@ def order(
         public_key=charter.public_key.hex(),
         generation=charter.generation,
         next_generation=next_generation,
+        needed=charter.k,
         k=k,
         dealers=list(dealers),
         receivers=[receiver.hex() for receiver in receivers],
@@ -148,10 +167,17 @@ def deal(of: Order, share: Share, random_bytes: Callable[[int], bytes]) -> Deali
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Taking:
-    """What one receiver has of it: its new share, and what it tells of it under the mask."""
+    """What one receiver has of it: its new share, and what it tells of it.
+
+    Attributes:
+        share: the new share.
+        blinded: that under its mask.
+        checks: for each spare dealer the difference between what it dealt and what the others say it should.
+    """
 
     share: Share
     blinded: bytes
+    checks: tuple[bytes, ...]
 
 
 def take(of: Order, private_key: bytes, pieces: Sequence[bytes]) -> Taking:
@@ -169,10 +195,13 @@ def take(of: Order, private_key: bytes, pieces: Sequence[bytes]) -> Taking:
         _opened(of, dealer, private_key, piece) for dealer, piece in zip(of.dealers, pieces, strict=True)
     ]
     size = len(parts[0]) // 2
-    share = shamir.combine([Share(x, part[:size]) for x, part in zip(of.dealers, parts, strict=True)])
-    mask = shamir.combine([Share(x, part[size:]) for x, part in zip(of.dealers, parts, strict=True)])
+    shares = [Share(x, part[:size]) for x, part in zip(of.dealers, parts, strict=True)]
+    masks = [Share(x, part[size:]) for x, part in zip(of.dealers, parts, strict=True)]
+    first = shares[: of.needed]
+    share, mask = shamir.combine(first), shamir.combine(masks[: of.needed])
+    checks = (shamir.xor(one.data, shamir.value_at(one.index, first)) for one in shares[of.needed :])
     index = 1 + of.receivers.index(sealing.public_key_of(private_key))
-    return Taking(Share(index, share), shamir.xor(share, mask))
+    return Taking(Share(index, share), shamir.xor(share, mask), tuple(checks))
 
 
 def check(of: Order, dealt: Sequence[bytes], taken: Sequence[bytes]) -> None:
@@ -180,19 +209,88 @@ def check(of: Order, dealt: Sequence[bytes], taken: Sequence[bytes]) -> None:
 
     Args:
         of: the order.
-        dealt: `Dealing.blinded` in the order of dealers.
+        dealt: `Dealing.blinded` in the order of dealers; of the first, spare ones may follow.
         taken: `Taking.blinded` in the order of receivers.
 
     Raises:
         KeyShareInvalid: they are not.
     """
-    secret = shamir.combine([Share(x, blinded) for x, blinded in zip(of.dealers, dealt, strict=True)])
+    blinded = zip(of.first, dealt[: of.needed], strict=True)
+    secret = shamir.combine([Share(x, one) for x, one in blinded])
     points = [Share(x, blinded) for x, blinded in enumerate(taken, start=1)]
     if shamir.combine(points[: of.k]) != secret:
         raise KeyShareInvalid("the new shares are not of the key that was dealt")
     for point in points[of.k :]:
         if shamir.combine([*points[: of.k - 1], point]) != secret:
             raise KeyShareInvalid(f"new share {point.index} does not belong to the others")
+
+
+@dataclass(frozen=True, slots=True)
+class Suspects:
+    """Who may have lied, by index: one, or those among whom nothing decides; nobody if it was several.
+
+    Attributes:
+        dealers: whose share was not dealt as it was signed.
+        receivers: who told something else than they got.
+    """
+
+    dealers: tuple[int, ...]
+    receivers: tuple[int, ...]
+
+
+def suspects(of: Order, checks: Sequence[Sequence[bytes]]) -> Suspects | None:
+    """Find out whether every dealer dealt the share that it holds.
+
+    Args:
+        of: the order.
+        checks: `Taking.checks` in the order of receivers.
+
+    Returns:
+        None when what spare dealers dealt agrees with the others; nothing is known when there are none.
+
+    Raises:
+        KeyShareInvalid: a receiver tells of other dealers, or of shares of another size.
+    """
+    sizes = {len(one) for told in checks for one in told}
+    if len(sizes) > 1 or any(len(told) != len(of.spare) for told in checks):
+        raise KeyShareInvalid("the new servers do not tell of the same shares")
+    columns = [
+        [Share(x, told[spare]) for x, told in enumerate(checks, start=1)] for spare in range(len(of.spare))
+    ]
+    if _all_of_zero(columns, of.k):
+        return None
+    dealers = (x for x in of.dealers if _all_of_zero(_without(of, columns, x), of.k))
+    receivers = (
+        x
+        for x in range(1, 1 + len(checks))
+        if _all_of_zero([[one for one in column if one.index != x] for column in columns], of.k)
+    )
+    return Suspects(tuple(dealers), tuple(receivers))
+
+
+def _all_of_zero(columns: Sequence[Sequence[Share]], k: int) -> bool:
+    """Tell whether all of these are k-of-n shares of zero."""
+    for points in filter(None, columns):
+        through = [Share(0, bytes(len(points[0].data))), *points[: k - 1]]
+        if any(shamir.value_at(one.index, through) != one.data for one in points[k - 1 :]):
+            return False
+    return True
+
+
+def _without(of: Order, columns: Sequence[Sequence[Share]], dealer: int) -> list[list[Share]]:
+    """Return differences in which a dealer has no part: they are of zero if it alone has lied."""
+    if dealer in of.spare:
+        at = of.spare.index(dealer)
+        return [list(column) for number, column in enumerate(columns) if number != at]
+    pivot, *others = columns
+    first, *weights = (shamir.weight(dealer, of.first, x) for x in of.spare)
+    return [
+        [
+            Share(one.index, shamir.xor(shamir.times(one.data, first), shamir.times(its.data, factor)))
+            for one, its in zip(column, pivot, strict=True)
+        ]
+        for column, factor in zip(others, weights, strict=True)
+    ]
 
 
 def _place(of: Order, dealer: int) -> bytes:

@@ -54,11 +54,30 @@ def combine(shares: Sequence[Share]) -> bytes:
         raise InvalidRequest("shares have different indices and one size")
     if not all(1 <= index <= MAX_SHARES for index in indices):
         raise InvalidRequest(f"the index of a share is from 1 to {MAX_SHARES}")
-    secret = bytes(len(shares[0].data))
-    for share in shares:
-        weight = _weight_at_zero(share.index, indices)
-        secret = xor(secret, share.data.translate(_TIMES[weight]))
-    return secret
+    return value_at(0, shares)
+
+
+def value_at(x: int, points: Sequence[Share]) -> bytes:
+    """Return the value at x of the polynomials through points, whose indices differ; the secret is at 0."""
+    indices = [point.index for point in points]
+    value = bytes(len(points[0].data))
+    for point in points:
+        value = xor(value, times(point.data, weight(point.index, indices, x)))
+    return value
+
+
+def weight(index: int, indices: Sequence[int], x: int) -> int:
+    """Return the Lagrange weight of a point at x: the product of ``(x - x_j) / (x_i - x_j)`` over others."""
+    product = 1
+    for other in indices:
+        if other != index:
+            product = _TIMES[product][_TIMES[other ^ x][_INVERSE[other ^ index]]]
+    return product
+
+
+def times(value: bytes, factor: int) -> bytes:
+    """Return every byte of a string times a constant, in the field."""
+    return value.translate(_TIMES[factor])
 
 
 def _evaluate(coefficients: Sequence[bytes], x: int) -> bytes:
@@ -66,15 +85,6 @@ def _evaluate(coefficients: Sequence[bytes], x: int) -> bytes:
     for coefficient in reversed(coefficients[:-1]):
         value = xor(value.translate(_TIMES[x]), coefficient)
     return value
-
-
-def _weight_at_zero(index: int, indices: Sequence[int]) -> int:
-    """Return the Lagrange weight of a point: the product of ``x_j / (x_j - x_i)`` over the others."""
-    weight = 1
-    for other in indices:
-        if other != index:
-            weight = _TIMES[weight][_TIMES[other][_INVERSE[other ^ index]]]
-    return weight
 
 
 def xor(left: bytes, right: bytes) -> bytes:

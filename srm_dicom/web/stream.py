@@ -71,6 +71,21 @@ class Stream:
         budget.spend(self._clock.monotonic_s() - started_s, len(data))
         return data
 
+    def receive_now(self) -> bytes | None:
+        """Return what has arrived, one TLS record at most, without waiting; None when that is nothing.
+
+        Raises:
+            PeerGone: the connection broke.
+        """
+        self._guard()
+        try:
+            self._tls.settimeout(0.0)
+            return self._tls.recv(RECORD_BYTES)
+        except (ssl.SSLWantReadError, BlockingIOError):
+            return None
+        except (OSError, ValueError) as error:
+            raise PeerGone from error
+
     def send(self, data: bytes | memoryview, budget: Budget) -> None:
         """Send everything.
 

@@ -548,9 +548,12 @@ def next_generation(house: Any, known: HeldShare) -> dict[str, tuple[Any, ...]]:
     """Arguments of the three steps in which a key server deals a share to itself; what they need is done."""
     charter = Charter.verify(known.charter, house.sites)
     own = house.key_store.own_key(lambda: b"")
-    order = reshare.order(charter, 2, [known.index], [sealing.public_key_of(own)], 1, house.signing_key)
-    dealing = reshare.deal(order, Share(known.index, known.share), secrets.token_bytes)
-    share = reshare.take(order, own, dealing.pieces).share
+    dealers = [index for index in range(1, charter.n + 1) if index != known.index][: charter.k - 1]
+    dealt = [Share(known.index, known.share), *(Share(index, secrets.token_bytes(32)) for index in dealers)]
+    indices, receiver = [share.index for share in dealt], sealing.public_key_of(own)
+    order = reshare.order(charter, 2, indices, [receiver], 1, house.signing_key)
+    dealings = [reshare.deal(order, share, secrets.token_bytes).pieces[0] for share in dealt]
+    share = reshare.take(order, own, dealings).share
     house.key_store.keep_pending(charter.key_id, 2, share.data)
     adopted = keyrecord.sign_charter(
         charter.key_id,
@@ -562,7 +565,7 @@ def next_generation(house: Any, known: HeldShare) -> dict[str, tuple[Any, ...]]:
         signing_key=house.signing_key,
     )
     keys = [SharedKey(charter.key_id, 1, "", adopted.text)]
-    pieces = [SealedPieces(order.text, tuple(piece.hex() for piece in dealing.pieces))]
+    pieces = [SealedPieces(order.text, tuple(piece.hex() for piece in dealings))]
     return {"dealKeys": ([order.text],), "takeKeys": (pieces,), "adoptKeys": (keys, Permission())}
 
 

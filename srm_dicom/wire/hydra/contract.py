@@ -163,13 +163,18 @@ class SealedPieces:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What a server made of pieces: the hash of its new share, and that share under its mask."""
+    """What a server made of pieces: the hash of its new share, that share under its mask, and `checks`.
+
+    Attributes:
+        checks: for each spare dealer, how what it dealt differs from what the others say it should.
+    """
 
     item: str = ""
     exception: str = ""
     message: str = ""
     hash: str = ""
     blinded: str = ""
+    checks: tuple[str, ...] = ()
 
 
 STRUCTURES: tuple[type, ...] = (

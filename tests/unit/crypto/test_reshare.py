@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from srm_dicom.crypto import keyrecord, reshare, sealing, signing
-from srm_dicom.crypto.shamir import combine
+from srm_dicom.crypto.shamir import Share, combine, value_at
 from srm_dicom.errors import IntegrityError, KeyShareInvalid
 
 SIGNING_KEY = Ed25519PrivateKey.generate()
@@ -20,7 +20,7 @@ SITES = signing.trusting(SIGNING_KEY.public_key())
 class Resharing:
     """One key that goes from some k of n to another, step by step."""
 
-    def __init__(self, old=(2, 3), new=(2, 3)):
+    def __init__(self, old=(2, 3), new=(2, 3), spare=0, liars=()):
         self.private = secrets.token_bytes(32)
         self.records = keyrecord.issue(
             self.private,
@@ -32,10 +32,14 @@ class Resharing:
         )
         self.holders = [secrets.token_bytes(32) for _ in range(new[1])]
         receivers = [sealing.public_key_of(holder) for holder in self.holders]
-        self.dealing = self.records[-old[0] :]
+        self.dealing = self.records[-old[0] - spare :]
         dealers = [record.share.index for record in self.dealing]
         self.order = reshare.order(self.records[0].charter, 2, dealers, receivers, new[0], SIGNING_KEY)
-        self.dealt = [reshare.deal(self.order, record.share, secrets.token_bytes) for record in self.dealing]
+        held = [
+            replace(record.share, data=secrets.token_bytes(32)) if number in liars else record.share
+            for number, record in enumerate(self.dealing)
+        ]
+        self.dealt = [reshare.deal(self.order, share, secrets.token_bytes) for share in held]
 
     def pieces(self, receiver):
         return [dealing.pieces[receiver] for dealing in self.dealt]
@@ -48,6 +52,10 @@ class Resharing:
 
     def check(self, taken):
         reshare.check(self.order, [one.blinded for one in self.dealt], [one.blinded for one in taken])
+
+    def suspects(self, *told):
+        """Judge what the receivers tell, or what is given instead."""
+        return reshare.suspects(self.order, told or [one.checks for one in self.take()])
 
 
 K_OF_N = st.integers(1, 6).flatmap(lambda n: st.tuples(st.integers(1, n), st.just(n)))
@@ -62,6 +70,65 @@ def test_any_sharing_becomes_any_other(old, new):
     shares = [one.share for one in taken]
     assert combine(shares[: new[0]]) == combine(shares[-new[0] :]) == resharing.private
     assert [share.index for share in shares] == list(range(1, new[1] + 1))
+
+
+@settings(max_examples=25, deadline=None)
+@given(K_OF_N, K_OF_N, st.data())
+def test_spare_dealers_agree_and_change_nothing(old, new, data):
+    spare = data.draw(st.integers(0, old[1] - old[0]))
+    resharing = Resharing(old, new, spare)
+    assert resharing.suspects() is None
+    taken = resharing.take()
+    resharing.check(taken)
+    assert combine([one.share for one in taken][: new[0]]) == resharing.private
+    assert {len(one.checks) for one in taken} == {spare}
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 4), st.integers(1, 4), K_OF_N, st.data())
+def test_a_dealer_that_lies_on_purpose_is_found_and_with_two_spare_ones_named(k, spare, new, data):
+    """About its share and its mask alike: what is told under the mask fits, and only the others notice."""
+    liar = data.draw(st.integers(0, k + spare - 1))
+    resharing = Resharing((k, k + spare), new, spare, liars={liar})
+    if liar < k:
+        resharing.check(resharing.take())
+    found = resharing.suspects()
+    assert found.dealers == ((liar + 1,) if spare > 1 else tuple(range(1, k + 2)))
+    if new[0] < new[1]:
+        assert found.receivers == ()
+
+
+def test_a_dealer_that_lies_to_one_receiver_and_a_receiver_that_lies_are_not_told_apart():
+    resharing = Resharing((2, 4), (2, 4), spare=2)
+    told = [one.checks for one in resharing.take()]
+    lie = secrets.token_bytes(32)
+    told[1] = (told[1][0], lie)
+    found = resharing.suspects(*told)
+    assert found.receivers == (2,)
+    assert found.dealers in ((), (4,))  # the second spare one may as well have sent it something else
+
+
+def test_several_that_lie_are_found_and_nobody_is_named_wrongly():
+    resharing = Resharing((2, 5), (2, 3), spare=3, liars={0, 4})
+    assert resharing.suspects() == reshare.Suspects((), ())
+
+
+def test_differences_say_no_more_than_a_quorum_of_receivers_has():
+    """They are shares of zero, by polynomials that k - 1 receivers can work out."""
+    resharing = Resharing((2, 3), (3, 5), spare=1)
+    taken = resharing.take()
+    [points] = zip(*(one.checks for one in taken), strict=True)
+    shares = [Share(x, point) for x, point in enumerate(points, start=1)]
+    known = [Share(0, bytes(32)), *shares[:2]]
+    assert all(value_at(one.index, known) == one.data for one in shares)
+
+
+def test_receivers_have_to_tell_of_every_spare_dealer():
+    resharing = Resharing((2, 4), (2, 3), spare=2)
+    told = [one.checks for one in resharing.take()]
+    for wrong in ((), told[0][:1], (told[0][0], b""), (*told[0], told[0][0])):
+        with pytest.raises(KeyShareInvalid):
+            resharing.suspects(wrong, *told[1:])
 
 
 def test_nothing_that_is_told_is_a_share_or_the_secret():

@@ -122,6 +122,9 @@ class Connection:
             raise KeyServerUnavailable("it is down")
         return self.server.change(self.server.post(body, self.caller))
 
+    def start(self, *_request):
+        return None
+
     def close(self):
         pass
 

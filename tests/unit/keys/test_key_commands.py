@@ -183,9 +183,14 @@ def test_reshare_and_move(site):
     assert "3 of 3 keys have fresh shares, 2 of 3" in told
     assert site.all_fetched()
     site.stop("keys-2")
-    told = run(f"srm-dicom keys move {site.urls['keys-2']} {site.urls['keys-4']}", site.demo.config)
-    assert f"{site.urls['keys-2'].removeprefix('https://')} was not reached" in told
+    move = f"srm-dicom keys move {site.urls['keys-2']} {site.urls['keys-4']}"
+    told = run(move, site.demo.config, fails=True)
+    assert "3 of them keep their old shares too" in told
     site.point_at(site.urls[name] for name in ("keys-1", "keys-4", "keys-3"))
+    assert site.all_fetched()
+    told = run("srm-dicom keys reshare --without-proof", site.demo.config)
+    assert "3 of 3 keys have fresh shares" in told
+    assert "old shares" not in told
     assert site.all_fetched()
     listed = [json.loads(line) for line in run("srm-dicom keys list --json", site.demo.config).splitlines()]
     assert {one["key_id"] for one in listed} == set(site.keys)

@@ -157,7 +157,7 @@ class Faults(RuleBasedStateMachine):
         except MdmError:
             key.k = 3
         else:
-            key.k = 3 if done.error or done.left else k
+            key.k = 3 if done.error or done.left or not done.proven else k
 
 
 @pytest.mark.timeout(1800)

@@ -1,7 +1,10 @@
 """Real key servers on loopback: TLS, our client, and zeep driving the generated WSDL."""
 
+import secrets
 import socket
+import threading
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,6 +17,7 @@ import mdm_keys.wsdl
 from mdm_keys.server import KeyServer, KeyServerSettings
 from srm_dicom.clock import SystemClock
 from srm_dicom.errors import ConfigError, NotAuthorised
+from srm_dicom.rights.acl import Acl
 
 ROOT = Path(__file__).parents[3]
 EXPIRES = datetime(2099, 1, 1, tzinfo=UTC)
@@ -56,6 +60,112 @@ def test_keys_over_tls_with_a_dead_and_a_hung_server(site):
             assert time.monotonic() - start < 5
     with pytest.raises(NotAuthorised):
         site.client(site.stranger).fetch(key_id, public_key)
+
+
+class Proxy:
+    """Stands before a key server and passes bytes on; of what the server says only as many as it is let."""
+
+    def __init__(self, port):
+        self.port_behind, self.left, self.opened = port, None, 0
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"https://localhost:{self.listener.getsockname()[1]}"
+        self.pairs = []
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        with suppress(OSError):
+            while True:
+                pair = self.listener.accept()[0], socket.create_connection(("127.0.0.1", self.port_behind))
+                self.opened += 1
+                self.pairs.append(pair)
+                for one, other in (pair, pair[::-1]):
+                    answers = one is pair[1]
+                    threading.Thread(target=self.pass_on, args=(one, other, answers), daemon=True).start()
+
+    def pass_on(self, one, other, answers):
+        with suppress(OSError):
+            while data := one.recv(65536):
+                if answers and self.left is not None:
+                    data, self.left = data[: self.left], max(0, self.left - len(data))
+                other.sendall(data)
+            other.shutdown(socket.SHUT_WR)
+
+    def cut(self):
+        """Close the connections that there are."""
+        while self.pairs:
+            for sock in self.pairs.pop():
+                with suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+                sock.close()
+
+    def close(self):
+        self.listener.close()
+        self.cut()
+
+
+@pytest.fixture
+def proxy(site):
+    made = Proxy(site.servers[0].port)
+    yield made
+    made.close()
+
+
+def test_a_connection_is_kept_and_used_again(site, proxy):
+    wanted, private = one_of_one(site)
+    client = site.client(site.alice, [proxy.url])
+    for _ in range(10):
+        assert list(client.fetch_many(wanted).values()) == private
+    assert proxy.opened == 1
+    client.close()
+
+
+def test_a_connection_that_was_closed_while_idle_is_made_anew(site, proxy):
+    client = site.client(site.alice, [proxy.url])
+    wanted, private = one_of_one(site)
+    for opened in (1, 2, 3):
+        assert list(client.fetch_many(wanted).values()) == private
+        assert proxy.opened == opened
+        proxy.cut()
+    client.close()
+
+
+@pytest.mark.parametrize("let_through", [0, 1, 40, 300])
+def test_a_server_that_stops_in_the_middle_of_its_answer_delays_nobody(site, proxy, let_through):
+    """The connection is open and the request taken; then some bytes of the answer come, and no more."""
+    wanted, private = site.register()
+    client = site.client(site.alice, [proxy.url, *site.urls[1:]])
+    assert list(client.fetch_many(wanted).values()) == private
+    proxy.left = let_through
+    start = time.monotonic()
+    for _ in range(5):
+        assert list(client.fetch_many(wanted).values()) == private
+    assert time.monotonic() - start < 8  # the client's timeout is ten
+    proxy.left = None
+    proxy.cut()
+    client.close()
+
+
+def test_a_server_that_leaves_in_the_middle_of_its_answer_is_named(site, proxy):
+    wanted, private = one_of_one(site, 60)
+    client = site.client(site.alice, [proxy.url])
+    assert list(client.fetch_many(wanted).values()) == private
+    proxy.left = 20_000  # the first of several TLS records
+    threading.Timer(0.3, proxy.cut).start()
+    for error in client.fetch_many(wanted).values():
+        assert "broke off in the middle of its answer" in error.message
+    proxy.left = None
+    assert list(client.fetch_many(wanted).values()) == private
+    client.close()
+
+
+def one_of_one(site, count=1):
+    """Register keys that one server has alone; returns what is wanted and what it is."""
+    private = [secrets.token_bytes(32) for _ in range(count)]
+    keys = [site.issue(one, k=1, n=1) for one in private]
+    acl = Acl.parse(f'user:"{site.pki.dn(site.alice)}":gx')
+    site.client(site.registrar, site.urls[:1]).register_many(keys, acl)
+    charters = [records[0].charter for records in keys]
+    return {charter.key_id: charter.public_key for charter in charters}, private
 
 
 def test_a_revoked_user_fetches_nothing(site):

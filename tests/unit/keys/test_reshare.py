@@ -1,10 +1,15 @@
 """From one generation to the next on whole servers: fresh shares, another k or n, a dead server replaced."""
 
+import re
+import secrets
+from dataclasses import replace
+
 import pytest
 
 from srm_dicom.errors import ConfigError, KeyQuorumMissing, KeyServerUnavailable
 from srm_dicom.rights.acl import Acl
 
+NAMES = ("keys1", "keys2", "keys3")
 ALICE = 'user:"/DC=test/DC=mdm/CN=alice":g'
 
 
@@ -17,10 +22,22 @@ def servers(site):
     return five
 
 
-def reshare(site, registrar, keys, names, k):
+def reshare(site, registrar, keys, names, k, *, old=NAMES, without_proof=False):
     urls = [f"https://{name}" for name in names]
-    resharer = site.client(registrar, timeout_s=5).resharer(urls, k, site.signing_key, timeout_s=5)
+    client = site.client(registrar, timeout_s=20, names=old)
+    resharer = client.resharer(urls, k, site.signing_key, timeout_s=20, without_proof=without_proof)
     return {one.key_id: one for one in resharer.reshare({key.id: Acl.parse(ALICE) for key in keys})}
+
+
+def lies(server):
+    """Let a server deal another share than it holds, with a mask that fits."""
+    resharing = server.service._resharing
+    real = resharing._own
+
+    def own(order, shares):
+        return replace(real(order, shares), data=secrets.token_bytes(32))
+
+    resharing._own = own
 
 
 def generations(server, key):
@@ -61,13 +78,82 @@ def test_other_servers_and_another_k(site, servers, alice, registrar, names, k):
     assert site.client(alice, names=names).fetch(key.id, key.public) == key.private
 
 
-def test_a_dead_server_is_replaced_and_told_of(site, servers, alice, registrar):
+def test_a_dead_server_is_replaced_and_old_shares_stay_that_nobody_could_prove(
+    site, servers, alice, registrar
+):
     key = site.registered(ALICE)
     site.servers["keys2"].down = True
     names = ["keys1", "keys4", "keys3"]
-    [done] = reshare(site, registrar, [key], names, 2).values()
-    assert (done.error, done.left) == (None, ("keys2",))
+    for generation in (2, 3):  # again is no better, and leaves no more behind
+        [done] = reshare(site, registrar, [key], names, 2).values()
+        assert (done.error, done.generation, done.proven) == (None, generation, False)
+        where = [generations(server, key) for server in servers]
+        assert where == [[generation, 1], [1], [generation, 1], [generation], []]
+        assert site.client(alice, names=names).fetch(key.id, key.public) == key.private
+    for name in ("keys3", "keys2"):
+        site.servers[name].down = True
+        assert site.client(alice, names=names).fetch(key.id, key.public) == key.private
+        site.servers["keys3"].down = False
+
+
+def test_old_shares_go_without_proof_when_somebody_says_so(site, servers, alice, registrar):
+    key = site.registered(ALICE)
+    site.servers["keys2"].down = True
+    names = ["keys1", "keys4", "keys3"]
+    reshare(site, registrar, [key], names, 2)
+    [done] = reshare(site, registrar, [key], names, 2, old=names, without_proof=True).values()
+    assert (done.error, done.left, done.proven) == (None, (), True)
+    assert [generations(server, key) for server in servers] == [[3], [1], [3], [3], []]
     assert site.client(alice, names=names).fetch(key.id, key.public) == key.private
+    [done] = reshare(site, registrar, [key], names, 2, old=names).values()  # all is well from here on
+    assert (done.error, done.generation, done.proven) == (None, 4, True)
+
+
+def test_a_dead_server_is_told_of(site, servers, alice, registrar):
+    key = site.registered(ALICE, k=1)
+    site.servers["keys2"].down = True
+    names = ["keys1", "keys4", "keys3"]
+    [done] = reshare(site, registrar, [key], names, 2).values()
+    assert (done.error, done.left, done.proven) == (None, ("keys2",), True)
+    assert site.client(alice, names=names).fetch(key.id, key.public) == key.private
+
+
+@pytest.mark.parametrize("liar", NAMES)
+@pytest.mark.parametrize("k", [1, 2])
+def test_a_dealer_that_lies_is_found_before_anything_is_dropped(site, servers, alice, registrar, liar, k):
+    """With two holders to spare it is named, with one nobody can tell which of them it is."""
+    key = site.registered(ALICE, k=k)
+    lies(site.servers[liar])
+    [done] = reshare(site, registrar, [key], ["keys1", "keys4", "keys5"], 2).values()
+    named = liar if k == 1 else "one of keys1, keys2, keys3"
+    assert done.error.message.startswith(f"{named} has ")
+    assert [generations(server, key) for server in servers] == [[1], [1], [1], [], []]
+    assert site.client(alice).fetch(key.id, key.public) == key.private
+    others = [name for name in NAMES if name != liar]
+    [done] = reshare(site, registrar, [key], ["keys1", "keys4", "keys5"], 2, old=others).values()
+    assert (done.error, done.proven) == (None, k == 1)
+
+
+def test_a_receiver_that_tells_something_else_is_named(site, servers, registrar):
+    key = site.registered(ALICE)
+    servers[3].tells("checks", "00" * 31 + "01")
+    [done] = reshare(site, registrar, [key], ["keys1", "keys4", "keys2"], 1).values()
+    assert "keys4" in done.error.message
+    assert [generations(server, key) for server in servers] == [[1], [1], [1], [], []]
+
+
+def test_a_lie_that_nobody_could_prove_loses_no_key(site, servers, alice, registrar, capsys):
+    """The new generation is of another key; the old one is there, and the log says what was found."""
+    key = site.registered(ALICE)
+    site.servers["keys2"].down = True
+    lies(site.servers["keys1"])
+    names = ["keys1", "keys4", "keys3"]
+    [done] = reshare(site, registrar, [key], names, 2).values()
+    assert (done.error, done.proven) == (None, False)
+    for down in ("keys2", "keys4"):
+        site.servers[down].down = True
+        assert site.client(alice, names=names).fetch(key.id, key.public) == key.private
+    assert "the rebuilt key is not the file's" in capsys.readouterr().out
 
 
 def test_many_keys_and_their_rights(site, servers, alice, stranger, registrar):
@@ -115,12 +201,23 @@ def test_a_server_deals_to_its_peers_only(site, servers, registrar):
     assert generations(servers[3], key) == []
 
 
-def test_a_share_that_has_rotted_is_not_dealt(site, servers, alice, registrar):
+def test_a_share_that_has_rotted_is_not_dealt_and_others_are(site, servers, alice, registrar, capsys):
     key = site.registered(ALICE)
     servers[0].store._share.update(share=b"x" * 32).execute()
     [done] = reshare(site, registrar, [key], ["keys4", "keys5"], 2).values()
+    assert (done.error, done.proven) == (None, False)
+    told = capsys.readouterr().out
+    assert re.search(r"key_share_not_dealt.*server\W+keys1", told)
+    assert site.client(alice, names=["keys4", "keys5"]).fetch(key.id, key.public) == key.private
+
+
+def test_too_few_shares_that_have_not_rotted_change_nothing(site, servers, alice, registrar):
+    key = site.registered(ALICE)
+    for server in servers[:2]:
+        server.store._share.update(share=b"x" * 32).execute()
+    [done] = reshare(site, registrar, [key], ["keys4", "keys5"], 2).values()
     assert "wrong" in done.error.message
-    assert site.client(alice).fetch(key.id, key.public) == key.private
+    assert [generations(server, key) for server in servers] == [[1], [1], [1], [], []]
 
 
 def test_new_shares_that_do_not_fit_are_not_adopted(site, servers, alice, registrar):
