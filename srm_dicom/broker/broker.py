@@ -96,7 +96,7 @@ class Broker:
         entries = [v.entry for v in answers if isinstance(v, Verdict) and v.entry]
         guids = [file.guid for entry in entries for file in entry.files if file.guid]
         bound_files(self._settings, len(guids))
-        with self._database.transaction():
+        with self._database.transaction(lasting=False):  # who lost it asks again
             staged = self._staged.find(guids)
             files = [
                 self._new_file(request, text, answer, staged)
@@ -287,7 +287,7 @@ class Broker:
         """Let `event` happen to the files that it can happen to, and tell of all."""
         target = after(FileState.PINNED, event)
         rows = [row for file in files for row in file.rows if row.id and row.state in before(event)]
-        with self._database.transaction():
+        with self._database.transaction(lasting=event is not Event.RELEASE):
             self._requests.move([row.id for row in rows], before(event), target)
             for row in rows:
                 if row.path is not None and row.state in PUTTING:

@@ -55,14 +55,23 @@ class Database:
         return bound
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Run a block in one write transaction (``BEGIN IMMEDIATE`` on SQLite); nests as a savepoint."""
-        if self.is_sqlite and not self._peewee.in_transaction():
-            with self._peewee.atomic("IMMEDIATE"):
-                yield
-        else:
+    def transaction(self, *, lasting: bool = True) -> Iterator[None]:
+        """Run a block in one write transaction (``BEGIN IMMEDIATE`` on SQLite); nests as a savepoint.
+
+        Args:
+            lasting: whether it has to outlive a failure of the machine's power. What need not is as safe
+                from the end of a process, and does not wait for the disk. Only the outermost says.
+        """
+        if self._peewee.in_transaction():
             with self._peewee.atomic():
                 yield
+            return
+        if not lasting and isinstance(self._peewee, LentSqliteDatabase):
+            self._peewee.begin_relaxed()
+        with self._peewee.atomic("IMMEDIATE") if self.is_sqlite else self._peewee.atomic():
+            if not lasting and not self.is_sqlite:
+                self._peewee.execute_sql("SET LOCAL synchronous_commit TO OFF")  # type: ignore[no-untyped-call]
+            yield
 
     def state(self) -> int:
         """Return a number that is another one after others have written; it costs next to nothing.
@@ -79,27 +88,30 @@ class Database:
         Raises:
             peewee.IntegrityError: a row contradicts others; inside a transaction only.
         """
-        marked = statement if self.is_sqlite else statement.replace("?", "%s")
         with peewee.__exception_wrapper__:  # type: ignore[attr-defined]
-            self._peewee.cursor().executemany(marked, rows)  # type: ignore[no-untyped-call]
+            self._peewee.cursor().executemany(self._marked(statement), rows)  # type: ignore[no-untyped-call]
 
     def select(self, statement: str, parameters: Sequence[object]) -> list[Any]:
-        """Run a SELECT of SQL, its parameters written ``?``, and return its rows with the driver's values.
+        """Run a SELECT of SQL, its parameters written ``?``, and return its rows as `rows` does.
 
-        For statements of hundreds of parameters, which peewee takes longer to write than SQLite to run.
+        For what every call asks: peewee takes longer to write a statement than SQLite to answer it.
         """
-        marked = statement if self.is_sqlite else statement.replace("?", "%s")
-        rows: list[Any] = self._peewee.execute_sql(marked, tuple(parameters)).fetchall()  # type: ignore[no-untyped-call]
-        return rows
+        return _named(self._peewee.execute_sql(self._marked(statement), tuple(parameters)))  # type: ignore[no-untyped-call]
+
+    def change(self, statement: str, parameters: Sequence[object]) -> int:
+        """Run a statement of SQL that changes rows, its parameters written ``?``; returns how many."""
+        cursor = self._peewee.execute_sql(self._marked(statement), tuple(parameters))  # type: ignore[no-untyped-call]
+        return int(cursor.rowcount)
+
+    def _marked(self, statement: str) -> str:
+        return statement if self.is_sqlite else statement.replace("?", "%s")
 
     def rows(self, query: Any) -> list[Any]:
         """Run a SELECT and return its rows, named after their columns, with the values of the driver.
 
         peewee's own rows cost three times as much: it looks for a converter for every value.
         """
-        cursor = self._peewee.execute(query)  # type: ignore[no-untyped-call]
-        row = _row_of(tuple(column[0] for column in cursor.description))
-        return list(map(row._make, cursor.fetchall()))
+        return _named(self._peewee.execute(query))  # type: ignore[no-untyped-call]
 
     def checkpoint(self) -> None:
         """Write SQLite's log into the database and empty it, as far as readers let it."""
@@ -123,9 +135,19 @@ class Database:
             self._peewee.close()
 
 
+def marks(count: int) -> str:
+    """Return the places of so many parameters, for ``IN``."""
+    return ", ".join("?" * count)
+
+
+def _named(cursor: Any) -> list[Any]:
+    row = _row_of(tuple(column[0] for column in cursor.description))
+    return list(map(row._make, cursor.fetchall()))
+
+
 @lru_cache(maxsize=256)
 def _row_of(columns: tuple[str, ...]) -> Any:
-    return namedtuple("Row", columns)
+    return namedtuple("Row", columns, rename=True)  # what is no name is read by its place
 
 
 def _open(url: str) -> peewee.Database:

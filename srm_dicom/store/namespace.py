@@ -11,7 +11,7 @@ from typing import Any
 
 import peewee
 
-from srm_dicom.db.database import Database
+from srm_dicom.db.database import Database, marks
 from srm_dicom.errors import AlreadyExists, NotADirectory, NotFound
 from srm_dicom.ids import Guid, SitePath, name, parent
 from srm_dicom.rights.acl import Acl
@@ -19,6 +19,8 @@ from srm_dicom.rights.project import Release
 
 _CHUNK = 500
 """Parameters of one statement."""
+
+_FIND = "SELECT * FROM entry WHERE path IN"
 
 _acl = lru_cache(maxsize=4096)(Acl.parse)
 """The files of a series have one ACL, written alike."""
@@ -131,8 +133,8 @@ class Namespace:
         """Return the entries that exist among `paths`."""
         found: dict[SitePath, Entry] = {}
         for start in range(0, len(paths), _CHUNK):
-            chunk = list(paths[start : start + _CHUNK])
-            rows = self._database.rows(self._row.select().where(self._row.path.in_(chunk)))
+            chunk = paths[start : start + _CHUNK]
+            rows = self._database.select(f"{_FIND} ({marks(len(chunk))})", chunk)
             found.update((entry.path, entry) for entry in map(_entry, rows))
         return found
 

@@ -198,6 +198,20 @@ def read_failure(text: str | None) -> MdmError | None:
     return _LEAVES.get(leaf, errors.InternalError)(message)
 
 
+def request_columns(request: Request) -> dict[str, object]:
+    """Return the columns of a new request."""
+    return {
+        "token": request.token,
+        "kind": request.kind.value,
+        "owner": request.owner,
+        "protocol": request.protocol,
+        "created_at": to_ms(request.created_at),
+        "deadline_at": to_ms(request.deadline_at),
+        "pin_s": request.pin_s,
+        "description": request.description,
+    }
+
+
 def file_columns(request: Request, position: int, file: RequestFile) -> dict[str, object]:
     """Return the columns of a new file of a request."""
     return {
@@ -213,6 +227,10 @@ def file_columns(request: Request, position: int, file: RequestFile) -> dict[str
         "deadline_at": to_ms(request.deadline_at),
         "pin_s": request.pin_s,
         "pin_until": to_ms(file.pin_until) if file.pin_until else None,
+        "not_before": 0,
+        "lease_until": 0,
+        "worker": "",
+        "attempts": 0,
     }
 
 

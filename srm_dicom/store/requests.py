@@ -17,7 +17,7 @@ from typing import Any
 import peewee
 
 from srm_dicom import errors
-from srm_dicom.db.database import Database
+from srm_dicom.db.database import Database, marks
 from srm_dicom.ids import Guid, SitePath, Token
 from srm_dicom.store.copies import CopyRow
 from srm_dicom.store.errands import ErrandRow
@@ -34,6 +34,7 @@ from srm_dicom.store.requestrows import (
     file_columns,
     read_file,
     read_request,
+    request_columns,
     to_ms,
     values,
 )
@@ -42,6 +43,11 @@ from srm_dicom.store.uploads import UploadRow
 __all__ = ["FileState", "Request", "RequestFile", "RequestKind", "Requests"]
 
 _CHUNK = 500
+_DUE = (
+    "SELECT 1 AS due WHERE"
+    " EXISTS (SELECT 1 FROM request_file WHERE pin_until <= ? AND state IN ({}))"
+    " OR EXISTS (SELECT 1 FROM request_file WHERE deadline_at <= ? AND state IN ({}))"
+)
 
 
 class Requests:
@@ -58,23 +64,15 @@ class Requests:
     def add(self, request: Request, files: Sequence[RequestFile]) -> None:
         """Write a request with all its files, in their order, in one transaction."""
         with self._database.transaction():
-            self._request.create(
-                token=request.token,
-                kind=request.kind.value,
-                owner=request.owner,
-                protocol=request.protocol,
-                created_at=to_ms(request.created_at),
-                deadline_at=to_ms(request.deadline_at),
-                pin_s=request.pin_s,
-                description=request.description,
+            self._insert("request", [request_columns(request)])
+            self._insert(
+                "request_file",
+                [
+                    file_columns(request, position, row)
+                    for position, file in enumerate(files)
+                    for row in file.rows
+                ],
             )
-            rows = [
-                file_columns(request, position, row)
-                for position, file in enumerate(files)
-                for row in file.rows
-            ]
-            for start in range(0, len(rows), _CHUNK):
-                self._file.insert_many(rows[start : start + _CHUNK]).execute()
 
     def remove(self, token: Token) -> None:
         """Drop a request with all its files."""
@@ -82,8 +80,8 @@ class Requests:
 
     def find(self, token: str) -> Request | None:
         """Return a request, if there is one of this token."""
-        row = self._request.get_or_none(self._request.token == token)
-        return read_request(row) if row else None
+        rows = self._database.select("SELECT * FROM request WHERE token = ?", [token])
+        return read_request(rows[0]) if rows else None
 
     def find_many(self, owner: str, tokens: Sequence[str]) -> dict[str, Request]:
         """Return those requests of an owner that have one of `tokens`."""
@@ -103,12 +101,16 @@ class Requests:
 
     def files(self, token: Token) -> list[RequestFile]:
         """Return the files of a request in their order."""
-        return self._gathered(self._file.token == token)
+        rows = self._database.select(
+            "SELECT * FROM request_file WHERE token = ? ORDER BY position, id", [token]
+        )
+        return _gathered(rows)
 
     def some_files(self, token: Token, surls: Sequence[str], paths: Sequence[SitePath]) -> list[RequestFile]:
         """Return the files of a request that are one of `surls` or of `paths`."""
         named = self._file.surl.in_(list(surls)) | self._file.path.in_(list(paths))
-        return self._gathered((self._file.token == token) & named)
+        query = self._file.select().where((self._file.token == token) & named)
+        return _gathered(self._database.rows(query.order_by(self._file.position, self._file.id)))
 
     def states(self, token: Token) -> tuple[FileState, ...]:
         """Return the states of all files of a request, in their order."""
@@ -159,10 +161,16 @@ class Requests:
         self, ids: Sequence[int], sources: Sequence[FileState], target: FileState, **columns: object
     ) -> int:
         """Move those of the rows `ids` that are in `sources` to `target`; returns how many moved."""
+        kept = {"state": target.value, **{name: column(value) for name, value in columns.items()}}
+        changes = ", ".join(f"{name} = ?" for name in kept)
+        movable = values(sources)
         moved = 0
         for start in range(0, len(ids), _CHUNK):
-            moved += self._move(
-                self._file.id.in_(list(ids[start : start + _CHUNK])), sources, target, columns
+            chunk = ids[start : start + _CHUNK]
+            moved += self._database.change(
+                f"UPDATE request_file SET {changes} WHERE id IN ({marks(len(chunk))})"  # noqa: S608 - our names
+                f" AND state IN ({marks(len(movable))})",
+                [*kept.values(), *chunk, *movable],
             )
         return moved
 
@@ -224,12 +232,9 @@ class Requests:
                 for owner in owners
                 for row in self._oldest(waiting, owner, limit - (held or {}).get(owner, 0))
             ]
-            columns: dict[str, object] = {
-                "lease_until": to_ms(now + timedelta(seconds=lease_s)),
-                "worker": worker,
-                "attempts": self._file.attempts + 1,
-            }
-            self.move([row.id for row in rows], sources, target, **columns)
+            until = now + timedelta(seconds=lease_s)
+            self.move([row.id for row in rows], sources, target, lease_until=until, worker=worker)
+            self._count_attempts([row.id for row in rows], 1)
         return [read_file(row) for row in rows]
 
     def _owners(self, waiting: Sequence[Any]) -> list[str]:
@@ -241,6 +246,11 @@ class Requests:
             return []
         mine = self._file.select().where(*waiting, self._file.owner == owner)
         return self._database.rows(self._database.claiming(mine.order_by(self._file.id).limit(limit)))
+
+    def _count_attempts(self, ids: Sequence[int], more: int) -> None:
+        for start in range(0, len(ids), _CHUNK):
+            mine = self._file.id.in_(list(ids[start : start + _CHUNK]))
+            self._file.update(attempts=self._file.attempts + more).where(mine).execute()
 
     def give_back(self, ids: Sequence[int]) -> None:
         """End the leases of files that nobody has been sent for."""
@@ -292,6 +302,15 @@ class Requests:
         with self._database.transaction():
             for rows in (*self._children, self._request):
                 rows.delete().where(rows.token.in_(list(tokens))).execute()
+
+    def is_due(self, pinned: Sequence[FileState], waiting: Sequence[FileState], now: datetime) -> bool:
+        """Tell whether a pin is over, or a file in one of `waiting` beyond its deadline.
+
+        Every poll asks, and almost always there is nothing: a reader waits for no writer.
+        """
+        now_ms = to_ms(now)
+        statement = _DUE.format(marks(len(pinned)), marks(len(waiting)))
+        return bool(self._database.select(statement, [now_ms, *values(pinned), now_ms, *values(waiting)]))
 
     def is_overdue(self, sources: Sequence[FileState], now: datetime) -> bool:
         """Tell whether a file in one of `sources` is beyond its deadline."""
@@ -345,17 +364,17 @@ class Requests:
         rows: Any = self._file.select(self._file.state, count).group_by(self._file.state).tuples()
         return {FileState(row[0]): row[1] for row in rows}
 
-    def _gathered(self, where: Any) -> list[RequestFile]:
-        """Return files of one request in their order, each with all its parts."""
-        query = self._file.select().where(where).order_by(self._file.position, self._file.id)
-        by_position = groupby(self._database.rows(query), key=attrgetter("position"))
-        return [RequestFile.of([read_file(row) for row in rows]) for _, rows in by_position]
-
     def _worst(self, where: Any, *file: Any) -> Any:
         """Select, for each file, the columns that name it and the `rank` of its state in `WORST_FIRST`."""
         ranks = tuple((state.value, rank) for rank, state in enumerate(WORST_FIRST))
         worst = peewee.fn.MIN(peewee.Case(self._file.state, ranks)).alias("rank")
         return self._file.select(*file, worst).where(where).group_by(*file)
+
+    def _insert(self, table: str, rows: Sequence[Mapping[str, object]]) -> None:
+        if rows:
+            names = rows[0].keys()
+            statement = f"INSERT INTO {table} ({', '.join(names)}) VALUES ({marks(len(names))})"  # noqa: S608
+            self._database.execute_many(statement, [tuple(row.values()) for row in rows])
 
     def _move(
         self, where: Any, sources: Sequence[FileState], target: FileState, columns: Mapping[str, object]
@@ -363,3 +382,9 @@ class Requests:
         kept = {name: column(value) for name, value in columns.items()}
         query = self._file.update(state=target.value, **kept)
         return int(query.where(where, self._file.state.in_(values(sources))).execute())
+
+
+def _gathered(rows: Sequence[Any]) -> list[RequestFile]:
+    """Return the files of one request, in the order of their rows, each with all its parts."""
+    by_position = groupby(rows, key=attrgetter("position"))
+    return [RequestFile.of([read_file(row) for row in parts]) for _, parts in by_position]

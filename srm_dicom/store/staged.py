@@ -9,10 +9,11 @@ from typing import Any
 
 import peewee
 
-from srm_dicom.db.database import Database
+from srm_dicom.db.database import Database, marks
 from srm_dicom.ids import Guid
 
 _CHUNK = 500
+_FIND = "SELECT guid, node, generation, size_bytes FROM staged WHERE guid IN"
 _TOUCH_EVERY = timedelta(seconds=60)
 
 
@@ -53,8 +54,9 @@ class StagedFiles:
         """Return where files are; of several nodes, any one."""
         found: dict[Guid, Staged] = {}
         for start in range(0, len(guids), _CHUNK):
-            query = self._row.select().where(self._row.guid.in_(list(guids[start : start + _CHUNK])))
-            found.update((Guid(row.guid), _staged(row)) for row in self._database.rows(query))
+            chunk = guids[start : start + _CHUNK]
+            rows = self._database.select(f"{_FIND} ({marks(len(chunk))})", chunk)
+            found.update((Guid(row.guid), _staged(row)) for row in rows)
         return found
 
     def find_on(self, guid: Guid, node: str) -> Staged | None:

@@ -119,3 +119,29 @@ def test_rows_are_named_after_their_columns_inside_and_outside_a_transaction(dat
     assert [(row.name, row.double) for row in outside] == [("0", 0), ("1", 2)]
     assert inside == outside
     assert database.rows(query.where(counts.name == "none")) == []
+
+
+def test_what_need_not_last_does_not_wait_for_the_disk_and_nothing_after_it_is_spoiled(database, counts):
+    """The connection that a relaxed transaction was lent keeps its promise for whoever has it next."""
+
+    def promised():
+        return database.select("PRAGMA synchronous", ())[0][0]
+
+    with database.transaction(lasting=False):
+        assert promised() == 1
+        with database.transaction():  # what is inside goes with what is around it
+            counts.update(value=7).where(counts.name == "0").execute()
+    assert promised() == 2
+    assert counts.get_by_id("0").value == 7
+
+    def spoil():
+        with database.transaction(lasting=False):
+            counts.update(value=8).where(counts.name == "0").execute()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        spoil()
+    assert promised() == 2
+    assert counts.get_by_id("0").value == 7
+    with database.transaction():
+        assert promised() == 2
