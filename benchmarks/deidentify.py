@@ -25,12 +25,12 @@ from pydicom.data import get_testdata_file
 from srm_dicom.rights.project import Release
 from srm_dicom.testing.archives import SYSTEM_PATH, Orthanc
 from srm_plugin_dicom.deidentify import Context, PixelPolicy
-from srm_plugin_dicom.deidentify.elements import Limits, Reader
+from srm_plugin_dicom.deidentify.draft import Drafter
+from srm_plugin_dicom.deidentify.elements import Limits
 from srm_plugin_dicom.deidentify.engine import deidentifier
 from srm_plugin_dicom.deidentify.keyed import ProjectKey
-from srm_plugin_dicom.deidentify.part10 import open_object
 from srm_plugin_dicom.deidentify.profile import Profile, profile
-from srm_plugin_dicom.deidentify.walk import Patient, Rules, Walk
+from srm_plugin_dicom.deidentify.series import Received
 
 Run = Callable[[list[bytes]], None]
 OURS = "srm-dicom, checked"
@@ -64,17 +64,12 @@ def ours(slices: list[bytes]) -> None:
 
 
 def walked(its_profile: Profile) -> Run:
-    """Return the walk alone, by the rules of a profile."""
-    key = ProjectKey(CONTEXT.project_key)
-    rules, patient = Rules(its_profile, key), Patient(b"pseudonym", 1)
+    """Return the walk alone, without the check, by the rules of a profile."""
+    drafter = Drafter(its_profile, ProjectKey(CONTEXT.project_key), CONTEXT.policy, Limits())
 
     def walk(slices: list[bytes]) -> None:
         for data in slices:
-            opened = open_object(data, "", Limits())
-            reader = Reader(opened.data, Limits())
-            elements = reader.data_set(opened.start, opened.syntax)
-            walk = Walk(opened.data[: elements[-1].start], reader, opened.syntax, rules, patient)
-            b"".join(walk.elements(walk.ordered(elements)[:-1], opened.syntax))
+            drafter.draft(Received(data))
 
     return walk
 

@@ -19,6 +19,12 @@ from srm_plugin_dicom.deidentify.syntax import LITTLE
 _CHUNK_BYTES = 1 << 20
 
 
+def are_unused(facts: Facts) -> bool:
+    """Tell whether samples have bits that no pixel needs."""
+    allocated = facts.u16(f.BITS_ALLOCATED)
+    return allocated not in (facts.u16(f.BITS_STORED), 1)
+
+
 def check(pixels: memoryview, facts: Facts) -> None:
     """Refuse pixels whose unused bits hold something.
 
@@ -29,9 +35,9 @@ def check(pixels: memoryview, facts: Facts) -> None:
     Raises:
         ObjectRefused: bits are used that should not be, or lie where they cannot be checked.
     """
-    allocated, stored = facts.u16(f.BITS_ALLOCATED), facts.u16(f.BITS_STORED)
-    if allocated in (stored, 1):
+    if not are_unused(facts):
         return
+    allocated, stored = facts.u16(f.BITS_ALLOCATED), facts.u16(f.BITS_STORED)
     if not 0 < stored < allocated or facts.u16(f.HIGH_BIT, stored - 1) != stored - 1:
         raise refused(Reason.UNUSED_BITS)
     if allocated not in (8, 16):

@@ -152,7 +152,7 @@ def _decoded(element: Element, view: memoryview, facts: Facts) -> Iterator[Decod
         return
     if syntax.codec is not LITTLE and facts.u16(f.BITS_ALLOCATED) == 8:
         raise refused(Reason.BURNED_IN)  # bytes of words lie in pairs there
-    _, pixels = frames.native_pixels(element, view, facts, syntax)
+    pixels = frames.Native.of(element, facts, syntax).pixels(element, view)
     size = len(pixels) // max(facts.frames(), 1)
     photometric, planar = facts.word(f.PHOTOMETRIC), facts.u16(f.PLANAR) == 1
     for at in range(0, size * facts.frames(), size):

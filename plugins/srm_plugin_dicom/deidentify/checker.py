@@ -9,22 +9,24 @@ from __future__ import annotations
 
 import re
 import struct
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
-from functools import cache
-from struct import Struct
+from contextlib import suppress
+from itertools import pairwise
 from typing import NamedTuple
 
+from srm_dicom.errors import ObjectRefused
 from srm_plugin_dicom.deidentify import tables
+from srm_plugin_dicom.deidentify.likeness import MOST_BYTES, Likeness, narrowed, with_new
 from srm_plugin_dicom.deidentify.options import Option
+from srm_plugin_dicom.deidentify.originals import CODECS, LITTLE_EXPLICIT, LONG_VRS, PAD, Codec, Originals
 from srm_plugin_dicom.deidentify.profile import Action, Profile, Rule
 from srm_plugin_dicom.deidentify.reasons import Reason, refused
 
-_BIG_ENDIAN, _IMPLICIT = "1.2.840.10008.1.2.2", "1.2.840.10008.1.2"
-_LONG = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 _SHORT = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 _STATED = frozenset((0x00120062, 0x00120063, 0x00120064, 0x00280303))
 _PIXELS = range(0x7FE00008, 0x7FE00011)
-_ITEM, _PAD = 0xFFFEE000, b" \0"
+_ITEM = 0xFFFEE000
 _PSEUDONYM = re.compile(rb"[a-z2-7]{16}")
 _DUMMIES = frozenset(
     (b"19110803", b"031459", b"19110803031459", b"111Y", b"SRMD-REMOVED", bytes(2), bytes(4), bytes(8))
@@ -36,61 +38,53 @@ _PLAIN = re.compile(rb"[ -~]*\0?")
 _KEYED = b"2.25."
 _WIDTHS = dict.fromkeys((b"US", b"SS", b"OW"), 2) | dict.fromkeys((b"FD", b"OD", b"OV", b"UV", b"SV"), 8)
 _WIDTHS |= dict.fromkeys((b"AT", b"UL", b"SL", b"FL", b"OF", b"OL"), 4) | {b"OB": 1}
-_NAME_PARTS = re.compile(rb"[\^= ]")
-_IDENTIFYING = (
-    *(0x00080018, 0x0020000D, 0x0020000E, 0x00200052, 0x00080050, 0x00080080, 0x00080081, 0x00080090),
-    *(0x00080092, 0x00080094, 0x00081010, 0x00081040, 0x00081048, 0x00081050, 0x00081060, 0x00081070),
-    *(0x00100010, 0x00100020, 0x00100021, 0x00100030, 0x00101000, 0x00101001, 0x00101005, 0x00101040),
-    *(0x00101060, 0x00101090, 0x00102154, 0x00104000, 0x00200010, 0x00321032, 0x00380010, 0x0040A123),
-)
-_NAMES = frozenset((0x00080090, 0x00081048, 0x00081050, 0x00081060, 0x00081070, 0x00100010, 0x00101001))
-_SHORTEST_VALUE, _SHORTEST_PART, _SURE = 6, 5, 8
-_LONGEST_VALUE, _MOST_VALUES = 512, 256
-
-
-class _Codec(NamedTuple):
-    explicit: Struct | None
-    implicit: Struct
-    tag: Struct
-    u16: Struct
-    u32: Struct
-
-
-def _codec(order: str, *, explicit: bool) -> _Codec:
-    return _Codec(
-        Struct(order + "HH2sH") if explicit else None,
-        Struct(order + "HHL"),
-        Struct(order + "HH"),
-        Struct(order + "H"),
-        Struct(order + "L"),
-    )
-
-
-_LITTLE_EXPLICIT = _codec("<", explicit=True)
-_CODECS = {_BIG_ENDIAN: _codec(">", explicit=True), _IMPLICIT: _codec("<", explicit=False)}
+_SURE, _LONGEST_REMEMBERED = 8, 512
+_BEYOND = 1 << 32
 
 
 class _Room(NamedTuple):
-    """Where an original could still stand: values whose rule leaves room for one.
+    """Where an original could still stand: as one of some values, or within a text that is kept.
 
     Elsewhere it cannot: there are only public words, binary numbers, keyed names and dates that the
     profile keeps, which may coincide with an original and tell nothing.
     """
 
-    uids: frozenset[bytes] = frozenset()
-    numbers: frozenset[bytes] = frozenset()
+    values: frozenset[bytes] = frozenset()
     texts: tuple[bytes, ...] = ()
 
 
+class _Head(NamedTuple):
+    """A head that passed, and what others like it have in common with it.
+
+    Attributes:
+        bounds: where its elements begin, and its end; `tags` theirs, and one that is beyond all.
+        regions: of its elements those that touch what others have not: from one bound up to another, each
+            with the run that the bound lies in.
+        rooms: of each element; `shared` that of those beside the regions, in one.
+    """
+
+    likeness: Likeness
+    bounds: Sequence[int]
+    tags: Sequence[int]
+    rooms: Sequence[tuple[_Room, ...]]
+    regions: Sequence[tuple[int, int, int, int]]
+    shared: _Room
+
+
 class Checker:
-    """Checks outputs of one profile; elements that passed are remembered by their bytes, within a bound."""
+    """Checks outputs of one profile.
+
+    Elements that passed are remembered by their bytes, within a bound; heads and inputs so that of others
+    which are like them only what differs is looked at.
+    """
 
     def __init__(self, profile: Profile, *, remembered: int = 50_000) -> None:
         self._rules = profile.rules
         self._safe = Option.SAFE_PRIVATE in profile.options
-        self._identifying = tuple(tag for tag in _IDENTIFYING if not _is_retained(profile.rules.get(tag)))
+        self._originals = Originals(profile.rules)
         self._remembered = remembered
-        self._passed: dict[_Codec, dict[bytes, tuple[_Room, ...]]] = {}
+        self._passed: dict[Codec, dict[bytes, tuple[_Room, ...]]] = {}
+        self._heads: dict[Codec, tuple[_Head, ...]] = {}
 
     def check(
         self,
@@ -112,23 +106,75 @@ class Checker:
         Raises:
             ObjectRefused: a finding; the message names its kind, never a value.
         """
-        codec = _CODECS.get(syntax, _LITTLE_EXPLICIT)
+        codec = CODECS.get(syntax, LITTLE_EXPLICIT)
         passed = self._passed.setdefault(codec, {})
         if len(passed) > self._remembered:
             passed.clear()
         try:
-            room = self._level(head, 0, len(head), codec, passed)
+            room = self._head(head, codec, passed)
             _check_bulk(bulk, codec)
         except struct.error:
             raise refused(Reason.CHECK, "cut") from None
-        codec = _CODECS.get(source, _LITTLE_EXPLICIT) if source else codec
-        _check_originals(room, originals(original, codec, self._identifying))
+        codec = CODECS.get(source, LITTLE_EXPLICIT) if source else codec
+        _check_originals(room, self._originals.of(original, codec))
+
+    def _head(self, head: bytes, codec: Codec, passed: dict[bytes, tuple[_Room, ...]]) -> Sequence[_Room]:
+        """Check a head; returns where there is room for an original."""
+        known = self._heads.get(codec, ())
+        for each in known:
+            places = each.likeness.places(head)
+            if places is not None:
+                # What looks wrong in parts may be parts in the wrong places: the whole is the judge.
+                with suppress(ObjectRefused, struct.error):
+                    return self._like(each, places, head, codec, passed)
+        found: list[tuple[int, int, tuple[_Room, ...]]] = []
+        rooms = self._level(head, 0, len(head), codec, passed, found=found)
+        if len(head) <= MOST_BYTES and not self._safe:  # a private element depends on others
+            self._heads[codec] = _learnt(known, head, found)
+        return rooms
+
+    def _like(
+        self,
+        known: _Head,
+        places: Sequence[int],
+        head: bytes,
+        codec: Codec,
+        passed: dict[bytes, tuple[_Room, ...]],
+    ) -> Sequence[_Room]:
+        """Check the regions in which a head differs from one that passed."""
+        rooms = [known.shared]
+        runs, bounds, tags = known.likeness.runs, known.bounds, known.tags
+        for first, first_run, last, last_run in known.regions:
+            at = places[first_run] + bounds[first] - runs[first_run][0]
+            end = places[last_run] + bounds[last] - runs[last_run][0]
+            before = tags[first - 1] if first else -1
+            rooms += self._level(head, at, end, codec, passed, before=before, behind=tags[last])
+        return rooms
 
     def _level(
-        self, data: bytes, at: int, end: int, codec: _Codec, passed: dict[bytes, tuple[_Room, ...]]
+        self,
+        data: bytes,
+        at: int,
+        end: int,
+        codec: Codec,
+        passed: dict[bytes, tuple[_Room, ...]],
+        *,
+        before: int = -1,
+        behind: int = _BEYOND,
+        found: list[tuple[int, int, tuple[_Room, ...]]] | None = None,
     ) -> list[_Room]:
-        """Check the elements of one level; returns where there is room for an original."""
-        before = -1
+        """Check the elements of one level, or some of it; returns where there is room for an original.
+
+        Args:
+            data: where they are: from `at` to `end`.
+            at: see above.
+            end: see above.
+            codec: how they are encoded.
+            passed: elements that passed, by their bytes; more are added.
+            before: the tag of the element ahead of these, and `behind` that of the one behind them.
+            behind: see above.
+            found: gets tag, place and room of each.
+        """
         rooms: list[_Room] = []
         creators: dict[int, bytes] = {}
         while at < end:
@@ -142,19 +188,23 @@ class Checker:
                 room = ()
             elif room is None:
                 room = self._element(tag, vr, data, value, stop, codec, passed)
-                if stop - at <= _LONGEST_VALUE:
+                if stop - at <= _LONGEST_REMEMBERED:
                     passed[encoded] = room
             if room:
                 rooms += room
+            if found is not None:
+                found.append((tag, at, room))
             before, at = tag, stop
+        if before >= behind:
+            raise refused(Reason.CHECK, "order")
         return rooms
 
     def _private(self, tag: int, vr: bytes, value: bytes, creators: dict[int, bytes]) -> None:
         """Check a private attribute: a number of the standard's list, after the creator that reserved it."""
         group, low = tag >> 16, tag & 0xFFFF
         if self._safe and low <= 0xFF:
-            creators[group << 16 | low << 8] = value.rstrip(_PAD)
-            if any(value.rstrip(_PAD) == creator for _, creator in tables.safe_private()):
+            creators[group << 16 | low << 8] = value.rstrip(PAD)
+            if any(value.rstrip(PAD) == creator for _, creator in tables.safe_private()):
                 return
         row = tables.safe_private().get((group << 8 | low & 0xFF, creators.get(tag & ~0xFF, b"")))
         if not self._safe or row is None or (vr and vr not in row.vrs):
@@ -170,7 +220,7 @@ class Checker:
         data: bytes,
         value: int,
         stop: int,
-        codec: _Codec,
+        codec: Codec,
         passed: dict[bytes, tuple[_Room, ...]],
     ) -> tuple[_Room, ...]:
         rule = self._rules.get(tag)
@@ -192,7 +242,7 @@ class Checker:
         data: bytes,
         at: int,
         stop: int,
-        codec: _Codec,
+        codec: Codec,
         passed: dict[bytes, tuple[_Room, ...]],
     ) -> tuple[_Room, ...]:
         if at < stop and rule.action is not Action.ITEMS:
@@ -208,28 +258,53 @@ class Checker:
         return tuple(rooms)
 
 
-def _is_retained(rule: Rule | None) -> bool:
-    """Tell whether an option of the profile is to keep this attribute."""
-    return rule is not None and rule.check in ("name", "kept")
+def _learnt(
+    known: tuple[_Head, ...], head: bytes, found: Sequence[tuple[int, int, tuple[_Room, ...]]]
+) -> tuple[_Head, ...]:
+    """Return what is known of heads with one more that passed."""
+    index, likeness = narrowed([each.likeness for each in known], head)
+    if index is not None:
+        each = known[index]
+        return with_new(known, index, _head_of(likeness, each.bounds, each.tags, each.rooms))
+    bounds = [*(at for _, at, _ in found), len(head)]
+    tags = [*(tag for tag, _, _ in found), _BEYOND]
+    return with_new(known, None, _head_of(likeness, bounds, tags, [rooms for *_, rooms in found]))
+
+
+def _head_of(
+    likeness: Likeness, bounds: Sequence[int], tags: Sequence[int], rooms: Sequence[tuple[_Room, ...]]
+) -> _Head:
+    regions: list[tuple[int, int, int, int]] = []
+    runs = likeness.runs
+    for run, ((_, stop), (start, _)) in enumerate(pairwise(runs)):
+        first, last = bisect_right(bounds, stop) - 1, bisect_left(bounds, start)
+        if regions and first < regions[-1][2]:
+            first, first_run, _, _ = regions.pop()
+        else:
+            first_run = run
+        regions.append((first, first_run, last, run + 1))
+    inside = {index for first, _, last, _ in regions for index in range(first, last)}
+    shared = [room for index, each in enumerate(rooms) if index not in inside for room in each]
+    values = frozenset[bytes]().union(*(room.values for room in shared))
+    texts = tuple(text for room in shared for text in room.texts)
+    return _Head(likeness, bounds, tags, rooms, regions, _Room(values, texts))
 
 
 def _room(rule: Rule, value: bytes) -> tuple[_Room, ...]:
-    parts = frozenset(part.strip(_PAD) for part in value.split(b"\\"))
+    parts = frozenset(part.strip(PAD) for part in value.split(b"\\"))
     if rule.action is Action.UID:
         foreign = parts - tables.registered_uids()
-        return (_Room(uids=foreign),) if foreign and rule.check != "kept" else ()
+        return (_Room(foreign),) if foreign and rule.check != "kept" else ()
     if rule.check == "number":
         long = frozenset(part for part in parts if len(part) >= _SURE)
-        return (_Room(numbers=long),) if long else ()
+        return (_Room(long),) if long else ()
     return (_Room(texts=(value,)),) if rule.check in ("name", "descriptor") else ()
 
 
 def _check_originals(rooms: Iterable[_Room], found: set[bytes]) -> None:
     for room in rooms:
-        if (
-            not found.isdisjoint(room.uids)
-            or not found.isdisjoint(room.numbers)
-            or any(original in text for text in room.texts for original in found)
+        if not found.isdisjoint(room.values) or (
+            room.texts and any(original in text for text in room.texts for original in found)
         ):
             raise refused(Reason.CHECK, "an identifying value")
 
@@ -241,7 +316,7 @@ def _is_result(rule: Rule, vr: bytes, value: bytes) -> bool:
     return any(_made_by(action, rule, vr, value) for action in (rule.action, rule.otherwise))
 
 
-def _next(data: bytes, at: int, codec: _Codec) -> tuple[int, bytes, int, int]:
+def _next(data: bytes, at: int, codec: Codec) -> tuple[int, bytes, int, int]:
     """Return tag, representation and the bounds of a value, of an element in canonical form."""
     if codec.explicit is None:
         group, element, length = codec.implicit.unpack_from(data, at)
@@ -250,7 +325,7 @@ def _next(data: bytes, at: int, codec: _Codec) -> tuple[int, bytes, int, int]:
         group, element, vr, length = codec.explicit.unpack_from(data, at)
         value = at + 8
         if vr not in _SHORT:
-            if length or vr not in _LONG:
+            if length or vr not in LONG_VRS:
                 raise refused(Reason.CHECK, "representation")
             (length,) = codec.u32.unpack_from(data, value)
             value += 4
@@ -266,9 +341,9 @@ def _made_by(action: Action, rule: Rule, vr: bytes, value: bytes) -> bool:
     if action in (Action.CLEAN, Action.SHIFT):
         return _may_stay(rule, vr, value)
     if action is Action.UID:
-        return rule.check == "kept" or all(map(_is_clean_uid, value.rstrip(_PAD).split(b"\\")))
+        return rule.check == "kept" or all(map(_is_clean_uid, value.rstrip(PAD).split(b"\\")))
     if action is Action.DUMMY:
-        return value in _DUMMIES or value.rstrip(_PAD) in _DUMMIES
+        return value in _DUMMIES or value.rstrip(PAD) in _DUMMIES
     pattern = {Action.PSEUDONYM: _PSEUDONYM, Action.CONCEPT: _PLAIN}.get(action)
     return pattern is not None and pattern.fullmatch(value) is not None
 
@@ -289,7 +364,7 @@ def _may_stay(rule: Rule, vr: bytes, value: bytes) -> bool:
     kind, _, argument = rule.check.partition(":")
     if kind == "words":
         public, grammar = tables.words(argument), _GRAMMATICAL if argument in _WITH_GRAMMAR else _NOTHING
-        parts = value.rstrip(_PAD).split(b"\\")
+        parts = value.rstrip(PAD).split(b"\\")
         return all(not part or part in public or grammar.fullmatch(part) for part in parts)
     if kind == "descriptor":
         return set(value.split()) <= tables.words(kind)
@@ -300,7 +375,7 @@ def _plain_or_items(value: bytes, vr: bytes) -> bool:
     return vr in (b"SQ", b"") or _PLAIN.fullmatch(value) is not None
 
 
-def _check_bulk(bulk: Sequence[bytes | memoryview], codec: _Codec) -> None:
+def _check_bulk(bulk: Sequence[bytes | memoryview], codec: Codec) -> None:
     """Check that the parts are exactly one or more pixel data elements or one in items, and nothing else."""
     left = 0
     in_items = False
@@ -315,7 +390,7 @@ def _check_bulk(bulk: Sequence[bytes | memoryview], codec: _Codec) -> None:
         raise refused(Reason.CHECK, "pixel data")
 
 
-def _bulk_header(header: bytes, codec: _Codec, in_items: bool) -> tuple[int, bool]:
+def _bulk_header(header: bytes, codec: Codec, in_items: bool) -> tuple[int, bool]:
     """Return the length that a header announces, and whether items follow or go on."""
     group, element, length = codec.implicit.unpack_from(header, 0)
     tag = group << 16 | element
@@ -330,51 +405,3 @@ def _bulk_header(header: bytes, codec: _Codec, in_items: bool) -> tuple[int, boo
     if codec.explicit is not None:
         (length,) = codec.u32.unpack_from(header, 8)
     return (0, True) if length == 0xFFFFFFFF else (length, False)
-
-
-@cache
-def _finder(codec: _Codec, tags: tuple[int, ...]) -> re.Pattern[bytes]:
-    """Return a pattern that finds identifying tags, by group so that most bytes fail at the first."""
-    groups: dict[bytes, list[bytes]] = {}
-    for tag in tags:
-        group, element = codec.u16.pack(tag >> 16), codec.u16.pack(tag & 0xFFFF)
-        groups.setdefault(re.escape(group), []).append(re.escape(element))
-    alternatives = (group + b"(?:" + b"|".join(below) + b")" for group, below in groups.items())
-    return re.compile(b"|".join(alternatives), re.DOTALL)
-
-
-def originals(data: bytes, codec: _Codec, tags: tuple[int, ...] = _IDENTIFYING) -> set[bytes]:
-    """Return identifying values of an input: found by their tags wherever these occur, nested or not.
-
-    No structure is trusted: the bytes are searched, so that values in broken, private or wrapped
-    content are found as well.
-    """
-    found: set[bytes] = set()
-    for match in _finder(codec, tags).finditer(data):
-        group, element = codec.tag.unpack(match[0])
-        found.update(_identifying_parts(group << 16 | element, _value_at(data, match.start(), codec)))
-        if len(found) >= _MOST_VALUES:
-            break
-    return found
-
-
-def _identifying_parts(tag: int, value: bytes) -> list[bytes]:
-    """Return a value and, of a name, its parts: those long enough to mean something."""
-    whole = [value] if len(value) >= _SHORTEST_VALUE else []
-    if tag not in _NAMES:
-        return whole
-    return whole + [part for part in _NAME_PARTS.split(value) if len(part) >= _SHORTEST_PART]
-
-
-def _value_at(data: bytes, at: int, codec: _Codec) -> bytes:
-    header = data[at : at + 12]
-    if len(header) < 12:
-        return b""
-    start = at + 8
-    if codec.explicit is None:
-        (length,) = codec.u32.unpack_from(header, 4)
-    elif header[4:6] in _LONG:
-        (length,), start = codec.u32.unpack_from(header, 8), at + 12
-    else:
-        (length,) = codec.u16.unpack_from(header, 6)
-    return data[start : start + length].strip(_PAD) if length <= _LONGEST_VALUE else b""

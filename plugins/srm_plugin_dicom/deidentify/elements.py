@@ -84,6 +84,19 @@ class Reader:
         except struct.error:
             raise refused(Reason.TRUNCATED) from None
 
+    def undefined(
+        self, tag: int, vr: bytes, start: int, syntax: Syntax
+    ) -> tuple[Sequence[Sequence[Element]], int]:
+        """Return the items of a top-level value of undefined length, and where it ends.
+
+        Raises:
+            ObjectRefused: not well-formed, or beyond a limit.
+        """
+        try:
+            return self._undefined(tag, vr, start, len(self._data), syntax, 1)
+        except struct.error:
+            raise refused(Reason.TRUNCATED) from None
+
     def _elements(
         self, at: int, end: int, syntax: Syntax, depth: int, *, open_end: bool
     ) -> tuple[list[Element], int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from srm_plugin_dicom.deidentify import bits, jpeg, jpeg2000, part10, rle
 from srm_plugin_dicom.deidentify import facts as f
@@ -31,46 +32,64 @@ def native_bytes(facts: Facts, allocated: int, frames: int) -> int:
     return (int(pixels * factor * allocated) + 7) // 8
 
 
+@dataclass(frozen=True, slots=True)
+class Native:
+    """What a header says of native pixel data; the same for every object whose header says the same.
+
+    Attributes:
+        vr: the representation to write.
+        length: bytes of the pixels; 0 if the header describes none.
+        swapped: 1 where the last byte of odd pixels is the second of its word: where words are big endian
+            (PS3.5 8.1.1). There the whole word is taken.
+        unused_bits: whether samples have bits that must be looked at.
+    """
+
+    vr: bytes
+    length: int
+    swapped: int
+    unused_bits: bool
+    facts: Facts
+
+    @classmethod
+    def of(cls, element: Element, facts: Facts, syntax: Syntax) -> Native:
+        """Return what a header says of an element of pixel data."""
+        allocated = _FLOAT_BITS.get(element.tag) or facts.u16(f.BITS_ALLOCATED)
+        length = native_bytes(facts, allocated, facts.frames())
+        vr = element.vr if element.vr in (b"OB", b"OW", b"OF", b"OD") else b"OW"
+        swapped = length & 1 if vr == b"OW" and syntax.codec is not LITTLE else 0
+        return cls(vr, length, swapped, element.tag == PIXEL_DATA and bits.are_unused(facts), facts)
+
+    def pixels(self, element: Element, view: memoryview) -> memoryview:
+        """Return the bytes that the header describes.
+
+        Raises:
+            ObjectRefused: fewer bytes than described, or something in their unused bits.
+        """
+        whole = self.length + self.swapped
+        if not self.length or element.items is not None or element.stop - element.value < whole:
+            raise refused(Reason.PIXELS)
+        pixels = view[element.value : element.value + whole]
+        if self.unused_bits:
+            bits.check(pixels, self.facts)
+        return pixels
+
+    def parts(self, element: Element, view: memoryview, syntax: Syntax) -> list[Part]:
+        """Return native pixel data, cut to what the header describes.
+
+        Raises:
+            ObjectRefused: as above.
+        """
+        if element.value == element.stop:
+            return []  # a header whose pixels were taken out
+        pixels, odd = self.pixels(element, view), self.length & 1
+        if self.swapped:
+            return [syntax.header(element.tag, self.vr, len(pixels)), pixels[:-2], b"\0", pixels[-1:]]
+        return [syntax.header(element.tag, self.vr, len(pixels) + odd), pixels, b"\0" * odd]
+
+
 def native(element: Element, view: memoryview, facts: Facts, syntax: Syntax) -> list[Part]:
-    """Return native pixel data, cut to what the header describes.
-
-    Raises:
-        ObjectRefused: fewer bytes than described, or something in their unused bits.
-    """
-    if element.value == element.stop:
-        return []  # a header whose pixels were taken out
-    vr, pixels = native_pixels(element, view, facts, syntax)
-    length = len(pixels)
-    odd = native_bytes(facts, _allocated(element, facts), facts.frames()) & 1
-    if odd and not length & 1:
-        return [syntax.header(element.tag, vr, length), pixels[:-2], b"\0", pixels[-1:]]
-    return [syntax.header(element.tag, vr, length + odd), pixels, b"\0" * odd]
-
-
-def native_pixels(
-    element: Element, view: memoryview, facts: Facts, syntax: Syntax
-) -> tuple[bytes, memoryview]:
-    """Return the representation of native pixel data and the bytes that the header describes.
-
-    The last byte of odd pixels is the second of its word where words are big endian (PS3.5 8.1.1): there
-    the whole word is returned.
-
-    Raises:
-        ObjectRefused: fewer bytes than described, or something in their unused bits.
-    """
-    length = native_bytes(facts, _allocated(element, facts), facts.frames())
-    vr = element.vr if element.vr in (b"OB", b"OW", b"OF", b"OD") else b"OW"
-    swapped = length & 1 if vr == b"OW" and syntax.codec is not LITTLE else 0
-    if not length or element.items is not None or element.stop - element.value < length + swapped:
-        raise refused(Reason.PIXELS)
-    pixels = view[element.value : element.value + length + swapped]
-    if element.tag == PIXEL_DATA:
-        bits.check(pixels, facts)
-    return vr, pixels
-
-
-def _allocated(element: Element, facts: Facts) -> int:
-    return _FLOAT_BITS.get(element.tag) or facts.u16(f.BITS_ALLOCATED)
+    """Return native pixel data (see `Native.parts`)."""
+    return Native.of(element, facts, syntax).parts(element, view, syntax)
 
 
 def encapsulated(element: Element, view: memoryview, facts: Facts, syntax: Syntax) -> list[Part]:

@@ -55,11 +55,9 @@ def open_object(data: Buffer, transfer_syntax: str, limits: Limits) -> Opened:
     Raises:
         ObjectRefused: a transfer syntax that cannot be walked, a broken file meta or deflate stream.
     """
-    start = 0
-    if bytes(data[PREAMBLE_BYTES : PREAMBLE_BYTES + 4]) == _MAGIC:
-        start, transfer_syntax = _read_meta(data, PREAMBLE_BYTES + 4)
-    elif bytes(data[:2]) == _META_GROUP.to_bytes(2, "little"):
-        start, transfer_syntax = _read_meta(data, 0)
+    start, at = 0, meta_start(data)
+    if at is not None:
+        start, transfer_syntax = _read_meta(data, at)
     syntax = SYNTAXES.get(transfer_syntax) if transfer_syntax else _encoding(data, start)
     if syntax is None:
         raise refused(Reason.TRANSFER_SYNTAX)
@@ -69,6 +67,13 @@ def open_object(data: Buffer, transfer_syntax: str, limits: Limits) -> Opened:
     # Writers exist that say explicit and mean implicit, or the reverse; what leaves is as it says.
     differs = found is not None and syntax.codec is LITTLE and found.explicit is not syntax.explicit
     return Opened(data, start, syntax, found if found and differs else syntax)
+
+
+def meta_start(data: Buffer) -> int | None:
+    """Return where file meta information starts; None in a bare data set."""
+    if data[PREAMBLE_BYTES : PREAMBLE_BYTES + 4] == _MAGIC:
+        return PREAMBLE_BYTES + 4
+    return 0 if data[:2] == _META_GROUP.to_bytes(2, "little") else None
 
 
 def looks_like_an_object(data: Buffer) -> bool:

@@ -9,6 +9,7 @@ machine may show text; a machine's own word that it is clean counts only for tru
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -69,6 +70,8 @@ _HEAD_WORDS = re.compile(
 )
 # Head, brain and face, in SNOMED CT and in its older form.
 _HEAD_CODES = (b"69536005", b"12738006", b"89545001", b"T-D1100", b"T-A0100", b"T-D1200")
+_ANY_HEAD_CODE = re.compile(b"|".join(map(re.escape, _HEAD_CODES)))
+LONGEST_CODE = max(map(len, _HEAD_CODES))
 _SLICED = frozenset(("CT", "MR", "PT"))
 _THIN_MM = 3.0
 _PROJECTION = "PROJECTION IMAGE"  # of vessels through the whole head: no surface in it
@@ -198,6 +201,11 @@ def may_show_face(sop_class: str, facts: Facts) -> bool:
     return said or sop_class == _PHOTOGRAPH or is_head_volume(facts)
 
 
+def searches_header(facts: Facts) -> bool:
+    """Tell whether a head is looked for in all bytes of a header: where no body part is named."""
+    return facts.word(f.MODALITY) in _SLICED and not facts.word(f.BODY_PART)
+
+
 def is_head_volume(facts: Facts) -> bool:
     """Tell thin slices of a head: CT, MR and PET under 3 mm can be rendered as a face."""
     if facts.word(f.MODALITY) not in _SLICED or not _is_head(facts):
@@ -213,9 +221,14 @@ def _is_head(facts: Facts) -> bool:
     body_part = facts.word(f.BODY_PART)
     if body_part:
         return any(body_part.startswith(head) for head in _HEADS)
-    if any(code in facts.data for code in _HEAD_CODES):
+    if mentions_head(facts.data):
         return True
     return any(_HEAD_WORDS.search(facts.word(tag)) for tag in f.DESCRIPTIONS)
+
+
+def mentions_head(data: bytes, start: int = 0, stop: int = sys.maxsize) -> bool:
+    """Tell whether the code of a head stands anywhere in some bytes, from one place to another."""
+    return _ANY_HEAD_CODE.search(data, start, stop) is not None
 
 
 def _kind(sop_class: str) -> ObjectRefused:

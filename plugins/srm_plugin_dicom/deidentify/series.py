@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
+from typing import NamedTuple
 from zlib import crc32
 
 from srm_dicom.errors import ConfigError
@@ -72,8 +73,7 @@ class SeriesNeeded(Exception):
         self.series = series
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(NamedTuple):
     """An object of a series, with what is known of it (see `engine.deidentify`)."""
 
     data: Buffer

@@ -138,6 +138,7 @@ class Walk:
     """One object's walk.
 
     Attributes:
+        private: rules of safe private attributes of the top level.
         seen: tags that were met, at any depth; `removed` those of them of which nothing left.
     """
 
@@ -148,7 +149,7 @@ class Walk:
         self._rules = rules
         self._patient = patient
         self._memory = rules.memory_of(syntax.encoding)
-        self._private: dict[int, Rule] = {}
+        self.private: dict[int, Rule] = {}
         self.seen: set[int] = set()
         self.removed: set[int] = set()
 
@@ -158,7 +159,7 @@ class Walk:
         Raises:
             ObjectRefused: an attribute twice, or nested content that is not well-formed.
         """
-        data, memory, private = self._data, self._memory, self._private
+        data, memory, private = self._data, self._memory, self.private
         remember = source is self._out
         out: list[bytes] = []
         for element in elements:
@@ -178,12 +179,18 @@ class Walk:
                 self.removed.add(tag)
         return out
 
-    def keep_private(self, elements: Sequence[Element]) -> None:
-        """Let safe private attributes of the top level leave, by their creators (PS3.15 E.3.10)."""
+    def keep_private(self, elements: Sequence[Element], data: bytes = b"") -> None:
+        """Let safe private attributes of the top level leave, by their creators (PS3.15 E.3.10).
+
+        Args:
+            elements: the top level, or all of it that are creators.
+            data: where they lie, if not in this walk's header.
+        """
         for element in elements:
             low = element.tag & 0xFFFF
             if element.tag & 1 << 16 and 0x10 <= low <= 0xFF and element.items is None:
-                self._private |= safe_block(element.tag, self._text(element))
+                creator = (data or self._data)[element.value : element.stop].strip(b" \0")
+                self.private |= safe_block(element.tag, creator)
 
     def ordered(self, elements: Sequence[Element]) -> Sequence[Element]:
         """Return elements by ascending tag.
@@ -202,7 +209,7 @@ class Walk:
         """Return what leaves, and whether it will always be the same for the same encoded bytes."""
         rule = self._rules.get(element.tag)
         if rule is None and depth == 0:
-            rule = self._private.get(element.tag)
+            rule = self.private.get(element.tag)
         if rule is None or rule.action in (Action.DROP, Action.CONCEPT, Action.PIXELS):
             return b"", rule is None or rule.action is not Action.CONCEPT
         if rule.vrs[0] == b"SQ":

@@ -38,7 +38,7 @@ def inserted(tag, element):
     """Return the head with an element where its tag belongs."""
     at = 0
     while at < len(HEAD):
-        found, _, _, stop = checker._next(HEAD, at, checker._LITTLE_EXPLICIT)
+        found, _, _, stop = checker._next(HEAD, at, checker.LITTLE_EXPLICIT)
         if found >= tag:
             return HEAD[:at] + element + (HEAD[stop:] if found == tag else HEAD[at:])
         at = stop

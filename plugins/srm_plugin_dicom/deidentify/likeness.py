@@ -1,0 +1,128 @@
+"""What byte strings that are alike have in common, without any idea of what they mean.
+
+The independent check uses it to look again only at what differs from strings that it has looked at. It knows
+nothing of DICOM, so that a wrong idea of an encoding cannot be in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+MOST_BYTES = 1 << 16
+_SHORTEST_RUN = 16
+_SLACK_BYTES = 512
+_MOST_KNOWN = 4
+_STRIDE = 4
+
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """A string and the runs of it that others had too.
+
+    Attributes:
+        model: the string.
+        runs: where the runs are in it, in order; the first begins at its begin, the last ends at its end, and
+            both may be empty.
+    """
+
+    model: bytes
+    runs: tuple[Span, ...]
+
+    @classmethod
+    def of(cls, model: bytes) -> Likeness:
+        """Return what a string has in common with itself."""
+        return cls(model, ((0, len(model)),))
+
+    def places(self, data: bytes) -> list[int] | None:
+        """Return where each run begins in a string; None if it is not made of these runs and gaps."""
+        (_, first), *others = self.runs
+        if not others:
+            return [0] if data == self.model else None
+        if not data.startswith(self.model[:first]):
+            return None
+        found, at, before = [0], first, first
+        for start, stop in others[:-1]:
+            longest = at + (start - before) + _SLACK_BYTES + (stop - start)
+            place = data.find(self.model[start:stop], at, longest)
+            if place < 0:
+                return None
+            found.append(place)
+            at, before = place + stop - start, stop
+        start, stop = others[-1]
+        place = len(data) - (stop - start)
+        if place < at or not data.endswith(self.model[start:stop]):
+            return None
+        return [*found, place]
+
+    def narrowed(self, data: bytes) -> Likeness | None:
+        """Return what is also in another string; None if that is less than half."""
+        common = _common(self.model, data)
+        runs = [
+            (max(mine[0], other[0]), min(mine[1], other[1]))
+            for mine in self.runs
+            for other in common
+            if max(mine[0], other[0]) + _SHORTEST_RUN <= min(mine[1], other[1])
+        ]
+        if 2 * sum(stop - start for start, stop in runs) < len(self.model):
+            return None
+        ends = [] if runs[0][0] == 0 else [(0, 0)]
+        last = [] if runs[-1][1] == len(self.model) else [(len(self.model), len(self.model))]
+        return Likeness(self.model, (*ends, *runs, *last))
+
+
+def narrowed(known: Sequence[Likeness], data: bytes) -> tuple[int | None, Likeness]:
+    """Return which of some likenesses a string belongs to, and what is left of it; or one of its own."""
+    for index, each in enumerate(known):
+        likeness = each.narrowed(data)
+        if likeness is not None:
+            return index, likeness
+    return None, Likeness.of(data)
+
+
+_Known = TypeVar("_Known")
+
+
+def with_new(known: tuple[_Known, ...], instead: int | None, new: _Known) -> tuple[_Known, ...]:
+    """Return what is known, of bounded number, with something new ahead, perhaps instead of something."""
+    kept = known[: _MOST_KNOWN - 1] if instead is None else (*known[:instead], *known[instead + 1 :])
+    return (new, *kept)
+
+
+def _common(one: bytes, two: bytes) -> Sequence[Span]:
+    """Return spans of `one` that `two` has in the same order: greedily, as long as they last."""
+    found: list[Span] = []
+    at = other = 0
+    while True:
+        length = _shared(one, at, two, other)
+        found.append((at, at + length))
+        at, other = at + length, other + length
+        again = _resumed(one, at, two, other)
+        if again is None:
+            return found
+        at, other = again
+
+
+def _shared(one: bytes, at: int, two: bytes, other: int) -> int:
+    """Return how many bytes are the same from two places on."""
+    most = min(len(one) - at, len(two) - other)
+    length, step = 0, 256
+    while step:
+        size = min(step, most - length)
+        if size and one[at + length : at + length + size] == two[other + length : other + length + size]:
+            length += size
+        else:
+            step //= 4
+    return length
+
+
+def _resumed(one: bytes, at: int, two: bytes, other: int) -> Span | None:
+    """Return the next places in both from which they are the same for a while."""
+    for place in range(at, min(at + _SLACK_BYTES, len(one) - _SHORTEST_RUN + 1), _STRIDE):
+        found = two.find(one[place : place + _SHORTEST_RUN], other, other + _SLACK_BYTES)
+        if found >= 0:
+            return place, found
+    return None

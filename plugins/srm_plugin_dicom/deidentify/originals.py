@@ -1,0 +1,185 @@
+"""Identifying values of an input, found without trust in its structure: by their tags, wherever these are.
+
+Part of the independent check: it shares nothing with the walk but the bytes. Of an input that is like one
+that was searched only what differs is searched.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from struct import Struct
+from typing import NamedTuple
+
+from srm_plugin_dicom.deidentify.likeness import MOST_BYTES, Likeness, narrowed, with_new
+from srm_plugin_dicom.deidentify.profile import Rule
+
+_BIG_ENDIAN, _IMPLICIT = "1.2.840.10008.1.2.2", "1.2.840.10008.1.2"
+LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
+PAD = b" \0"
+_NAME_PARTS = re.compile(rb"[\^= ]")
+_IDENTIFYING = (
+    *(0x00080018, 0x0020000D, 0x0020000E, 0x00200052, 0x00080050, 0x00080080, 0x00080081, 0x00080090),
+    *(0x00080092, 0x00080094, 0x00081010, 0x00081040, 0x00081048, 0x00081050, 0x00081060, 0x00081070),
+    *(0x00100010, 0x00100020, 0x00100021, 0x00100030, 0x00101000, 0x00101001, 0x00101005, 0x00101040),
+    *(0x00101060, 0x00101090, 0x00102154, 0x00104000, 0x00200010, 0x00321032, 0x00380010, 0x0040A123),
+)
+_NAMES = frozenset((0x00080090, 0x00081048, 0x00081050, 0x00081060, 0x00081070, 0x00100010, 0x00101001))
+_SHORTEST_VALUE, _SHORTEST_PART, _LONGEST_VALUE, _MOST_VALUES = 6, 5, 512, 256
+
+
+class Codec(NamedTuple):
+    """The structs of one encoding; `explicit` is None where representations are implicit."""
+
+    explicit: Struct | None
+    implicit: Struct
+    tag: Struct
+    u16: Struct
+    u32: Struct
+
+
+def _codec(order: str, *, explicit: bool) -> Codec:
+    return Codec(
+        Struct(order + "HH2sH") if explicit else None,
+        Struct(order + "HHL"),
+        Struct(order + "HH"),
+        Struct(order + "H"),
+        Struct(order + "L"),
+    )
+
+
+LITTLE_EXPLICIT = _codec("<", explicit=True)
+CODECS = {_BIG_ENDIAN: _codec(">", explicit=True), _IMPLICIT: _codec("<", explicit=False)}
+
+
+class _Original(NamedTuple):
+    """An input that was searched, and what others like it have in common with it.
+
+    Attributes:
+        values: identifying values that stand in its runs as a whole.
+        crossing: where one begins in a run (by its number and the place in it) and ends beyond it.
+    """
+
+    likeness: Likeness
+    values: frozenset[bytes]
+    crossing: Sequence[tuple[int, int]]
+
+
+class Originals:
+    """Searches inputs for the identifying attributes that a profile does not keep."""
+
+    def __init__(self, rules: Mapping[int, Rule]) -> None:
+        self._tags = tuple(tag for tag in _IDENTIFYING if not _is_retained(rules.get(tag)))
+        self._known: dict[Codec, tuple[_Original, ...]] = {}
+
+    def of(self, original: bytes, codec: Codec) -> set[bytes]:
+        """Return identifying values of an input (see `originals`)."""
+        known = self._known.get(codec, ())
+        for each in known:
+            places = each.likeness.places(original)
+            if places is not None:
+                return _values_like(each, places, original, codec, self._tags)
+        found = originals(original, codec, self._tags)
+        if len(original) <= MOST_BYTES and len(found) < _MOST_VALUES:
+            index, likeness = narrowed([each.likeness for each in known], original)
+            self._known[codec] = with_new(known, index, _original_of(likeness, codec, self._tags))
+        return found
+
+
+def _is_retained(rule: Rule | None) -> bool:
+    """Tell whether an option of the profile is to keep this attribute."""
+    return rule is not None and rule.check in ("name", "kept")
+
+
+def _original_of(likeness: Likeness, codec: Codec, tags: tuple[int, ...]) -> _Original:
+    values: set[bytes] = set()
+    crossing: list[tuple[int, int]] = []
+    for match in _finder(codec, tags).finditer(likeness.model):
+        at = match.start()
+        for run, (start, stop) in enumerate(likeness.runs):
+            if not start <= at <= stop - 4:
+                continue
+            if _extent(likeness.model, at, codec) <= stop:
+                values.update(_identified(likeness.model, at, codec))
+            else:
+                crossing.append((run, at - start))
+    return _Original(likeness, frozenset(values), crossing)
+
+
+def _values_like(
+    known: _Original, places: Sequence[int], data: bytes, codec: Codec, tags: tuple[int, ...]
+) -> set[bytes]:
+    """Return identifying values of an input that is like a known one: theirs, and those that differ."""
+    found = set(known.values)
+    for run, offset in known.crossing:
+        found.update(_identified(data, places[run] + offset, codec))
+    search = _finder(codec, tags).finditer
+    for (start, stop), place, following in zip(known.likeness.runs, places, places[1:], strict=False):
+        # A tag that begins in the gap, or reaches into it.
+        for match in search(data, max(0, place + stop - start - 3), following + 3):
+            found.update(_identified(data, match.start(), codec))
+    return found
+
+
+@cache
+def _finder(codec: Codec, tags: tuple[int, ...]) -> re.Pattern[bytes]:
+    """Return a pattern that finds identifying tags, by group so that most bytes fail at the first."""
+    groups: dict[bytes, list[bytes]] = {}
+    for tag in tags:
+        group, element = codec.u16.pack(tag >> 16), codec.u16.pack(tag & 0xFFFF)
+        groups.setdefault(re.escape(group), []).append(re.escape(element))
+    alternatives = (group + b"(?:" + b"|".join(below) + b")" for group, below in groups.items())
+    return re.compile(b"|".join(alternatives), re.DOTALL)
+
+
+def originals(data: bytes, codec: Codec, tags: tuple[int, ...] = _IDENTIFYING) -> set[bytes]:
+    """Return identifying values of an input: found by their tags wherever these occur, nested or not.
+
+    No structure is trusted: the bytes are searched, so that values in broken, private or wrapped
+    content are found as well.
+    """
+    found: set[bytes] = set()
+    for match in _finder(codec, tags).finditer(data):
+        found.update(_identified(data, match.start(), codec))
+        if len(found) >= _MOST_VALUES:
+            break
+    return found
+
+
+def _identified(data: bytes, at: int, codec: Codec) -> list[bytes]:
+    group, element = codec.tag.unpack_from(data, at)
+    return _identifying_parts(group << 16 | element, _value_at(data, at, codec))
+
+
+def _identifying_parts(tag: int, value: bytes) -> list[bytes]:
+    """Return a value and, of a name, its parts: those long enough to mean something."""
+    whole = [value] if len(value) >= _SHORTEST_VALUE else []
+    if tag not in _NAMES:
+        return whole
+    return whole + [part for part in _NAME_PARTS.split(value) if len(part) >= _SHORTEST_PART]
+
+
+def _value_at(data: bytes, at: int, codec: Codec) -> bytes:
+    start, stop = _bounds(data, at, codec)
+    return data[start:stop].strip(PAD)
+
+
+def _extent(data: bytes, at: int, codec: Codec) -> int:
+    """Return up to where bytes decide on the value of a tag."""
+    return max(at + 12, _bounds(data, at, codec)[1])
+
+
+def _bounds(data: bytes, at: int, codec: Codec) -> tuple[int, int]:
+    """Return where the value of a tag is; nowhere, if it is too long to be one that identifies."""
+    header = data[at : at + 12]
+    if len(header) < 12:
+        return at, at
+    start = at + 8
+    if codec.explicit is None:
+        (length,) = codec.u32.unpack_from(header, 4)
+    elif header[4:6] in LONG_VRS:
+        (length,), start = codec.u32.unpack_from(header, 8), at + 12
+    else:
+        (length,) = codec.u16.unpack_from(header, 6)
+    return (start, start + length) if length <= _LONGEST_VALUE else (at, at)

@@ -1,0 +1,220 @@
+"""What is learnt from headers changes nothing but the time: bytes, reports and refusals stay the same."""
+
+import random
+import struct
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydicom.data import get_testdata_file
+
+from srm_dicom.errors import ObjectRefused
+from srm_dicom.rights.project import Release
+from srm_dicom.testing.dicom_bytes import BIG_ENDIAN, EXPLICIT, IMPLICIT, RLE, TestObject, Writer
+from srm_plugin_dicom.deidentify import (
+    Context,
+    Deidentifier,
+    PixelPolicy,
+    SiteProfile,
+    Trust,
+    current_version,
+    part10,
+)
+from srm_plugin_dicom.deidentify import facts as f
+from srm_plugin_dicom.deidentify.checker import Checker
+from srm_plugin_dicom.deidentify.facts import Facts
+from srm_plugin_dicom.deidentify.likeness import Likeness
+from srm_plugin_dicom.deidentify.options import Option
+from srm_plugin_dicom.deidentify.originals import LITTLE_EXPLICIT, Originals, originals
+from srm_plugin_dicom.deidentify.profile import profile
+
+OPTIONS = (Option.MODIFIED_DATES, Option.PATIENT, Option.DEVICE, Option.DESCRIPTORS, Option.SAFE_PRIVATE)
+SITE = (SiteProfile("own", 1, OPTIONS),)
+RLE_FRAME = struct.pack("<16L", 2, 64, 82, *([0] * 13)) + (b"\x0f" + bytes(16) + b"\0") * 2
+
+
+def engine(name="basic", **policy):
+    policy = PixelPolicy(clean=(Trust(""),), **policy)
+    return Deidentifier(Context(b"k" * 32, Release("p", name, current_version(name, SITE)), policy, SITE))
+
+
+def result(using, data, *more):
+    """Return everything that is to be seen of an object's fate."""
+    try:
+        output = using.deidentify(data, *more)
+    except ObjectRefused as error:
+        return error.message
+    return bytes(output), output.report.as_json()
+
+
+def image(number, write, **pixels):
+    """Return a slice of a series: values, lengths and a sequence differ from the others'."""
+    reference = write.element(0x00081155, "UI", b"1.2.3.%d" % (number * number))
+    extra = {
+        0x00080018: write.element(0x00080018, "UI", b"1.2.3.4.5.%d" % number),
+        0x00080020: write.element(0x00080020, "DA", b"20040119"),
+        0x00081140: write.sequence(0x00081140, reference, undefined=number % 3 == 0),
+        0x00190010: write.element(0x00190010, "LO", b"SIEMENS MR HEADER"),
+        0x0019100C: write.element(0x0019100C, "IS", b"%d" % (number * 100)),
+        0x00200013: write.element(0x00200013, "IS", b"%d" % number),
+        0x00200032: write.element(0x00200032, "DS", b"-125.123456\\0\\%d.25" % number),
+        0x00204000: write.element(0x00204000, "LT", b"slice %d of Erika Mustermann" % number),
+    }
+    return TestObject(write, extra=extra, **pixels)
+
+
+@pytest.mark.parametrize("name", ["basic", "devices", "own"])
+@pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT, BIG_ENDIAN, RLE])
+def test_slices_of_a_series_become_what_each_becomes_alone(syntax, name):
+    write = Writer(syntax)
+    pixels = {"pixels": write.fragments(RLE_FRAME)} if syntax == RLE else {}
+    warm = engine(name)
+    for number in (*range(1, 30), 100, 9999, 3, 7):
+        made = image(number, write, **pixels)
+        for data, more in ((made.file(), ()), (bytearray(made.data_set()), (syntax,))):
+            fate = result(warm, data, *more)
+            assert not isinstance(fate, str)
+            assert fate == result(engine(name), data, *more)
+
+
+def test_a_known_header_is_not_read_again(monkeypatch):
+    warm = engine()
+    for number in range(1, 14):
+        warm.deidentify(image(number * 3, Writer()).file())
+    monkeypatch.setattr(part10, "open_object", None)
+    warm.deidentify(image(7 * 3, Writer()).file())
+    made = image(7 * 3, Writer())
+    made.extra[0x00100020] = made.writer.element(0x00100020, "LO", b"PID-0815-4712")
+    with pytest.raises(TypeError):  # another patient is another matter
+        warm.deidentify(made.file())
+
+
+@pytest.mark.parametrize("tag", sorted(f.DECIDING - {0x7FE00010}))
+def test_what_decides_about_an_object_is_never_taken_from_another(tag):
+    """Slices that differ in nothing else: had a plan let it differ, the second fate would be the first's."""
+    write = Writer()
+    warm = engine()
+    values = {
+        "US": struct.pack("<H", 7),
+        "CS": b"DRW",
+        "LO": b"US head",
+        "UI": b"1.2.840.10008.5.1.4.1.1.6.1",
+    }
+    for vr, value in values.items():
+        for number in (1, 2, 3):
+            warm.deidentify(image(number, write).file())
+        other = image(4, write)
+        other.extra[tag] = write.element(tag, vr, value)
+        assert result(warm, other.file()) == result(engine(), other.file())
+
+
+def test_every_attribute_that_decides_is_among_those_that_must_be_equal(monkeypatch):
+    asked = set()
+    for name in ("raw", "u16"):
+        plain = getattr(Facts, name)
+
+        def noted(self, tag, *more, plain=plain):
+            asked.add(tag)
+            return plain(self, tag, *more)
+
+        monkeypatch.setattr(Facts, name, noted)
+    for modality in (b"CT", b"MR", b"US", b"OT"):
+        for syntax in (EXPLICIT, RLE):
+            write = Writer(syntax)
+            made = image(1, write, **({"pixels": write.fragments(RLE_FRAME)} if syntax == RLE else {}))
+            made.extra[0x00080060] = write.element(0x00080060, "CS", modality)
+            for recognizable in (False, True):
+                result(engine(recognizable=recognizable), made.file())
+    assert asked - f.DECIDING == {f.SOP_INSTANCE}
+
+
+def mutated(data, seed, start=0):
+    """Return bytes with a few of them changed, cut out or doubled."""
+    chance = random.Random(seed)
+    data = bytearray(data)
+    for _ in range(chance.randint(1, 3)):
+        at = chance.randrange(start, len(data))
+        match chance.randrange(4):
+            case 0:
+                data[at] = chance.choice(b"\0\1\2 10\xff\x08\x10" + bytes((chance.randrange(256),)))
+            case 1:
+                del data[at : at + chance.choice((1, 2, 8))]
+            case 2:
+                data[at:at] = data[at : at + chance.choice((2, 8, 20))]
+            case _:
+                data[at:at] = chance.choice((b"69536005", b"DICM", b"\x10\0\x10\0PN\x08\0Quixote ", b"US"))
+    return bytes(data)
+
+
+BASES = [image(number, Writer(syntax)).file() for syntax in (EXPLICIT, IMPLICIT) for number in (3, 4, 5)]
+
+
+@pytest.mark.parametrize("name", ["basic", "own"])
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 1 << 30), min_size=1, max_size=6))
+def test_broken_and_hostile_headers_fare_as_if_nothing_was_known(name, seeds):
+    warm = engine(name)
+    for data in BASES:
+        warm.deidentify(data)
+    for seed in seeds:
+        data = mutated(BASES[seed % len(BASES)], seed, 128 if seed % 2 else 0)
+        assert result(warm, data) == result(engine(name), data)
+
+
+@pytest.mark.parametrize("name", ["CT_small.dcm", "MR_small_implicit.dcm", "MR_small_bigendian.dcm"])
+def test_real_slices(name):
+    with open(get_testdata_file(name), "rb") as file:  # noqa: PTH123
+        data = file.read()
+    warm = engine(recognizable=True)
+    for seed in range(60):
+        changed = mutated(data[:4000], seed, 300) + data[4000:]
+        assert result(warm, changed) == result(engine(recognizable=True), changed)
+
+
+# --- the check -----------------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 1 << 30), min_size=1, max_size=8))
+def test_values_of_an_input_are_found_whatever_was_searched_before(seeds):
+    search = Originals({})
+    base = image(3, Writer()).data_set()[:-44]
+    for seed in seeds:
+        data = mutated(mutated(base, seed), seed + 1) if seed % 3 else base
+        assert search.of(data, LITTLE_EXPLICIT) >= originals(data, LITTLE_EXPLICIT)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 1 << 30), st.integers(0, 1 << 30))
+def test_what_is_alike_is_made_of_the_same_runs(one, two):
+    model = image(3, Writer()).data_set()
+    likeness = Likeness.of(model).narrowed(mutated(model, one))
+    if likeness is None:
+        return
+    for data in (model, mutated(model, one), mutated(model, two)):
+        places = likeness.places(data)
+        if places is None:
+            continue
+        ends = [place + stop - start for place, (start, stop) in zip(places, likeness.runs, strict=True)]
+        assert (places[0], ends[-1]) == (0, len(data))
+        assert all(end <= place for end, place in zip(ends, places[1:], strict=False))
+        for place, end, (start, stop) in zip(places, ends, likeness.runs, strict=True):
+            assert data[place:end] == model[start:stop]
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(0, 1 << 30))
+def test_a_check_that_knows_heads_is_as_strict_as_one_that_does_not(seed):
+    warm, heads = Checker(profile("basic")), []
+    for number in (3, 4, 5, 6):
+        head = bytes(engine().deidentify(image(number, Writer()).file()).parts[1])
+        warm.check(head, [], EXPLICIT, b"")
+        heads.append(head)
+    wrong = mutated(heads[seed % len(heads)], seed)
+    fates = []
+    for checker in (warm, Checker(profile("basic"))):
+        try:
+            fates.append(checker.check(wrong, [], EXPLICIT, b""))
+        except ObjectRefused as error:
+            fates.append(error.message)
+    assert fates[0] == fates[1]
