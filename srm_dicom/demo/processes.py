@@ -13,7 +13,7 @@ from pathlib import Path
 from srm_dicom.daemon.processes import command
 from srm_dicom.errors import ConfigError
 
-START_S = 60.0
+START_S = 120.0
 STOP_S = 10.0
 _READY = b'"event": "ready"'
 

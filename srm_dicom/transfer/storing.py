@@ -91,7 +91,7 @@ class Storing:
         return _COMPLETE
 
     def _receive(self, target: Target, action: Store, parameters: Parameters, security: DataSecurity) -> None:
-        watch = _Watch(target, self._clock, self._line)
+        watch = _Watch(target, self._clock, self._line, restarts=parameters.mode == "E")
         with watch:
             if parameters.mode == "E":
                 how = Connecting(parameters, security, watch.tell, watch)
@@ -108,13 +108,16 @@ class Storing:
 class _Watch:
     """A guard that also tells the client how its transfer gets on: every few seconds, first, and last.
 
-    The last time is the one that counts when a transfer breaks off: the client goes on from there.
+    The last time is the one that counts when a transfer breaks off: the client goes on from there. In
+    stream mode it is told no ranges: Globus's client keeps them as those of MODE E and then sends a number
+    without meaning, the address of its list, as the offset to go on from.
     """
 
-    def __init__(self, target: Target, clock: Clock, line: Line) -> None:
+    def __init__(self, target: Target, clock: Clock, line: Line, *, restarts: bool) -> None:
         self._target = target
         self._clock = clock
         self._line = line
+        self._restarts = restarts
         self._begun = False
         self._due_s = clock.monotonic_s() + _MARK_EVERY_S
 
@@ -143,7 +146,7 @@ class _Watch:
         for number, moved_bytes in enumerate(stripes):
             self._line.tell(markers.performance(self._clock.now(), moved_bytes, number, len(stripes)))
         ranges = self._target.marker()
-        if ranges:
+        if ranges and self._restarts:
             self._line.tell(markers.restart(ranges))
 
 

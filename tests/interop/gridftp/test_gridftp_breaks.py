@@ -5,6 +5,7 @@ import os
 import pytest
 
 from srm_dicom.testing.served import DirectoryFiles
+from srm_dicom.transfer import storing
 
 GUC = pytest.mark.interop("globus-url-copy")
 GLOBUS = pytest.mark.interop("globus-gridftp-server")
@@ -82,7 +83,8 @@ def test_a_copy_to_globus_goes_on(site, globus, new_door, tmp_path, options):
 @GLOBUS
 @GUC
 @pytest.mark.parametrize("options", ["", "-p 4", "-dcpriv", "-nodcau"])
-def test_a_copy_from_globus_goes_on(site, globus, new_door, tmp_path, options):
+def test_a_copy_from_globus_goes_on(site, globus, new_door, tmp_path, options, monkeypatch):
+    monkeypatch.setattr(storing, "_MARK_EVERY_S", 0.01)  # as if it took long: the client is told where it is
     files = Breaking(tmp_path)
     with new_door(files) as url:
         command = ["globus-url-copy", "-rst", "-rst-interval", "1", *options.split()]

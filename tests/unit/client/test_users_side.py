@@ -38,7 +38,10 @@ class Site:
         self.demo.start()
         environment = {**os.environ, "SRM_DICOM_CONFIG": str(self.demo.config)}
         command = [sys.executable, "-m", "srm_dicom.cli.admin", "register", "--plugin", "disk", "**/*.bin"]
-        subprocess.run(command, env=environment, check=True, timeout=120, capture_output=True)
+        done = subprocess.run(
+            command, env=environment, check=False, timeout=240, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
         self.demo.describe({})
         with self.client() as client:
             self.root = next(iter(self.named(client, "small"))).lfn.rpartition("/small/")[0]

@@ -46,7 +46,7 @@ class Site:
     def client(self, who: str | Credential) -> FileCatalogueClient:
         credential = self.users[who] if isinstance(who, str) else who
         if credential not in self._open:
-            self._open[credential] = FileCatalogueClient(self.url, credential, timeout_s=10)
+            self._open[credential] = FileCatalogueClient(self.url, credential, timeout_s=60)
         return self._open[credential]
 
     def limited(self, who: str) -> Credential:

@@ -67,7 +67,7 @@ class Site:
     def _kept(self, kind: type[T], who: str | Credential) -> T:
         credential = self.users[who] if isinstance(who, str) else who
         if (kind, credential) not in self._open:
-            self._open[kind, credential] = kind(self.endpoint, credential, timeout_s=10)
+            self._open[kind, credential] = kind(self.endpoint, credential, timeout_s=60)
         return self._open[kind, credential]
 
     def limited(self, who: str) -> Credential:

@@ -78,7 +78,8 @@ def test_a_spool_that_was_touched_is_refused(tmp_path):
     spool = SealedSpool(tmp_path, memory_bytes=0, max_bytes=10**8)
     spool.write(bytes(2 * module.CHUNK_BYTES))
     descriptor = spool._file._descriptor
-    os.pwrite(descriptor, b"x", module.CHUNK_BYTES + 100)
+    (byte,) = os.pread(descriptor, 1, module.CHUNK_BYTES + 100)
+    os.pwrite(descriptor, bytes([byte ^ 1]), module.CHUNK_BYTES + 100)
     with pytest.raises(InvalidTag):
         list(spool.replay())
     spool.close()
