@@ -54,7 +54,7 @@ class DataChannel:
         view = memoryview(data)
         while view:
             chunk = view[:CHUNK_BYTES]
-            view = view[self._push(partial(self._sock.send, chunk), guard) :]
+            view = view[self._push(partial(self._send_records, chunk), guard) :]
 
     def send_file(self, fd: int, start: int, end: int, guard: Guard) -> None:
         """Send the bytes of an open file from `start` to `end`.
@@ -84,6 +84,17 @@ class DataChannel:
         with contextlib.suppress(OSError):
             socket.socket.shutdown(self._sock, socket.SHUT_WR)
         self._sock.close()
+
+    def _send_records(self, data: memoryview) -> int:
+        """Send until all has gone or no more is taken; OpenSSL takes a record of 16 KiB at a time."""
+        sent = 0
+        try:
+            while sent < len(data):
+                sent += self._sock.send(data[sent:])
+        except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+            if not sent:
+                raise
+        return sent
 
     def _encrypt_once(self, fd: int, start: int, end: int, guard: Guard) -> int:
         """Read into a buffer that stays, so that its pages need not be found anew for every chunk."""

@@ -204,22 +204,24 @@ class Stripes:
         A node whose part was broken off is left: only the end of its link tells it for certain.
         """
         stop = threading.Event()
-        with ThreadPoolExecutor(max(1, len(calls)), thread_name_prefix="stripe") as pool:
-            futures = [pool.submit(call, until(stop)) for call in calls]
+        try:
+            with ThreadPoolExecutor(max(1, len(calls)), thread_name_prefix="stripe") as pool:
+                futures = [pool.submit(call, until(stop)) for call in calls]
 
-            def hold() -> None:
-                how.guard()
-                for future in futures:
-                    if future.done():
-                        future.result()
+                def hold() -> None:
+                    how.guard()
+                    for future in futures:
+                        if future.done():
+                            future.result()
 
-            try:
-                own(Connecting(how.parameters, how.security, how.tell, hold))
-                watch(futures, how.guard)
-            except BaseException:
-                stop.set()
-                self.close()
-                raise
+                try:
+                    own(Connecting(how.parameters, how.security, how.tell, hold))
+                    watch(futures, how.guard)
+                finally:
+                    stop.set()
+        except BaseException:
+            self.close()
+            raise
 
 
 def _together(calls: Sequence[Callable[[], T]], guard: Guard) -> list[T]:

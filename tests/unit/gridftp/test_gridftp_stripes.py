@@ -390,6 +390,15 @@ def test_a_client_that_leaves_frees_the_node(door, alice, node):
         time.sleep(0.02)
 
 
+@pytest.mark.parametrize("layout", ["Partitioned;", "Blocked;BlockSize=1048576;"])
+def test_a_layout_is_the_senders_affair(door, alice, layout):
+    """GFD.020, 5.3.1."""
+    session = new_session(door, alice)
+    assert session.command(f"OPTS RETR StripeLayout={layout}").code == 200
+    session.send("OPTS RETR StripeLayout=Unknown;")
+    assert session.next_reply().code == 501
+
+
 def test_nodes_are_only_asked_when_there_is_something_to_do(door, alice, node):
     session = new_session(door, alice)
     session.command("EPSV")
