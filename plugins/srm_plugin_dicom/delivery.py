@@ -21,6 +21,7 @@ from srm_dicom.telemetry import logger
 from srm_plugin_dicom.deidentify import Context, Output
 from srm_plugin_dicom.deidentify.engine import deidentifier
 from srm_plugin_dicom.deidentify.reasons import Reason, refused
+from srm_plugin_dicom.deidentify.report import Report
 from srm_plugin_dicom.deidentify.series import Received, SeriesNeeded
 from srm_plugin_dicom.moves import MemoryBudget
 from srm_plugin_dicom.stores import ObjectInfo
@@ -50,6 +51,7 @@ class Delivery:
         self._deidentifier = deidentifier(context)
         self._budget = budget
         self._max_series_bytes = max_series_bytes
+        self._told: dict[tuple[object, ...], str] = {}
         self._waiting: list[_Waiting] = []
         self._arrived: set[str] = set()
 
@@ -86,7 +88,7 @@ class Delivery:
             self._arrived.add(info.sop_instance)
             raise
         if clean is not None:
-            _fill(slot, clean)
+            self._fill(slot, clean)
         self._arrived.add(info.sop_instance)
 
     def complete(self, info: ObjectInfo, data: bytearray) -> None:
@@ -118,7 +120,19 @@ class Delivery:
         made = _refusing(slots, self._series)
         for each, clean in zip(self._waiting, made, strict=True):
             if each.slot:
-                _fill(each.slot, clean)
+                self._fill(each.slot, clean)
+
+    def _fill(self, slot: Slot, clean: Output) -> None:
+        for part in clean:
+            slot.write(part)
+        slot.commit(self._compact(clean.report))
+
+    def _compact(self, report: Report) -> str:
+        """Return what is told of an object: the images of a series have one report, written once."""
+        same = (report.options, frozenset(report.seen), frozenset(report.removed))
+        if same not in self._told:
+            self._told[same] = report.compact()
+        return self._told[same]
 
     def _series(self) -> list[Output]:
         if self._waiting_bytes() > self._max_series_bytes:
@@ -139,12 +153,6 @@ class Delivery:
 
 def _parts(received: Received) -> tuple[bytes | bytearray | memoryview, str, str]:
     return received.data, received.transfer_syntax, received.sop_class
-
-
-def _fill(slot: Slot, clean: Output) -> None:
-    for part in clean:
-        slot.write(part)
-    slot.commit(clean.report.compact())
 
 
 def _refusing(slots: Collection[Slot], make: Callable[[], _Made]) -> _Made:

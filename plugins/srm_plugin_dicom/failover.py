@@ -2,7 +2,7 @@
 
 An archive that does not answer is asked after its mirrors for a while, so that a batch does not pay for
 it each time. What one archive did not send is asked of the next. An object is delivered once, whoever
-sends it.
+sends it. What came and found no room here is no failure of the archive that sent it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from srm_dicom.clock import Clock
-from srm_dicom.errors import NotDelivered, Overloaded, SourceError, SourceRefused, SourceUnavailable
+from srm_dicom.errors import (
+    MdmError,
+    NoSpace,
+    NotDelivered,
+    Overloaded,
+    SourceError,
+    SourceRefused,
+    SourceUnavailable,
+)
 from srm_dicom.telemetry import logger
 from srm_plugin_dicom.archive import Archive, Wanted
 from srm_plugin_dicom.moves import Deliver
@@ -55,28 +63,27 @@ class Failover:
             SourceUnavailable: some did not come, and an archive that may have them does not answer.
             NotDelivered, SourceRefused: some did not come, and no archive has or gives them.
             Overloaded: every place at the archive was taken until the deadline.
+            NoSpace, Overloaded: some came and were not taken here, and others did not come.
         """
         end_s = self._clock.monotonic_s() + deadline_s
-        missing = dict.fromkeys(wanted.instances)
-
-        def once(info: ObjectInfo, data: bytearray) -> None:
-            if missing.pop(info.sop_instance, info) is None:
-                deliver(info, data)
-
+        once = _Once(wanted.instances, deliver)
         failures: list[SourceError] = []
         for name in self._in_order(names):
-            rest = Wanted(wanted.study, wanted.series, tuple(missing))
+            rest = Wanted(wanted.study, wanted.series, tuple(once.missing))
             try:
                 with self._place(name, end_s):
                     self._archives[name].fetch(rest, once, end_s - self._clock.monotonic_s())
             except SourceError as error:
                 failures.append(error)
-                self._remember(name, error)
+                if once.not_taken is None:
+                    self._remember(name, error)
             else:
-                told = f"{name} did not send {len(missing)} of {len(rest.instances)} images"
+                told = f"{name} did not send {len(once.missing)} of {len(rest.instances)} images"
                 failures.append(NotDelivered(told))
-            if not missing:
+            if not once.missing:
                 return
+            if once.not_taken is not None:  # who hears that there is no room stops; a mirror finds no more
+                raise once.not_taken
             if self._clock.monotonic_s() >= end_s:
                 break
         raise min(failures, key=lambda error: _GRAVEST.index(type(error)))
@@ -124,3 +131,25 @@ class Failover:
             with self._left:
                 self._busy[name] -= 1
                 self._left.notify_all()
+
+
+class _Once:
+    """Delivers each image at most once.
+
+    Attributes:
+        missing: what has not come yet, in its order.
+        not_taken: why something that came could not be taken here, if so.
+    """
+
+    def __init__(self, instances: Sequence[str], deliver: Deliver) -> None:
+        self.missing = dict.fromkeys(instances)
+        self.not_taken: MdmError | None = None
+        self._deliver = deliver
+
+    def __call__(self, info: ObjectInfo, data: bytearray) -> None:
+        if self.missing.pop(info.sop_instance, info) is None:
+            try:
+                self._deliver(info, data)
+            except (NoSpace, Overloaded) as error:
+                self.not_taken = error
+                raise

@@ -27,7 +27,7 @@ from srm_dicom.client.download import (
 )
 from srm_dicom.client.gridftp import GridFtpClient
 from srm_dicom.client.orders import Got, Order, Parcel
-from srm_dicom.client.unpacking import Arrival, Unpacking
+from srm_dicom.client.unpacking import Arrival, Member, Unpacking, shares
 from srm_dicom.crypto.manifest import Manifest
 from srm_dicom.errors import IntegrityError, MdmError, NoSpace, NotDelivered, SourceUnavailable
 from srm_dicom.identity.credential import Credential
@@ -39,6 +39,9 @@ T = TypeVar("T")
 SEALED_SUFFIX = ".c4gh"
 TRANSFERS = 4
 """Files on their way at once; on one machine more of them made nothing faster."""
+
+SHARES, SHARE_BYTES = 2, 16 * 1024 * 1024
+"""A tar comes in so many runs at once, none of them smaller: one thread proves less than a door sends."""
 
 PAUSES_S = (0.5, 2.0)
 
@@ -121,14 +124,30 @@ class Couriers:
             self._told.put(self._patiently(lambda: self._fetch(self._gridftp(), order, turl)))
 
     def _carry_parcel(self, parcel: Parcel, turl: str) -> None:
-        left = dict(parcel.orders)
-        with self._telling(left.values()):
+        """Learn what is in a tar, and have it fetched: a large one in shares, each by a thread."""
+        members: list[Member] = []
+        with self._alone_if_not(parcel.orders.values()):
+            members += self._patiently(lambda: self._members(self._gridftp(), parcel, turl))
+        runs = shares(members, SHARES, SHARE_BYTES)
+        for run in runs:
+            end = run[-1].offset + run[-1].manifest.size_bytes
+            self._have(self._carry_members, run, turl, None if run is runs[-1] else end)
+
+    def _carry_members(self, members: Sequence[Member], turl: str, end: int | None) -> None:
+        left = {member.manifest.guid: member.order for member in members}
+        with self._alone_if_not(left.values()):
+            self._patiently(lambda: self._unpack(self._gridftp(), members, turl, end, left))
+
+    @contextmanager
+    def _alone_if_not(self, orders: Iterable[Order]) -> Iterator[None]:
+        """Have orders sent alone when the tar that they are in cannot be had, though its door answers."""
+        with self._telling(orders):
             try:
-                self._patiently(lambda: self._unpack(self._gridftp(), parcel, turl, left))
+                yield
             except (NotDelivered, SourceUnavailable):
                 raise  # the door was asked often enough
             except MdmError:
-                for order in left.values():
+                for order in orders:
                     self._told.put(order)
 
     @contextmanager
@@ -175,21 +194,43 @@ class Couriers:
         fetch_part(gridftp, turl, manifest, part, told)
         return _finished(order, manifest, part)
 
-    def _unpack(self, gridftp: GridFtpClient, parcel: Parcel, turl: str, left: dict[Guid, Order]) -> None:
-        """Fetch a tar from the first byte that is missing; what has come is taken out of `left`."""
-        if not left:  # it broke off after all that was wanted
-            return
+    def _members(self, gridftp: GridFtpClient, parcel: Parcel, turl: str) -> list[Member]:
+        """Return what is wanted of a tar, in its order, with what the site signed of each."""
         manifests = read_manifests(gridftp, turl, len(parcel.names), self._signers)
-        offsets = parcel.bundle(manifests).offsets
-        arrivals = []
-        for manifest, offset in zip(manifests, offsets, strict=True):
-            order = left.get(manifest.guid)
+        members = []
+        for manifest, offset in zip(manifests, parcel.bundle(manifests).offsets, strict=True):
+            order = parcel.orders.get(manifest.guid)
             if order is not None:
                 manifest_of(order.record, manifest)
-                order.target.parent.mkdir(parents=True, exist_ok=True)
-                arrivals.append(Arrival(order, manifest, _part_of(order, manifest), offset))
-        if len(arrivals) != len(left):
+                members.append(Member(order, manifest, offset))
+        if len(members) != len(parcel.orders):
             raise IntegrityError("the directory has other files than it had")
+        return members
+
+    def _unpack(
+        self,
+        gridftp: GridFtpClient,
+        members: Sequence[Member],
+        turl: str,
+        end: int | None,
+        left: dict[Guid, Order],
+    ) -> None:
+        """Fetch a run of a tar from the first byte that is missing; what has come is taken out of `left`.
+
+        Args:
+            gridftp: this thread's.
+            members: the run.
+            turl: of the tar.
+            end: where the run ends in the tar; None for the end of the tar.
+            left: the orders that nothing is decided of.
+        """
+        arrivals = []
+        for member in members:
+            if member.manifest.guid in left:
+                member.order.target.parent.mkdir(parents=True, exist_ok=True)
+                arrivals.append(Arrival(member, _part_of(member.order, member.manifest)))
+        if not arrivals:  # it broke off after all that was wanted
+            return
 
         def told(arrival: Arrival) -> None:
             record, manifest = arrival.order.record, arrival.manifest
@@ -200,7 +241,8 @@ class Couriers:
             self._have(self._finish, arrival)
 
         with Unpacking(arrivals, told, done) as unpacking:
-            gridftp.fetch(turl, unpacking, offset=unpacking.position)
+            start = unpacking.position
+            gridftp.fetch(turl, unpacking, offset=start, size_bytes=None if end is None else end - start)
         if not unpacking.complete:
             raise NotDelivered("the tar ended early")
 

@@ -9,7 +9,6 @@ import base64
 import binascii
 import select
 import socket
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -69,10 +68,9 @@ class Turl:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What has been received: bytes of this call, and the adler32 of everything so far, eight digits."""
+    """What has been received by one call; whoever takes the bytes proves them."""
 
     size_bytes: int
-    adler32: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +156,10 @@ class Session:
         self.send(line)
         return self._final()
 
-    def fetch(self, command: str, sink: Sink, offset: int, adler32: int, progress: Progress) -> Fetched:
+    def fetch(self, command: str, sink: Sink, offset: int, progress: Progress) -> Fetched:
         """Send RETR or ERET and pour what comes into the sink."""
         with self._transfer(command, offset) as data:
-            return _pour(data, sink, adler32, progress)
+            return _pour(data, sink, progress)
 
     def store(self, command: str, size_bytes: int, pieces: Iterable[bytes]) -> None:
         """Send STOR and what the file shall be."""
@@ -276,16 +274,14 @@ class Session:
         return line
 
 
-def _pour(data: socket.socket, sink: Sink, adler32: int, progress: Progress) -> Fetched:
+def _pour(data: socket.socket, sink: Sink, progress: Progress) -> Fetched:
     buffer = memoryview(bytearray(_BUFFER_BYTES))
     total = 0
     while count := data.recv_into(buffer):
-        part = buffer[:count]
-        sink.write(part)
-        adler32 = zlib.adler32(part, adler32)
+        sink.write(buffer[:count])
         total += count
         progress(total)
-    return Fetched(total, f"{adler32:08x}")
+    return Fetched(total)
 
 
 def _token_in(reply: Reply) -> bytes:

@@ -100,7 +100,7 @@ class GridFtpClient:
         sink: Sink,
         *,
         offset: int = 0,
-        adler32: int = 1,
+        size_bytes: int | None = None,
         progress: Progress | None = None,
     ) -> Fetched:
         """Write a file into `sink`, from `offset` bytes on.
@@ -109,7 +109,7 @@ class GridFtpClient:
             turl: ``gsiftp://host[:port]/path``.
             sink: gets the bytes in order.
             offset: how many bytes the caller has already.
-            adler32: checksum of these bytes, as `zlib.adler32` gives it.
+            size_bytes: how many are wanted, if not all that follow (GFD.020, 5.7: ERET P).
             progress: called with the bytes received by this call so far.
 
         Raises:
@@ -119,9 +119,11 @@ class GridFtpClient:
             SourceUnavailable: the server does not answer.
         """
         where = Turl.parse(turl)
-        command = f"RETR {where.path}"
         with self._session(where) as session:
-            return session.fetch(command, sink, offset, adler32, progress or _silent)
+            if size_bytes is None:
+                return session.fetch(f"RETR {where.path}", sink, offset, progress or _silent)
+            command = f"ERET P {offset} {size_bytes} {where.path}"
+            return session.fetch(command, sink, 0, progress or _silent)
 
     def store(self, turl: str, size_bytes: int, pieces: Iterable[bytes]) -> None:
         """Write a whole file (GFD.020, STOR); whether the server has it is told by its final reply.
@@ -156,10 +158,8 @@ class GridFtpClient:
             NotDelivered: the transfer broke off.
             MdmError: as `fetch`.
         """
-        where = Turl.parse(turl)
         sink = _BoundedBuffer(length)
-        with self._session(where) as session:
-            session.fetch(f"ERET P {start} {length} {where.path}", sink, 0, 1, _silent)
+        self.fetch(turl, sink, offset=start, size_bytes=length)
         return sink.getvalue()
 
     def stat(self, turl: str) -> RemoteFile:

@@ -7,7 +7,8 @@ member is proven as a file that comes alone is.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from srm_dicom.client.download import Part
@@ -15,23 +16,44 @@ from srm_dicom.client.orders import Order
 from srm_dicom.crypto.manifest import Manifest
 
 
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A wanted file of a tar: what was ordered, what the site signed, and where it begins in the tar."""
+
+    order: Order
+    manifest: Manifest
+    offset: int
+
+
+def shares(members: Sequence[Member], most: int, least_bytes: int) -> list[Sequence[Member]]:
+    """Cut members, in the order of the tar, into at most `most` runs of `least_bytes` or more."""
+    total = sum(member.manifest.size_bytes for member in members)
+    count = max(1, min(most, total // least_bytes))
+    runs: list[list[Member]] = [[] for _ in range(count)]
+    before = 0
+    for member in members:
+        runs[min(count * before // max(total, 1), count - 1)].append(member)
+        before += member.manifest.size_bytes
+    return [run for run in runs if run]
+
+
 class Arrival:
-    """A wanted member.
+    """A wanted member on its way.
 
     Args:
-        offset: where it begins in the tar.
+        path: where its bytes go.
 
     Attributes:
         start: the first byte of the tar that is still needed for it.
         end: where it ends in the tar.
     """
 
-    def __init__(self, order: Order, manifest: Manifest, path: Path, offset: int) -> None:
-        self.order = order
-        self.manifest = manifest
-        self.part = Part(path, manifest)
-        self.start = offset + self.part.continued
-        self.end = offset + manifest.size_bytes
+    def __init__(self, member: Member, path: Path) -> None:
+        self.order = member.order
+        self.manifest = member.manifest
+        self.part = Part(path, member.manifest)
+        self.start = member.offset + self.part.continued
+        self.end = member.offset + member.manifest.size_bytes
 
     @property
     def needs(self) -> int:

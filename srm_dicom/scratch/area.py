@@ -172,13 +172,13 @@ class ScratchArea:
 
 
 @contextmanager
-def no_space() -> Iterator[None]:
+def no_space(what: str = "scratch") -> Iterator[None]:
     """Turn a full file system into `NoSpace`."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise NoSpace("scratch is full") from error
+            raise NoSpace(f"{what} is full") from error
         raise
 
 

@@ -71,14 +71,19 @@ class FileSlot:
         """Append plain bytes.
 
         Raises:
-            TooLarge: the object is larger than a slot may be.
+            TooLarge: the object is larger than a slot may be; the slot has failed.
+            NoSpace: there is no room for it to wait; the slot has failed.
             InternalError: the slot is ended.
         """
         if not self._open:
             raise InternalError("a slot was written after its end")
         if self._sealer is not None:
             self._sealer.absorb(data)
-        self._spool.write(data)
+        try:
+            self._spool.write(data)
+        except MdmError as error:
+            self.fail(error)
+            raise
 
     def commit(self, report: str = "") -> None:
         """Seal what was written; when this returns the file is complete in scratch.

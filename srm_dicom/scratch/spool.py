@@ -16,10 +16,11 @@ from pathlib import Path
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from srm_dicom.errors import TooLarge
+from srm_dicom.scratch.area import no_space
 
 CHUNK_BYTES = 1024 * 1024
-PIECE_BYTES = 256 * 1024
-"""What is replayed at a time: larger pieces fall out of the processor's caches."""
+PIECE_BYTES = 1024 * 1024
+"""What is replayed at a time: each piece costs a few turns at the interpreter."""
 
 _TAG_BYTES = 16
 
@@ -41,14 +42,17 @@ class SealedSpool:
 
         Raises:
             TooLarge: the object has more than `max_bytes`.
+            NoSpace: the file system of the spool is full.
         """
         self.size_bytes += len(data)
         if self.size_bytes > self._max_bytes:
             raise TooLarge(f"an object has at most {self._max_bytes} bytes")
         self._pending += data
-        if self._file is None and len(self._pending) > self._memory_bytes:
-            self._file = _SealedFile(self._directory)
-        if self._file is not None:
+        if self._file is None and len(self._pending) <= self._memory_bytes:
+            return
+        with no_space("the spool"):
+            if self._file is None:
+                self._file = _SealedFile(self._directory)
             self._flush(self._file)
 
     def replay(self) -> Iterator[memoryview]:

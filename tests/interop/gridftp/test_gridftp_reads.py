@@ -234,9 +234,8 @@ def test_our_client_reads_from_globus(site, globus):
     content = (site.root / "large").read_bytes()
     sink = io.BytesIO()
     with GridFtpClient(site.alice) as client:
-        fetched = client.fetch(f"{globus}{site.root}/large", sink)
+        client.fetch(f"{globus}{site.root}/large", sink)
         assert sink.getvalue() == content
-        assert fetched.adler32 == f"{zlib.adler32(content):08x}"
         rest = io.BytesIO()
         client.fetch(f"{globus}{site.root}/large", rest, offset=19_000_000)
         assert rest.getvalue() == content[19_000_000:]

@@ -11,6 +11,7 @@ from srm_dicom.client import delivery
 from srm_dicom.client.delivery import Couriers
 from srm_dicom.client.orders import FEWEST, Got, Order, Parcel, packed, take
 from srm_dicom.client.srm_views import FileInfo, Status
+from srm_dicom.client.unpacking import Member, shares
 from srm_dicom.crypto.digest import Digest
 from srm_dicom.crypto.manifest import Manifest
 from srm_dicom.errors import NotDelivered, NotFound
@@ -62,11 +63,12 @@ class Served:
         self.breaks_at = list(breaks_at)
         self.offsets = []
 
-    def fetch(self, turl, sink, *, offset=0, progress=None):
+    def fetch(self, turl, sink, *, offset=0, size_bytes=None, progress=None):
         assert turl == "gsiftp://localhost/series.tar"
         self.offsets.append(offset)
         breaks = bool(self.breaks_at)
-        end = self.breaks_at.pop(0) if breaks else len(self.content)
+        whole = len(self.content) if size_bytes is None else offset + size_bytes
+        end = self.breaks_at.pop(0) if breaks else whole
         for start in range(offset, end, 777):
             sink.write(memoryview(self.content)[start : min(start + 777, end)])
         if breaks:
@@ -104,6 +106,34 @@ def test_every_file_comes_out(deliver, tmp_path):
     results = deliver(Served(tar()), parcel(tmp_path))
     assert {got.path.name: got.size_bytes for got in results} == {n: len(d) for n, d in FILES.items()}
     assert whole(tmp_path)
+
+
+def test_a_large_tar_comes_in_shares(deliver, tmp_path, monkeypatch):
+    monkeypatch.setattr(delivery, "SHARE_BYTES", 10_000)
+    monkeypatch.setattr(delivery, "SHARES", 3)
+    door = Served(tar())
+    results = deliver(door, parcel(tmp_path))
+    assert [got.error for got in results] == [None] * len(FILES)
+    assert len(door.offsets) > 1
+    assert whole(tmp_path)
+
+
+def test_a_share_that_breaks_off_is_continued_alone(deliver, tmp_path, monkeypatch):
+    monkeypatch.setattr(delivery, "SHARE_BYTES", 10_000)
+    door = Served(tar(), breaks_at=[20_000])
+    assert [got.error for got in deliver(door, parcel(tmp_path))] == [None] * len(FILES)
+    assert len(door.offsets) == 3
+    assert whole(tmp_path)
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 50])
+def test_shares_are_runs_of_about_one_size(tmp_path, most):
+    members = [Member(order(name, tmp_path), manifest_of(name), 0) for name in FILES]
+    runs = shares(members, most, 1)
+    assert [one for run in runs for one in run] == members
+    assert 0 < len(runs) <= most
+    largest = max(sum(one.manifest.size_bytes for one in run) for run in runs)
+    assert largest < sum(SIZES) / most + max(SIZES)
 
 
 @pytest.mark.parametrize("at", [100, 1500, 30_000, 70_000])

@@ -4,7 +4,6 @@ import io
 import socket
 import threading
 import time
-import zlib
 from datetime import timedelta
 
 import pytest
@@ -57,21 +56,17 @@ def test_a_file_arrives_whole(door, client, files):
     seen = []
     fetched = client.fetch(url(door, "/file"), sink, progress=seen.append)
     assert sink.getvalue() == (files.root / "file").read_bytes()
-    assert (fetched.size_bytes, fetched.adler32) == (1 << 20, files.stat(None, "/file").adler32)
+    assert fetched.size_bytes == 1 << 20
     assert seen[-1] == 1 << 20
 
 
 def test_a_fetch_goes_on_where_it_stopped(door, client, files):
-    whole = io.BytesIO()
-    first = client.fetch(url(door, "/file"), whole)
-    sink = io.BytesIO()
-    rest = client.fetch(url(door, "/file"), sink, offset=1000, adler32=_adler(whole.getvalue()[:1000]))
-    assert sink.getvalue() == whole.getvalue()[1000:]
-    assert rest.adler32 == first.adler32
-
-
-def _adler(data):
-    return zlib.adler32(data)
+    whole = (files.root / "file").read_bytes()
+    rest, part = io.BytesIO(), io.BytesIO()
+    client.fetch(url(door, "/file"), rest, offset=1000)
+    assert rest.getvalue() == whole[1000:]
+    assert client.fetch(url(door, "/file"), part, offset=1000, size_bytes=500).size_bytes == 500
+    assert part.getvalue() == whole[1000:1500]
 
 
 def test_an_empty_file_arrives(door, client):

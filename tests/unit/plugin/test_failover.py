@@ -3,10 +3,18 @@
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 
 import pytest
 
-from srm_dicom.errors import MdmError, NotDelivered, Overloaded, SourceRefused, SourceUnavailable
+from srm_dicom.errors import (
+    MdmError,
+    NoSpace,
+    NotDelivered,
+    Overloaded,
+    SourceRefused,
+    SourceUnavailable,
+)
 from srm_dicom.testing.clock import FakeClock
 from srm_plugin_dicom.archive import Wanted
 from srm_plugin_dicom.failover import Failover
@@ -108,6 +116,29 @@ def test_one_that_is_down_rests() -> None:
     clock.advance(61)
     fetch(first, second, failover=failover)
     assert len(first.asked) == 2
+
+
+def test_no_room_here_is_no_failure_of_the_archive() -> None:
+    clock = FakeClock()
+    first = Held("a", WANTED.instances)
+    second = Held("b", WANTED.instances)
+    failover = make(first, second, clock=clock)
+
+    def full(_info: ObjectInfo, _data: bytearray) -> None:
+        raise NoSpace("scratch is full")
+
+    def suppressed(wanted: Wanted, deliver: Deliver, _deadline_s: float) -> None:
+        for instance in wanted.instances[:2]:
+            with suppress(MdmError):
+                deliver(ObjectInfo("", instance, "", "a", ""), bytearray())
+        raise SourceUnavailable("it broke off")
+
+    first.fetch = suppressed  # type: ignore[method-assign]
+    with pytest.raises(NoSpace):
+        failover.fetch(["a", "b"], WANTED, full, 9)
+    assert not second.asked, "no mirror's image would find room"
+    del first.fetch
+    assert fetch(first, second, failover=failover) == (["a"] * 3, None), "it does not rest"
 
 
 def test_visits_are_bounded() -> None:

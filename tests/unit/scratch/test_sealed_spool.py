@@ -1,6 +1,7 @@
 """An object waits for its second pass, and no clear byte of it touches a disk."""
 
 import os
+import subprocess
 
 import pytest
 from cryptography.exceptions import InvalidTag
@@ -128,6 +129,31 @@ def test_a_slot_in_a_full_area_fails_and_leaves_nothing(tmp_path, outer, name, f
     with pytest.raises(NoSpace):
         case.slot.commit()
     assert [type(outcome) for outcome in case.outcomes] == [NoSpace]
+
+
+@pytest.fixture
+def small_directory(tmp_path):
+    """A file system of its own of two mebibytes."""
+    directory = tmp_path / "small"
+    directory.mkdir()
+    try:
+        mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(directory)]
+        subprocess.run(mount, check=True, capture_output=True, timeout=20)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no file system may be mounted here ({type(error).__name__})")
+    yield directory
+    subprocess.run(["umount", "-l", str(directory)], check=True, timeout=20)
+
+
+def test_a_full_spool_is_told_and_given_back_at_once(small_directory, outer, name):
+    case = Ended(small_directory, outer.area, name, spool_above_bytes=1)
+    case.slot.write(bytes(1024 * 1024))
+    with pytest.raises(NoSpace, match="the spool is full"):
+        case.slot.write(bytes(4 * 1024 * 1024))
+    assert [type(outcome) for outcome in case.outcomes] == [NoSpace]
+    stat = os.statvfs(small_directory)
+    assert stat.f_bavail == stat.f_blocks, "what was spooled takes no room any more"
+    assert outer.incoming() == []
 
 
 def test_nothing_is_begun_in_a_closed_area(tmp_path):
