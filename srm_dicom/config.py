@@ -66,6 +66,7 @@ class Scratch(Struct, frozen=True, kw_only=True):
     directory: Path
     high_bytes: int = 200 * 1024**3
     low_bytes: int = 160 * 1024**3
+    quota_bytes: int = 0
     spare_bytes: int = 1024**3
 
 

@@ -32,6 +32,8 @@ class SpaceSettings:
     Attributes:
         high_bytes: above it unpinned files go until ...
         low_bytes: ... this is reached.
+        quota_bytes: what stagers may fill; 0 for all that the file system takes. `spare_bytes` of it are kept
+            free too, so that who waits for room finds some.
         spare_bytes: so much the file system is to take still, or a sixth of its size if that is less:
             otherwise unpinned files go too, whoever has filled it.
         grace_s: age of a file that nobody knows before it is dropped; far longer than publishing takes.
@@ -42,6 +44,7 @@ class SpaceSettings:
 
     high_bytes: int = 200 * 1024**3
     low_bytes: int = 160 * 1024**3
+    quota_bytes: int = 0
     spare_bytes: int = 1024**3
     grace_s: float = 3600.0
     sweep_s: float = 3600.0
@@ -109,7 +112,9 @@ class Janitor:
         """Return how much is to go, 0 or less if nothing is."""
         used = self._staged.used_bytes(self._node)
         surplus = used - self._space.low_bytes if used > self._space.high_bytes else 0
-        return max(surplus, self._area.lacking_bytes(self._space.spare_bytes))
+        quota = self._space.quota_bytes
+        beyond = used + min(self._space.spare_bytes, quota // 6) - quota if quota else 0
+        return max(surplus, beyond, self._area.lacking_bytes(self._space.spare_bytes))
 
     def _evict(self, surplus_bytes: int) -> None:
         """Remove the least recently used files that nobody holds."""

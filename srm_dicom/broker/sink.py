@@ -36,10 +36,12 @@ class BatchSink:
         entries: Sequence[Entry],
         sealing: Sealing,
         begin: Callable[[], Incoming],
+        take: Callable[[int], None] = lambda _size_bytes: None,
     ) -> None:
         self._wanted: Mapping[Guid, Entry] = {entry.guid: entry for entry in entries if entry.guid}
         self._sealing = sealing
         self._begin = begin
+        self._take = take
         self._slots: dict[Guid, FileSlot] = {}
         self._lock = threading.Lock()
         self._closed = False
@@ -57,7 +59,7 @@ class BatchSink:
         if entry is None:
             raise InternalError("a plugin opened a slot for a file that is not in its batch")
         sealer = Sealer(self._sealing.key, ref.guid, entry.public_key) if entry.public_key else None
-        slot = FileSlot(ref.guid, sealer, self._begin, self._sealing.slots, self._done)
+        slot = FileSlot(ref.guid, sealer, self._begin, self._sealing.slots, self._done, self._take)
         with self._lock:
             if self._closed or ref.guid in self._slots:
                 raise InternalError("a slot was opened twice or too late")

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from srm_dicom.audit.event import Action
@@ -20,6 +20,7 @@ from srm_dicom.audit.event import Event as AuditEvent
 from srm_dicom.audit.event import Outcome as AuditOutcome
 from srm_dicom.audit.log import AuditLog
 from srm_dicom.broker.publish import Publisher
+from srm_dicom.broker.room import Reservation, Room, full
 from srm_dicom.broker.sink import BatchSink, Sealing
 from srm_dicom.broker.states import ACTIVE, Event, after, before
 from srm_dicom.broker.turns import Turn, Turns
@@ -102,6 +103,16 @@ class Visit:
         """Return the rows that wait for some of the files."""
         return [row for guid in guids for row in self.rows[guid]]
 
+    def first(self, count: int) -> Visit:
+        """Return the same visit for its first files only."""
+        files = self.batch.files[:count]
+        guids = [ref.guid for ref in files]
+        return Visit(
+            replace(self.batch, files=files),
+            {guid: self.entries[guid] for guid in guids},
+            {guid: self.rows[guid] for guid in guids},
+        )
+
     @property
     def source(self) -> str:
         """Where it goes, by a name that is one among all plugins."""
@@ -125,7 +136,9 @@ class Stager:
         sealing: Sealing,
         audit: AuditLog,
         clock: Clock,
+        room: Room | None = None,
     ) -> None:
+        self._room = room or Room()
         self._settings = settings
         self._hosts = hosts
         self._database = stores.database
@@ -206,8 +219,23 @@ class Stager:
             self._fail(visit.waiting(visit.rows), failure)
 
     def _visit(self, visit: Visit) -> None:
+        """Reserve room, then go for as many files as there is room for; the others wait."""
+        try:
+            reservation = self._room.reserve([_size(visit.entries[ref.guid]) for ref in visit.batch.files])
+        except NoSpace as error:
+            self._disappoint(visit.waiting(visit.rows), error)
+            return
+        try:
+            guids = [ref.guid for ref in visit.batch.files]
+            self._disappoint(visit.waiting(guids[reservation.files :]), full())
+            self._bring(visit.first(reservation.files), reservation)
+        finally:
+            reservation.close()
+
+    def _bring(self, visit: Visit, reservation: Reservation) -> None:
         """Publish what comes, group by group, and tell those who wait for what did not."""
-        sink = BatchSink(list(visit.entries.values()), self._sealing, self._publisher.begin)
+        entries = list(visit.entries.values())
+        sink = BatchSink(entries, self._sealing, self._publisher.begin, reservation.take)
         until_s = self._clock.monotonic_s() + self._settings.settled_s
         worker = threading.Thread(target=self._stage, args=(visit, sink), daemon=True)
         worker.start()
@@ -215,7 +243,7 @@ class Stager:
         while waiting and self._clock.monotonic_s() < until_s:
             group = dict(sink.drain(self._settings.drain_s, self._settings.gather_s))
             waiting -= set(group)
-            self._settle(group, visit)
+            reservation.settle(self._settle(group, visit))
         if waiting:
             late = NotDelivered("staging was not over when its time was up")
             self._settle(dict.fromkeys(waiting, late), visit)
@@ -260,7 +288,8 @@ class Stager:
         finally:
             sink.close(errors, otherwise)
 
-    def _settle(self, group: Mapping[Guid, Filled | MdmError], visit: Visit) -> None:
+    def _settle(self, group: Mapping[Guid, Filled | MdmError], visit: Visit) -> int:
+        """Tell those who wait what became of a group; returns how many bytes of it lie in scratch now."""
         filled = [outcome for outcome in group.values() if isinstance(outcome, Filled)]
         failed = {guid: outcome for guid, outcome in group.items() if isinstance(outcome, MdmError)}
         if filled:
@@ -271,27 +300,36 @@ class Stager:
         for guid, reason in failed.items():
             self._disappoint(visit.rows[guid], reason)
         self._record(group, failed, visit.entries)
+        return sum(item.size_bytes for item in filled if item.guid not in failed)
 
     def _disappoint(self, rows: Sequence[RequestFile], error: MdmError) -> None:
         """Let rows wait for another visit where one may help, else fail them."""
         lost = isinstance(error, NotDelivered)
         patient = [row for row in rows if lost and row.attempts + 1 < self._settings.deliveries]
         waiting = list(rows) if isinstance(error, PASSING) else patient
-        self._fail([row for row in rows if row not in waiting], error)
+        waiting_ids = {row.id for row in waiting}
+        self._fail([row for row in rows if row.id not in waiting_ids], error)
+        by_attempts: dict[int, list[int]] = {}
         for row in waiting:
-            pause_s = min(
-                self._settings.first_pause_s * 2 ** min(row.attempts, 10), self._settings.longest_pause_s
-            )
-            again = self._clock.now() + timedelta(seconds=pause_s)
-            self._requests.move(
-                [row.id],
-                before(Event.RETRY),
-                after(FileState.IN_PROGRESS, Event.RETRY),
-                failure=error,
-                explanation=error.message,
-                not_before=again,
-                lease_until=0,
-            )
+            by_attempts.setdefault(row.attempts, []).append(row.id)
+        for attempts, ids in by_attempts.items():
+            self._put_off(ids, attempts, error)
+
+    def _put_off(self, ids: Sequence[int], attempts: int, error: MdmError) -> None:
+        """Let rows wait; that we had no room is no attempt of the source's."""
+        ours = isinstance(error, NoSpace)
+        pause_s = self._settings.first_pause_s * (1 if ours else 2 ** min(attempts, 10))
+        again = self._clock.now() + timedelta(seconds=min(pause_s, self._settings.longest_pause_s))
+        self._requests.move(
+            ids,
+            before(Event.RETRY),
+            after(FileState.IN_PROGRESS, Event.RETRY),
+            failure=error,
+            explanation=error.message,
+            not_before=again,
+            lease_until=0,
+            attempts=attempts + (0 if ours else 1),
+        )
 
     def _fail(self, rows: Sequence[RequestFile], error: MdmError) -> None:
         target = after(FileState.QUEUED, Event.FAIL)
@@ -338,3 +376,7 @@ class Stager:
 
 def _source(plugin: str, name: str) -> str:
     return f"{plugin}:{name}"
+
+
+def _size(entry: Entry) -> int | None:
+    return entry.facts.size_bytes if entry.facts else None

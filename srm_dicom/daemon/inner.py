@@ -5,12 +5,14 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from srm_dicom import config as configuration
 from srm_dicom.broker.publish import Publisher
+from srm_dicom.broker.room import Room
 from srm_dicom.broker.secrets import InnerSecrets
 from srm_dicom.broker.sink import Sealing
 from srm_dicom.broker.stager import Stager, StagerSettings
@@ -64,6 +66,7 @@ def stager(path: Path) -> list[Service]:
         Sealing(secrets.seal_key, slots),
         common.audit,
         common.clock,
+        Room(common.config.scratch.quota_bytes, partial(common.stores.staged.totals, common.node)),
     )
     storing = Storing(
         StoringSettings(f"{common.node}/storing", common.node),

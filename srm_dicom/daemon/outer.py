@@ -178,6 +178,7 @@ def transfer(path: Path) -> list[Service]:
     space = SpaceSettings(
         scratch.high_bytes,
         scratch.low_bytes,
+        scratch.quota_bytes,
         scratch.spare_bytes,
         retention_s=config.requests.retention_s,
     )

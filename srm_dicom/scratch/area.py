@@ -50,7 +50,7 @@ class Incoming:
     def __init__(self, path: Path) -> None:
         self._path = path
         with no_space():
-            self._file = path.open("xb", buffering=256 * 1024)
+            self._file = path.open("xb", buffering=0)
 
     @property
     def id(self) -> str:
@@ -63,8 +63,10 @@ class Incoming:
         Raises:
             NoSpace: the file system is full.
         """
+        view = memoryview(data)
         with no_space():
-            self._file.write(data)
+            while view:
+                view = view[self._file.write(view) :]
 
     def finish(self) -> None:
         """Say that every byte is written; `ScratchArea.publish` makes it durable.

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from srm_dicom.crypto.digest import Digest
-from srm_dicom.crypto.siv import Sealer
+from srm_dicom.crypto.siv import Sealed, Sealer
 from srm_dicom.errors import InternalError, MdmError, ObjectRefused
 from srm_dicom.ids import Guid
 from srm_dicom.scratch.node import Incoming
@@ -47,7 +47,16 @@ class Filled:
 
 
 class FileSlot:
-    """The slot of one file; `done` is called exactly once, with a `Filled` or with the failure."""
+    """The slot of one file.
+
+    Args:
+        guid: of the file.
+        sealer: seals it; None for one that is stored as it is.
+        begin: opens a file in scratch.
+        settings: bounds.
+        done: is called exactly once, with a `Filled` or with the failure.
+        take: takes room in scratch for the whole file before it is begun; raises `NoSpace`.
+    """
 
     def __init__(
         self,
@@ -56,11 +65,13 @@ class FileSlot:
         begin: Callable[[], Incoming],
         settings: SlotSettings,
         done: Callable[[Guid, Filled | MdmError], None],
+        take: Callable[[int], None] = lambda _size_bytes: None,
     ) -> None:
         self._guid = guid
         self._sealer = sealer
         self._begin = begin
         self._done = done
+        self._take = take
         self._spool = SealedSpool(
             settings.spool, memory_bytes=settings.spool_above_bytes, max_bytes=settings.max_bytes
         )
@@ -124,16 +135,18 @@ class FileSlot:
             self._open = False
 
     def _fill(self) -> Filled:
+        sealed = self._sealer.seal() if self._sealer is not None else None
+        self._take(self._spool.size_bytes if sealed is None else sealed.size_bytes)
         incoming = self._begin()
         try:
-            digest, header_sha256 = self._emit(incoming)
+            digest, header_sha256 = self._emit(incoming, sealed)
             incoming.finish()
         except BaseException:
             incoming.discard()
             raise
         return Filled(self._guid, incoming, digest.size_bytes, digest.adler32, digest.sha256, header_sha256)
 
-    def _emit(self, incoming: Incoming) -> tuple[Digest, str]:
+    def _emit(self, incoming: Incoming, sealed: Sealed | None) -> tuple[Digest, str]:
         """Write the file and return what is known of it, and the SHA-256 of its header."""
         digest = Digest()
 
@@ -141,11 +154,10 @@ class FileSlot:
             digest.update(data)
             incoming.write(data)
 
-        if self._sealer is None:
+        if sealed is None:
             for chunk in self._spool.replay():
                 put(chunk)
             return digest, ""
-        sealed = self._sealer.seal()
         put(sealed.header())
         header_sha256 = digest.sha256
         for chunk in self._spool.replay():

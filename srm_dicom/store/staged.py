@@ -102,8 +102,14 @@ class StagedFiles:
 
     def used_bytes(self, node: str) -> int:
         """Return the bytes of all files of a node."""
-        total = self._row.select(peewee.fn.SUM(self._row.size_bytes)).where(self._row.node == node).scalar()
-        return int(total or 0)
+        return self.totals(node)[0]
+
+    def totals(self, node: str) -> tuple[int, int]:
+        """Return the bytes of all files of a node, and how many files these are."""
+        size = self._row.size_bytes
+        query: Any = self._row.select(peewee.fn.SUM(size), peewee.fn.COUNT(size))
+        ((size_bytes, files),) = query.where(self._row.node == node).tuples()
+        return int(size_bytes or 0), files
 
 
 def _staged(row: Any) -> Staged:

@@ -5,12 +5,14 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from srm_dicom.broker.janitor import Janitor, SpaceSettings
 from srm_dicom.broker.publish import Publisher
+from srm_dicom.broker.room import Room
 from srm_dicom.broker.secrets import InnerSecrets
 from srm_dicom.broker.sink import Sealing
 from srm_dicom.broker.stager import Stager, StagerSettings
@@ -134,7 +136,7 @@ class Staging:
         return Publisher(self.common.node, self.area, self.stores, self.signing_key, self.common.clock)
 
     @contextmanager
-    def stager(self, publisher=None, **settings):
+    def stager(self, publisher=None, quota_bytes=0, **settings):
         """Run a stager in a thread."""
         inner = self.common.inner()
         inner.spool.mkdir(parents=True, exist_ok=True)
@@ -150,6 +152,7 @@ class Staging:
             Sealing(InnerSecrets.load(inner.secrets).seal_key, SlotSettings(inner.spool)),
             self.common.audit,
             self.common.clock,
+            Room(quota_bytes, partial(self.stores.staged.totals, self.common.node)),
         )
         stop = threading.Event()
         thread = threading.Thread(target=stager.run, args=(stop,))
