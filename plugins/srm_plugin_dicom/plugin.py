@@ -93,6 +93,7 @@ class DicomPlugin(StoragePlugin):
         self._ref_key = load_or_create(context.secrets / "ref")
         self._budget = MemoryBudget(self._settings.max_held_bytes)
         self._desk = self._new_desk()
+        self._names_of: dict[Release, Names] = {}
         self._moves_node: Receiver | None = None
         self._trials: TrialDesk | None = None
         self._lock = threading.Lock()
@@ -277,7 +278,11 @@ class DicomPlugin(StoragePlugin):
         return Context(key, release, policy, self._settings.site_profiles)
 
     def _names(self, release: Release) -> Names:
-        return Names(project_key(self._master, release.project), release)
+        """Return the names of a release; its keys are derived once, and asked for with every file."""
+        names = self._names_of.get(release)
+        if names is None:
+            names = self._names_of[release] = Names(project_key(self._master, release.project), release)
+        return names
 
     def _archive(self, source: AnySourceSettings) -> Archive:
         """Return a source as what it is spoken to."""

@@ -65,7 +65,9 @@ class StagerSettings:
         visit_s: the longest visit to a source; leases last a little longer.
         idle_s: pause between two looks at whether anybody has written to the database.
         look_s: after so long waiting files are looked for in any case: pauses and leases end by themselves.
-        gather_s: how long the first file of a group waits for others, to become ready with them.
+        busy_s: pause between two such looks while visits are under way.
+        gather_s: how long the first file of a group waits for others, to become ready with them; later in
+            a visit it is a fifth of the time so far, at most `longest_gather_s`.
     """
 
     worker: str
@@ -76,7 +78,9 @@ class StagerSettings:
     idle_s: float = 0.02
     look_s: float = 1.0
     drain_s: float = 0.5
+    busy_s: float = 0.1
     gather_s: float = 0.1
+    longest_gather_s: float = 1.0
     first_pause_s: float = 2.0
     longest_pause_s: float = 120.0
 
@@ -154,13 +158,15 @@ class Stager:
         self._requests.free_leases(self._settings.worker)
         turns: Turns[Visit] = Turns()
         running: dict[Future[None], Turn[Visit]] = {}
-        seen, look_at_s = -1, self._clock.monotonic_s()
+        seen, look_at_s, rest_until_s = -1, self._clock.monotonic_s(), 0.0
         with ThreadPoolExecutor(self._settings.visits, "visit") as pool:
             while not stop.is_set():
-                state, now_s = self._database.state(), self._clock.monotonic_s()
-                if state != seen or now_s >= look_at_s:
-                    seen, look_at_s = state, now_s + self._settings.look_s
-                    self._line_up(turns, now_s)
+                now_s = self._clock.monotonic_s()
+                if not running or now_s >= rest_until_s:
+                    rest_until_s, state = now_s + self._settings.busy_s, self._database.state()
+                    if state != seen or now_s >= look_at_s:
+                        seen, look_at_s = state, now_s + self._settings.look_s
+                        self._line_up(turns, now_s)
                 sources = self.sources() if turns.held() else {}
                 while len(running) < self._settings.visits and (turn := turns.next(sources, now_s)):
                     running[pool.submit(self.visit, turn.visit)] = turn
@@ -236,12 +242,14 @@ class Stager:
         """Publish what comes, group by group, and tell those who wait for what did not."""
         entries = list(visit.entries.values())
         sink = BatchSink(entries, self._sealing, self._publisher.begin, reservation.take)
-        until_s = self._clock.monotonic_s() + self._settings.settled_s
+        began_s = self._clock.monotonic_s()
+        until_s = began_s + self._settings.settled_s
         worker = threading.Thread(target=self._stage, args=(visit, sink), daemon=True)
         worker.start()
         waiting = set(visit.entries)
-        while waiting and self._clock.monotonic_s() < until_s:
-            group = dict(sink.drain(self._settings.drain_s, self._settings.gather_s))
+        while waiting and (now_s := self._clock.monotonic_s()) < until_s:
+            gather_s = min(self._settings.longest_gather_s, (now_s - began_s) / 5)
+            group = dict(sink.drain(self._settings.drain_s, max(self._settings.gather_s, gather_s)))
             waiting -= set(group)
             reservation.settle(self._settle(group, visit))
         if waiting:

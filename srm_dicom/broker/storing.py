@@ -68,6 +68,8 @@ class StoringSettings:
         worker: unique among those who claim, the same after a restart.
         lease_s: longer than storing the largest file takes.
         copy_s: the longest that a plugin may take to give the bytes of a file that is copied.
+        idle_s: pause between two looks at whether anybody has written to the database.
+        look_s: after so long work is looked for in any case: pauses and leases end by themselves.
     """
 
     worker: str
@@ -75,6 +77,7 @@ class StoringSettings:
     at_once: int = 4
     lease_s: float = 6 * 3600.0
     idle_s: float = 0.1
+    look_s: float = 1.0
     pause_s: float = 10.0
     removals: int = 100
     copy_s: float = 3600.0
@@ -107,14 +110,18 @@ class Storing:
         """Work until `stop` is set; what is under way is finished."""
         self._stores.requests.free_leases(self._settings.worker)
         under_way: set[Future[None]] = set()
+        seen, look_at_s = -1, self._clock.monotonic_s()
         with ThreadPoolExecutor(self._settings.at_once, "store") as pool:
             while not stop.is_set():
-                claimed = self.claim(self._settings.at_once - len(under_way))
-                under_way |= {pool.submit(self.store, file) for file in claimed}
-                self.remove_due()
+                state, now_s = self._stores.database.state(), self._clock.monotonic_s()
+                if under_way or state != seen or now_s >= look_at_s:
+                    seen, look_at_s = state, now_s + self._settings.look_s
+                    claimed = self.claim(self._settings.at_once - len(under_way))
+                    under_way |= {pool.submit(self.store, file) for file in claimed}
+                    self.remove_due()
                 if under_way:
                     _, under_way = wait(under_way, self._settings.idle_s, FIRST_COMPLETED)
-                elif not claimed:
+                else:
                     stop.wait(self._settings.idle_s)
 
     def claim(self, limit: int) -> list[RequestFile]:

@@ -7,6 +7,8 @@ tell that their contents are equal; give a journal line its number as context wh
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
@@ -33,5 +35,6 @@ def open_box(key: bytes, context: str, box: bytes) -> bytes:
         raise IntegrityError("a sealed record does not open with this key and context") from error
 
 
+@lru_cache(maxsize=8)
 def _cipher(key: bytes) -> AESSIV:
     return AESSIV(derive(key, "box", length=64))

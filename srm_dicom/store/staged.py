@@ -81,12 +81,7 @@ class StagedFiles:
             }
             for staged in files
         ]
-        row = self._row
-        for start in range(0, len(rows), _CHUNK):
-            row.insert_many(rows[start : start + _CHUNK]).on_conflict(
-                conflict_target=[row.guid, row.node],
-                preserve=[row.generation, row.size_bytes, row.used_at],
-            ).execute()
+        self._database.insert(self._row, rows, replaces=("guid", "node"))
 
     def touch(self, guids: Sequence[Guid], node: str, now: datetime) -> None:
         """Note that files were used; writes at most once a minute."""

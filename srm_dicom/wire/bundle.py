@@ -13,13 +13,17 @@ import zlib
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 from srm_dicom.ids import SitePath, name
 
 SUFFIX = ".tar"
 MOST_MEMBERS = 10_000
 """A directory of more files has no tar."""
+
+_SIZE, _SUM = slice(124, 136), slice(148, 156)
+_MOST_OCTAL = 8**11
+"""So large a file's size does not fit into its field."""
 
 _ADLER_BASE = 65521
 _EMPTY_ADLER = 1
@@ -115,6 +119,23 @@ def adler32_joined(first: int, second: int, second_bytes: int) -> int:
 
 
 def _header(path: str, size_bytes: int) -> bytes:
-    info = tarfile.TarInfo(path)
-    info.size = size_bytes
-    return info.tobuf(tarfile.PAX_FORMAT, "ascii", "strict")
+    """Return the header of a member; those of a series differ in name and size only, and in their sum."""
+    encoded = path.encode("ascii")
+    if len(encoded) > tarfile.LENGTH_NAME or size_bytes >= _MOST_OCTAL:
+        info = tarfile.TarInfo(path)
+        info.size = size_bytes
+        return info.tobuf(tarfile.PAX_FORMAT, "ascii", "strict")
+    header = bytearray(_plain_header())
+    header[: len(encoded)] = encoded
+    header[_SIZE] = b"%011o\0" % size_bytes
+    header[_SUM] = b" " * 8
+    header[_SUM] = b"%06o\0 " % sum(header)
+    return bytes(header)
+
+
+@cache
+def _plain_header() -> bytes:
+    """Return the header of a file that has no name yet."""
+    header = bytearray(tarfile.TarInfo("x").tobuf(tarfile.PAX_FORMAT, "ascii", "strict"))
+    header[0] = 0
+    return bytes(header)

@@ -2,6 +2,10 @@
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+from hypothesis import given
+from hypothesis import strategies as st
 
 from srm_dicom.crypto import siv
 from srm_dicom.crypto.crypt4gh import HEADER_BYTES, NONCE_BYTES, Header
@@ -73,6 +77,12 @@ def test_nonces_tell_place_and_end():
     nonce = siv.segment_nonces(b"s" * 32)
     values = {nonce(index, last) for index in range(100) for last in (False, True)}
     assert len(values) == 200
+
+
+@given(st.binary(min_size=32, max_size=80), st.lists(st.binary(max_size=40), max_size=4), st.integers(1, 200))
+def test_keys_are_derived_by_hkdf(master, labels, length):
+    info = b"srm-dicom" + b"".join(len(label).to_bytes(4, "big") + label for label in labels)
+    assert derive(master, *labels, length=length) == HKDFExpand(SHA256(), length, info).derive(master)
 
 
 def test_labels_of_derived_keys_do_not_run_together():

@@ -79,7 +79,7 @@ def associate(
     receiver: Receiver, *datasets: Dataset, calling: str = "PACS", called: str = "MDM1"
 ) -> Association:
     entity = AE(ae_title=calling)
-    entity.acse_timeout = entity.dimse_timeout = 5
+    entity.acse_timeout = entity.dimse_timeout = 30
     entity.add_requested_context("1.2.840.10008.1.1")
     for dataset in datasets:
         entity.add_requested_context(dataset.SOPClassUID, dataset.file_meta.TransferSyntaxUID)
