@@ -229,6 +229,18 @@ def test_many_keys_in_one_call(site, alice, registrar):
     assert isinstance(found[hidden.id], NotAuthorised)
 
 
+def test_many_keys_in_several_calls_at_once(site, alice, monkeypatch):
+    monkeypatch.setattr("srm_dicom.client.keys.KEYS_PER_CALL", 2)
+    keys = [site.registered(ALICE) for _ in range(7)]
+    hidden = site.registered()
+    wanted = {key.id: key.public for key in (*keys[:3], hidden, *keys[3:])}
+    found = site.client(alice).fetch_many(wanted)
+    assert list(found) == list(wanted)
+    assert [found[key.id] for key in keys] == [key.private for key in keys]
+    assert isinstance(found[hidden.id], NotAuthorised)
+    assert site.client(alice).fetch_many({}) == {}
+
+
 def test_registration_is_all_or_nothing(site, registrar):
     records = site.issue()
     client = site.client(registrar)
