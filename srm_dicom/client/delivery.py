@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TypeVar
@@ -57,6 +57,7 @@ class Couriers:
         signers: keys of the sites whose manifests are believed.
         count: how many files are on their way at once.
         fetching: is told how it goes on.
+        door: where files will most likely be; empty when nobody knows.
         pauses_s: before each time that a broken transfer is tried again.
     """
 
@@ -66,11 +67,13 @@ class Couriers:
         signers: Mapping[str, Ed25519PublicKey],
         count: int = TRANSFERS,
         fetching: Fetching = lambda _record, _done, _size: None,
+        door: str = "",
         pauses_s: Sequence[float] = PAUSES_S,
     ) -> None:
         self._credential = credential
         self._signers = signers
         self._fetching = fetching
+        self._door = door
         self._pauses_s = pauses_s
         self._stopped = threading.Event()
         self._own = threading.local()
@@ -79,6 +82,12 @@ class Couriers:
         self._told: SimpleQueue[Got | Order | Future[None]] = SimpleQueue()
         self._lock = threading.Lock()
         self._on_the_way = 0
+
+    def get_ready(self) -> None:
+        """Log in where files will most likely be, while they are staged."""
+        if self._door and not self._clients:
+            for _ in range(SHARES):
+                self._pool.submit(self._log_in)
 
     def send(self, order: Order | Parcel, turl: str) -> None:
         """Have a file, or the files of a parcel, fetched from a TURL."""
@@ -112,6 +121,10 @@ class Couriers:
         self._pool.shutdown(cancel_futures=True)
         for client in self._clients:
             client.close()
+
+    def _log_in(self) -> None:
+        with suppress(MdmError):  # who is sent there will tell
+            self._gridftp().log_in(self._door)
 
     def _have(self, work: Callable[..., None], *arguments: object) -> None:
         """Have something done; `arrived` goes on until it is, and what it tells has been yielded."""

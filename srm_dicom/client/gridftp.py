@@ -94,6 +94,16 @@ class GridFtpClient:
         if lent is not None:
             lent.break_off()
 
+    def log_in(self, url: str) -> None:
+        """Log in at a server, so that the first transfer need not.
+
+        Raises:
+            InvalidRequest: it is not a gsiftp URL.
+            MdmError: the server does not answer, or refuses.
+        """
+        with self._session(Turl.parse(url)):
+            pass
+
     def fetch(
         self,
         turl: str,

@@ -298,7 +298,7 @@ class Client:
     def _deliver(
         self, orders: Sequence[Order | Parcel], watcher: Watcher, wait_s: float, transfers: int
     ) -> Iterator[Got]:
-        couriers = Couriers(self._credential, self._signers, transfers, watcher.fetching)
+        couriers = Couriers(self._credential, self._signers, transfers, watcher.fetching, self._site.gridftp)
         left = deque(orders)
         try:
             while left:

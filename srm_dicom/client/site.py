@@ -25,6 +25,8 @@ class SiteDescription(msgspec.Struct, frozen=True):
         metadata: ``host:port`` of every metadata server.
         keys: URL of every key server.
         signing_keys: Ed25519 public keys of the site, hexadecimal; its manifests bear one of them.
+        gridftp: ``gsiftp://host:port`` where files will most likely be, to log in while they are staged;
+            TURLs decide.
     """
 
     name: str
@@ -33,6 +35,7 @@ class SiteDescription(msgspec.Struct, frozen=True):
     metadata: tuple[str, ...]
     keys: tuple[str, ...]
     signing_keys: tuple[str, ...]
+    gridftp: str = ""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> SiteDescription:

@@ -30,6 +30,9 @@ LAST_POLL_S = 2.0
 LATE = 0.2
 """Of the wait so far: so much later than it happened we may learn that a file is there."""
 
+LOOKS_AHEAD = 3
+"""Where a server tells how much is staged: so often we look in what would be left at that rate."""
+
 Fields = Mapping[str, Any]
 """Element name to text, number, truth value, nested fields, or a list of these; None is left out."""
 
@@ -282,7 +285,7 @@ class SrmClient:
             left_s = deadline_s - waited_s
             if left_s <= 0:
                 raise RequestExpired(f"{len(request.waiting)} files were not ready in {deadline_s:.0f} s")
-            self._clock.sleep(min(max(LATE * waited_s, FIRST_POLL_S), LAST_POLL_S, left_s))
+            self._clock.sleep(min(_pause_s(waited_s, request.done), left_s))
             request = ask(request.token)
             yield request
 
@@ -308,6 +311,14 @@ class SrmClient:
         body = _envelope(operation, fields)
         answer = self._http.request("POST", self._path, body, _HEADERS, repeatable=operation in _REPEATABLE)
         return _response(operation, answer)
+
+
+def _pause_s(waited_s: float, done: float) -> float:
+    """Return how long to wait for the next poll: a part of the wait so far, and of what may be left."""
+    pause_s = LATE * waited_s
+    if 0 < done < 1:
+        pause_s = min(pause_s, waited_s * (1 - done) / done / LOOKS_AHEAD)
+    return min(max(pause_s, FIRST_POLL_S), LAST_POLL_S)
 
 
 def endpoint_of(url: str) -> tuple[str, str]:

@@ -52,6 +52,8 @@ def delivered(
             yield from order.failed(error)
         return
     waiting = {order.surl: order for order in orders}
+    if request.waiting:
+        couriers.get_ready()
     try:
         yield from _followed(srm, request, waiting, couriers, watcher, wait_s)
         yield from couriers.arrived(everything=True)

@@ -120,6 +120,7 @@ class DemoSite:
             metadata=(f"{HOST}:{self.ports['metadata']}",),
             keys=tuple(f"https://{HOST}:{self.ports[name]}" for name in self.key_servers),
             signing_keys=(secrets.signing_key.public_key().public_bytes_raw().hex(),),
+            gridftp=f"gsiftp://{HOST}:{self.ports['gridftp']}",
         )
 
     @property
