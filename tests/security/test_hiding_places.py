@@ -126,6 +126,85 @@ def test_compressed_streams(place):
         assert_hidden_nowhere(TestObject(write, pixels=write.fragments(*streams, table=table)))
 
 
+BEHIND_THE_CODE = {
+    "entropy-coded data of a JPEG": (JPEG_LOSSLESS, JPEG[:-2] + NAME + b"\xff\xd9"),
+    "those of a JPEG, padded": (JPEG_LOSSLESS, JPEG[:-2] + NAME + b"\0\xff\xff\xd9"),
+    "those of a JPEG, in UTF-16": (JPEG_LOSSLESS, JPEG[:-2] + FORMS[1] + b"\xff\xd9"),
+    "those of its first scan": (JPEG_LOSSLESS, JPEG[:-2] + NAME + SCAN + b"\xff\xd9"),
+    "those of a JPEG-LS": ("1.2.840.10008.1.2.4.80", JPEG[:-2] + NAME + b"\xff\xd9"),
+    "packets of a tile-part": (JPEG_2000, MAIN + TILE[:6] + b"\0\0\0\0" + TILE[10:] + NAME + b"\xff\xd9"),
+    "packets of a tile-part of known length": (
+        JPEG_2000,
+        MAIN + TILE[:6] + (0x19 + len(NAME)).to_bytes(4, "big") + TILE[10:-1] + NAME + b"!" + b"\xff\xd9",
+    ),
+}
+
+
+@pytest.mark.parametrize("place", BEHIND_THE_CODE)
+def test_text_that_no_decoder_reads(place):
+    syntax, stream = BEHIND_THE_CODE[place]
+    write = Writer(syntax)
+    with pytest.raises(ObjectRefused, match="walked"):
+        leaves(TestObject(write, pixels=write.fragments(stream)))
+
+
+SEGMENTS = {
+    f"JPEG 2000 segment {number:02X}": number for number in (0x50, 0x59, 0x5E, 0x5F, 0x60, 0x74, 0x77)
+}
+
+
+@pytest.mark.parametrize("place", SEGMENTS)
+def test_text_in_segments_of_numbers(place):
+    write = Writer(JPEG_2000)
+    hidden = segment(SEGMENTS[place], b"\0\0" + NAME)
+    for stream in (MAIN + hidden + TILE + b"\xff\xd9", MAIN + TILE[:12] + hidden + TILE[12:] + b"\xff\xd9"):
+        with pytest.raises(ObjectRefused, match="walked"):
+            leaves(TestObject(write, pixels=write.fragments(stream)))
+
+
+@pytest.mark.parametrize("position", [0, 11, 12, 15])
+def test_overlays_in_unused_bits_of_compressed_pixels(position):
+    write = Writer(JPEG_LOSSLESS)
+    extra = {
+        0x00280101: write.u16(0x00280101, 12),
+        0x00280102: write.u16(0x00280102, 11),
+        0x60020102: write.u16(0x60020102, position),
+    }
+    made = TestObject(write, extra=extra, pixels=write.fragments(JPEG))
+    if position < 12:
+        assert leaves(made)
+    else:
+        with pytest.raises(ObjectRefused, match="bits"):
+            leaves(made)
+
+
+def palette(write, descriptor, table):
+    return {
+        0x00281101: write.element(0x00281101, "US", struct.pack(write.order + "3H", *descriptor)),
+        0x00281201: write.element(0x00281201, "OW", table),
+    }
+
+
+@pytest.mark.parametrize("syntax", NATIVE)
+def test_behind_the_entries_of_a_lookup_table(syntax):
+    write = Writer(syntax)
+    table = bytes(range(0, 256, 8))
+    assert leaves(TestObject(write, extra=palette(write, (16, 0, 16), table)))
+    assert leaves(TestObject(write, extra=palette(write, (32, 0, 8), table)))
+    none = {0x00281201: palette(write, (16, 0, 16), table)[0x00281201]}
+    for extra in (palette(write, (16, 0, 16), table + NAME), palette(write, (8, 0, 16), table), none):
+        with pytest.raises(ObjectRefused, match="description"):
+            leaves(TestObject(write, extra=extra))
+    inside = b"".join(
+        (
+            write.element(0x00283002, "US", struct.pack(write.order + "3H", 16, 0, 16)),
+            write.element(0x00283006, "OW", table + NAME),
+        )
+    )
+    with pytest.raises(ObjectRefused, match="description"):
+        leaves(TestObject(write, extra={0x00283000: write.sequence(0x00283000, inside)}))
+
+
 def test_fragments_that_belong_to_no_frame():
     write = Writer(JPEG_LOSSLESS)
     two = {0x00280008: write.element(0x00280008, "IS", b"2")}
@@ -218,6 +297,10 @@ ELEMENTS = {
     "meta group inside": (0x00020016, lambda w: w.element(0x00020016, "AE", NAME)),
     "directory group": (0x00041130, lambda w: w.element(0x00041130, "CS", NAME)),
     "an unknown even tag": (0x00410042, lambda w: w.element(0x00410042, "LO", NAME)),
+    "letters where a histogram has numbers": (0x00603020, lambda w: w.element(0x00603020, "UL", NAME)),
+    "letters in a vector of frames": (0x00540010, lambda w: w.element(0x00540010, "US", NAME)),
+    "letters in a table of floats": (0x0018605A, lambda w: w.element(0x0018605A, "FL", NAME + b" " + NAME)),
+    "letters in a list of tags": (0x00280009, lambda w: w.element(0x00280009, "AT", NAME)),
     "extended offset table": (0x7FE00001, lambda w: w.element(0x7FE00001, "OV", NAME + b"\0")),
 }
 

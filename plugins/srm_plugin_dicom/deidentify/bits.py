@@ -52,6 +52,17 @@ def check(pixels: memoryview, facts: Facts) -> None:
             forget(pixels)
 
 
+def check_overlays(facts: Facts) -> None:
+    """Refuse compressed pixels of which the header says that an overlay is in their unused bits.
+
+    Raises:
+        ObjectRefused: it says so (PS3.3 C.9.2, retired), and only a decoder could tell whether it is true.
+    """
+    stored = facts.u16(f.BITS_STORED)
+    if any(facts.u16(tag) >= stored for tag in f.OVERLAY_BITS if tag in facts.elements):
+        raise refused(Reason.UNUSED_BITS, "overlay")
+
+
 def high_bytes(facts: Facts) -> bytes:
     """Return what the high bytes of 16-bit samples may be; empty where all bits are in use."""
     stored = facts.u16(f.BITS_STORED)

@@ -35,6 +35,7 @@ _NUMBERS = re.compile(rb"[0-9+\-.eE \\]*")
 _GRAMMATICAL, _NOTHING = re.compile(rb"[A-Za-z0-9*_-]{1,20}"), re.compile(rb"(?!)")
 _WITH_GRAMMAR = ("kernel", "sequence")
 _PLAIN = re.compile(rb"[ -~]*\0?")
+_LETTERS = re.compile(rb"([ -~]{12,})\0*")
 _KEYED = b"2.25."
 _WIDTHS = dict.fromkeys((b"US", b"SS", b"OW"), 2) | dict.fromkeys((b"FD", b"OD", b"OV", b"UV", b"SV"), 8)
 _WIDTHS |= dict.fromkeys((b"AT", b"UL", b"SL", b"FL", b"OF", b"OL"), 4) | {b"OB": 1}
@@ -356,7 +357,7 @@ def _may_stay(rule: Rule, vr: bytes, value: bytes) -> bool:
     if rule.check in ("binary", "bulk", "tag"):
         size = _WIDTHS.get(vr, 0)
         bounded = rule.most is None or rule.check == "bulk" or len(value) <= rule.most * size
-        return bool(size) and not len(value) % size and bounded
+        return bool(size) and not len(value) % size and bounded and not _is_text(value, vr)
     if not _PLAIN.fullmatch(value):
         return False
     if rule.check == "number":
@@ -369,6 +370,13 @@ def _may_stay(rule: Rule, vr: bytes, value: bytes) -> bool:
     if kind == "descriptor":
         return set(value.split()) <= tables.words(kind)
     return True
+
+
+def _is_text(value: bytes, vr: bytes) -> bool:
+    """Tell whether bytes that should be numbers are letters; a repeated one is none, few could be floats."""
+    shortest = 24 if vr in (b"FL", b"FD", b"OF", b"OD") else 12
+    letters = _LETTERS.fullmatch(value) if len(value) >= shortest else None
+    return letters is not None and len(letters[1]) >= shortest and len({*value}) > 5
 
 
 def _plain_or_items(value: bytes, vr: bytes) -> bool:

@@ -128,7 +128,7 @@ class Drafter:
         native = bool(rectangles) or in_series
         out = EXPLICIT_LITTLE if native and opened.syntax.pixels else opened.syntax
         walk = Walk(facts.data, reader, out, self._rules, self._patient(facts))
-        ordered = walk.ordered(elements)
+        ordered = walk.ordered(elements, opened.source)
         if Option.SAFE_PRIVATE in self._profile.options:
             walk.keep_private(ordered)
         first_pixel = _index(ordered, _PIXEL_GROUP)
@@ -158,7 +158,7 @@ class Drafter:
             walk.seen,
             walk.removed,
             facts.raw(f.SOP_CLASS),
-            self._instance(facts),
+            self._instance(facts.raw(f.SOP_INSTANCE)),
             facts,
             facts.data[opened.start :],
             opened.source,
@@ -178,10 +178,11 @@ class Drafter:
             chunks.append(run)
             chunks += chunk
             if element.tag == f.SOP_INSTANCE:
-                instance = chunk[0][_UID_HEADER_BYTES:] if chunk else b""
+                raw = followed.header[element.value : element.stop].rstrip(b" \0")
+                if not raw:
+                    return None
+                instance = chunk[0][_UID_HEADER_BYTES:] if chunk else self._instance(raw)
         chunks.append(plan.runs[-1])
-        if not instance:
-            return None
         view, out = memoryview(received.data), draft.syntax
         if known.native:
             pixels = known.native.parts(followed.pixel, view, out)
@@ -264,10 +265,10 @@ class Drafter:
         pseudonym = self._key.pseudonym(patient_id, issuer).encode("ascii")
         return Patient(pseudonym, self._key.shift_days(patient_id, issuer))
 
-    def _instance(self, facts: Facts) -> bytes:
+    def _instance(self, original: bytes) -> bytes:
         rule = self._rules.get(f.SOP_INSTANCE)
         keep = rule is not None and rule.check == "kept"
-        return values.uids(facts.raw(f.SOP_INSTANCE), self._key.uid, keep=keep)
+        return values.uids(original, self._key.uid, keep=keep)
 
 
 def _merged(walk: Walk, elements: Sequence[Element], source: Syntax, stated: Mapping[int, bytes]) -> bytes:

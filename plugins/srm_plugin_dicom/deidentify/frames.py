@@ -21,6 +21,7 @@ from srm_plugin_dicom.deidentify.syntax import ITEM, LITTLE, PIXEL_DATA, SEQUENC
 
 Part = bytes | memoryview
 _FLOAT_BITS = {0x7FE00008: 32, 0x7FE00009: 64}
+_PART_2 = ("1.2.840.10008.1.2.4.92", "1.2.840.10008.1.2.4.93")
 _SUBSAMPLED = {"YBR_FULL_422": 2, "YBR_PARTIAL_422": 2, "YBR_PARTIAL_420": 1.5}
 
 
@@ -114,6 +115,7 @@ def streams(element: Element, view: memoryview, facts: Facts, syntax: Syntax) ->
     """
     if element.items is None:
         raise refused(Reason.PIXELS)
+    bits.check_overlays(facts)
     table, fragments = _fragments(view, element.value)
     walked = 0
     for frame in _frames(table, fragments, facts.frames(), syntax.pixels):
@@ -180,7 +182,7 @@ def _starts(table: bytes, fragments: Sequence[memoryview], count: int, kind: str
 
 def _clean(frame: memoryview, facts: Facts, syntax: Syntax) -> list[Part]:
     if syntax.pixels == "jpeg2000":
-        return jpeg2000.clean(frame)
+        return jpeg2000.clean(frame, extended=syntax.uid in _PART_2)
     if syntax.pixels == "rle":
         allocated = facts.u16(f.BITS_ALLOCATED)
         segments = facts.u16(f.SAMPLES, 1) * ((allocated + 7) // 8)

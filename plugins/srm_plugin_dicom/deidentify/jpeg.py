@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from srm_plugin_dicom.deidentify import coded
 from srm_plugin_dicom.deidentify.reasons import Reason, refused
 
 SOI, EOI, SOS, DHT, DQT, DRI, LSE = 0xD8, 0xD9, 0xDA, 0xC4, 0xDB, 0xDD, 0xF8
@@ -48,6 +49,7 @@ def clean(stream: memoryview, *, lossless_ls: bool) -> list[bytes | memoryview]:
             if found is None:
                 raise refused(Reason.STREAM, "no EOI")
             at = found.start()
+            coded.check_end(stream[stop:at])
             parts.append(stream[stop:at])
 
 

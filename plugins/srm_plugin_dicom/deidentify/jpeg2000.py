@@ -7,23 +7,28 @@ tile-part lengths are corrected. What follows the end of the codestream goes.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 
+from srm_plugin_dicom.deidentify import coded
 from srm_plugin_dicom.deidentify.reasons import Reason, refused
 
 SOC, SIZ, SOT, SOD, EOC = 0xFF4F, 0xFF51, 0xFF90, 0xFF93, 0xFFD9
 COD, COC, QCD = 0xFF52, 0xFF53, 0xFF5C
-_NEEDED = frozenset(
-    (0xFF50, 0xFF51, 0xFF52, 0xFF53, 0xFF59, 0xFF5C, 0xFF5D, 0xFF5E, 0xFF5F, 0xFF60, 0xFF61, 0xFF72,
-     0xFF74, 0xFF75, 0xFF76, 0xFF77, 0xFF78, 0xFF79)
-)  # fmt: skip
+_QUANTISED = frozenset((0xFF51, 0xFF52, 0xFF53, 0xFF5C, 0xFF5D))
+_OTHERS = frozenset((0xFF50, 0xFF59, 0xFF5E, 0xFF5F, 0xFF60, 0xFF61))
+_EXTENSIONS = frozenset((0xFF72, 0xFF74, 0xFF75, 0xFF76, 0xFF77, 0xFF78, 0xFF79))
 _REMOVED = frozenset((0xFF55, 0xFF57, 0xFF58, 0xFF63, 0xFF64))
 _SOT_BYTES = 12
 _SHORTEST = {COD: 14, QCD: 6}
 _JP2 = b"\0\0\0\x0cjP  \r\n\x87\n"
 
 
-def clean(stream: memoryview) -> list[bytes | memoryview]:
+def clean(stream: memoryview, *, extended: bool = False) -> list[bytes | memoryview]:
     """Return the parts of a codestream that decoding needs, in order and without copying coded data.
+
+    Args:
+        stream: one frame.
+        extended: whether it may have the segments of part 2 of the standard.
 
     Raises:
         ObjectRefused: not a codestream, or a marker that is not known.
@@ -31,12 +36,13 @@ def clean(stream: memoryview) -> list[bytes | memoryview]:
     stream = _codestream(stream)
     if _u16(stream, 0) != SOC:
         raise refused(Reason.STREAM, "SOC")
-    header, at, marker = _header(stream, 2)
+    known = _QUANTISED | _OTHERS | (_EXTENSIONS if extended else frozenset())
+    header, at, marker = _header(stream, 2, known)
     parts: list[bytes | memoryview] = [b"\xff\x4f", *_cut(header)]
     while marker == SOT:
-        tile, at = _tile_part(stream, at)
+        tile, at = _tile_part(stream, at, known)
         parts += tile
-        misplaced, at, marker = _header(stream, at)
+        misplaced, at, marker = _header(stream, at, known)
         if misplaced:
             raise refused(Reason.STREAM, "marker after the tiles")
     if marker != EOC:
@@ -57,7 +63,7 @@ def _codestream(stream: memoryview) -> memoryview:
     raise refused(Reason.STREAM, "JP2")
 
 
-def _header(stream: memoryview, at: int) -> tuple[list[memoryview], int, int]:
+def _header(stream: memoryview, at: int, known: AbstractSet[int]) -> tuple[list[memoryview], int, int]:
     """Return the segments to keep, and the place and code of the marker that ends a header."""
     kept: list[memoryview] = []
     while True:
@@ -67,7 +73,9 @@ def _header(stream: memoryview, at: int) -> tuple[list[memoryview], int, int]:
         stop = at + 2 + _u16(stream, at + 2)
         if stop > len(stream) or stop < at + 4:
             raise refused(Reason.STREAM, "cut")
-        if marker in _NEEDED:
+        if marker in known:
+            if marker not in _QUANTISED:
+                coded.check_segment(stream[at:stop])
             kept.append(stream[at:stop])
         elif marker not in _REMOVED:
             raise refused(Reason.STREAM, f"marker {marker:04X}")
@@ -107,14 +115,17 @@ def _content_bytes(segment: memoryview, levels: int) -> int:
     return length
 
 
-def _tile_part(stream: memoryview, start: int) -> tuple[list[bytes | memoryview], int]:
+def _tile_part(
+    stream: memoryview, start: int, known: AbstractSet[int]
+) -> tuple[list[bytes | memoryview], int]:
     if _u16(stream, start + 2) != _SOT_BYTES - 2:
         raise refused(Reason.STREAM, "SOT")
     length = int.from_bytes(stream[start + 6 : start + 10], "big")
     stop = start + length if length else _last_end(stream)
-    kept, at, marker = _header(stream, start + _SOT_BYTES)
+    kept, at, marker = _header(stream, start + _SOT_BYTES, known)
     if marker != SOD or not at < stop <= len(stream):
         raise refused(Reason.STREAM, "tile-part")
+    coded.check_end(stream[at:stop])
     removed = at - (start + _SOT_BYTES) - sum(map(len, kept))
     written = (length - removed).to_bytes(4, "big") if length else bytes(4)
     head: list[bytes | memoryview] = [

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from srm_dicom.errors import ObjectRefused
 from srm_plugin_dicom.deidentify import facts as f
+from srm_plugin_dicom.deidentify import luts
 from srm_plugin_dicom.deidentify.elements import Buffer, Element, Limits, Reader
 from srm_plugin_dicom.deidentify.facts import Facts
 from srm_plugin_dicom.deidentify.part10 import Opened, meta_start
@@ -89,7 +90,7 @@ class Example:
 
     def fixed(self, stated: Iterable[int]) -> frozenset[int]:
         """Return the indices of elements that a plan may not let differ."""
-        tags = f.DECIDING.union(stated, (_AHEAD,))
+        tags = f.DECIDING.union(luts.TAGS, stated, (_AHEAD,))
         return frozenset(
             index
             for index, (tag, _, start, *_) in enumerate(self.elements)

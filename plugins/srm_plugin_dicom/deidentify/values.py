@@ -32,6 +32,9 @@ _NAME = re.compile(rb"[A-Za-z0-9 ._/+-]{0,64}")
 _UID = re.compile(rb"[0-9][0-9.]{0,63}")
 _WORD = re.compile(rb"[A-Z0-9]+")
 _OLDEST_YEARS = 90
+_LETTERS, _SHORTEST_TEXT = bytes(range(0x20, 0x7F)), 12
+_LONGEST_FLOATS = 24  # 0.79, 0.833 and 0.872 are "q=J?}?U?d;_?"
+_FLOATS = (b"FL", b"FD", b"OF", b"OD")
 # Names that follow a maker's grammar need no list: it has no room for a person.
 _GRAMMARS = {
     "kernel": re.compile(rb"[A-Z][a-z]?\d{1,2}[a-z]{0,2}|FC\d\d(?:-H)?"),
@@ -57,9 +60,15 @@ def number(value: bytes, most: int | None) -> bytes | None:
     return pad(text)
 
 
-def binary(value: bytes, most: int | None, size: int) -> bytes | None:
-    """Accept whole binary numbers up to the multiplicity."""
-    if len(value) % size or (most is not None and len(value) > most * size):
+def reads_as_text(value: bytes, shortest: int) -> bool:
+    """Tell bytes that are letters and nothing else from numbers; a few could be either."""
+    text = value.rstrip(b"\0") if len(value) >= shortest else b""
+    return len(text) >= shortest and not text.translate(None, _LETTERS) and len(set(text)) > 4
+
+
+def binary(value: bytes, most: int | None, size: int, text: int = _SHORTEST_TEXT) -> bytes | None:
+    """Accept whole binary numbers up to the multiplicity; text of so many letters is none."""
+    if len(value) % size or (most is not None and len(value) > most * size) or reads_as_text(value, text):
         return None
     return value
 
@@ -162,12 +171,12 @@ def descriptor(value: bytes) -> bytes | None:
 def clean_for(rule: str, vr: bytes, most: int | None) -> Clean | None:
     """Return the function of a keep list's rule; None for rules that need more than the value."""
     name, _, argument = rule.partition(":")
-    size = SIZES.get(vr, 1)
+    size, text = SIZES.get(vr, 1), _LONGEST_FLOATS if vr in _FLOATS else _SHORTEST_TEXT
     rules: dict[str, Clean] = {
         "number": partial(number, most=most),
-        "binary": partial(binary, most=most, size=size),
+        "binary": partial(binary, most=most, size=size, text=text),
         "tag": partial(binary, most=most, size=4),
-        "bulk": partial(binary, most=None, size=size),
+        "bulk": partial(binary, most=None, size=size, text=text),
         "words": partial(of_words, most=most, kind=argument),
         "label": partial(label, text=argument.encode()),
     }

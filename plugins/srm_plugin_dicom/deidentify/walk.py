@@ -13,7 +13,7 @@ from functools import partial
 from operator import itemgetter
 
 from srm_dicom.errors import ObjectRefused
-from srm_plugin_dicom.deidentify import tables, values
+from srm_plugin_dicom.deidentify import luts, tables, values
 from srm_plugin_dicom.deidentify.elements import Element, Reader
 from srm_plugin_dicom.deidentify.keyed import ProjectKey
 from srm_plugin_dicom.deidentify.profile import Action, Profile, Rule, kept
@@ -192,16 +192,18 @@ class Walk:
                 creator = (data or self._data)[element.value : element.stop].strip(b" \0")
                 self.private |= safe_block(element.tag, creator)
 
-    def ordered(self, elements: Sequence[Element]) -> Sequence[Element]:
-        """Return elements by ascending tag.
+    def ordered(self, elements: Sequence[Element], source: Syntax) -> Sequence[Element]:
+        """Return the elements of one level by ascending tag.
 
         Raises:
-            ObjectRefused: an attribute occurs twice.
+            ObjectRefused: an attribute occurs twice, or one does not fit another.
         """
         tags = [element[0] for element in elements]
         unique = set(tags)
         if len(unique) != len(tags):
             raise refused(Reason.DUPLICATE)
+        if not unique.isdisjoint(luts.TAGS):
+            luts.check(elements, self._data, source.codec)
         self.seen |= unique
         return elements if tags == sorted(tags) else sorted(elements, key=itemgetter(0))
 
@@ -274,7 +276,7 @@ class Walk:
         return len(items) == 1 and bool(self._concept(items[0]))
 
     def _item(self, elements: Sequence[Element], source: Syntax, depth: int) -> bytes:
-        elements = self.ordered(elements)
+        elements = self.ordered(elements, source)
         concept = self._concept(elements) if any(element[0] in _CONCEPT for element in elements) else b""
         before = [element for element in elements if element[0] < CODE_VALUE] if concept else []
         rest = elements[len(before) :]

@@ -1,0 +1,40 @@
+"""The end of entropy-coded data: decoders stop when an image is complete and look at nothing behind it.
+
+Where that is, only a decoder could tell. But coded data are as good as random, and do not end in text.
+"""
+
+from __future__ import annotations
+
+import re
+
+from srm_plugin_dicom.deidentify.reasons import Reason, refused
+
+_LOOKED_AT = 32
+# Flat parts of images are coded by one letter again and again; names have several.
+_FEWEST_LETTERS = 5
+_TEXT = re.compile(rb"[A-Za-z0-9 ^_.,:;=@/()+-]{12,}")
+
+
+def check_segment(data: memoryview) -> None:
+    """Refuse a segment of numbers that has text in it.
+
+    Raises:
+        ObjectRefused: it has.
+    """
+    if any(len(set(text)) >= _FEWEST_LETTERS for text in _TEXT.findall(data)):
+        raise refused(Reason.STREAM, "text in a segment")
+
+
+def check_end(data: memoryview) -> None:
+    """Refuse coded data that end in text, in one byte a letter or in two.
+
+    Raises:
+        ObjectRefused: they do.
+    """
+    end = bytes(data[-4 * _LOOKED_AT :]).rstrip(b"\0\xff")
+    ends = [end[-_LOOKED_AT:]]
+    if end.count(b"\0") > _LOOKED_AT // 4:
+        ends.append(end.replace(b"\0", b"")[-_LOOKED_AT:])
+    for each in ends:
+        if any(len(set(text)) >= _FEWEST_LETTERS for text in _TEXT.findall(each)):
+            raise refused(Reason.STREAM, "text behind the coded data")
