@@ -21,12 +21,13 @@ from srm_plugin_dicom.deidentify import (
     part10,
 )
 from srm_plugin_dicom.deidentify import facts as f
-from srm_plugin_dicom.deidentify.checker import Checker
+from srm_plugin_dicom.deidentify.checker import Checker, _next
 from srm_plugin_dicom.deidentify.facts import Facts
 from srm_plugin_dicom.deidentify.likeness import Likeness
 from srm_plugin_dicom.deidentify.options import Option
 from srm_plugin_dicom.deidentify.originals import LITTLE_EXPLICIT, Originals, originals
 from srm_plugin_dicom.deidentify.profile import profile
+from srm_plugin_dicom.deidentify.series import Received
 
 OPTIONS = (Option.MODIFIED_DATES, Option.PATIENT, Option.DEVICE, Option.DESCRIPTORS, Option.SAFE_PRIVATE)
 SITE = (SiteProfile("own", 1, OPTIONS),)
@@ -34,7 +35,7 @@ RLE_FRAME = struct.pack("<16L", 2, 64, 82, *([0] * 13)) + (b"\x0f" + bytes(16) +
 
 
 def engine(name="basic", **policy):
-    policy = PixelPolicy(clean=(Trust(""),), **policy)
+    policy = PixelPolicy(**{"clean": (Trust(""),)} | policy)
     return Deidentifier(Context(b"k" * 32, Release("p", name, current_version(name, SITE)), policy, SITE))
 
 
@@ -89,23 +90,69 @@ def test_a_known_header_is_not_read_again(monkeypatch):
         warm.deidentify(made.file())
 
 
+SAID = {
+    "CS": (b"CT", b"MR", b"US", b"NO", b"YES", b"HEAD", b"CHEST", b"DRW", b"LABEL", b"RGB", b"ISO_IR 100"),
+    "LO": (b"PID-1", b"PID-2", b"Maker", b"US head", b"Knee"),
+    "UI": (b"1.2.840.10008.5.1.4.1.1.2", b"1.2.840.10008.5.1.4.1.1.6.1", b"1.2.840.10008.5.1.4.1.1.88.11"),
+    "US": (*(bytes((number, 0)) for number in (1, 2, 3, 4, 8, 11, 12, 16)), b"\0\x80"),
+    "DS": (b"1", b"5", b"7.5"),
+}
+
+
+@pytest.mark.parametrize("vr", SAID)
 @pytest.mark.parametrize("tag", sorted(f.DECIDING - {0x7FE00010}))
-def test_what_decides_about_an_object_is_never_taken_from_another(tag):
-    """Slices that differ in nothing else: had a plan let it differ, the second fate would be the first's."""
+def test_what_decides_about_an_object_is_never_taken_from_another(tag, vr):
+    """The values come one after the other, so that a plan could learn that they differ."""
     write = Writer()
+    warm = engine(trusted=(Trust("Maker"),))
+    for number, value in enumerate(SAID[vr], 1):
+        made = image(number, write)
+        made.extra |= {0x00180015: write.element(0x00180015, "CS", b"")} if number % 2 else {}
+        made.extra[tag] = write.element(tag, vr, value)
+        assert result(warm, made.file()) == result(engine(trusted=(Trust("Maker"),)), made.file())
+
+
+def test_a_head_is_seen_in_a_value_that_differs():
     warm = engine()
-    values = {
-        "US": struct.pack("<H", 7),
-        "CS": b"DRW",
-        "LO": b"US head",
-        "UI": b"1.2.840.10008.5.1.4.1.1.6.1",
-    }
-    for vr, value in values.items():
-        for number in (1, 2, 3):
-            warm.deidentify(image(number, write).file())
-        other = image(4, write)
-        other.extra[tag] = write.element(tag, vr, value)
-        assert result(warm, other.file()) == result(engine(), other.file())
+    for number in (1, 2, 3, 4):
+        made = image(number, Writer())
+        made.extra[0x00204000] = made.writer.element(0x00204000, "LT", b"code %d6953600" % number)
+        warm.deidentify(made.file())
+    made.extra[0x00204000] = made.writer.element(0x00204000, "LT", b"code 69536005!")
+    assert "face" in result(warm, made.file())
+
+
+def test_a_data_set_that_turns_into_a_file_is_one():
+    """Four letters at one place make a preamble of what was values before."""
+    warm, write = engine(), Writer()
+
+    def made(text):
+        extra = {0x00080080: write.element(0x00080080, "LO", text)}
+        return TestObject(write, extra=extra).data_set()
+
+    at = 128 - made(b"M" * 32).index(b"M" * 32)
+    assert 0 < at < 28
+    for number in range(4):
+        warm.deidentify(made(b"%032d" % number), EXPLICIT)
+    data = made((b"." * at + b"DICM").ljust(32, b"."))
+    assert result(warm, data, EXPLICIT) == result(engine(), data, EXPLICIT)
+    assert isinstance(result(warm, data, EXPLICIT), str)
+
+
+def test_an_object_that_is_not_what_was_announced():
+    warm = engine()
+    for number in (1, 2, 3, 4):
+        warm.deidentify(image(number, Writer()).file(), "", "1.2.840.10008.5.1.4.1.1.2")
+    other = image(5, Writer()).file(), "", "1.2.840.10008.5.1.4.1.1.4"
+    assert result(warm, *other) == result(engine(), *other)
+    assert isinstance(result(warm, *other), str)
+
+
+def test_the_check_gets_the_whole_input_and_no_more():
+    warm = engine()
+    for number in (1, 20, 300, 4000):
+        received = Received(image(number, Writer()).file())
+        assert warm._drafter.draft(received).original == engine()._drafter.draft(received).original
 
 
 def test_every_attribute_that_decides_is_among_those_that_must_be_equal(monkeypatch):
@@ -218,3 +265,31 @@ def test_a_check_that_knows_heads_is_as_strict_as_one_that_does_not(seed):
         except ObjectRefused as error:
             fates.append(error.message)
     assert fates[0] == fates[1]
+
+
+def test_runs_do_not_overlap():
+    likeness = Likeness(b"x" * 100, ((0, 40), (60, 100)))
+    assert likeness.places(b"x" * 100) == [0, 60]
+    assert likeness.places(b"x" * 80) == [0, 40]
+    assert likeness.places(b"x" * 79) is None
+
+
+@pytest.mark.parametrize("side", ["ahead", "behind"])
+def test_an_element_twice_is_found_where_heads_differ(side):
+    """One of the two is among what is known to have passed."""
+    checker, heads = Checker(profile("basic")), []
+    for number in (3, 4, 5, 6, 17):
+        heads.append(bytes(engine().deidentify(image(number, Writer()).file()).parts[1]))
+        checker.check(heads[-1], [], EXPLICIT, b"")
+    tags, bounds, at = [], [], 0
+    while at < len(heads[-1]):
+        tag, _, _, stop = _next(heads[-1], at, LITTLE_EXPLICIT)
+        tags.append(tag)
+        bounds.append((at, stop))
+        at = stop
+    differs = tags.index(0x00200013)
+    start, stop = bounds[differs - 1 if side == "ahead" else differs + 1]
+    twice = heads[-1][start:stop]
+    place = bounds[differs][0 if side == "ahead" else 1]
+    with pytest.raises(ObjectRefused, match="order"):
+        checker.check(heads[-1][:place] + twice + heads[-1][place:], [], EXPLICIT, b"")
