@@ -103,6 +103,8 @@ WORDS = {
     "dicom:settings.sources[].max_visits": "Batches that one stager fetches from it at once. "
     "One user has all but the last of them.",
     "dicom:settings.sources[].max_files_per_s": "Files a second that it is asked for; 0: no bound.",
+    "dicom:settings.sources[].first_pause_s": "Before it is asked again after a failure; then twice that ...",
+    "dicom:settings.sources[].longest_pause_s": "... and twice again, up to this; by default 2 s and 120 s.",
     "dicom:settings.sources[].hours[].days": "Days of the week on which these hours begin.",
     "dicom:settings.sources[].hours[].begins": "When they begin, in local time.",
     "dicom:settings.sources[].hours[].ends": "When they end; not later than they begin: on the next day.",

@@ -192,11 +192,7 @@ class DicomPlugin(StoragePlugin):
 
     def sources(self) -> Sequence[Source]:
         """Return the PACS with what each bears now; a probe asks whether it is there."""
-        return [
-            Source(name, load.max_visits, archive.echo, load.files_per_s, load.note)
-            for name, archive in self._archives.items()
-            for load in [self._load(name)]
-        ]
+        return [self._source(name, archive) for name, archive in self._archives.items()]
 
     def reconfigure(self, settings: Mapping[str, Any]) -> None:
         """Take the limits and hours of the sources that there are; the rest needs a restart."""
@@ -267,6 +263,18 @@ class DicomPlugin(StoragePlugin):
         if load.files_per_s:
             size = min(size, max(1, int(load.files_per_s * LONGEST_AT_RATE_S)))
         return min(size, self._settings.batch_files)
+
+    def _source(self, name: str, archive: Archive) -> Source:
+        load, settings = self._load(name), self._bearing.get(name)
+        return Source(
+            name,
+            load.max_visits,
+            archive.echo,
+            load.files_per_s,
+            load.note,
+            settings.first_pause_s if settings else None,
+            settings.longest_pause_s if settings else None,
+        )
 
     def _load(self, name: str) -> Load:
         source = self._bearing.get(name)

@@ -80,6 +80,8 @@ class _AnySource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fi
         name: the site's word for it; appears in logs and to users, so no identity in it.
         max_visits: batches that one stager may fetch from it at once; one user has all but the last of them.
         max_files_per_s: how many files it may be asked for, on average; 0 for as many as it sends.
+        first_pause_s: before it is asked again for what it did not deliver; every further pause is twice as
+            long, up to `longest_pause_s`.
         hours: times of the week with other limits.
         mirrors: names of sources that hold the same images, asked in this order when it does not deliver.
         tls: certificates, when it is spoken to over TLS.
@@ -88,6 +90,8 @@ class _AnySource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fi
     name: str
     max_visits: Annotated[int, Meta(ge=1, le=64)] = 3
     max_files_per_s: Rate = 0.0
+    first_pause_s: Seconds | None = None
+    longest_pause_s: Seconds | None = None
     hours: tuple[HoursSettings, ...] = ()
     mirrors: tuple[str, ...] = ()
     tls: SourceTlsSettings | None = None

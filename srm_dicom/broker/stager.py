@@ -229,11 +229,11 @@ class Stager:
         try:
             reservation = self._room.reserve([_size(visit.entries[ref.guid]) for ref in visit.batch.files])
         except NoSpace as error:
-            self._disappoint(visit.waiting(visit.rows), error)
+            self._disappoint(visit.waiting(visit.rows), error, visit.source)
             return
         try:
             guids = [ref.guid for ref in visit.batch.files]
-            self._disappoint(visit.waiting(guids[reservation.files :]), full())
+            self._disappoint(visit.waiting(guids[reservation.files :]), full(), visit.source)
             self._bring(visit.first(reservation.files), reservation)
         finally:
             reservation.close()
@@ -306,11 +306,11 @@ class Stager:
             except MdmError as error:
                 failed |= dict.fromkeys((item.guid for item in filled), error)
         for guid, reason in failed.items():
-            self._disappoint(visit.rows[guid], reason)
+            self._disappoint(visit.rows[guid], reason, visit.source)
         self._record(group, failed, visit.entries)
         return sum(item.size_bytes for item in filled if item.guid not in failed)
 
-    def _disappoint(self, rows: Sequence[RequestFile], error: MdmError) -> None:
+    def _disappoint(self, rows: Sequence[RequestFile], error: MdmError, source: str) -> None:
         """Let rows wait for another visit where one may help, else fail them."""
         lost = isinstance(error, NotDelivered)
         patient = [row for row in rows if lost and row.attempts + 1 < self._settings.deliveries]
@@ -321,13 +321,18 @@ class Stager:
         for row in waiting:
             by_attempts.setdefault(row.attempts, []).append(row.id)
         for attempts, ids in by_attempts.items():
-            self._put_off(ids, attempts, error)
+            self._put_off(ids, attempts, error, source)
 
-    def _put_off(self, ids: Sequence[int], attempts: int, error: MdmError) -> None:
+    def _put_off(self, ids: Sequence[int], attempts: int, error: MdmError, source: str) -> None:
         """Let rows wait; that we had no room is no attempt of the source's."""
         ours = isinstance(error, NoSpace)
-        pause_s = self._settings.first_pause_s * (1 if ours else 2 ** min(attempts, 10))
-        again = self._clock.now() + timedelta(seconds=min(pause_s, self._settings.longest_pause_s))
+        first_s, longest_s = self._settings.first_pause_s, self._settings.longest_pause_s
+        known = None if ours else self.sources().get(source)
+        if known is not None:
+            first_s = first_s if known.first_pause_s is None else known.first_pause_s
+            longest_s = longest_s if known.longest_pause_s is None else known.longest_pause_s
+        pause_s = first_s * (1 if ours else 2 ** min(attempts, 10))
+        again = self._clock.now() + timedelta(seconds=min(pause_s, longest_s))
         self._requests.move(
             ids,
             before(Event.RETRY),

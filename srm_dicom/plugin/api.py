@@ -96,6 +96,9 @@ class Source:
         probe: raises an error of the tree when the source is not usable.
         files_per_s: how many files it may be asked for, on average; 0 sets no bound.
         note: why it bears that now, for people.
+        first_pause_s: before it is asked again for what it did not deliver; every further pause is twice as
+            long. None leaves it to the stager.
+        longest_pause_s: of these; None leaves it to the stager.
     """
 
     name: str
@@ -103,6 +106,8 @@ class Source:
     probe: Callable[[], None]
     files_per_s: float = 0.0
     note: str = ""
+    first_pause_s: float | None = None
+    longest_pause_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
