@@ -32,6 +32,8 @@ def run(request: Any, caller: Caller) -> Record:
         TooLarge: the answer would have too many entries; it can be had in parts.
     """
     surls = needed_surls(request.arrayOfSURLs)
+    if len(surls) > caller.limits.max_entries:
+        raise _too_many(caller)
     listings = list(_listings(_Reach.of(request), surls, caller))
     telling = _Telling(caller.principal, full=bool(request.fullDetailedList))
     details = [telling.detail(listing) for listing in listings]
@@ -79,10 +81,7 @@ def _walk(surl: str, reach: _Reach, caller: Caller, room: int) -> tuple[Listing,
     listing = caller.broker.listing(caller.principal, surl, here, reach.offset, part)
     room -= 1 + len(listing.children)
     if room < 0 or (listing.more and part != reach.count):
-        raise TooLarge(
-            f"more than {caller.limits.max_entries} entries",
-            advice="List in parts, with offset and count.",
-        )
+        raise _too_many(caller)
     if reach.levels in (0, 1):
         return listing, room
     children = []
@@ -94,6 +93,12 @@ def _walk(surl: str, reach: _Reach, caller: Caller, room: int) -> tuple[Listing,
         else:
             children.append(child)
     return replace(listing, children=tuple(children)), room
+
+
+def _too_many(caller: Caller) -> TooLarge:
+    return TooLarge(
+        f"more than {caller.limits.max_entries} entries", advice="List in parts, with offset and count."
+    )
 
 
 class _Telling:

@@ -27,6 +27,7 @@ from srm_dicom.plugin.host import PluginHost
 from srm_dicom.rights.acl import Tag
 from srm_dicom.rights.project import Member, Project, Release
 from srm_dicom.scratch.area import ScratchArea
+from srm_dicom.scratch.node import ScratchNode
 from srm_dicom.scratch.slot import SlotSettings
 from srm_dicom.store.stores import Stores
 from srm_dicom.testing.clock import FakeClock
@@ -53,10 +54,13 @@ class Site:
     who = staticmethod(who)
     surl = staticmethod(surl)
 
-    def __init__(self, directory: Path) -> None:
-        self.clock = FakeClock(NOW)
+    def __init__(
+        self, directory: Path, now: datetime = NOW, signing_key: Ed25519PrivateKey | None = None
+    ) -> None:
+        self._directory = directory
+        self.clock = FakeClock(now)
         self.root = directory / "disk"
-        self.root.mkdir()
+        self.root.mkdir(exist_ok=True)
         members = (
             Member(Tag.USER, "/CN=Alice", frozenset({"file", "write"})),
             Member(Tag.USER, "/CN=Bob", frozenset({"file", "write"})),
@@ -83,21 +87,13 @@ class Site:
         self.served = StagedFilesOfNode(
             "node", self.area, self.stores, access, self.audit, self.clock, areas=areas
         )
-        self.signing_key = Ed25519PrivateKey.generate()
+        self.signing_key = signing_key or Ed25519PrivateKey.generate()
         context = PluginContext("disk", {"root": str(self.root)}, directory, self.clock, seals=False)
         self.plugin = DiskPlugin(context)
         hosts = {"disk": PluginHost(self.plugin, name="disk")}
-        self.inner = Storing(
-            StoringSettings("worker", "node"),
-            hosts,
-            self.stores,
-            self.area,
-            areas,
-            self.signing_key,
-            self.audit,
-            self.clock,
-        )
-        (directory / "spool").mkdir()
+        self._hosts, self._areas = hosts, areas
+        self.inner = self.storing(self.area)
+        (directory / "spool").mkdir(exist_ok=True)
         self.stager = Stager(
             StagerSettings("stager", visit_s=5.0),
             hosts,
@@ -111,6 +107,24 @@ class Site:
         # The inner zone comes whenever somebody waits: the fake clock's sleep is where it gets its turn.
         self.clock.sleep = self._turn  # type: ignore[method-assign]
         self.inner_lives = True
+
+    def storing(self, scratch: ScratchNode) -> Storing:
+        """Return the inner zone's side of writing, over a node's scratch."""
+        return Storing(
+            StoringSettings("worker", "node"),
+            self._hosts,
+            self.stores,
+            scratch,
+            self._areas,
+            self.signing_key,
+            self.audit,
+            self.clock,
+        )
+
+    def restarted(self) -> Site:
+        """Return the same site as its next processes find it: what was in memory is gone."""
+        self.audit.close()
+        return Site(self._directory, self.clock.now(), self.signing_key)
 
     def _turn(self, seconds: float) -> None:
         self.clock.advance(seconds)
