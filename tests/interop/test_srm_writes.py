@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from srm_dicom.testing.element import StorageElement
+from srm_dicom.testing.element import ROOT, StorageElement
 
 PATH = "/usr/bin:/bin:/usr/sbin:/sbin"
+XGFAL = Path(__file__).parents[2] / ".venv-clients" / "bin"
 
 
 class Users:
@@ -171,3 +172,51 @@ def test_arc_removes_by_the_first_version(users: Users, local: Path) -> None:
     again = users.run("arcrm", first)
     assert again.code != 0
     assert "no such file" in again.said
+
+
+@pytest.mark.interop("arccp", "arcmkdir", "arcls")
+def test_arc_copies_a_directory(users: Users, tmp_path: Path) -> None:
+    here = tmp_path / "series"
+    (here / "deeper").mkdir(parents=True)
+    (here / "one.dat").write_bytes(os.urandom(1000))
+    (here / "deeper" / "two.dat").write_bytes(os.urandom(1000))
+    # ARC looks at the end of the path for the slash of a directory: not in the full form.
+    top = f"srm://localhost:{users.se.srm.port}{ROOT}/arc-series"
+    there = users.run("arccp", "-r", f"{here}/", f"{top}/")
+    assert there.code == 0, there.said
+    back = tmp_path / "back"
+    again = users.run("arccp", "-r", f"{top}/", f"{back}/", by=users.se.reader)
+    assert again.code == 0, again.said
+    expected = {path.relative_to(here): path.read_bytes() for path in here.rglob("*.dat")}
+    assert {path.relative_to(back): path.read_bytes() for path in back.rglob("*.dat")} == expected
+
+
+@pytest.mark.interop(str(XGFAL / "gfal-copy"))
+def test_xgfalclient_does_all_of_it(users: Users, local: Path, tmp_path: Path) -> None:
+    def done(tool: str, *arguments: object, **options: Any) -> str:
+        result = users.run(XGFAL / tool, *arguments, **options)
+        assert result.code == 0, result.said
+        return str(result.out)
+
+    top = users.se.surl("xgfal")
+    done("gfal-mkdir", "-p", f"{top}/a/b")
+    done("gfal-copy", f"file://{local}", f"{top}/a/b/one.dat")
+    taken = users.run(XGFAL / "gfal-copy", f"file://{local}", f"{top}/a/b/one.dat")
+    assert taken.code == 17, taken.said
+    done("gfal-copy", "-f", "-K", "ADLER32", f"file://{local}", f"{top}/a/b/one.dat")
+    done("gfal-rename", f"{top}/a/b/one.dat", f"{top}/a/two.dat")
+    assert done("gfal-ls", f"{top}/a").split() == ["b", "two.dat"]
+    back = tmp_path / "back.dat"
+    done("gfal-copy", f"{top}/a/two.dat", f"file://{back}", by=users.se.reader)
+    assert back.read_bytes() == local.read_bytes()
+    assert users.run(XGFAL / "gfal-rm", f"{top}/a/two.dat", by=users.se.reader).code == 13
+    done("gfal-rm", "-r", top)
+    assert users.run(XGFAL / "gfal-stat", top).code == 2
+
+
+@pytest.mark.interop("gfal-token")
+def test_the_srm_gives_no_tokens(users: Users) -> None:
+    """A token comes from an issuer that the site trusts; gfal2 itself asks no SRM for one."""
+    asked = users.run("gfal-token", users.se.surl(""))
+    assert asked.code != 0
+    assert "not supported" in asked.said.lower() or "no plugin" in asked.said.lower(), asked.said
