@@ -20,6 +20,7 @@ _PREFIXES: Mapping[str, str] = {
     ARRAYS["string"]: "strings",
     ARRAYS["long"]: "arrays",
 }
+_NEVER_NIL = frozenset(("int", "long", "boolean"))
 _NSMAP = {
     "wsdl": WSDL,
     "soap": SOAP,
@@ -86,7 +87,8 @@ def _structures(schema: etree._Element) -> None:
             holder = _xsd(_xsd(holder, "complexContent"), "extension", base=_type(structure.base))
         sequence = _xsd(holder, "sequence")
         for element, kind in structure.own.items():
-            _xsd(sequence, "element", name=element, nillable="true", type=_type(kind))
+            nillable = {} if kind in _NEVER_NIL else {"nillable": "true"}
+            _xsd(sequence, "element", name=element, type=_type(kind), **nillable)
 
 
 def _array(schema: etree._Element, item: str) -> None:
