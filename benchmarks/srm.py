@@ -1,12 +1,13 @@
 """What the SRM costs beside its floor: the same web server, TLS and proxies, answering constants.
 
-    python -m benchmarks.srm [--calls 300] [--entries 2000] [--requests 100000]
+    python -m benchmarks.srm [--calls 300] [--entries 2000] [--requests 100000] [--clients 200]
 
 * Ping, and PrepareToGet + StatusOfGet + ReleaseFiles of a staged file, a second, on one kept httpg
   connection; the floor is asked by the same client and answers with what ours once answered.
 * srmLs of a directory, from the bytes of the request to those of the answer, beside hand-written lxml that
   builds the same bytes from values that it has already.
 * submit and status, with that many requests in the database and with none.
+* status of a request on that many kept connections, each polled every two seconds, beside a single one.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ import multiprocessing
 import ssl
 import statistics
 import tempfile
+import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from multiprocessing.connection import Connection
@@ -45,7 +48,8 @@ from srm_dicom.testing.element import ROOT, StorageElement
 from srm_dicom.web.environ import PRINCIPAL
 from srm_dicom.web.server import WebServer
 
-RATIO, LS_RATIO, GROWTH = 0.5, 1.5, 1.2
+RATIO, LS_RATIO, GROWTH, CROWD = 0.5, 1.5, 1.2, 2.0
+POLL_EVERY_S, POLLS = 2.0, 6
 ROUNDS = 5
 CHUNK = 500
 START_S = 60
@@ -109,13 +113,23 @@ def cycle(client: SrmClient) -> None:
     client.release(request.token)
 
 
-def rates(directory: Path, calls: int) -> dict[str, dict[str, float]]:
-    """Return calls a second of ours and of the floor, and their ratio, for each kind of call."""
+@contextmanager
+def served(directory: Path) -> Iterator[Connection]:
+    """Start `serve` in a process of its own; the pipe tells where it is."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=serve, args=(directory, there), daemon=True)
     process.start()
     try:
+        yield here
+    finally:
+        process.terminate()
+        process.join(START_S)
+
+
+def rates(directory: Path, calls: int) -> dict[str, dict[str, float]]:
+    """Return calls a second of ours and of the floor, and their ratio, for each kind of call."""
+    with served(directory) as here:
         url, credential = received(here)
         recorder = Recorder(HttpClient(url, credential, timeout_s=START_S))
         with SrmClient(recorder) as client:
@@ -125,9 +139,41 @@ def rates(directory: Path, calls: int) -> dict[str, dict[str, float]]:
         floor_url = received(here)
         with SrmClient.connect(url, credential) as ours, SrmClient.connect(floor_url, credential) as floor:
             return {act.__name__: compared(act, ours, floor, calls) for act in (ping, cycle)}
-    finally:
-        process.terminate()
-        process.join(START_S)
+
+
+def crowd(directory: Path, clients: int) -> dict[str, float]:
+    """Return milliseconds of a poll of one client and of many, each on its own connection."""
+    with served(directory) as here:
+        url, credential = received(here)
+        alone = polled(url, credential, 1)
+        many = polled(url, credential, clients)
+        alone_s, many_s = statistics.median(alone), statistics.median(many)
+        return {"alone_ms": ms(alone_s), "many_ms": ms(many_s), "times": round(many_s / alone_s, 2)}
+
+
+def polled(url: str, credential: Any, clients: int) -> list[float]:
+    """Return how long each poll took, of clients that began at different moments."""
+    times: list[float] = []
+
+    def poll(number: int) -> None:
+        with SrmClient.connect(url, credential, timeout_s=START_S) as client:
+            request = client.prepare_to_get([f"srm://localhost{ROOT}/a"], ["gsiftp"])
+            connected.wait(START_S)
+            time.sleep(POLL_EVERY_S * number / clients)
+            for _ in range(POLLS):
+                begun = time.perf_counter()
+                client.status(request.token)
+                taken = time.perf_counter() - begun
+                times.append(taken)
+                time.sleep(max(0.0, POLL_EVERY_S - taken))
+
+    connected = threading.Barrier(clients)
+    threads = [threading.Thread(target=poll, args=(number,)) for number in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return times
 
 
 def received(pipe: Connection) -> Any:
@@ -318,6 +364,7 @@ def main() -> None:
     options.add_argument("--calls", type=int, default=300)
     options.add_argument("--entries", type=int, default=2000)
     options.add_argument("--requests", type=int, default=100_000)
+    options.add_argument("--clients", type=int, default=200)
     chosen = options.parse_args()
     configure("benchmark", level=50)
     with tempfile.TemporaryDirectory() as directory:
@@ -327,7 +374,9 @@ def main() -> None:
         print(json.dumps({"ls": listed, "entries": chosen.entries, "wanted_times": LS_RATIO}), flush=True)
         brief, long = (StorageElement(Path(directory) / name) for name in ("brief", "long"))
         grown = growth(brief, long, chosen.requests)
-        print(json.dumps({"memory": grown, "requests": chosen.requests, "wanted_growth": GROWTH}))
+        print(json.dumps({"memory": grown, "requests": chosen.requests, "wanted_growth": GROWTH}), flush=True)
+        told = crowd(Path(directory) / "crowd", chosen.clients)
+        print(json.dumps({"polls": told, "clients": chosen.clients, "wanted_times": CROWD}))
 
 
 if __name__ == "__main__":

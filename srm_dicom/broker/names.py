@@ -34,6 +34,8 @@ from srm_dicom.store.namespace import Entry
 from srm_dicom.store.stores import Stores
 
 _ABSENT = "no such file or directory"
+_CHUNK = 500
+"""So many names are removed in one transaction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,17 @@ class Names:
     ) -> list[MdmError | None]:
         """Remove files, each with what is being written to its name; tells for each why not."""
         verdicts = self.access.writable(principal, paths, operation)
-        return [self._remove_file(verdict) for verdict in verdicts]
+        known = [verdict.path for verdict in verdicts if verdict.entry is not None]
+        there = {*self.stores.namespace.find_many(known), *self.stores.uploads.of_paths(known)}
+        failures: list[MdmError | None] = []
+        for start in range(0, len(verdicts), _CHUNK):
+            chunk = verdicts[start : start + _CHUNK]
+            if not any(verdict.path in there for verdict in chunk):  # nothing to wait for other writers for
+                failures += [verdict.error or NotFound(_ABSENT) for verdict in chunk]
+                continue
+            with self.stores.database.transaction():
+                failures += [self._remove_file(verdict) for verdict in chunk]
+        return failures
 
     def rename(self, principal: Principal, source: SitePath, target: SitePath, operation: str) -> None:
         """Give a file, or a directory with everything in it, another name; into a directory if that is one.

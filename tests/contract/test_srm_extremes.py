@@ -33,6 +33,7 @@ CASES = {
 """The last is done: there is no such file."""
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("operation", CASES)
 def test_fifty_thousand_names(element: StorageElement, operation: str) -> None:
     inside, expected = CASES[operation]
