@@ -6,9 +6,12 @@ de-identified, checked, sealed and durable, and audited. Beside it, in the same 
 
 * the limit: the same C-MOVE, received and thrown away;
 * the best anchor that can be put together from existing programs: Orthanc anonymises by REST, each
-  instance is fetched on one kept-alive connection, age encrypts two at a time.
+  instance is fetched on one kept-alive connection, age encrypts two at a time;
+* where it is installed, what people do with dcmtk: movescu to storescp, dicom-anonymizer, age.
 
-Rounds of all ways alternate; medians are compared. ``--chart FILE`` draws them.
+Rounds of all ways alternate; medians are compared. ``--archive dcmqrscp`` measures over dcmtk's archive.
+``--chart FILE`` draws the rates, ``--lengths FILE`` those of MR series of 10 to 300 slices,
+``--stages FILE`` where the time of one image goes.
 """
 
 import argparse
@@ -21,20 +24,31 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from io import BytesIO
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from pydicom.dataset import FileDataset
 
+from benchmarks._charts import bars, lines
 from srm_dicom.client.library import Client
 from srm_dicom.clock import SystemClock
+from srm_dicom.crypto.digest import Digest
+from srm_dicom.crypto.siv import Sealer
 from srm_dicom.daemon.common import Common
-from srm_dicom.demo.site import Archive, DemoSite
-from srm_dicom.scratch.area import ScratchArea
-from srm_dicom.testing.archives import SYSTEM_PATH, Orthanc, free_port, program
+from srm_dicom.demo.site import PROJECT, Archive, DemoSite
+from srm_dicom.ids import Guid
+from srm_dicom.rights.project import Release
+from srm_dicom.scratch.area import ScratchArea, StagedName
+from srm_dicom.scratch.slot import FileSlot, Filled, SlotSettings
+from srm_dicom.testing.archives import SYSTEM_PATH, Dcmqrscp, Orthanc, free_port, program
 from srm_dicom.testing.images import SeriesSpec, make_series
 from srm_plugin_dicom.archive import Wanted
+from srm_plugin_dicom.deidentify import Context, current_version
+from srm_plugin_dicom.deidentify.engine import deidentifier
 from srm_plugin_dicom.moves import MemoryBudget, MoveDesk
 from srm_plugin_dicom.moving import MoveArchive
 from srm_plugin_dicom.pacs import Pacs, PacsSettings
@@ -47,26 +61,35 @@ SERIES = {
 }
 OURS, SCRATCH = "srm-dicom: mdm get", "srm-dicom: to scratch"
 LIMIT, ANCHOR = "limit: moved and dropped", "anchor: Orthanc REST + age"
+DCMTK_ANCHOR = "anchor: dcmtk, dicom-anonymizer, age"
+LENGTHS = (10, 30, 100, 300)
 
 
 class Bench:
     """A site over Orthanc with the benchmark's series in it."""
 
-    def __init__(self, directory: Path, leaving: ExitStack, images: Mapping[str, list[FileDataset]]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        leaving: ExitStack,
+        images: Mapping[str, list[FileDataset]],
+        archive: type[Orthanc | Dcmqrscp] = Orthanc,
+    ) -> None:
         self.directory = directory
         self.images = images
         self.site = DemoSite(directory / "site", push=False)
-        self.drop_port = free_port()
+        self.drop_port, self.storescp_port = free_port(), free_port()
         ports = {
             "MDM1": self.site.ports["moves"],
             "MDMIN": self.site.ports["arrivals"],
             "DROP": self.drop_port,
+            "STORESCP": self.storescp_port,
         }
-        self.orthanc = Orthanc(directory / "orthanc", ports)
-        leaving.callback(self.orthanc.stop)
+        self.archive = archive(directory / "archive", ports)
+        leaving.callback(self.archive.stop)
         for series in images.values():
-            self.orthanc.add(series)
-        self.site.archive = Archive("PACS", "127.0.0.1", self.orthanc.port)
+            self.archive.add(series)
+        self.site.archive = Archive("PACS", "127.0.0.1", self.archive.port)
         self.site.write()
         leaving.callback(self.site.stop)
         self.site.start()
@@ -82,7 +105,7 @@ class Bench:
             clock=SystemClock(),
         )
         self.source = MoveArchive(
-            Pacs(PacsSettings("archive", "PACS", "127.0.0.1", self.orthanc.port), "DROP"),
+            Pacs(PacsSettings("archive", "PACS", "127.0.0.1", self.archive.port), "DROP"),
             "DROP",
             senders=frozenset({"PACS"}),
             destination="DROP",
@@ -98,10 +121,9 @@ class Bench:
     def ours(self, name: str) -> float:
         """Return the seconds of a get of one series with nothing staged."""
         self._unstage()
-        modality = name.split(maxsplit=1)[0]
         out = self._fresh("ours")
         started_s = time.monotonic()
-        got = list(self.client.get([f'Modality = "{modality}"'], out, sealed=True))
+        got = list(self.client.get([self._query(name)], out, sealed=True))
         took_s = time.monotonic() - started_s
         assert all(one.error is None for one in got), [one.error for one in got if one.error][:1]
         assert len(list(out.iterdir())) == len(self.images[name])
@@ -110,17 +132,19 @@ class Bench:
     def scratch(self, name: str) -> float:
         """Return the seconds from srmPrepareToGet of every image of a series to all of them in scratch."""
         self._unstage()
-        modality = name.split(maxsplit=1)[0]
-        surls = [str(row["surl"]) for row in self.client.find(f'Modality = "{modality}"')]
+        surls = [str(row["surl"]) for row in self.client.find(self._query(name))]
         assert len(surls) == len(self.images[name])
         return self._staged(surls)
 
     def first(self, name: str) -> tuple[float, float]:
         """Return the seconds until one cold image is ready, and those of a bare C-MOVE of it."""
         self._unstage()
-        modality = name.split(maxsplit=1)[0]
-        surl = str(self.client.find(f'Modality = "{modality}"', limit=1)[0]["surl"])
+        surl = str(self.client.find(self._query(name), limit=1)[0]["surl"])
         return self._staged([surl]), self._moved(name, 1)
+
+    def _query(self, name: str) -> str:
+        first = self.images[name][0]
+        return f'Modality = "{first.Modality}" and SeriesNumber = {first.SeriesNumber}'
 
     def _staged(self, surls: list[str]) -> float:
         started_s = time.monotonic()
@@ -154,8 +178,7 @@ class Bench:
     def anchor(self, name: str) -> float:
         """Return the seconds of Orthanc's own anonymisation, REST and age."""
         clear, sealed = self._fresh("clear"), self._fresh("sealed")
-        recipient = self._age_recipient()
-        host = self.orthanc._http.removeprefix("http://")
+        host = self.archive._http.removeprefix("http://")
         rest = http.client.HTTPConnection(host, timeout=120)
         study = _rest(rest, "POST", "/tools/lookup", self.images[name][0].StudyInstanceUID.encode())
         found = next(one["ID"] for one in study if one["Type"] == "Study")
@@ -164,20 +187,79 @@ class Bench:
         for number, instance in enumerate(_rest(rest, "GET", f"/studies/{new}/instances")):
             rest.request("GET", f"/instances/{instance['ID']}/file", headers={"Accept-Encoding": "identity"})
             (clear / f"{number}.dcm").write_bytes(rest.getresponse().read())
-        subprocess.run(
-            [
-                "/bin/sh",
-                "-c",
-                f"ls {clear} | xargs -P2 -I{{}} age -r {recipient} -o {sealed}/{{}}.age {clear}/{{}}",
-            ],
-            check=True,
-            env={"PATH": SYSTEM_PATH},
-        )
+        self._encrypt(clear, sealed)
         took_s = time.monotonic() - started_s
         assert len(list(sealed.iterdir())) == len(self.images[name])
         rest.close()  # Orthanc has closed its end while age was at work
         _rest(rest, "DELETE", f"/studies/{new}")
         return took_s
+
+    def dcmtk_anchor(self, name: str) -> float:
+        """Return the seconds of movescu to storescp, dicom-anonymizer and age."""
+        came, clear, sealed = self._fresh("came"), self._fresh("clear"), self._fresh("sealed")
+        first = self.images[name][0]
+        keys = ("QueryRetrieveLevel=SERIES", f"StudyInstanceUID={first.StudyInstanceUID}")
+        asked = [*keys, f"SeriesInstanceUID={first.SeriesInstanceUID}"]
+        move = ["-S", "-aet", "STORESCP", "-aem", "STORESCP", "-aec", "PACS"]
+        move += [word for key in asked for word in ("-k", key)]
+        environment = {"PATH": SYSTEM_PATH, "TCP_NODELAY": "1"}
+        receive = [program("storescp"), "-aet", "STORESCP", "+xa", "-od", came, str(self.storescp_port)]
+        started_s = time.monotonic()
+        with subprocess.Popen(list(map(str, receive)), env=environment) as storescp:
+            time.sleep(0.1)
+            command = [program("movescu"), *move, "127.0.0.1", str(self.archive.port)]
+            subprocess.run(command, check=True, env=environment, capture_output=True)
+            storescp.terminate()
+        subprocess.run([_anonymizer() or "", came, clear], check=True, capture_output=True)
+        self._encrypt(clear, sealed)
+        took_s = time.monotonic() - started_s
+        assert len(list(sealed.iterdir())) == len(self.images[name])
+        return took_s
+
+    def stages(self, name: str) -> dict[str, float]:
+        """Return the milliseconds that one image takes in each stage, one after the other."""
+        image = self.images[name][0]
+        inner = self.common.inner()
+        slots = SlotSettings(inner.spool)
+        release = Release(PROJECT, "basic", current_version("basic"))
+        cleaner = deidentifier(Context(b"p" * 32, release))
+        whole = BytesIO()
+        image.save_as(whole, enforce_file_format=True)
+        data = whole.getvalue()
+        public = X25519PrivateKey.generate().public_key().public_bytes_raw()
+        area = ScratchArea(self._fresh("stages"))
+        filled: list[Filled] = []
+        clean = cleaner.deidentify(data)
+
+        def seal() -> None:
+            guid = Guid(str(uuid.uuid4()))
+            slot = FileSlot(
+                guid, Sealer(b"s" * 32, guid, public), area.begin, slots, lambda _, one: filled.append(one)
+            )
+            for part in clean:
+                slot.write(part)
+            slot.commit()
+
+        def durable() -> None:
+            one = filled.pop()
+            area.publish([(StagedName(one.guid, 1), one.incoming.id)])
+
+        def prove() -> None:
+            digest = Digest()
+            digest.update(memoryview(b"".join(clean)))
+
+        return {
+            "sent and received": 1e3 * self.limit(name) / len(self.images[name]),
+            "de-identified and checked": _milliseconds(lambda: cleaner.deidentify(data)),
+            "sealed into scratch": _milliseconds(seal),
+            "made durable": _milliseconds(durable),
+            "proven by the client": _milliseconds(prove),
+        }
+
+    def _encrypt(self, clear: Path, sealed: Path) -> None:
+        recipient = self._age_recipient()
+        command = f"ls {clear} | xargs -P2 -I{{}} age -r {recipient} -o {sealed}/{{}}.age {clear}/{{}}"
+        subprocess.run(["/bin/sh", "-c", command], check=True, env={"PATH": SYSTEM_PATH})
 
     def _register(self) -> None:
         environment = {**os.environ, "SRM_DICOM_CONFIG": str(self.site.config)}
@@ -217,70 +299,115 @@ def _rest(connection: http.client.HTTPConnection, method: str, target: str, body
     return json.loads(connection.getresponse().read() or b"null")
 
 
-def run(rounds: int = ROUNDS) -> dict[str, dict[str, float]]:
+def _anonymizer() -> str | None:
+    """Return where dicom-anonymizer is, beside this interpreter or on the path."""
+    beside = Path(sys.executable).parent / "dicom-anonymizer"
+    return str(beside) if beside.exists() else shutil.which("dicom-anonymizer")
+
+
+def _milliseconds(work: Callable[[], object], times: int = 40) -> float:
+    taken = []
+    for _ in range(times):
+        started_s = time.thread_time()
+        work()
+        taken.append(time.thread_time() - started_s)
+    return 1e3 * statistics.median(taken)
+
+
+def run(bench: Bench, rounds: int) -> dict[str, dict[str, float]]:
     """Return the median slices per second of each way, by series."""
-    images = {name: make_series(spec) for name, spec in SERIES.items()}
-    with ExitStack() as leaving:
-        base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-        directory = Path(leaving.enter_context(tempfile.TemporaryDirectory(dir=base)))
-        bench = Bench(directory, leaving, images)
-        ways: dict[str, Callable[[str], float]] = {
-            OURS: bench.ours,
-            SCRATCH: bench.scratch,
-            LIMIT: bench.limit,
-        }
-        if shutil.which("age", path=SYSTEM_PATH):
-            ways[ANCHOR] = bench.anchor
-        seconds: dict[str, dict[str, list[float]]] = {name: {way: [] for way in ways} for name in images}
-        for _ in range(rounds + 1):
-            for name in images:
-                for way, measure in ways.items():
-                    seconds[name][way].append(measure(name))
-        for name in images:
-            cold = [bench.first(name) for _ in range(rounds + 1)][1:]
-            ours_s, bare_s = (statistics.median(column) for column in zip(*cold, strict=True))
-            print(
-                f"{name:12} one cold image: ready in {ours_s * 1e3:.0f} ms; bare C-MOVE {bare_s * 1e3:.0f} ms"
-            )
+    ways: dict[str, Callable[[str], float]] = {
+        OURS: bench.ours,
+        SCRATCH: bench.scratch,
+        LIMIT: bench.limit,
+    }
+    has_age = shutil.which("age", path=SYSTEM_PATH)
+    if has_age and isinstance(bench.archive, Orthanc):
+        ways[ANCHOR] = bench.anchor
+    if has_age and _anonymizer():
+        ways[DCMTK_ANCHOR] = bench.dcmtk_anchor
+    seconds: dict[str, dict[str, list[float]]] = {name: {way: [] for way in ways} for name in SERIES}
+    for _ in range(rounds + 1):
+        for name in SERIES:
+            for way, measure in ways.items():
+                seconds[name][way].append(measure(name))
+    for name in SERIES:
+        cold = [bench.first(name) for _ in range(rounds + 1)][1:]
+        ours_s, bare_s = (statistics.median(column) for column in zip(*cold, strict=True))
+        print(f"{name:12} one cold image: ready in {ours_s * 1e3:.0f} ms; bare C-MOVE {bare_s * 1e3:.0f} ms")
     return {
-        name: {way: len(images[name]) / statistics.median(taken[1:]) for way, taken in by_way.items()}
+        name: {way: len(bench.images[name]) / statistics.median(taken[1:]) for way, taken in by_way.items()}
         for name, by_way in seconds.items()
     }
 
 
-def chart(rates: Mapping[str, Mapping[str, float]]) -> str:
-    """Return the rates as bars, SVG."""
-    rows: list[str] = []
-    y = 20
-    for name, by_way in rates.items():
-        rows.append(f'<text x="0" y="{y}" font-weight="bold">{name}, slices per second</text>')
-        top = max(by_way.values())
-        for way, rate in by_way.items():
-            y += 24
-            colour = "#2a6f97" if way in (OURS, SCRATCH) else "#a9b4bf"
-            rows.append(f'<text x="0" y="{y + 12}">{way}</text>')
-            rows.append(f'<rect x="210" y="{y}" width="{360 * rate / top:.0f}" height="16" fill="{colour}"/>')
-            rows.append(f'<text x="{216 + 360 * rate / top:.0f}" y="{y + 12}">{rate:.0f}</text>')
-        y += 44
-    name = "http://www.w3.org/2000/svg"
-    head = f'<svg xmlns="{name}" viewBox="0 0 640 {y}" font-family="sans-serif" font-size="12">'
-    return "\n".join([head, *rows, "</svg>"]) + "\n"
+def lengths(bench: Bench, rounds: int) -> dict[int, tuple[float, float]]:
+    """Return for each length of a series the median slices per second into scratch, and of the limit."""
+    taken: dict[int, list[tuple[float, float]]] = {length: [] for length in LENGTHS}
+    for _ in range(rounds + 1):
+        for length, each in taken.items():
+            each.append((bench.scratch(_long(length)), bench.limit(_long(length))))
+    return {
+        length: (
+            length / statistics.median(one for one, _ in each[1:]),
+            length / statistics.median(one for _, one in each[1:]),
+        )
+        for length, each in taken.items()
+    }
+
+
+def _long(length: int) -> str:
+    return f"MR x {length}"
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--rounds", type=int, default=ROUNDS)
+    options.add_argument("--archive", choices=("orthanc", "dcmqrscp"), default="orthanc")
     options.add_argument("--chart", type=Path, help="write the bars to this SVG file")
+    options.add_argument("--lengths", type=Path, help="measure series of other lengths; a chart of them")
+    options.add_argument("--stages", type=Path, help="measure each stage alone; a chart of them")
     chosen = options.parse_args()
-    rates = run(chosen.rounds)
+    specs = dict(SERIES)
+    if chosen.lengths:
+        specs |= {
+            _long(length): SeriesSpec("MR", length, rows=72, columns=72, study="3", number=10 + length)
+            for length in LENGTHS
+        }
+    print("load average before: " + " ".join(f"{load:.1f}" for load in os.getloadavg()))
+    with ExitStack() as leaving:
+        base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+        directory = Path(leaving.enter_context(tempfile.TemporaryDirectory(dir=base)))
+        images = {name: make_series(spec) for name, spec in specs.items()}
+        archive = Orthanc if chosen.archive == "orthanc" else Dcmqrscp
+        bench = Bench(directory, leaving, images, archive)
+        _report(run(bench, chosen.rounds), chosen.chart)
+        if chosen.lengths:
+            by_length = lengths(bench, chosen.rounds)
+            for length, (ours, limit) in by_length.items():
+                print(f"MR 10 KiB x {length:<5} {ours:7.1f} slices/s to scratch; limit {limit:7.1f}")
+            chosen.lengths.write_text(
+                lines("MR 10 KiB, slices per second over slices", (SCRATCH, LIMIT), by_length)
+            )
+        if chosen.stages:
+            by_series = {name: bench.stages(name) for name in SERIES}
+            for name, by_stage in by_series.items():
+                print(f"{name:12} " + "; ".join(f"{stage} {ms:.2f} ms" for stage, ms in by_stage.items()))
+            titled = {f"{name}, ms of one image in each stage": one for name, one in by_series.items()}
+            chosen.stages.write_text(bars(titled, "{:.2f}"))
+    print("load average after: " + " ".join(f"{load:.1f}" for load in os.getloadavg()))
+
+
+def _report(rates: Mapping[str, Mapping[str, float]], picture: Path | None) -> None:
     for name, by_way in rates.items():
         for way, rate in by_way.items():
             ratios = "  ".join(f"{ours} / it = {by_way[ours] / rate:5.2f}" for ours in (OURS, SCRATCH))
-            print(f"{name:12} {way:28} {rate:7.1f} slices/s   {ratios}")
-        if ANCHOR not in by_way:
-            print(f"{name:12} {ANCHOR:28} not measured: age is not installed")
-    if chosen.chart:
-        chosen.chart.write_text(chart(rates))
+            print(f"{name:12} {way:36} {rate:7.1f} slices/s   {ratios}")
+        for anchor, needed in ((ANCHOR, "Orthanc and age"), (DCMTK_ANCHOR, "dicom-anonymizer and age")):
+            if anchor not in by_way:
+                print(f"{name:12} {anchor:36} not measured: it needs {needed}")
+    if picture:
+        picture.write_text(bars({f"{name}, slices per second": by_way for name, by_way in rates.items()}))
 
 
 if __name__ == "__main__":
