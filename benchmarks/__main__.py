@@ -18,7 +18,7 @@ SHORT = {
     "connections": ("--peers", "300", "--rounds", "10"),
     "transfer": ("--megabytes", "128", "--files", "100", "--repeats", "3"),
     "keys": ("--keys", "1000", "--repeats", "10"),
-    "srm": ("--calls", "100", "--entries", "500", "--requests", "20000"),
+    "srm": ("--calls", "100", "--entries", "500", "--requests", "20000", "--clients", "50"),
     "webdav": ("--megabytes", "128", "--files", "100", "--repeats", "3"),
 }
 SHORT_S = 300

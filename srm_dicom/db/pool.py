@@ -64,6 +64,7 @@ class _Lent:
         try:
             super().begin(*args, **kwargs)  # type: ignore[misc]
         except BaseException:
+            self._ended()
             self.close()  # type: ignore[attr-defined]
             raise
 

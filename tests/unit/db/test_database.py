@@ -1,5 +1,6 @@
 """Connections: lent for a statement or a transaction, to whichever thread asks, and closed at the end."""
 
+import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -121,7 +122,9 @@ def test_rows_are_named_after_their_columns_inside_and_outside_a_transaction(dat
     assert database.rows(query.where(counts.name == "none")) == []
 
 
-def test_what_need_not_last_does_not_wait_for_the_disk_and_nothing_after_it_is_spoiled(database, counts):
+def test_what_need_not_last_does_not_wait_for_the_disk_and_nothing_after_it_is_spoiled(
+    database, counts, tmp_path
+):
     """The connection that a relaxed transaction was lent keeps its promise for whoever has it next."""
 
     def promised():
@@ -141,6 +144,18 @@ def test_what_need_not_last_does_not_wait_for_the_disk_and_nothing_after_it_is_s
 
     with pytest.raises(ZeroDivisionError):
         spoil()
+    assert promised() == 2
+
+    def busy():
+        with database.transaction(lasting=False):
+            pass
+
+    holder = sqlite3.connect(tmp_path / "some.db", isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    database.change("PRAGMA busy_timeout = 1", ())
+    with pytest.raises(peewee.OperationalError):
+        busy()
+    holder.close()
     assert promised() == 2
     assert counts.get_by_id("0").value == 7
     with database.transaction():
