@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS := test,lint,types,docs
 
-.PHONY: demo test lint types docs bench soak clean
+.PHONY: demo test test-postgresql lint types docs bench soak clean
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -16,6 +16,13 @@ demo: $(VENV)/.ready
 
 test: $(VENV)/.ready
 	$(BIN)/pytest --numprocesses auto --dist loadfile --max-worker-restart 0 --ignore tests/load
+
+# The tests of whatever keeps state, once more, on PostgreSQL.
+test-postgresql: $(VENV)/.ready
+	$(BIN)/python -m srm_dicom.testing.databases $(BIN)/pytest --numprocesses auto --dist loadfile \
+	    --max-worker-restart 0 --timeout 300 tests/unit/db tests/unit/rights tests/unit/broker tests/unit/registry \
+	    tests/unit/scratch tests/unit/srm/test_srm_read_path.py tests/unit/srm/test_srm_v1.py \
+	    tests/unit/files tests/unit/keys tests/unit/metadata
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

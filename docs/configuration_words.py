@@ -146,6 +146,10 @@ WORDS = {
     "server.database": "A database of its own: `sqlite:////path` or `postgresql://user@host/name`.",
     "server.host": "Address to listen on.",
     "server.port": "Port to listen on.",
+    "keys:server.database": (
+        "A database of its own: `sqlite:////path`, which overwrites what is destroyed at once, or "
+        "`postgresql://user@host/name`, where it lasts until a VACUUM, and in the write-ahead log."
+    ),
     "keys:server.sites": "Ed25519 public keys of the sites that register here; nothing else is kept.",
     "keys:server.creators": "DNs and FQANs that may register keys; it does not let them fetch.",
     "files:server.registrars": "DNs that may see and write every name.",

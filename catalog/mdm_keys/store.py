@@ -246,7 +246,9 @@ class KeyStore:
     def keep_pending(self, key_id: str, generation: int, share: bytes) -> None:
         """Keep a new share until its charter is signed; what was pending of this generation goes."""
         row = {"key_id": key_id, "generation": generation, "share": share}
-        self._pending.replace_many([row]).execute()  # type: ignore[no-untyped-call]
+        self._pending.insert(row).on_conflict(
+            conflict_target=[self._pending.key_id, self._pending.generation], preserve=[self._pending.share]
+        ).execute()
 
     def pending(self, key_id: str, generation: int) -> bytes | None:
         """Return the new share that waits for its charter."""

@@ -18,13 +18,10 @@ from urllib.parse import urlsplit
 
 import peewee
 
-from srm_dicom.db.pool import CONNECTIONS, LentPostgresqlDatabase, LentSqliteDatabase
+from srm_dicom.db.pool import BUSY_TIMEOUT_S, CONNECTIONS, LentPostgresqlDatabase, LentSqliteDatabase
 from srm_dicom.errors import ConfigError
 
 M = TypeVar("M", bound=peewee.Model)
-
-BUSY_TIMEOUT_S = 30
-"""How long a writer waits for another before the call fails."""
 
 _PRAGMAS = {
     "busy_timeout": BUSY_TIMEOUT_S * 1000,
@@ -56,7 +53,7 @@ class Database:
 
     @contextmanager
     def transaction(self, *, lasting: bool = True) -> Iterator[None]:
-        """Run a block in one write transaction (``BEGIN IMMEDIATE`` on SQLite); nests as a savepoint.
+        """Run a block in the one write transaction of its moment; nests as a savepoint.
 
         Args:
             lasting: whether it has to outlive a failure of the machine's power. What need not is as safe

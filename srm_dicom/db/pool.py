@@ -17,6 +17,14 @@ from playhouse.pool import PooledPostgresqlDatabase, PooledSqliteDatabase
 CONNECTIONS = 32
 """Statements and transactions of one database that may be under way; others wait their turn."""
 
+BUSY_TIMEOUT_S = 30
+"""How long a writer waits for another before the call fails."""
+
+_TURN = (
+    "SELECT set_config('lock_timeout', %s, true),"
+    " pg_advisory_xact_lock(hashtext('srm-dicom'), hashtext(current_schema()))"
+)
+
 
 class _Rows:
     """A cursor whose rows have been read: all that peewee asks of one."""
@@ -121,4 +129,24 @@ class LentSqliteDatabase(_Lent, PooledSqliteDatabase):  # type: ignore[misc]
 
 
 class LentPostgresqlDatabase(_Lent, PooledPostgresqlDatabase):  # type: ignore[misc]
-    """PostgreSQL; the pool drops connections that the server has closed."""
+    """PostgreSQL, with one writer at a time, as SQLite has (ADR 0014).
+
+    The pool drops connections that the server has closed.
+    """
+
+    def begin(self, *args: Any, **kwargs: Any) -> None:
+        """Begin a transaction when no other is writing; wait for it as long as SQLite would."""
+        super().begin(*args, **kwargs)
+        try:
+            with peewee.__exception_wrapper__:  # type: ignore[attr-defined]
+                self.cursor().execute(_TURN, (f"{BUSY_TIMEOUT_S}s",))
+        except BaseException:
+            self.rollback()
+            raise
+
+    def execute_sql(self, sql: str, params: Any = None) -> Any:
+        """Execute one statement; what may write has its turn, too."""
+        if self.in_transaction() or sql.startswith("SELECT"):
+            return super().execute_sql(sql, params)
+        with self.atomic():
+            return _Rows(super().execute_sql(sql, params))

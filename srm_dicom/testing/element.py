@@ -36,6 +36,7 @@ from srm_dicom.srm.service import application
 from srm_dicom.srm.v1.service import PATH as V1_PATH
 from srm_dicom.srm.v1.service import application as v1_application
 from srm_dicom.store.stores import Stores
+from srm_dicom.testing.databases import database_url
 from srm_dicom.testing.pki import TestPki
 from srm_dicom.transfer.carrying import Carrying, CarryingSettings
 from srm_dicom.transfer.davwrites import Writes
@@ -101,7 +102,7 @@ class StorageElement:
         self.root = directory / "disk"
         for path in (self.root, directory / "spool"):
             path.mkdir(parents=True)
-        self.stores = Stores.open(f"sqlite:///{directory}/names.db")
+        self.stores = Stores.open(database_url(directory, "names"))
         self.area = ScratchArea(directory / "scratch")
         self._host = host
         self._stop = threading.Event()

@@ -49,6 +49,7 @@ from srm_dicom.store.staged import Staged
 from srm_dicom.store.stores import Stores
 from srm_dicom.store.uploads import Received
 from srm_dicom.testing.clock import FakeClock
+from srm_dicom.testing.databases import database_url
 from srm_dicom.transfer.copying import Copies, CopySettings
 from srm_dicom.transfer.davwrites import Writes
 from srm_dicom.transfer.delegations import Delegations
@@ -289,7 +290,7 @@ class House:
 
     def _open(self, patience: Patience) -> None:
         here, clock = self.directory, self.clock
-        self.stores = Stores.open(f"sqlite:///{here}/names.db")
+        self.stores = Stores.open(database_url(here, "names"))
         self.area = ScratchArea(here / "scratch")
         access = FileAccess(self.stores.namespace, self.projects, self.audit, clock, Guesses(patience, clock))
         self.broker = Broker(
@@ -308,12 +309,12 @@ class House:
         self.tape_api = TapeApi(self.broker, TapeSettings("here", "https://localhost:8443"))
         admin = self.roles["admin"].dn
         self.intake = Intake(self.area, [admin], self.audit)
-        self.keys_db = Database(f"sqlite:///{here}/keys.db")
+        self.keys_db = Database(database_url(here, "keys"))
         self.key_store = KeyStore(self.keys_db)
         key_access = KeyAccess(self.key_store, self.audit, frozenset({admin}), Guesses(patience, clock))
         ledger = DestructionLedger(here / "keys.destroyed")
         self.keys = KeyService(self.key_store, key_access, self.sites, clock, ledger)
-        self.files_db = Database(f"sqlite:///{here}/files.db")
+        self.files_db = Database(database_url(here, "files"))
         self.catalogue = FileCatalogueApplication(
             FileCatalogueSettings("", registrars=(admin,), misses_per_minute=patience.misses),
             self.files_db,
@@ -321,7 +322,7 @@ class House:
             clock,
         )
         self.tree = Tree(self.files_db)
-        self.metadata_db = Database(f"sqlite:///{here}/metadata.db")
+        self.metadata_db = Database(database_url(here, "metadata"))
         self.dispatcher = Dispatcher(
             Collections(self.metadata_db),
             MetadataSettings("", registrars=(admin,), misses_per_minute=patience.misses),

@@ -31,6 +31,7 @@ from srm_dicom.scratch.node import ScratchNode
 from srm_dicom.scratch.slot import SlotSettings
 from srm_dicom.store.stores import Stores
 from srm_dicom.testing.clock import FakeClock
+from srm_dicom.testing.databases import database_url
 from srm_dicom.transfer.served import StagedFilesOfNode
 from srm_dicom.transfer.written import WrittenFilesOfNode
 from srm_plugin_disk.plugin import DiskPlugin
@@ -68,7 +69,7 @@ class Site:
         )
         until = NOW + timedelta(days=100)
         projects = {"heart": Project("heart", "permit", "test", "none", "consent", until, members)}
-        self.stores = Stores.open(f"sqlite:///{directory}/names.db")
+        self.stores = Stores.open(database_url(directory, "names"))
         self.area = ScratchArea(directory / "scratch")
         self.audit = AuditLog(directory / "audit", "front", "host", self.clock)
         access = FileAccess(self.stores.namespace, projects, self.audit, self.clock)

@@ -44,6 +44,7 @@ from srm_dicom.scratch.slot import SlotSettings
 from srm_dicom.store.namespace import Entry, Kind
 from srm_dicom.store.stores import Stores
 from srm_dicom.testing.clock import FakeClock
+from srm_dicom.testing.databases import database_url
 
 REPORT = '{"profile":"basic","removed":["00100010"]}'
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -88,7 +89,7 @@ class House:
     clock: FakeClock = field(default_factory=lambda: FakeClock(NOW))
 
     def __post_init__(self):
-        self.stores = Stores.open(f"sqlite:///{self.path}/names.db")
+        self.stores = Stores.open(database_url(self.path, "names"))
         self.area = ScratchArea(self.path / "scratch")
         self.plugin = MemoryPlugin(PluginContext("memory", {}, self.path, self.clock))
         self.project = Project(

@@ -34,6 +34,7 @@ from srm_dicom.store.namespace import Entry, Facts, Kind
 from srm_dicom.store.staged import Staged
 from srm_dicom.store.stores import Stores
 from srm_dicom.testing.clock import FakeClock
+from srm_dicom.testing.databases import database_url
 from srm_dicom.transfer.files import read_bytes
 from srm_dicom.transfer.served import StagedFilesOfNode
 
@@ -55,7 +56,7 @@ class House:
 
     def __init__(self, directory, objects_a_day=0):
         self.clock = FakeClock(NOW)
-        self.stores = Stores.open(f"sqlite:///{directory}/names.db")
+        self.stores = Stores.open(database_url(directory, "names"))
         self.area = ScratchArea(directory / "scratch")
         self.key = Ed25519PrivateKey.generate()
         alice = Member(Tag.USER, "/CN=Alice", frozenset({"file"}))

@@ -1,5 +1,6 @@
 """Connections: lent for a statement or a transaction, to whichever thread asks, and closed at the end."""
 
+import os
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,9 @@ import pytest
 
 from srm_dicom.db.database import Database
 from srm_dicom.db.pool import CONNECTIONS
+from srm_dicom.testing.databases import VARIABLE, database_url
+
+of_sqlite = pytest.mark.skipif(VARIABLE in os.environ, reason="looks into SQLite's files")
 
 
 class CountRow(peewee.Model):
@@ -22,7 +26,7 @@ class CountRow(peewee.Model):
 
 @pytest.fixture
 def database(tmp_path):
-    database = Database(f"sqlite://{tmp_path}/some.db")
+    database = Database(database_url(tmp_path, "some"))
     yield database
     database.close()
 
@@ -44,6 +48,7 @@ def descriptors(path):
     return [link.resolve() for link in Path("/proc/self/fd").iterdir()].count(path / "some.db")
 
 
+@of_sqlite
 def test_threads_leave_no_connection_behind(tmp_path, database, counts):
     """More threads than connections, all alive at the same time, as callers that are idle are."""
     together = threading.Barrier(3 * CONNECTIONS)
@@ -94,6 +99,7 @@ def test_rows_may_be_read_while_others_are_written(counts):
     assert [row.value for row in counts.select().order_by(counts.value)] == list(range(1, 51))
 
 
+@of_sqlite
 def test_what_is_lent_when_the_database_closes_is_closed_when_it_comes_back(tmp_path, database, counts):
     with database.transaction():
         database.close()
@@ -103,6 +109,7 @@ def test_what_is_lent_when_the_database_closes_is_closed_when_it_comes_back(tmp_
         counts.get_by_id("1")
 
 
+@of_sqlite
 def test_the_state_is_another_one_after_a_write_on_any_connection(database, counts):
     states = [database.state()]
     for number in range(5):
@@ -122,6 +129,7 @@ def test_rows_are_named_after_their_columns_inside_and_outside_a_transaction(dat
     assert database.rows(query.where(counts.name == "none")) == []
 
 
+@of_sqlite
 def test_what_need_not_last_does_not_wait_for_the_disk_and_nothing_after_it_is_spoiled(
     database, counts, tmp_path
 ):

@@ -15,6 +15,7 @@ from srm_dicom.identity.credential import Credential
 from srm_dicom.identity.gate import Gate, TrustSettings
 from srm_dicom.ids import Guid, SitePath
 from srm_dicom.rights.acl import Acl
+from srm_dicom.testing.databases import database_url
 from srm_dicom.testing.pki import TestPki
 
 TOP = "/grid/vo/mdm/here"
@@ -30,7 +31,7 @@ class Site:
         clock = SystemClock()
         self.audit = AuditLog(directory / "audit", "files", "here", clock)
         settings = FileCatalogueSettings(
-            database=f"sqlite:///{directory}/files.db",
+            database=database_url(directory, "files"),
             registrars=(self.dns["registrar"],),
             host="localhost",
             port=0,

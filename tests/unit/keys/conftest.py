@@ -32,6 +32,7 @@ from srm_dicom.identity.gate import Gate, TrustSettings
 from srm_dicom.identity.principal import Principal
 from srm_dicom.rights.acl import Acl
 from srm_dicom.testing.clock import FakeClock
+from srm_dicom.testing.databases import database_url
 from srm_dicom.testing.pki import TestPki
 
 EXPIRES = datetime(2090, 1, 1, tzinfo=UTC)
@@ -46,7 +47,7 @@ class Server:
 
     def __init__(self, directory, name, sites, clock):
         self.name, self.directory = name, directory
-        self.database = Database(f"sqlite://{directory}/{name}.db")
+        self.database = Database(database_url(directory, name))
         self.store = KeyStore(self.database)
         self.audit = AuditLog(directory, name, "localhost", clock)
         creators = frozenset({principal("registrar").dn})
@@ -190,7 +191,7 @@ class LiveSite:
         self.servers, self.audits = [], []
         for number in (1, 2, 3):
             settings = KeyServerSettings(
-                database=f"sqlite://{directory}/keys{number}.db",
+                database=database_url(directory, f"keys{number}"),
                 sites=(self.signing_key.public_key().public_bytes_raw().hex(),),
                 creators=(self.pki.dn(self.registrar),),
                 host="127.0.0.1",

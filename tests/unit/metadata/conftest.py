@@ -19,6 +19,7 @@ from srm_dicom.identity.credential import Credential
 from srm_dicom.identity.gate import Gate, TrustSettings
 from srm_dicom.ids import Guid, SitePath
 from srm_dicom.rights.acl import Acl
+from srm_dicom.testing.databases import database_url
 from srm_dicom.testing.pki import TestPki
 
 T = TypeVar("T")
@@ -44,7 +45,7 @@ class Site:
         clock = SystemClock()
         self.audit = AuditLog(directory / "audit", "metadata", "here", clock)
         settings = MetadataSettings(
-            database=f"sqlite:///{directory}/metadata.db",
+            database=database_url(directory, "metadata"),
             port=0,
             registrars=(self.dns["registrar"],),
             indexed=("Modality",),

@@ -25,6 +25,7 @@ from srm_dicom.errors import (
 )
 from srm_dicom.identity.gate import Gate, TrustSettings
 from srm_dicom.rights.acl import Acl
+from srm_dicom.testing.databases import database_url
 
 GREETING = b"srm-dicom metadata server\nProtocol 2\nssl\n"
 
@@ -37,7 +38,7 @@ def strict(tmp_path: Path, metadata_pki: Any) -> Iterator[MetadataServer]:
     trust = TrustSettings(metadata_pki.trust_dir, ban_file=tmp_path / "bans")
     audit = AuditLog(tmp_path / "audit", "metadata", "here", clock)
     settings = MetadataSettings(
-        database=f"sqlite:///{tmp_path}/m.db",
+        database=database_url(tmp_path, "m"),
         port=0,
         host="localhost",
         sessions=2,
@@ -181,7 +182,7 @@ def test_plain_is_nobody_where_it_is_allowed(tmp_path: Path, metadata_pki: Any) 
     clock = SystemClock()
     audit = AuditLog(tmp_path / "audit", "metadata", "here", clock)
     settings = MetadataSettings(
-        database=f"sqlite:///{tmp_path}/m.db", port=0, host="localhost", allow_plain=True
+        database=database_url(tmp_path, "m"), port=0, host="localhost", allow_plain=True
     )
     gate = Gate(TrustSettings(metadata_pki.trust_dir), metadata_pki.host(), clock)
     server = MetadataServer(settings, gate, audit, clock)

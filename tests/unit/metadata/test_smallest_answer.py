@@ -15,6 +15,7 @@ from srm_dicom.audit.log import AuditLog
 from srm_dicom.clock import SystemClock
 from srm_dicom.db.database import Database
 from srm_dicom.identity.principal import Principal
+from srm_dicom.testing.databases import database_url
 
 END = datetime(2040, 1, 1, tzinfo=UTC)
 WHERE = "/mdm/heart"
@@ -26,7 +27,7 @@ Ask = Callable[..., bytes]
 def ask(tmp_path: Path) -> Iterator[Ask]:
     """Say a command as somebody; ten images of each of six people, the sixth alone with a rare one."""
     clock = SystemClock()
-    database, audit = Database(f"sqlite:///{tmp_path}/m.db"), AuditLog(tmp_path / "a", "m", "here", clock)
+    database, audit = Database(database_url(tmp_path, "m")), AuditLog(tmp_path / "a", "m", "here", clock)
     settings = MetadataSettings("", registrars=(REGISTRAR.dn,), smallest_answer=5)
     dispatcher = Dispatcher(Collections(database), settings, audit, clock)
 

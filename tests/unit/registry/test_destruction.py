@@ -9,6 +9,7 @@ from srm_dicom.client.keys import Destruction
 from srm_dicom.db.database import Database
 from srm_dicom.registry.destruction import ALARM_AFTER_S, Destroyer, Destructions
 from srm_dicom.testing.clock import FakeClock
+from srm_dicom.testing.databases import database_url
 
 HALF = b"h" * 32
 
@@ -32,7 +33,7 @@ class Site:
     def __init__(self, directory):
         self.clock, self.servers = FakeClock(), Servers()
         self.audit = AuditLog(directory, "registrar", "localhost", self.clock)
-        self.database = Database(f"sqlite://{directory}/journal.db")
+        self.database = Database(database_url(directory, "journal"))
         self.destructions = Destructions(self.database)
         self.destroyer = Destroyer(self.destructions, self.servers, self.audit, self.clock)
 

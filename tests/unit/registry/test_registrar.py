@@ -20,6 +20,7 @@ from srm_dicom.rights.project import Member, Project, Release
 from srm_dicom.store.requests import FileState
 from srm_dicom.store.stores import Stores
 from srm_dicom.testing.clock import FakeClock
+from srm_dicom.testing.databases import database_url
 
 NOW = datetime(2026, 11, 21, 12, 17, 30, tzinfo=UTC)
 RELEASE = Release("heart", "basic", "v1")
@@ -73,8 +74,8 @@ class House:
     def __init__(self, path, level="index"):
         self.path = path
         self.clock = FakeClock(NOW)
-        self.stores = Stores.open(f"sqlite:///{path}/names.db")
-        self.journal = Journal(Database(f"sqlite:///{path}/journal.db"), b"j" * 32)
+        self.stores = Stores.open(database_url(path, "names"))
+        self.journal = Journal(Database(database_url(path, "journal")), b"j" * 32)
         self.keys, self.files, self.metadata = Keys(), Files(), Metadata()
         project = Project(
             "heart", "p", "t", "basic", "c", NOW + timedelta(days=99),

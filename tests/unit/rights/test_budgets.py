@@ -27,6 +27,7 @@ from srm_dicom.rights.budget import UNLIMITED, Account, Amount, Budget
 from srm_dicom.rights.declare import Right
 from srm_dicom.rights.project import Project, Release
 from srm_dicom.testing.clock import FakeClock
+from srm_dicom.testing.databases import database_url
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 RELEASE = Release("heart", "basic", "v1")
@@ -43,7 +44,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    made = Database(f"sqlite:///{tmp_path}/usage.db")
+    made = Database(database_url(tmp_path, "usage"))
     yield made
     made.close()
 

@@ -23,6 +23,7 @@ from srm_dicom.scratch.area import StagedName
 from srm_dicom.store.namespace import Entry, Kind
 from srm_dicom.store.requests import FileState, Request, RequestFile, RequestKind
 from srm_dicom.store.stores import Stores
+from srm_dicom.testing.databases import database_url
 
 RELEASE = Release("heart", "basic", "v1")
 NAMES = ["a", "b", "c"]
@@ -88,7 +89,7 @@ class Rows:
 
     def __init__(self, outer):
         self.outer = outer
-        self.url = f"sqlite:///{outer.path}/names.db"
+        self.url = database_url(outer.path, "names")
         self.stores = Stores.open(self.url)
         self.guids = [Guid(str(uuid.uuid5(uuid.NAMESPACE_URL, name))) for name in NAMES]
         now = datetime.now(UTC)

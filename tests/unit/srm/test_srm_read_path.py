@@ -20,6 +20,7 @@ from srm_dicom.store.namespace import Entry, Kind
 from srm_dicom.store.staged import Staged
 from srm_dicom.store.stores import Stores
 from srm_dicom.testing.clock import FakeClock
+from srm_dicom.testing.databases import database_url
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 HOUR_S = 3600
@@ -48,7 +49,7 @@ class House:
 
     def __init__(self, directory, site):
         self.clock = FakeClock(NOW)
-        self.stores = Stores.open(f"sqlite:///{directory}/names.db")
+        self.stores = Stores.open(database_url(directory, "names"))
         self.stores.namespace.make_directory(parse_path(DIRECTORY), ACL, NOW)
         self.audit = AuditLog(directory / "audit", "front", "host", self.clock)
         access = FileAccess(self.stores.namespace, {}, self.audit, self.clock)

@@ -20,6 +20,7 @@ from srm_dicom.srm.v1.contract import MESSAGES, SIGNATURES
 from srm_dicom.srm.v1.wsdl import document
 from srm_dicom.store.requests import Request, RequestFile
 from srm_dicom.store.stores import Stores
+from srm_dicom.testing.databases import database_url
 
 WSDL = "{http://schemas.xmlsoap.org/wsdl/}"
 ROOT = Path(__file__).parents[3]
@@ -70,7 +71,7 @@ def test_what_is_no_number_is_refused(text: str) -> None:
 def test_numbers_outlive_a_restart_and_are_their_owners(tmp_path: Path) -> None:
     now = datetime(2026, 1, 1, tzinfo=UTC)
     alice, bob = (Principal(f"/CN={name}", (), False, now) for name in ("Alice", "Bob"))
-    url = f"sqlite:///{tmp_path}/names.db"
+    url = database_url(tmp_path, "names")
     request = Request(Token("abc"), RequestKind.GET, alice.dn, "https", now, now + timedelta(hours=1), 60)
     files = [RequestFile(f"srm://localhost/{name}", None, None, FileState.QUEUED) for name in "ab"]
     Stores.open(url).requests.add(request, files)

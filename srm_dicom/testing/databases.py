@@ -1,0 +1,87 @@
+"""Where tests keep their databases: in files of SQLite, or in a PostgreSQL that stands for the run.
+
+``python -m srm_dicom.testing.databases COMMAND...`` starts a cluster of its own (Debian's programs, a
+socket in a directory, nothing durable), runs the command with
+``TEST_POSTGRESQL`` naming it, and ends the cluster.
+The same tests then run on the other database.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+VARIABLE = "TEST_POSTGRESQL"
+_PROGRAMS = "/usr/lib/postgresql"
+_DEADLINE_S = 60
+_MADE: dict[Path, str] = {}
+
+
+def database_url(directory: Path, name: str) -> str:
+    """Return the URL of the database `name` of a test: the same for the same directory and name."""
+    path = directory / f"{name}.db"
+    cluster = os.environ.get(VARIABLE)
+    if not cluster:
+        return f"sqlite:///{path}"
+    if path not in _MADE:
+        _MADE[path] = f"{cluster}&options={quote(f'-csearch_path={_schema(cluster)}')}"
+    return _MADE[path]
+
+
+def _schema(cluster: str) -> str:
+    import psycopg  # noqa: PLC0415 - an extra
+
+    name = f"test_{secrets.token_hex(8)}"
+    with psycopg.connect(cluster, autocommit=True) as connection:
+        connection.execute(f'CREATE SCHEMA "{name}"'.encode())
+    return name
+
+
+@contextmanager
+def cluster(directory: Path) -> Iterator[str]:
+    """Run a PostgreSQL cluster in `directory`; yield the URL of its database."""
+    programs = max(Path(_PROGRAMS).glob("*/bin"), key=lambda found: int(found.parent.name))
+    data = directory / "data"
+    # PostgreSQL does not run as root.
+    user = "postgres" if os.getuid() == 0 else None
+    if user:
+        shutil.chown(directory, user)
+
+    def run(program: str, *arguments: str) -> None:
+        subprocess.run(
+            [programs / program, *arguments], check=True, stdout=subprocess.DEVNULL, user=user, cwd=directory
+        )
+
+    run("initdb", "--pgdata", str(data), "--username", "test", "--auth", "trust", "--no-sync")
+    settings = {
+        "listen_addresses": "",
+        "unix_socket_directories": directory,
+        "max_connections": 1000,
+        "fsync": "off",
+        "max_locks_per_transaction": 1024,
+    }
+    options = " ".join(f"-c {name}={value}" for name, value in settings.items())
+    control = ("--pgdata", str(data), "--timeout", str(_DEADLINE_S), "--wait")
+    run("pg_ctl", "start", *control, "--log", str(directory / "log"), "--options", options)
+    try:
+        yield f"postgresql:///postgres?user=test&host={directory}"
+    finally:
+        run("pg_ctl", "stop", *control, "--mode", "immediate")
+
+
+def main(command: Sequence[str]) -> int:
+    """Run `command` beside a cluster; return its exit code."""
+    with tempfile.TemporaryDirectory(prefix="postgresql-") as directory, cluster(Path(directory)) as url:
+        return subprocess.run(command, env={**os.environ, VARIABLE: url}, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
