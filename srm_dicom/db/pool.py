@@ -139,7 +139,7 @@ class LentPostgresqlDatabase(_Lent, PooledPostgresqlDatabase):  # type: ignore[m
         super().begin(*args, **kwargs)
         try:
             with peewee.__exception_wrapper__:  # type: ignore[attr-defined]
-                self.cursor().execute(_TURN, (f"{BUSY_TIMEOUT_S}s",))
+                self.cursor().execute(_TURN, (f"{BUSY_TIMEOUT_S}s",))  # type: ignore[no-untyped-call]
         except BaseException:
             self.rollback()
             raise
