@@ -9,7 +9,6 @@ that. Keys and shares stay in memory.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,9 +49,6 @@ log = logger("keys")
 
 KEYS_PER_CALL = 1000
 """Fewer than a server takes: so many are done well within the timeout of a call."""
-
-PAGES_AT_ONCE = 2
-"""The servers answer for some keys while others are put together here."""
 
 HEDGE_PER_KEY_S = 0.001
 """How much longer a server may be silent that was asked for many keys."""
@@ -143,15 +139,11 @@ class KeyServers:
         Args:
             wanted: public half by key id.
         """
+        found: dict[str, bytes | MdmError] = {}
         ids = list(wanted)
-        pages = [
-            {key_id: wanted[key_id] for key_id in ids[start : start + KEYS_PER_CALL]}
-            for start in range(0, len(ids), KEYS_PER_CALL)
-        ]
-        if len(pages) == 1:
-            return self._fetch(pages[0])
-        with ThreadPoolExecutor(PAGES_AT_ONCE, "keys") as pool:
-            return {key_id: key for found in pool.map(self._fetch, pages) for key_id, key in found.items()}
+        for start in range(0, len(ids), KEYS_PER_CALL):
+            found |= self._fetch({key_id: wanted[key_id] for key_id in ids[start : start + KEYS_PER_CALL]})
+        return found
 
     def _fetch(self, wanted: Mapping[str, bytes | None]) -> dict[str, bytes | MdmError]:
         assemblies = {key_id: Assembly(key_id, half, self._charters) for key_id, half in wanted.items()}

@@ -229,7 +229,7 @@ def test_many_keys_in_one_call(site, alice, registrar):
     assert isinstance(found[hidden.id], NotAuthorised)
 
 
-def test_many_keys_in_several_calls_at_once(site, alice, monkeypatch):
+def test_many_keys_in_several_calls(site, alice, monkeypatch):
     monkeypatch.setattr("srm_dicom.client.keys.KEYS_PER_CALL", 2)
     keys = [site.registered(ALICE) for _ in range(7)]
     hidden = site.registered()
