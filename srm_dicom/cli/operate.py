@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -23,6 +24,11 @@ from srm_dicom.plugin.api import FileRef
 
 console = Console()
 
+_PATIENCE_S = 60.0
+"""How long `register` waits for files that are not its own to finish."""
+
+_LOOK_EVERY_S = 0.2
+
 
 @click.command()
 @config_option
@@ -41,8 +47,10 @@ def register(config: Path, plugin: str, selector: str) -> None:
         for total in registrar.discover(plugin, selector):
             progress.update(task, description=f"found {total} files")
         progress.update(task, description=f"registering {total} files")
-        while registrar.step():
-            pass
+        until_s = time.monotonic() + _PATIENCE_S
+        while (busy := registrar.step()) or (registrar.pending() and time.monotonic() < until_s):
+            if not busy:  # the running registrar has taken some, or a server has to be tried again
+                time.sleep(_LOOK_EVERY_S)
     left = registrar.pending()
     click.echo(f"{total} found, {total - left} registered, {left} waiting")
     if left:

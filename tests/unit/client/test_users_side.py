@@ -35,6 +35,9 @@ class Site:
         self.demo = DemoSite(directory / "site", plugins={"disk": self._plugin()})
         self._fill()
         self.demo.write()
+
+    def start(self):
+        """Start it and register what it has."""
         self.demo.start()
         environment = {**os.environ, "SRM_DICOM_CONFIG": str(self.demo.config)}
         command = [sys.executable, "-m", "srm_dicom.cli.admin", "register", "--plugin", "disk", "**/*.bin"]
@@ -95,6 +98,7 @@ class Site:
 def site(tmp_path_factory):
     site = Site(tmp_path_factory.mktemp("users"))
     try:
+        site.start()
         yield site
     finally:
         site.demo.stop()
