@@ -104,7 +104,7 @@ class GridFtpSettings:
         )
 
 
-class GridFtpDoor:
+class GridFtpDoor(Acceptor):
     """Serves files over GridFTP from `start` to `stop`.
 
     Args:
@@ -131,26 +131,4 @@ class GridFtpDoor:
         bounds = Bounds(
             settings.host, settings.port, settings.max_sessions, settings.max_sessions_per_address, _FULL
         )
-        self._acceptor = Acceptor(bounds, "gsiftp", partial(ControlConnection, services=services), clock)
-
-    @property
-    def port(self) -> int:
-        """The port that the door listens on, once it has started."""
-        return self._acceptor.port
-
-    @property
-    def sessions(self) -> int:
-        """How many control connections there are."""
-        return self._acceptor.sessions
-
-    def start(self) -> None:
-        """Listen, and serve in threads.
-
-        Raises:
-            OSError: the address cannot be listened on.
-        """
-        self._acceptor.start()
-
-    def stop(self, timeout_s: float = 5.0) -> None:
-        """Close the door, cut every session and wait for their threads."""
-        self._acceptor.stop(timeout_s)
+        super().__init__(bounds, "gsiftp", partial(ControlConnection, services=services), clock)

@@ -66,34 +66,12 @@ class NodeServices:
     handshake_s: float = 10.0
 
 
-class StripeNode:
+class StripeNode(Acceptor):
     """Serves the doors of the site from `start` to `stop`."""
 
     def __init__(self, services: NodeServices, host: str, port: int) -> None:
         bounds = Bounds(host, port, _SESSIONS, _SESSIONS)
-        self._acceptor = Acceptor(bounds, "stripes", lambda sock: DoorsLink(sock, services), services.clock)
-
-    @property
-    def port(self) -> int:
-        """The port that the node listens on, once it has started."""
-        return self._acceptor.port
-
-    @property
-    def sessions(self) -> int:
-        """How many links there are."""
-        return self._acceptor.sessions
-
-    def start(self) -> None:
-        """Listen, and serve in threads.
-
-        Raises:
-            OSError: the address cannot be listened on.
-        """
-        self._acceptor.start()
-
-    def stop(self, timeout_s: float = 5.0) -> None:
-        """End every link and wait for their threads."""
-        self._acceptor.stop(timeout_s)
+        super().__init__(bounds, "stripes", lambda sock: DoorsLink(sock, services), services.clock)
 
 
 class DoorsLink:

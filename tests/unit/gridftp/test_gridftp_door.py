@@ -77,7 +77,7 @@ def test_a_session_is_used_again_and_replaced_when_it_has_gone(door, client):
     assert client.read(url(door, "/dir/a")) == b"a"
     assert client.read(url(door, "/dir/a")) == b"a"
     assert door.sessions == 1
-    next(iter(door._acceptor._live)).cut()
+    next(iter(door._live)).cut()
     eventually(lambda: door.sessions == 0)
     assert client.read(url(door, "/dir/a")) == b"a"
 
