@@ -16,6 +16,8 @@ _DESCRIPTOR_OF = {
     0x00283006: 0x00283002,
 }
 TAGS = frozenset((*_DESCRIPTOR_OF, *_DESCRIPTOR_OF.values()))
+_TABLES = frozenset((b"", b"UN", b"US", b"SS", b"OW"))
+"""Representations that a table may have, known or not; what has another one does not leave."""
 
 
 def check(elements: Sequence[Element], data: bytes, codec: Codec) -> None:
@@ -27,7 +29,7 @@ def check(elements: Sequence[Element], data: bytes, codec: Codec) -> None:
     found = {element[0]: element for element in elements if element[0] in TAGS}
     for tag, descriptor_tag in _DESCRIPTOR_OF.items():
         table, descriptor = found.get(tag), found.get(descriptor_tag)
-        if table is None or table.value == table.stop:
+        if table is None or table.vr not in _TABLES or table.value == table.stop:
             continue
         if descriptor is None or descriptor.stop - descriptor.value < 6:
             raise refused(Reason.PIXELS, f"lookup table {tag:08X}")
