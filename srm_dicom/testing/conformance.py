@@ -20,39 +20,19 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
 import zeep
-from zeep.transports import Transport
 
 from srm_dicom.client.http import HttpClient
 from srm_dicom.identity.credential import Credential
 from srm_dicom.srm.wsdl import document
 from srm_dicom.testing.element import ROOT, StorageElement
+from srm_dicom.testing.over_httpg import OverHttpg
 
 PATIENCE_S = 30.0
 WAITING = ("SRM_REQUEST_QUEUED", "SRM_REQUEST_INPROGRESS")
-
-
-class OverHttpg(Transport):
-    """Carries zeep's messages over httpg, with a proxy."""
-
-    def __init__(self, http: HttpClient) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._http = http
-
-    def post(self, address: str, message: bytes, headers: dict[str, str]) -> Any:
-        """Send one message."""
-        del address
-        answer = self._http.request("POST", "/srm/managerv2", message, headers.items())
-        return SimpleNamespace(
-            status_code=answer.status,
-            content=answer.body,
-            headers={"Content-Type": answer.header("content-type")},
-            encoding="utf-8",
-        )
 
 
 class Caller:
@@ -68,7 +48,7 @@ class Caller:
         self.http = http or HttpClient(f"httpg://localhost:{element.srm.port}", credential)
         self.door = HttpClient(f"https://localhost:{element.webdav.port}", credential)
         client = zeep.Client(str(wsdl))  # type: ignore[no-untyped-call]
-        client.transport = OverHttpg(self.http)
+        client.transport = OverHttpg(self.http, "/srm/managerv2")
         self.service = client.service
 
     def close(self) -> None:

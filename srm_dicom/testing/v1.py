@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import zeep
-from zeep.transports import Transport
 
 from srm_dicom.client.http import HttpClient
 from srm_dicom.srm.v1.service import PATH
 from srm_dicom.srm.v1.wsdl import document
 from srm_dicom.srm.wsdl import ENCODING, XSD
+from srm_dicom.testing.over_httpg import OverHttpg
 
 _ENCODING_SCHEMA = f"""
 <schema xmlns="{XSD}" xmlns:soapenc="{ENCODING}" targetNamespace="{ENCODING}">
@@ -26,27 +25,12 @@ _ENCODING_SCHEMA = f"""
 """What of the schema of SOAP encoding a reader of the WSDL needs; zeep would fetch the whole."""
 
 
-class OverHttpg(Transport):
-    """Carries zeep's messages over a connection of ours, with a proxy."""
-
-    def __init__(self, http: HttpClient) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._http = http
+class _WithoutInternet(OverHttpg):
+    """Reads the one schema that is not ours from above."""
 
     def load(self, url: str) -> Any:
-        """Read a document: a file, or the one schema that is not ours."""
+        """Read a document: a file, or that schema."""
         return _ENCODING_SCHEMA.encode() if url == ENCODING else super().load(url)  # type: ignore[no-untyped-call]
-
-    def post(self, address: str, message: bytes, headers: dict[str, str]) -> Any:
-        """Send one message."""
-        del address
-        answer = self._http.request("POST", PATH, message, headers.items())
-        return SimpleNamespace(
-            status_code=answer.status,
-            content=answer.body,
-            headers={"Content-Type": answer.header("content-type")},
-            encoding="utf-8",
-        )
 
 
 class V1:
@@ -55,7 +39,7 @@ class V1:
     def __init__(self, http: HttpClient, directory: Path) -> None:
         wsdl = directory / "srm.v1.1.wsdl"
         wsdl.write_bytes(document())
-        self._service = zeep.Client(str(wsdl), transport=OverHttpg(http)).service  # type: ignore[no-untyped-call]
+        self._service = zeep.Client(str(wsdl), transport=_WithoutInternet(http, PATH)).service  # type: ignore[no-untyped-call]
 
     def call(self, operation: str, *arguments: Any) -> Any:
         """Call an operation."""
