@@ -108,6 +108,12 @@ def encode_get_request(sop_class: str, message_id: int) -> bytes:
     return _encode_request(CommandField.C_GET, sop_class, message_id)
 
 
+def encode_store_request(sop_class: str, sop_instance: str, message_id: int) -> bytes:
+    """Return the command set of a C-STORE-RQ, whose object follows (PS3.7, table 9.3-1)."""
+    instance = _element(0x1000, _padded(sop_instance))
+    return _encode_request(CommandField.C_STORE, sop_class, message_id, last=instance)
+
+
 def encode_move_request(sop_class: str, message_id: int, destination: str) -> bytes:
     """Return the command set of a C-MOVE-RQ to an AE, whose identifier follows (PS3.7, table 9.3-9)."""
     title = destination.encode("ascii")
@@ -116,7 +122,9 @@ def encode_move_request(sop_class: str, message_id: int, destination: str) -> by
     )
 
 
-def _encode_request(field: CommandField, sop_class: str, message_id: int, more: bytes = b"") -> bytes:
+def _encode_request(
+    field: CommandField, sop_class: str, message_id: int, more: bytes = b"", last: bytes = b""
+) -> bytes:
     body = b"".join(
         (
             _element(0x0002, _padded(sop_class)),
@@ -125,6 +133,7 @@ def _encode_request(field: CommandField, sop_class: str, message_id: int, more: 
             more,
             _element(0x0700, struct.pack("<H", _MEDIUM)),
             _element(0x0800, struct.pack("<H", _DATASET)),
+            last,
         )
     )
     return _element(0x0000, struct.pack("<L", len(body))) + body

@@ -250,7 +250,7 @@ def encode_command(context_id: int, command: bytes) -> bytes:
     return _HEADER.pack(PduType.DATA, len(pdv)) + pdv
 
 
-def encode_dataset(context_id: int, dataset: bytes, max_pdu_bytes: int) -> Iterator[bytes]:
+def encode_dataset(context_id: int, dataset: bytes | memoryview, max_pdu_bytes: int) -> Iterator[bytes]:
     """Yield the P-DATA-TFs of a data set, none longer than the peer takes (0: any)."""
     room = (max_pdu_bytes or len(dataset) + _PDV.size) - _PDV.size
     if room <= 0:

@@ -1,8 +1,9 @@
 """The DICOM storage plugin: finds images in PACS, has them sent, lets nothing of the patient out.
 
 A file is one SOP instance for one release. `discover` asks by C-FIND; `listen` takes what archives
-forward; `stage` asks for a batch by one C-MOVE, and each object that arrives is de-identified in memory
-and written into its slot before the PACS gets its answer. Success is what arrived.
+forward; `ingest` gives an archive what users upload; `stage` asks for a batch by one C-MOVE, and each
+object that arrives is de-identified in memory and written into its slot before the PACS gets its answer.
+Success is what arrived.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from srm_dicom.errors import (
     InvalidRequest,
     MdmError,
     NotDelivered,
+    NotSupported,
     Overloaded,
 )
 from srm_dicom.plugin.api import (
@@ -35,9 +37,11 @@ from srm_dicom.plugin.api import (
     Sink,
     Source,
     StoragePlugin,
+    Upload,
 )
 from srm_dicom.rights.project import Release
 from srm_dicom.telemetry import logger
+from srm_plugin_dicom.accepting import UploadDesk
 from srm_plugin_dicom.archive import Archive, Wanted
 from srm_plugin_dicom.arrivals import ArrivalDesk
 from srm_plugin_dicom.association import Limits
@@ -57,6 +61,7 @@ from srm_plugin_dicom.receiver import Peer, Receiver
 from srm_plugin_dicom.reference import ObjectRef, open_ref, seal_ref
 from srm_plugin_dicom.secrets import load_or_create, project_key
 from srm_plugin_dicom.selector import parse_selector
+from srm_plugin_dicom.sending import Sender
 from srm_plugin_dicom.settings import (
     AnySourceSettings,
     NodeSettings,
@@ -100,6 +105,7 @@ class DicomPlugin(StoragePlugin):
         self._bearing = {source.name: source for source in self._settings.sources}
         self._whole = {each.name for each in self._settings.site_profiles if each.transform}
         self._archives = {source.name: self._archive(source) for source in self._settings.sources}
+        self._uploads = self._upload_desk()
         self._failover = Failover(
             tuple(self._archives.values()),
             lambda name: self._load(name).max_visits,
@@ -186,6 +192,14 @@ class DicomPlugin(StoragePlugin):
         finally:
             node.stop()
 
+    def ingest(self, upload: Upload, arrived: Arrived) -> None:
+        """Put an object into the archive that the site names for uploads; see `accepting`."""
+        if self._uploads is None:
+            raise NotSupported("the site names no archive for uploads")
+        header = self._uploads.take(upload.chunks)
+        for release, tell in arrived.items():
+            tell(self._discovered(self._uploads.source, header, release))
+
     def profile_version(self, profile: str) -> str:
         """Return the version of a de-identification profile that new releases get."""
         return current_version(profile, self._settings.site_profiles)
@@ -205,6 +219,8 @@ class DicomPlugin(StoragePlugin):
             archive = self._archives[source.name]
             yield _check(f"PACS {source.name}: {ask}", partial(_check_echo, archive))
             yield _check(f"PACS {source.name}: {fetch}", partial(self._check_fetch, source.name))
+        if self._uploads is not None:
+            yield _check(f"PACS {self._uploads.source}: C-STORE", self._uploads.check)
 
     @classmethod
     def commands(cls) -> click.Group:
@@ -215,6 +231,8 @@ class DicomPlugin(StoragePlugin):
         """Close the moves' AE and the associations with archives."""
         for archive in self._archives.values():
             archive.close()
+        if self._uploads is not None:
+            self._uploads.close()
         with self._lock:
             if self._trials is not None:
                 self._trials.stop()
@@ -298,7 +316,7 @@ class DicomPlugin(StoragePlugin):
         if isinstance(source, WebSourceSettings):
             return self._web_archive(source)
         title = self._settings.moves.ae_title
-        pacs = self._pacs(source)
+        pacs = Pacs(self._where(source), title)
         if source.retrieve == "get":
             return GetArchive(pacs, title, self._new_desk(), clock)
         return MoveArchive(
@@ -315,8 +333,21 @@ class DicomPlugin(StoragePlugin):
     def _new_desk(self) -> MoveDesk:
         return MoveDesk(max_object_bytes=self._settings.max_object_bytes, budget=self._budget)
 
-    def _pacs(self, source: SourceSettings) -> Pacs:
-        settings = PacsSettings(
+    def _upload_desk(self) -> UploadDesk | None:
+        source, title = self._settings.upload_source, self._settings.moves.ae_title
+        if source is None:
+            return None
+        return UploadDesk(
+            self._archives[source.name],
+            Sender(self._where(source), title, self.context.clock),
+            self._budget,
+            self.context.clock,
+            max_object_bytes=self._settings.max_object_bytes,
+            upload_s=self._settings.upload_s,
+        )
+
+    def _where(self, source: SourceSettings) -> PacsSettings:
+        return PacsSettings(
             source.name,
             source.ae_title,
             source.host,
@@ -325,7 +356,6 @@ class DicomPlugin(StoragePlugin):
             self._settings.answer_s,
             source.tls.credential() if source.tls else None,
         )
-        return Pacs(settings, self._settings.moves.ae_title)
 
     def _web_archive(self, source: WebSourceSettings) -> WebArchive:
         settings = WebSettings(

@@ -1,4 +1,4 @@
-"""An association that we opened to have images sent: by C-GET on itself, by C-MOVE to an AE.
+"""An association that we opened: to have images sent, by C-GET on itself or by C-MOVE to an AE, or to store.
 
 What comes on it goes through `stores`, as at the receiver: undecoded, and answered by the handler's word.
 An association bears one request after the other, so it can be kept for the next one (`Associations`).
@@ -30,6 +30,9 @@ RELEASE_S = 2.0
 KEEP_S = 15.0
 CONTEXT = 1
 """The presentation context of the request itself; those of what is stored to us follow."""
+
+Content = Dataset | memoryview
+"""The data set of a request: an identifier, or an object in the transfer syntax of its context."""
 
 _PENDING = 0xFF00
 
@@ -85,12 +88,12 @@ class Retrieving:
         self._max_pdu_bytes = accepted.max_pdu_bytes
         self._stores.agree(accepted.contexts)
 
-    def retrieve(self, request: Callable[[int], bytes], identifier: Dataset, end_s: float) -> Command:
+    def retrieve(self, request: Callable[[int], bytes], content: Content, end_s: float) -> Command:
         """Send a request and deal with what comes until its final response, which is returned.
 
         Args:
             request: gives the command set for a message id.
-            identifier: its data set.
+            content: its data set.
             end_s: monotonic time at which it has to be over.
 
         Raises:
@@ -98,7 +101,7 @@ class Retrieving:
             SourceUnavailable: the archive broke off.
         """
         with self._translated():
-            self._ask(request, identifier)
+            self._ask(request, content, end_s)
             while self._final is None:
                 body = self._expect(PduType.DATA, end_s - self._clock.monotonic_s())
                 self._stores.receive(body)
@@ -133,15 +136,15 @@ class Retrieving:
             raise SourceRefused(f"{self._settings.name} does not offer to {self._own_title} what it asks for")
         return accepted
 
-    def _ask(self, request: Callable[[int], bytes], identifier: Dataset) -> None:
-        encoded = encode(identifier, is_implicit_vr=True, is_little_endian=True)
-        if encoded is None:
-            raise PduError("an identifier cannot be encoded")
+    def _ask(self, request: Callable[[int], bytes], content: Content, end_s: float) -> None:
+        encoded = _encoded(content)
         self._final, self.answered = None, False
         self._message_id = self._message_id % 0xFFFF + 1
         self._connection.sendall(pdu.encode_command(CONTEXT, request(self._message_id)))
-        for part in pdu.encode_dataset(CONTEXT, encoded, self._max_pdu_bytes):
-            self._connection.sendall(part)
+        for part in pdu.encode_dataset(CONTEXT, encoded, self._max_pdu_bytes or MAX_PDU_BYTES):
+            if self._clock.monotonic_s() > end_s:
+                raise TimeoutError
+            self._connection.sendall(part)  # the reader has bounded how long one may take
 
     def _take(self, command: Command) -> Status | None:
         if not command.field & dimse.RESPONSE:
@@ -202,7 +205,7 @@ class Associations:
         self._idle: list[tuple[float, Retrieving]] = []
         self._lock = threading.Lock()
 
-    def retrieve(self, request: Callable[[int], bytes], identifier: Dataset, end_s: float) -> Command:
+    def retrieve(self, request: Callable[[int], bytes], content: Content, end_s: float) -> Command:
         """Do as `Retrieving.retrieve`, on an association that is there, or on a new one.
 
         One that was idle may have died unseen: what it has not begun to answer is asked once more.
@@ -210,14 +213,14 @@ class Associations:
         kept = self._take()
         if kept is not None:
             try:
-                return self._use(kept, request, identifier, end_s)
+                return self._use(kept, request, content, end_s)
             except SourceUnavailable:
                 if kept.answered:
                     raise
         left_s = end_s - self._clock.monotonic_s()
         if left_s <= 0:
             raise NotDelivered("the time of a visit was over before the archive was asked")
-        return self._use(self._associate(left_s), request, identifier, end_s)
+        return self._use(self._associate(left_s), request, content, end_s)
 
     def close(self) -> None:
         """Release those that are idle."""
@@ -227,9 +230,9 @@ class Associations:
             association.release()
 
     def _use(
-        self, association: Retrieving, request: Callable[[int], bytes], identifier: Dataset, end_s: float
+        self, association: Retrieving, request: Callable[[int], bytes], content: Content, end_s: float
     ) -> Command:
-        final = association.retrieve(request, identifier, end_s)
+        final = association.retrieve(request, content, end_s)
         with self._lock:
             self._idle.append((self._clock.monotonic_s(), association))
         timer = threading.Timer(self._keep_s, self._expire)
@@ -263,6 +266,15 @@ class _Nothing:
         """Refuse it."""
         del info
         raise NotAuthorised("an object where only answers are expected")
+
+
+def _encoded(content: Content) -> bytes | memoryview:
+    if isinstance(content, memoryview):
+        return content
+    encoded = encode(content, is_implicit_vr=True, is_little_endian=True)
+    if encoded is None:
+        raise PduError("an identifier cannot be encoded")
+    return encoded
 
 
 def _connect(settings: PacsSettings, timeout_s: float) -> socket.socket:

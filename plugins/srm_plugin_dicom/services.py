@@ -33,7 +33,14 @@ SERVICES = (
         "every storage class, private ones too, in every standard transfer syntax, as the PACS holds it; "
         "moves' AE: only what an open C-MOVE of ours announced; arrivals' AE: configured peers",
     ),
-    Service("Storage", "SCU", "1.2.840.10008.5.1.4.", False, "nothing is ever written to a PACS"),
+    Service(
+        "Storage",
+        "SCU",
+        "1.2.840.10008.5.1.4.",
+        True,
+        "only what users upload, only to the archive that `uploads_to` names, and to none by default; one "
+        "context an association, of the object's own transfer syntax; only status 0000 is success",
+    ),
     Service("Query, study root", "SCU", pacs.FIND, True, "STUDY, SERIES, IMAGE; answers are filtered again"),
     Service("Retrieve by C-MOVE, study root", "SCU", moving.MOVE, True, "IMAGE, one list of UIDs a batch"),
     Service(
@@ -57,7 +64,7 @@ SERVICES = (
         True,
         "series or instances as multipart/related application/dicom with transfer-syntax=*",
     ),
-    Service("Store (STOW-RS)", "user agent", "PS3.18 10.5", False, "nothing is ever written to a PACS"),
+    Service("Store (STOW-RS)", "user agent", "PS3.18 10.5", False, "uploads go by C-STORE"),
     Service(
         "Secure transport connection",
         "SCU",
@@ -66,7 +73,13 @@ SERVICES = (
         "TLS 1.2 and 1.3, certificates on both sides; for both AEs and for what we ask; no TLS is an option",
     ),
     Service("Query and retrieve", "SCP", "1.2.840.10008.5.1.4.1.2.", False, "a PACS is not asked through us"),
-    Service("Storage commitment", "SCU", "1.2.840.10008.1.20.1", False, "nothing is ever written to a PACS"),
+    Service(
+        "Storage commitment",
+        "SCU",
+        "1.2.840.10008.1.20.1",
+        False,
+        "the response to a C-STORE is what an archive promises",
+    ),
     Service("Storage commitment", "SCP", "1.2.840.10008.1.20.1", False, "an arrival is news, not custody"),
 )
 """Every service that an administrator of a PACS might ask for."""

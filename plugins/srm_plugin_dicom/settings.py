@@ -245,6 +245,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         peers: who may send arrivals; without any, the sources themselves.
         pixels: what the site states about pixels.
         profiles: de-identification profiles of the site's own.
+        uploads_to: name of the source that gets what users upload, by C-STORE; empty when nobody uploads.
+        upload_s: how long it may take to put one object there.
         batch_files: most objects of one visit.
         connect_s: how long a PACS may take to accept an association.
         answer_s: how long it may take to answer a C-ECHO or C-FIND.
@@ -262,6 +264,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     peers: tuple[PeerSettings, ...] = ()
     pixels: PixelSettings = PixelSettings()
     profiles: tuple[ProfileSettings, ...] = ()
+    uploads_to: str = ""
+    upload_s: Seconds = 600.0
     batch_files: Annotated[int, Meta(ge=1, le=900)] = 500
     connect_s: Seconds = 10.0
     answer_s: Seconds = 60.0
@@ -286,6 +290,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def dicom_sources(self) -> tuple[SourceSettings, ...]:
         """Return the sources that speak DICOM."""
         return tuple(source for source in self.sources if isinstance(source, SourceSettings))
+
+    @property
+    def upload_source(self) -> SourceSettings | None:
+        """Return the source that gets uploads."""
+        return next((source for source in self.dicom_sources if source.name == self.uploads_to), None)
 
     def source_of_peer(self, ae_title: str) -> str:
         """Return the name of the source where objects of a peer can be fetched again."""
@@ -321,7 +330,21 @@ def parse_settings(table: Mapping[str, Any]) -> Settings:
     for speaker in settings.dicom_sources:
         if speaker.tls and not (speaker.tls.certificate and speaker.tls.key):
             raise ConfigError(f"dicom plugin: tls of {speaker.name} needs a certificate and a key")
+    _check_uploads(settings)
     return settings
+
+
+def _check_uploads(settings: Settings) -> None:
+    if not settings.uploads_to:
+        return
+    source = settings.source(settings.uploads_to)
+    if source is None:
+        raise ConfigError(f"dicom plugin: uploads_to names the unknown source {settings.uploads_to}")
+    if not isinstance(source, SourceSettings):
+        raise ConfigError(
+            f"dicom plugin: uploads go by C-STORE, and {source.name} is asked over DICOMweb",
+            advice="Give the archive a second source of kind dicom, and name that in uploads_to.",
+        )
 
 
 def _with_kinds(table: Mapping[str, Any]) -> dict[str, Any]:

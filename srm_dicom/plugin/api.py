@@ -214,6 +214,23 @@ class StoragePlugin(ABC):
         del upload
         raise NotSupported(f"{self.context.name} does not accept uploads")
 
+    def ingest(self, upload: Upload, arrived: Arrived) -> None:
+        """Take over an upload whose name means nothing: what it holds is registered, as what arrives is.
+
+        For plugins whose files are sealed. When every callback has returned the bytes are durable where
+        `stage` finds them; a call that broke off may be repeated, and one thing comes of all of them.
+
+        Args:
+            upload: without a path; its GUID is nobody's.
+            arrived: for each release, what to tell of the thing once the bytes are durable.
+
+        Raises:
+            NotSupported: this plugin takes none.
+            SourceUnavailable, Overloaded, NoSpace: not now; it will be asked again.
+        """
+        del upload, arrived
+        raise NotSupported(f"{self.context.name} does not accept uploads")
+
     def remove(self, ref: FileRef) -> None:
         """Remove the bytes of a file; one that is gone already is no error."""
         del ref

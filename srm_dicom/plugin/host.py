@@ -216,6 +216,23 @@ class PluginHost:
                 raise InternalError(f"plugin {self.name} took an upload for another file")
             return found
 
+    def ingest(self, upload: Upload, arrived: Arrived) -> tuple[Discovered, ...]:
+        """Give an upload without a name to the plugin; returns what came of it, whose news is durable."""
+        told: list[Discovered] = []
+
+        def checked(report: Callable[[Discovered], None]) -> Callable[[Discovered], None]:
+            def tell(found: Discovered) -> None:
+                report(_checked(self.name, found))
+                told.append(found)
+
+            return tell
+
+        with _contained(self.name, "ingest"):
+            self._plugin.ingest(upload, {release: checked(each) for release, each in arrived.items()})
+            if len(told) < len(arrived):
+                raise InternalError(f"plugin {self.name} took an upload and did not say what it is")
+            return tuple(told)
+
     def remove(self, ref: FileRef) -> None:
         """Remove the bytes of a file."""
         with _contained(self.name, "remove"):

@@ -40,6 +40,8 @@ class Faults:
         recall_s: for a study, how long it takes to fetch it from its own archive before it sends of it.
         drops_after: breaks off the association of a C-MOVE or C-GET after so many objects.
         refuses_find, refuses_move: status to answer in place of doing it.
+        refuses_store: status to answer to a C-STORE in place of holding the object.
+        drops_stored: holds the object of a C-STORE and breaks off in place of an answer.
         ignores_keys: matching keys of a C-FIND that it does not look at.
         tells_little: answers C-FIND with the mandatory keys only.
     """
@@ -52,6 +54,8 @@ class Faults:
     drops_after: int | None = None
     refuses_find: int = 0
     refuses_move: int = 0
+    refuses_store: int = 0
+    drops_stored: bool = False
     ignores_keys: frozenset[str] = frozenset()
     tells_little: bool = False
 
@@ -62,7 +66,7 @@ class PacsSimulator:
     Attributes:
         destinations: AE titles that a C-MOVE may name, with their host and port; may be changed.
         forward_to: AE title, host and port that new objects are copied to.
-        moves, gets: how many C-MOVEs and C-GETs were asked of it.
+        moves, gets, stores: how many C-MOVEs, C-GETs and C-STOREs were asked of it.
         forwarded: SOP instances whose copy was acknowledged.
     """
 
@@ -75,6 +79,7 @@ class PacsSimulator:
         self.faults = Faults()
         self.moves = 0
         self.gets = 0
+        self.stores = 0
         self.forwarded: set[str] = set()
         self._objects: dict[str, Dataset] = {}
         self._lock = threading.Lock()
@@ -150,10 +155,20 @@ class PacsSimulator:
             self._outbox.put(dataset)
 
     def _on_store(self, event: evt.Event) -> int:
+        self.stores += 1
+        if self.faults.refuses_store:
+            return self.faults.refuses_store
         dataset = event.dataset
         dataset.file_meta = event.file_meta
         self._hold(dataset, forward=self.forward_to is not None)
+        if self.faults.drops_stored:
+            event.assoc.abort()
         return 0x0000
+
+    def held(self, instance: str) -> Dataset:
+        """Return an object that it holds."""
+        with self._lock:
+            return self._objects[instance]
 
     def _on_find(self, event: evt.Event) -> Iterator[tuple[int, Dataset | None]]:
         if self.faults.refuses_find:

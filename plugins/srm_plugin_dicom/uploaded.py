@@ -1,0 +1,153 @@
+"""A DICOM file that a user uploads, read with suspicion (PS3.10, 7.1); no I/O.
+
+What is refused is told by its class alone: no message here has a value of the object.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from io import BytesIO
+
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.filereader import read_dataset
+from pydicom.multival import MultiValue
+from pydicom.sequence import Sequence as Items
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+
+from srm_dicom.errors import InvalidRequest, MdmError, TooLarge
+from srm_plugin_dicom.deidentify.profile import IMPLEMENTATION_UID
+from srm_plugin_dicom.header import texts
+
+_PREAMBLE_BYTES, _PREFIX_BYTES = 128, 132
+_UNDEFINED = 0xFFFFFFFF
+_ORIGINAL_ATTRIBUTES, _PADDING = 0x04000561, 0xFFFCFFFC
+_METHOD, _METHOD_CODES = 0x00120063, 0x00120064
+_UNIQUE = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+_MATCHING = frozenset("*?\\")
+"""What would make a PatientID match others in a C-FIND (PS3.4, C.2.2.2.4)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Uploaded:
+    """An object that may be given to an archive.
+
+    Attributes:
+        data: the data set alone, encoded as it came.
+        header: its values of the groups up to 0028, by keyword, as text.
+    """
+
+    data: memoryview
+    transfer_syntax: str
+    header: dict[str, str]
+
+    @property
+    def sop_class(self) -> str:
+        """Its SOP Class UID."""
+        return self.header["SOPClassUID"]
+
+    @property
+    def sop_instance(self) -> str:
+        """Its SOP Instance UID."""
+        return self.header["SOPInstanceUID"]
+
+
+def read_upload(file: bytearray, max_inflated_bytes: int) -> Uploaded:
+    """Read a whole file.
+
+    Args:
+        file: its bytes; they must not change afterwards.
+        max_inflated_bytes: what a deflated data set may become.
+
+    Raises:
+        InvalidRequest: it is no whole DICOM file, lacks what every image has, or is de-identified.
+        TooLarge: a deflated data set becomes too large.
+    """
+    if file[_PREAMBLE_BYTES:_PREFIX_BYTES] != b"DICM":
+        raise InvalidRequest("this is no DICOM file (PS3.10)")
+    try:
+        return _read(memoryview(file).toreadonly(), max_inflated_bytes)
+    except MdmError:
+        raise
+    except Exception:  # noqa: BLE001 - a parser of foreign bytes may raise anything, with values in it
+        raise InvalidRequest("this DICOM file cannot be read to its end") from None
+
+
+def same_content(one: memoryview, one_syntax: str, other: memoryview, other_syntax: str) -> bool:
+    """Tell whether two data sets say the same.
+
+    An archive may encode anew what it holds: group lengths, padding and the record of what it coerced
+    do not count. Pixels of another compression do.
+    """
+    if one_syntax == other_syntax and one == other:
+        return True
+    try:
+        return _plain(_dataset(one, one_syntax)) == _plain(_dataset(other, other_syntax))
+    except Exception:  # noqa: BLE001 - as above
+        return False
+
+
+def _read(file: memoryview, max_inflated_bytes: int) -> Uploaded:
+    stream = BytesIO(file[_PREFIX_BYTES:])
+    meta = read_dataset(stream, False, True, stop_when=lambda tag, _vr, _length: tag.group != 2)
+    syntax = str(meta.TransferSyntaxUID)
+    data = file[_PREFIX_BYTES + stream.tell() :]
+    dataset = _dataset(data, syntax, max_inflated_bytes)
+    if any(map(_is_cut, dataset.values())):
+        raise InvalidRequest("this DICOM file is cut short")
+    if _is_deidentified(meta, dataset):
+        raise InvalidRequest("a de-identified object does not go into an archive of patients")
+    header = {keyword: text.strip() for keyword, text in texts(_head(dataset)).items()}
+    if not all(UID(header.get(keyword, "")).is_valid for keyword in _UNIQUE):
+        raise InvalidRequest("the object does not say which it is, and of which study and series")
+    if not header.get("PatientID") or _MATCHING & set(header["PatientID"]):
+        raise InvalidRequest("the object does not say by a PatientID whose it is")
+    return Uploaded(data, syntax, header)
+
+
+def _dataset(data: memoryview, transfer_syntax: str, max_inflated_bytes: int = _UNDEFINED) -> Dataset:
+    syntax = UID(transfer_syntax)
+    plain: bytes | memoryview = data
+    if syntax == DeflatedExplicitVRLittleEndian:
+        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        plain = inflater.decompress(data, max_inflated_bytes)
+        if inflater.unconsumed_tail:
+            raise TooLarge("an object is larger than max_object_bytes")
+    return read_dataset(BytesIO(plain), syntax.is_implicit_VR, syntax.is_little_endian)
+
+
+def _head(dataset: Dataset) -> Dataset:
+    return dataset[:0x00290000]
+
+
+def _is_cut(element: object) -> bool:
+    """Tell whether a value has fewer bytes than its length says."""
+    if not isinstance(element, RawDataElement) or element.length == _UNDEFINED:
+        return False
+    return len(element.value or b"") != element.length
+
+
+def _is_deidentified(meta: Dataset, dataset: Dataset) -> bool:
+    """Tell whether it says so, or was made here (PS3.3, C.12.1.1.1)."""
+    made_here = str(meta.get("ImplementationClassUID", "")) == IMPLEMENTATION_UID.decode("ascii")
+    said = str(dataset.get("PatientIdentityRemoved", "") or "").strip().upper() == "YES"
+    return made_here or said or _METHOD in dataset or _METHOD_CODES in dataset
+
+
+def _plain(dataset: Dataset) -> dict[int, object]:
+    """Return values in a form that does not depend on how they were encoded."""
+    return {
+        int(element.tag): _value(element.value)
+        for element in dataset
+        if element.tag.element and element.tag not in {_ORIGINAL_ATTRIBUTES, _PADDING}
+    }
+
+
+def _value(value: object) -> object:
+    if isinstance(value, Items):
+        return [_plain(item) for item in value]
+    if isinstance(value, bytes):
+        return value.rstrip(b"\0 ")
+    several = value if isinstance(value, MultiValue | list) else [value]
+    return ["" if each is None else str(each).rstrip("\0 ") for each in several]
