@@ -75,7 +75,7 @@ class Publisher:
         facts = self._facts(filled, entry, entry.generation)
         if entry.facts is None or facts == entry.facts:
             return _Ready(filled, entry.generation, entry.facts or facts)
-        if Manifest.verify(entry.facts.manifest, self._signing_key.public_key()).sha256 == filled.sha256:
+        if Manifest.verify(entry.facts.manifest, self._signing_key.public_key()).blake3 == filled.blake3:
             return _Ready(filled, entry.generation, entry.facts)
         return _Ready(filled, entry.generation + 1, self._facts(filled, entry, entry.generation + 1))
 
@@ -87,10 +87,10 @@ class Publisher:
             generation=generation,
             size_bytes=filled.size_bytes,
             adler32=filled.adler32,
-            sha256=filled.sha256,
+            blake3=filled.blake3,
             release=entry.release,
             public_key=entry.public_key,
-            header_sha256=filled.header_sha256,
+            header_blake3=filled.header_blake3,
         )
         return Facts(filled.size_bytes, filled.adler32, manifest.sign(self._signing_key))
 

@@ -287,7 +287,7 @@ class Storing:
             generation=1,
             size_bytes=digest.size_bytes,
             adler32=digest.adler32,
-            sha256=digest.sha256,
+            blake3=digest.blake3,
             release=area.release,
             public_key=b"",
         )

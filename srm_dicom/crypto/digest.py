@@ -1,9 +1,10 @@
-"""What is known of sealed bytes: size, adler32 and SHA-256, in one pass."""
+"""What is known of sealed bytes: size, adler32 and BLAKE3, in one pass."""
 
 from __future__ import annotations
 
-import hashlib
 import zlib
+
+from blake3 import blake3
 
 
 class Digest:
@@ -12,13 +13,13 @@ class Digest:
     def __init__(self) -> None:
         self.size_bytes = 0
         self._adler32 = zlib.adler32(b"")
-        self._sha256 = hashlib.sha256()
+        self._blake3 = blake3()
 
     def update(self, sealed: bytes | bytearray | memoryview) -> None:
         """Add the next bytes."""
         self.size_bytes += len(sealed)
         self._adler32 = zlib.adler32(sealed, self._adler32)
-        self._sha256.update(sealed)
+        self._blake3.update(sealed)
 
     @property
     def adler32(self) -> str:
@@ -26,6 +27,6 @@ class Digest:
         return f"{self._adler32:08x}"
 
     @property
-    def sha256(self) -> str:
+    def blake3(self) -> str:
         """64 lower-case hex digits."""
-        return self._sha256.hexdigest()
+        return self._blake3.hexdigest()

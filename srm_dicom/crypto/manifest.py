@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Annotated
 
 import msgspec
@@ -31,12 +30,12 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True):
     generation: Annotated[int, msgspec.Meta(ge=1)]
     size_bytes: Annotated[int, msgspec.Meta(ge=0)]
     adler32: Annotated[Hex, msgspec.Meta(min_length=8, max_length=8)]
-    sha256: Annotated[Hex, msgspec.Meta(min_length=64, max_length=64)]
+    blake3: Annotated[Hex, msgspec.Meta(min_length=64, max_length=64)]
     project: str
     profile: str
     profile_version: str
     public_key: Annotated[Hex, msgspec.Meta(max_length=64)]
-    header_sha256: Annotated[Hex, msgspec.Meta(max_length=64)] = ""
+    header_blake3: Annotated[Hex, msgspec.Meta(max_length=64)] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +45,9 @@ class Manifest:
     Attributes:
         generation: from 1; grows when the file is sealed to other bytes.
         adler32: 8 lower-case hex digits.
-        sha256: 64 lower-case hex digits, of the sealed bytes.
+        blake3: 64 lower-case hex digits, of the sealed bytes.
         public_key: X25519, 32 bytes; empty for a file that is not sealed.
-        header_sha256: of the Crypt4GH header, so that whoever reads a part knows that the session key,
+        header_blake3: of the Crypt4GH header, so that whoever reads a part knows that the session key,
             and with it every segment that opens, is the site's; empty for a file that is not sealed.
     """
 
@@ -56,10 +55,10 @@ class Manifest:
     generation: int
     size_bytes: int
     adler32: str
-    sha256: str
+    blake3: str
     release: Release
     public_key: bytes
-    header_sha256: str = ""
+    header_blake3: str = ""
 
     def sign(self, key: Ed25519PrivateKey) -> str:
         """Return the manifest as JSON text under the site's signature."""
@@ -68,12 +67,12 @@ class Manifest:
             generation=self.generation,
             size_bytes=self.size_bytes,
             adler32=self.adler32,
-            sha256=self.sha256,
+            blake3=self.blake3,
             project=self.release.project,
             profile=self.release.profile,
             profile_version=self.release.version,
             public_key=self.public_key.hex(),
-            header_sha256=self.header_sha256,
+            header_blake3=self.header_blake3,
         )
         return signing.sign(_PURPOSE, msgspec.to_builtins(body), key)
 
@@ -99,10 +98,10 @@ class Manifest:
             generation=body.generation,
             size_bytes=body.size_bytes,
             adler32=body.adler32,
-            sha256=body.sha256,
+            blake3=body.blake3,
             release=Release(body.project, body.profile, body.profile_version),
             public_key=bytes.fromhex(body.public_key),
-            header_sha256=body.header_sha256,
+            header_blake3=body.header_blake3,
         )
 
     def check(self, digest: Digest) -> None:
@@ -111,8 +110,8 @@ class Manifest:
         Raises:
             IntegrityError: they are not the bytes that the site signed.
         """
-        read = (digest.size_bytes, digest.adler32, digest.sha256)
-        if read != (self.size_bytes, self.adler32, self.sha256):
+        read = (digest.size_bytes, digest.adler32, digest.blake3)
+        if read != (self.size_bytes, self.adler32, self.blake3):
             raise IntegrityError("the file is not the one that its site signed")
 
     def check_header(self, header: bytes) -> None:
@@ -121,5 +120,7 @@ class Manifest:
         Raises:
             IntegrityError: it is not the header that the site signed.
         """
-        if sha256(header).hexdigest() != self.header_sha256:
+        digest = Digest()
+        digest.update(header)
+        if digest.blake3 != self.header_blake3:
             raise IntegrityError("the file's header is not the one that its site signed")

@@ -1,7 +1,8 @@
 """Same file, same bytes: sealing without randomness.
 
-Two passes over one object. The first (`Sealer`) gives ``seal = HMAC-SHA256(seal_key, guid || clear)``;
-session key, ephemeral key and header nonce derive from it, and the second pass (`Sealed`) encrypts.
+Two passes over one object. The first (`Sealer`) gives ``seal = BLAKE3(guid || clear)`` keyed with a key
+that derives from the seal key; session key, ephemeral key and header nonce derive from it, and the second
+pass (`Sealed`) encrypts.
 Nonces derive from the session key and the segment's place, so a reader checks what it was given
 (`segment_nonces`). The seal key alone opens nothing: without the object, the seal cannot be computed.
 
@@ -13,7 +14,8 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Iterable
-from hashlib import sha256
+
+from blake3 import blake3
 
 from srm_dicom.crypto import crypt4gh
 from srm_dicom.crypto.derive import KEY_BYTES, derive
@@ -30,13 +32,11 @@ class Sealer:
         """Begin a file.
 
         Args:
-            seal_key: the site's key for sealing, 32 bytes.
+            seal_key: the site's key for sealing, at least 32 bytes.
             guid: the file's identity; the same object under another GUID gets other keys.
             public_key: the file's X25519 public key, 32 bytes.
         """
-        if len(seal_key) < KEY_BYTES:
-            raise ValueError(f"a seal key has at least {KEY_BYTES} bytes")
-        self._mac = hmac.new(seal_key, guid.encode("ascii"), sha256)
+        self._mac = blake3(guid.encode("ascii"), key=derive(seal_key, "seal"))
         self._public_key = public_key
         self._clear_bytes = 0
 

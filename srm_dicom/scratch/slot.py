@@ -33,7 +33,7 @@ class Filled:
     """A complete file that is not durable yet: its bytes and what is known of them.
 
     Attributes:
-        header_sha256: of the Crypt4GH header; empty for a file that is not sealed.
+        header_blake3: of the Crypt4GH header; empty for a file that is not sealed.
         report: what the plugin did to it, for the audit trail.
     """
 
@@ -41,8 +41,8 @@ class Filled:
     incoming: Incoming
     size_bytes: int
     adler32: str
-    sha256: str
-    header_sha256: str = ""
+    blake3: str
+    header_blake3: str = ""
     report: str = ""
 
 
@@ -139,15 +139,15 @@ class FileSlot:
         self._take(self._spool.size_bytes if sealed is None else sealed.size_bytes)
         incoming = self._begin()
         try:
-            digest, header_sha256 = self._emit(incoming, sealed)
+            digest, header_blake3 = self._emit(incoming, sealed)
             incoming.finish()
         except BaseException:
             incoming.discard()
             raise
-        return Filled(self._guid, incoming, digest.size_bytes, digest.adler32, digest.sha256, header_sha256)
+        return Filled(self._guid, incoming, digest.size_bytes, digest.adler32, digest.blake3, header_blake3)
 
     def _emit(self, incoming: Incoming, sealed: Sealed | None) -> tuple[Digest, str]:
-        """Write the file and return what is known of it, and the SHA-256 of its header."""
+        """Write the file and return what is known of it, and the BLAKE3 of its header."""
         digest = Digest()
 
         def put(data: bytes | bytearray | memoryview) -> None:
@@ -159,8 +159,8 @@ class FileSlot:
                 put(chunk)
             return digest, ""
         put(sealed.header())
-        header_sha256 = digest.sha256
+        header_blake3 = digest.blake3
         for chunk in self._spool.replay():
             put(sealed.update(chunk))
         put(sealed.finish())
-        return digest, header_sha256
+        return digest, header_blake3

@@ -56,7 +56,7 @@ class Series:
         header.update(file[:HEADER_BYTES])
         guid, release = Guid("00000000-0000-4000-8000-000000000000"), Release("p", "basic", "v1")
         manifest = Manifest(
-            guid, 1, digest.size_bytes, digest.adler32, digest.sha256, release, self.public, header.sha256
+            guid, 1, digest.size_bytes, digest.adler32, digest.blake3, release, self.public, header.blake3
         )
         return manifest.sign(SITE)
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
@@ -148,13 +149,21 @@ def hmac_of(key, *parts):
     return hmac.digest(key, b"".join(parts), "sha256")
 
 
+def blake3_of(key, *parts):
+    return blake3(b"".join(parts), key=key).digest()
+
+
+def seal_of(seal_key, file):
+    return blake3_of(derive(seal_key, "seal"), file.entry.guid.encode(), file.clear)
+
+
 def test_the_right_keys_would_open(site):
     """The thief's tools work: with what the server never stores, they open every file."""
     seal_key = (site.demo.directory / "inner" / "secrets" / "seal.key").read_bytes()
     for file in site.files.values():
         assert opens(file, file.private_key) == "private key"
         assert opens(file, file.session_key) == "session key"
-        assert opens(file, hmac_of(seal_key, file.entry.guid.encode(), file.clear)) == "seal"
+        assert opens(file, seal_of(seal_key, file)) == "seal"
 
 
 def test_the_whole_server_is_looked_at(site):
@@ -171,7 +180,7 @@ def test_no_clear_byte_and_no_hash_of_clear_bytes_is_there(site):
     seal_key = (site.demo.directory / "inner" / "secrets" / "seal.key").read_bytes()
     for name, file in site.files.items():
         hashes = {getattr(hashlib, kind)(file.clear).digest() for kind in ("md5", "sha1", "sha256", "sha512")}
-        hashes.add(hmac_of(seal_key, file.entry.guid.encode(), file.clear))
+        hashes |= {blake3(file.clear).digest(), seal_of(seal_key, file)}
         told = set().union(*map(forms, hashes))
         told |= {file.clear[at : at + 24] for at in range(0, len(file.clear) - 24, 4096)}
         for path, content in site.disk.items():
@@ -206,13 +215,14 @@ def test_the_secrets_and_all_that_is_known_of_a_file_open_nothing(site):
             b"", guid, entry.public_key, entry.plugin_ref, entry.path.encode(), entry.key_id.encode(),
             file.sealed, file.sealed[: header.size_bytes], header.packets[0],
             file.sealed[header.size_bytes :],
-            hashlib.sha256(file.sealed).digest(), entry.facts.manifest.encode(),
+            blake3(file.sealed).digest(), entry.facts.manifest.encode(),
             bytes(len(file.clear)), len(file.clear).to_bytes(8, "big"),
         ]  # fmt: skip
         for key in whole:
             for one in known:
                 for made in (
                     hmac_of(key, guid, one), hmac_of(key, one), hmac_of(key, one, guid),
+                    blake3_of(derive(key, "seal"), guid, one), blake3_of(key, guid, one), blake3_of(key, one),
                     derive(key, "session key", one), derive(key, "header", one), derive(key, guid, one),
                     hashlib.sha256(key + guid + one).digest(),
                 ):  # fmt: skip

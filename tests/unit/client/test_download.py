@@ -25,7 +25,7 @@ def manifest(content=CONTENT):
     digest = Digest()
     digest.update(content)
     release = Release("heart", "basic", "1")
-    return Manifest(GUID, 1, len(content), digest.adler32, digest.sha256, release, b"")
+    return Manifest(GUID, 1, len(content), digest.adler32, digest.blake3, release, b"")
 
 
 class Served:

@@ -33,7 +33,7 @@ def manifest_of(name):
     digest = Digest()
     digest.update(FILES[name])
     release = Release("heart", "basic", "1")
-    return Manifest(guid_of(name), 1, len(FILES[name]), digest.adler32, digest.sha256, release, b"")
+    return Manifest(guid_of(name), 1, len(FILES[name]), digest.adler32, digest.blake3, release, b"")
 
 
 def tar():
@@ -250,7 +250,7 @@ def test_a_directory_that_cannot_be_listed_is_not(tmp_path):
 def test_a_manifest_of_another_key_is_not_believed(deliver, tmp_path):
     foreign = [manifest_of(name) for name in FILES]
     sealed = Manifest(
-        foreign[0].guid, 1, 700, foreign[0].adler32, foreign[0].sha256, foreign[0].release, b"k" * 32
+        foreign[0].guid, 1, 700, foreign[0].adler32, foreign[0].blake3, foreign[0].release, b"k" * 32
     )
     door = Served(tar())
     results = deliver(door, parcel(tmp_path), [sealed, *foreign[1:]])

@@ -40,7 +40,7 @@ def manifest(data, header_bytes=HEADER_BYTES):
     header.update(data[:header_bytes])
     release = Release("heart", "basic", "1")
     key = public_of(PRIVATE)
-    return Manifest(GUID, 1, len(data), whole.adler32, whole.sha256, release, key, header.sha256)
+    return Manifest(GUID, 1, len(data), whole.adler32, whole.blake3, release, key, header.blake3)
 
 
 class Stored:

@@ -29,10 +29,10 @@ MANIFEST = Manifest(
     generation=2,
     size_bytes=6,
     adler32="08e8028f",
-    sha256="8b3a3a4d" * 8,
+    blake3="8b3a3a4d" * 8,
     release=Release("lung", "basic", "v1"),
     public_key=b"p" * 32,
-    header_sha256="8b3a3a4e" * 8,
+    header_blake3="8b3a3a4e" * 8,
 )
 
 
@@ -80,9 +80,9 @@ def test_a_signature_for_one_purpose_is_no_other():
 def test_a_manifest_knows_its_file():
     digest = Digest()
     digest.update(b"sealed")
-    right = replace(MANIFEST, sha256=digest.sha256, adler32=digest.adler32)
+    right = replace(MANIFEST, blake3=digest.blake3, adler32=digest.adler32)
     right.check(digest)
-    for wrong in (MANIFEST, replace(right, sha256=MANIFEST.sha256), replace(right, adler32="00000000")):
+    for wrong in (MANIFEST, replace(right, blake3=MANIFEST.blake3), replace(right, adler32="00000000")):
         with pytest.raises(IntegrityError):
             wrong.check(digest)
 

@@ -73,7 +73,7 @@ STAGER = """
         incoming.write(content[600_000:])
         digest.update(content)
         incoming.finish()
-        filled.append(Filled(guid, incoming, digest.size_bytes, digest.adler32, digest.sha256))
+        filled.append(Filled(guid, incoming, digest.size_bytes, digest.adler32, digest.blake3))
     die("finished")
     ready = node.publish
     node.publish = lambda files: (ready(files), die("ready"))

@@ -113,7 +113,7 @@ def test_a_slot_seals_the_same_bytes_into_any_node(node, outer, name, tmp_path):
     sealed = outer.area.path(name()).read_bytes()
     assert sealed == ScratchArea(tmp_path / "other").path(name()).read_bytes()
     assert len(sealed) == outcomes[0].size_bytes == outcomes[1].size_bytes
-    assert outcomes[0].sha256 == outcomes[1].sha256
+    assert outcomes[0].blake3 == outcomes[1].blake3
     assert CONTENT[:32] not in sealed
 
 
