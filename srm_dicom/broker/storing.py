@@ -4,12 +4,16 @@ Like the stager it comes for its work and nobody calls it; what it claims, it ho
 checked against what the door took in, while the plugin reads them. Only then does one transaction give the
 file its name, make the upload ready to be read, and end the put; whatever fails before leaves no name and
 no bytes behind. The bytes of files that lost their names are removed here too.
+
+What is handed in to a sealed area gets no name of its own: its plugin keeps it and says what it is, the
+registrar's journal is told as of anything that arrives, and the name that its user typed goes with the put.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -29,6 +33,7 @@ from srm_dicom.crypto.manifest import Manifest
 from srm_dicom.errors import (
     Aborted,
     AlreadyExists,
+    ConfigError,
     IntegrityError,
     InternalError,
     IsADirectory,
@@ -41,7 +46,7 @@ from srm_dicom.errors import (
     SourceUnavailable,
 )
 from srm_dicom.ids import Guid, parent
-from srm_dicom.plugin.api import Discovered, FileRef
+from srm_dicom.plugin.api import Arrived, Discovered, FileRef
 from srm_dicom.plugin.api import Upload as PluginUpload
 from srm_dicom.plugin.host import PluginHost
 from srm_dicom.scratch.area import StagedName
@@ -86,7 +91,7 @@ class StoringSettings:
 class Storing:
     """One process's; `run` until stopped."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - it joins this many parts
         self,
         settings: StoringSettings,
         hosts: Mapping[str, PluginHost],
@@ -96,7 +101,10 @@ class Storing:
         signing_key: Ed25519PrivateKey,
         audit: AuditLog,
         clock: Clock,
+        *,
+        arrived: Mapping[str, Arrived] | None = None,
     ) -> None:
+        """Take the parts; `arrived` is whom to tell of what is handed in, by plugin."""
         self._settings = settings
         self._hosts = hosts
         self._stores = stores
@@ -105,6 +113,7 @@ class Storing:
         self._signing_key = signing_key
         self._audit = audit
         self._clock = clock
+        self._arrived = arrived or {}
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set; what is under way is finished."""
@@ -167,6 +176,9 @@ class Storing:
     def _store(self, file: RequestFile) -> None:
         upload, received = self._upload(file)
         area = self._areas.of(upload.path)
+        if area.sealed:
+            self._hand_in(file, upload, received, area)
+            return
         self._place(upload)
         digest = Digest()
         accepted = PluginUpload(
@@ -185,6 +197,24 @@ class Storing:
         except BaseException:
             self._stores.removals.add_one(upload.guid, area.plugin, found.plugin_ref, area.release)
             raise
+
+    def _hand_in(self, file: RequestFile, upload: Upload, received: Received, area: Area) -> None:
+        """Give an upload to its plugin and its news to the journal, and end the put.
+
+        Walked again after it broke off, it ends the same: the plugin keeps one of what it knows already.
+        """
+        arrived = self._arrived.get(area.plugin)
+        if not arrived:
+            raise ConfigError(f"what is handed in to {area.plugin} is registered for no project")
+        chunks = self._chunks(upload, received, _Sum())
+        handed_in = PluginUpload(upload.guid, (), area.release, received.size_bytes, received.adler32, chunks)
+        found = self._host(area.plugin).ingest(handed_in, arrived)
+        self._record(upload.owner, area, [each.guid for each in found])
+        with self._stores.database.transaction():
+            self._stores.requests.move(
+                [file.id], before(Event.STORE), after(STORING, Event.STORE), lease_until=0
+            )
+            self._stores.uploads.end(upload.token, [upload.path])
 
     def _upload(self, file: RequestFile) -> tuple[Upload, Received]:
         upload = self._stores.uploads.find_path(file.path) if file.path else None
@@ -217,13 +247,15 @@ class Storing:
             raise InternalError(f"an area names the plugin {plugin}, which plugins.d has not")
         return self._hosts[plugin]
 
-    def _chunks(self, upload: Upload, received: Received, digest: Digest) -> Iterator[bytes]:
+    def _chunks(self, upload: Upload, received: Received, digest: Digest | _Sum) -> Iterator[bytes]:
         while digest.size_bytes < received.size_bytes:
             size = min(CHUNK_BYTES, received.size_bytes - digest.size_bytes)
             chunk = self._scratch.read(upload.name, digest.size_bytes, size)
             if not chunk:
                 raise IntegrityError("scratch has fewer bytes of an upload than its door took in")
             digest.update(chunk)
+            if digest.size_bytes == received.size_bytes:
+                _compare(digest, received)
             yield chunk
 
     def _place(self, upload: Upload) -> Entry:
@@ -258,7 +290,7 @@ class Storing:
             now = self._clock.now()
             self._stores.staged.add([Staged(upload.guid, self._settings.node, 1, digest.size_bytes)], now)
             self._stores.uploads.end(upload.token, [upload.path])
-        self._record(upload, area, AuditOutcome.ALLOWED)
+        self._record(upload.owner, area, [one for one in (upload.path, upload.guid) if is_object(one)])
 
     def _entry(
         self,
@@ -308,15 +340,15 @@ class Storing:
             if file.path is not None:
                 self._stores.uploads.end(file.token, [file.path])
 
-    def _record(self, upload: Upload, area: Area, outcome: AuditOutcome) -> None:
+    def _record(self, owner: str, area: Area, objects: Sequence[str]) -> None:
         self._audit.record(
             AuditEvent(
                 action=Action.STAGING,
-                outcome=outcome,
-                dn=upload.owner,
+                outcome=AuditOutcome.ALLOWED,
+                dn=owner,
                 operation="store",
                 project=area.release.project,
-                objects=tuple(one for one in (upload.path, upload.guid) if is_object(one)),
+                objects=tuple(objects),
             )
         )
 
@@ -345,6 +377,24 @@ class _CopySink:
         raise ObjectRefused(reason)
 
 
-def _compare(digest: Digest, received: Received) -> None:
+class _Sum:
+    """What a `Digest` is of sealed bytes, for clear ones: these must not have a hash that names them."""
+
+    def __init__(self) -> None:
+        self.size_bytes = 0
+        self._adler32 = 1
+
+    def update(self, data: bytes) -> None:
+        """Add the next bytes."""
+        self.size_bytes += len(data)
+        self._adler32 = zlib.adler32(data, self._adler32)
+
+    @property
+    def adler32(self) -> str:
+        """Eight lower-case hex digits."""
+        return f"{self._adler32:08x}"
+
+
+def _compare(digest: Digest | _Sum, received: Received) -> None:
     if (digest.size_bytes, digest.adler32) != (received.size_bytes, received.adler32):
         raise IntegrityError("the bytes that were stored are not those that were uploaded")

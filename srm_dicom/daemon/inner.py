@@ -28,11 +28,12 @@ from srm_dicom.daemon.coredump import never_dump
 from srm_dicom.daemon.reload import PluginFiles
 from srm_dicom.db.database import Database
 from srm_dicom.errors import ConfigError
+from srm_dicom.plugin.api import Arrived
 from srm_dicom.plugin.host import PluginHost
 from srm_dicom.registry.destruction import Destroyer, Destructions
 from srm_dicom.registry.journal import Journal
 from srm_dicom.registry.policy import Places
-from srm_dicom.registry.registrar import Feed, Registrar, RegistrarSettings
+from srm_dicom.registry.registrar import Feed, Registrar, RegistrarSettings, arrivals
 from srm_dicom.registry.saga import Catalogues, Saga
 from srm_dicom.rights.project import Project
 from srm_dicom.scratch.area import ScratchArea
@@ -77,6 +78,7 @@ def stager(path: Path) -> list[Service]:
         secrets.signing_key,
         common.audit,
         common.clock,
+        arrived=handed_in(common, hosts),
     )
     return [
         Activity(common.audit, "stager"),
@@ -84,6 +86,19 @@ def stager(path: Path) -> list[Service]:
         Loop("stager", worker.run),
         Loop("storing", storing.run),
     ]
+
+
+def handed_in(common: Common, hosts: Mapping[str, PluginHost]) -> dict[str, Arrived]:
+    """Return whom to tell of what users hand in: the journal, for each plugin that is handed something."""
+    files = configuration.load_directory(common.inner().plugins, PluginFile)
+    sealed = {
+        area.plugin for area in common.config.areas if area.plugin in files and files[area.plugin].sealed
+    }
+    if not sealed:
+        return {}
+    journal = make_journal(common)
+    feeds = {name: _feed(common, name, files[name], hosts[name]) for name in sealed}
+    return {name: arrivals(journal, name, feed.releases(), common.clock) for name, feed in feeds.items()}
 
 
 def _tune_for_arrivals() -> None:
@@ -176,14 +191,12 @@ def load_plugins(common: Common) -> dict[str, PluginHost]:
 def load_feeds(common: Common) -> dict[str, Feed]:
     """Load every plugin with the projects that it feeds."""
     files = configuration.load_directory(common.inner().plugins, PluginFile)
-    return {
-        name: Feed(
-            _load_plugin(common, name, file),
-            tuple(_known(common.projects, project, name) for project in file.projects),
-            file.sealed,
-        )
-        for name, file in files.items()
-    }
+    return {name: _feed(common, name, file, _load_plugin(common, name, file)) for name, file in files.items()}
+
+
+def _feed(common: Common, name: str, file: PluginFile, host: PluginHost) -> Feed:
+    projects = tuple(_known(common.projects, project, name) for project in file.projects)
+    return Feed(host, projects, file.sealed)
 
 
 def _load_plugin(common: Common, name: str, file: PluginFile) -> PluginHost:

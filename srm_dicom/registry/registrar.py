@@ -7,7 +7,7 @@ stager serves it like anybody's, and size, checksum and manifest are known after
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,7 @@ from srm_dicom.audit.log import AuditLog
 from srm_dicom.clock import Clock
 from srm_dicom.errors import MdmError
 from srm_dicom.ids import Token, new_token
-from srm_dicom.plugin.api import Discovered
+from srm_dicom.plugin.api import Arrived, Discovered
 from srm_dicom.plugin.host import PluginHost
 from srm_dicom.registry.journal import Arrival, Group, Journal
 from srm_dicom.registry.saga import Saga
@@ -65,6 +65,15 @@ class Feed:
         )
 
 
+def arrivals(journal: Journal, plugin: str, releases: Iterable[Release], clock: Clock) -> Arrived:
+    """Return whom a plugin tells what has arrived: the journal, in which it is durable at once."""
+
+    def telling(release: Release) -> Callable[[Discovered], None]:
+        return lambda found: journal.add([Arrival(plugin, release, found)], clock.now())
+
+    return {release: telling(release) for release in releases}
+
+
 class Registrar:
     """One registering process; several may run, each group is leased to one."""
 
@@ -90,8 +99,8 @@ class Registrar:
         """Listen for arrivals and register what has settled, until `stop` is set."""
         with ExitStack() as listening:
             for name, feed in self._feeds.items():
-                reports = {release: self._arrived(name, release) for release in feed.releases()}
-                listening.enter_context(feed.host.listen(reports))
+                told = arrivals(self._journal, name, feed.releases(), self._clock)
+                listening.enter_context(feed.host.listen(told))
             while not stop.is_set():
                 if not self.step(self.settled()):
                     stop.wait(self._settings.idle_s)
@@ -150,12 +159,6 @@ class Registrar:
         files = [RequestFile(entry.path, entry.path, entry.guid, FileState.QUEUED) for entry in entries]
         self._requests.add(request, files)
         return request.token
-
-    def _arrived(self, plugin: str, release: Release) -> Callable[[Discovered], None]:
-        def arrived(found: Discovered) -> None:
-            self._journal.add([Arrival(plugin, release, found)], self._clock.now())
-
-        return arrived
 
     def _register(self, group: Group, arrivals: Sequence[Arrival]) -> None:
         entries = self._saga.register(group, arrivals, sealed=self._feeds[group.plugin].sealed)

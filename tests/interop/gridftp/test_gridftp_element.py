@@ -21,7 +21,7 @@ from srm_dicom.broker.views import PutWish, RequestKind
 from srm_dicom.clock import SystemClock
 from srm_dicom.identity.credential import Credential
 from srm_dicom.ids import parse_path
-from srm_dicom.plugin.api import PluginContext
+from srm_dicom.plugin.api import Arrived, Discovered, PluginContext, Upload
 from srm_dicom.plugin.host import PluginHost
 from srm_dicom.rights.acl import Tag
 from srm_dicom.rights.project import Member, Project, Release
@@ -40,6 +40,19 @@ GFAL = pytest.mark.interop("gfal-copy")
 ARC = pytest.mark.interop("arccp")
 RELEASE = Release("heart", "none", "v1")
 TOP = "/vo/data"
+
+
+class Keeping(DiskPlugin):
+    """Takes what is handed in to a sealed area too."""
+
+    def __init__(self, context: PluginContext) -> None:
+        super().__init__(context)
+        self.handed_in: list[bytes] = []
+
+    def ingest(self, upload: Upload, arrived: Arrived) -> None:
+        self.handed_in.append(b"".join(upload.chunks))
+        for tell in arrived.values():
+            tell(Discovered(upload.guid, ("name",), "group", b"ref"))
 
 
 class Element:
@@ -90,15 +103,17 @@ class Element:
         nodes = StripeNodes([Address("127.0.0.2", self.node.port)], shown)
         self.door = GridFtpDoor(files, self.site.gate, ftp, self.clock, audit, written, nodes)
         context = PluginContext("disk", {"root": str(self.disk)}, directory, self.clock, seals=False)
+        self.plugin = Keeping(context)
         inner = Storing(
             StoringSettings("worker", "node"),
-            {"disk": PluginHost(DiskPlugin(context), name="disk")},
+            {"disk": PluginHost(self.plugin, name="disk")},
             self.stores,
             area,
             areas,
             Ed25519PrivateKey.generate(),
             audit,
             self.clock,
+            arrived={"disk": {RELEASE: lambda found: None}},
         )
         self._inner = threading.Thread(target=inner.run, args=(self._stop,), daemon=True)
 
@@ -195,7 +210,7 @@ def test_into_a_sealed_area_only_over_encrypted_connections(element, site, mine)
         assert "PROT P" in clear.stderr
     assert element.stores.uploads.find_path(parse_path("/vo/sealed/file")) is None
     site.succeed("globus-url-copy", "-dcpriv", f"file://{mine}", target)
-    assert element.stores.namespace.find(parse_path("/vo/sealed/file")) is not None
+    assert element.plugin.handed_in == [mine.read_bytes()]
 
 
 @GFAL
