@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from lxml import etree
 
 from srm_dicom.errors import InternalError, InvalidRequest, MdmError, NotSupported, TooLarge
-from srm_dicom.soap.compat import Application, Fault, MethodContext, ServerBase, Soap11
+from srm_dicom.soap.compat import Application, MethodContext, ServerBase, Soap11
 from srm_dicom.soap.envelope import body_entry
 from srm_dicom.soap.faults import fault
+from srm_dicom.soap.reader import message_reader
 from srm_dicom.soap.rpc import Operation, rpc_service
 from srm_dicom.telemetry import logger
 
@@ -135,15 +136,14 @@ class _Endpoint:
 
 
 class _SpyneCodec(ServerBase):  # type: ignore[misc]
-    """spyne as reader and writer of typed messages."""
+    """Reads by the types that spyne knows; writes by spyne what does not write itself."""
 
     transport = "http://schemas.xmlsoap.org/soap/http"
 
     def __init__(self, operations: tuple[Operation, ...], tns: str, name: str) -> None:
-        # What a client says of its types (xsi:type) is not needed: the contract says it.
-        protocol = Soap11(validator=None, parse_xsi_type=False)
-        super().__init__(Application([rpc_service(operations)], tns, name, protocol, Soap11()))
+        super().__init__(Application([rpc_service(operations)], tns, name, Soap11(), Soap11()))
         self._tns = tns
+        self._readers = {operation.name: message_reader(operation.parts) for operation in operations}
 
     def decode(self, operation: Operation, entry: etree._Element) -> Any:
         """Read a body entry as the request message of an operation.
@@ -151,14 +151,7 @@ class _SpyneCodec(ServerBase):  # type: ignore[misc]
         Raises:
             InvalidRequest: a value is not of its type.
         """
-        context = self._context(operation)
-        protocol = self.app.in_protocol
-        try:
-            return protocol.from_element(context, context.descriptor.in_message, entry)
-        except (Fault, ValueError, TypeError, AttributeError, KeyError) as error:
-            raise InvalidRequest(
-                "an element of the message does not have the type that was declared"
-            ) from error
+        return self._readers[operation.name](entry)
 
     def encode(self, operation: Operation, result: Any) -> bytes:
         """Write the response message of an operation."""
