@@ -140,9 +140,9 @@ class Database:
         if self.is_sqlite:
             self._peewee.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)")  # type: ignore[no-untyped-call]
 
-    def claiming(self, query: Any) -> Any:
+    def claiming(self, statement: str) -> str:
         """Let a SELECT inside a transaction skip rows that another worker is claiming."""
-        return query if self.is_sqlite else query.for_update("FOR UPDATE SKIP LOCKED")
+        return statement if self.is_sqlite else f"{statement} FOR UPDATE SKIP LOCKED"
 
     @property
     def is_sqlite(self) -> bool:

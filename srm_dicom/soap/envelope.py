@@ -18,6 +18,7 @@ MAX_DEPTH = 48
 MAX_COPIED_ELEMENTS = 50_000
 
 _TOO_DEEP = etree.XPath("boolean(" + "/*" * (MAX_DEPTH + 1) + ")")
+_HAS_REFERENCES = etree.XPath("boolean(.//@href)")
 _MAX_CHAIN = 16
 
 
@@ -35,7 +36,7 @@ def body_entry(data: bytes) -> etree._Element:
     if body is None or len(body) == 0:
         raise InvalidRequest("the SOAP body is empty")
     entry = body[0]
-    if body.find(".//*[@href]") is not None:
+    if _HAS_REFERENCES(body):
         _References(body).resolve(entry, ())
     return entry
 

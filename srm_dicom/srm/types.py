@@ -8,7 +8,6 @@ gSOAP reads nothing else. Enumerations are plain strings here: what a caller sen
 
 from __future__ import annotations
 
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from srm_dicom.soap.compat import (
@@ -78,19 +77,16 @@ def _member(field: Field, models: Mapping[str, type[Record]]) -> Any:
 
 
 class _Types:
-    """Attribute access to the models by the names of the standard."""
+    """The models, as attributes and items by the names of the standard."""
 
     def __init__(self, models: Mapping[str, type[Record]]) -> None:
-        self._models = MappingProxyType(models)
+        vars(self).update(models)
 
     def __getattr__(self, name: str) -> Any:
-        try:
-            return self._models[name]
-        except KeyError:
-            raise AttributeError(f"SRM v2.2 has no type {name}") from None
+        raise AttributeError(f"SRM v2.2 has no type {name}")
 
     def __getitem__(self, name: str) -> Any:
-        return self._models[name]
+        return vars(self)[name]
 
 
 T = _Types(_models())

@@ -49,6 +49,13 @@ _DUE = (
     " OR EXISTS (SELECT 1 FROM request_file WHERE deadline_at <= ? AND state IN ({}))"
 )
 
+_WAITING = (
+    "state IN ({}) AND not_before <= ? AND lease_until <= ? AND deadline_at > ?"
+    " AND guid NOT IN (SELECT guid FROM request_file"
+    " WHERE state IN ({}) AND lease_until > ? AND guid IS NOT NULL)"
+)
+"""What a worker may take: it waits, and no visit is bringing the same file, for which others wait, too."""
+
 
 class Requests:
     """The queue; every method is one statement or joins the caller's transaction."""
@@ -216,36 +223,33 @@ class Requests:
             held: how many of these it has already.
         """
         moment = to_ms(now)
-        waiting = (
-            self._file.state.in_(values(sources)),
-            self._file.not_before <= moment,
-            self._file.lease_until <= moment,
-            self._file.deadline_at > moment,
-            self._file.guid.not_in(self._under_way(sources, moment)),
-        )
-        owners = self._owners(waiting)  # mostly nobody waits, and a reader waits for no writer
+        states = values(sources)
+        places = marks(len(states))
+        waiting = _WAITING.format(places, places)
+        known = [*states, moment, moment, moment, *states, moment]
+        owners = self._owners(waiting, known)  # mostly nobody waits, and a reader waits for no writer
         if not owners:
             return []
         with self._database.transaction():
             rows = [
                 row
                 for owner in owners
-                for row in self._oldest(waiting, owner, limit - (held or {}).get(owner, 0))
+                for row in self._oldest(waiting, known, owner, limit - (held or {}).get(owner, 0))
             ]
             until = now + timedelta(seconds=lease_s)
             self.move([row.id for row in rows], sources, target, lease_until=until, worker=worker)
             self._count_attempts([row.id for row in rows], 1)
         return [read_file(row) for row in rows]
 
-    def _owners(self, waiting: Sequence[Any]) -> list[str]:
-        query: Any = self._file.select(self._file.owner).where(*waiting).distinct()
-        return [owner for (owner,) in query.tuples()]
+    def _owners(self, waiting: str, known: Sequence[object]) -> list[str]:
+        rows = self._database.select(f"SELECT DISTINCT owner FROM request_file WHERE {waiting}", known)  # noqa: S608
+        return [row.owner for row in rows]
 
-    def _oldest(self, waiting: Sequence[Any], owner: str, limit: int) -> list[Any]:
+    def _oldest(self, waiting: str, known: Sequence[object], owner: str, limit: int) -> list[Any]:
         if limit <= 0:
             return []
-        mine = self._file.select().where(*waiting, self._file.owner == owner)
-        return self._database.rows(self._database.claiming(mine.order_by(self._file.id).limit(limit)))
+        mine = f"SELECT * FROM request_file WHERE {waiting} AND owner = ? ORDER BY id LIMIT ?"  # noqa: S608
+        return self._database.select(self._database.claiming(mine), [*known, owner, limit])
 
     def _count_attempts(self, ids: Sequence[int], more: int) -> None:
         for start in range(0, len(ids), _CHUNK):
@@ -257,13 +261,6 @@ class Requests:
         for start in range(0, len(ids), _CHUNK):
             mine = self._file.id.in_(list(ids[start : start + _CHUNK])) & (self._file.lease_until > 0)
             self._file.update(lease_until=0, attempts=self._file.attempts - 1).where(mine).execute()
-
-    def _under_way(self, sources: Sequence[FileState], moment: int) -> Any:
-        """Files that a visit is bringing now: who also wants one waits for that visit."""
-        alias = self._file.alias()
-        return alias.select(alias.guid).where(
-            alias.state.in_(values(sources)), alias.lease_until > moment, alias.guid.is_null(False)
-        )
 
     def free_leases(self, worker: str) -> int:
         """Give back what a worker of this name held when it died; dying is no failure of the source's."""
