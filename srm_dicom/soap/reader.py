@@ -18,9 +18,10 @@ from lxml import etree
 from srm_dicom.errors import InvalidRequest
 from srm_dicom.soap.compat import ComplexModel, Fault, Soap11, Unicode
 
-Reader = Callable[[etree._Element], Any]
-MessageReader = Callable[[etree._Element], SimpleNamespace]
-Filler = Callable[[etree._Element, dict[str, Any]], None]
+Element = etree._Element  # noqa: SLF001 - its documented name
+Reader = Callable[[Element], Any]
+MessageReader = Callable[[Element], SimpleNamespace]
+Filler = Callable[[Element, dict[str, Any]], None]
 
 _NIL = "{http://www.w3.org/2001/XMLSchema-instance}nil"
 _TRUE = ("true", "1")
@@ -40,7 +41,7 @@ def message_reader(parts: Mapping[str, type]) -> MessageReader:
     fill = _members({name: (False, _reader(model)) for name, model in parts.items()})
     absent = dict.fromkeys(parts)
 
-    def read_message(entry: etree._Element) -> SimpleNamespace:
+    def read_message(entry: Element) -> SimpleNamespace:
         message = SimpleNamespace(**absent)
         try:
             fill(entry, vars(message))
@@ -56,7 +57,7 @@ def message_reader(parts: Mapping[str, type]) -> MessageReader:
 def _members(known: Mapping[str, tuple[bool, Reader]]) -> Filler:
     """Return what reads the children of an element; known are by name whether there may be many, and how."""
 
-    def fill(element: etree._Element, held: dict[str, Any]) -> None:
+    def fill(element: Element, held: dict[str, Any]) -> None:
         for child in element:
             name = child.tag.rpartition("}")[2]
             found = known.get(name)
@@ -82,7 +83,7 @@ def _reader(model: Any) -> Reader:
     return partial(_value, model, _TEXTS._from_unicode_handlers[model])  # noqa: SLF001 - spyne has no other word
 
 
-def _complex(model: Any, element: etree._Element) -> Any:
+def _complex(model: Any, element: Element) -> Any:
     value = model()
     _filler(model)(element, vars(value))
     return value
@@ -95,10 +96,10 @@ def _filler(model: Any) -> Filler:
     return _members({name: (one.Attributes.max_occurs > 1, _reader(one)) for name, one in members})
 
 
-def _text(element: etree._Element) -> str:
+def _text(element: Element) -> str:
     return element.text or ""
 
 
-def _value(model: Any, read: Callable[[Any, str], Any], element: etree._Element) -> Any:
+def _value(model: Any, read: Callable[[Any, str], Any], element: Element) -> Any:
     text = element.text
     return None if text is None else read(model, text)
