@@ -27,6 +27,8 @@ WORDS = {
     "scratch.low_bytes": "... until this is reached.",
     "scratch.quota_bytes": "Stagers fill no more than this, what is on its way counted; 0: the file system.",
     "scratch.spare_bytes": "They go too while file system or quota have less room, or less than a sixth.",
+    "scratch.sealed_uploads": "Uploads into sealed areas that may wait at a time; more come later.",
+    "scratch.sealed_upload_bytes": "What all of them together may have.",
     "projects": "Directory of the project files. No project, no access.",
     "requests.max_files": "Files of one srmPrepareToGet.",
     "requests.max_total_s": "The longest that a request may wait, whatever the client asks for.",

@@ -68,6 +68,8 @@ class Scratch(Struct, frozen=True, kw_only=True):
     low_bytes: int = 160 * 1024**3
     quota_bytes: int = 0
     spare_bytes: int = 1024**3
+    sealed_uploads: int = 1000
+    sealed_upload_bytes: int = 64 * 1024**3
 
 
 class Requests(Struct, frozen=True, kw_only=True):
@@ -189,9 +191,10 @@ class Area(Struct, frozen=True, kw_only=True):
 
     Attributes:
         path: of the directory; no area is below another.
-        project: whose members may read (right `file`) and write (right `write`).
-        plugin: the instance of ``plugins.d`` that keeps the files; one that is not sealed.
+        project: whose members may read (right `file`) and write (right `write`, or `ingest` if it is sealed).
+        plugin: the instance of ``plugins.d`` that keeps the files; its `sealed` is the area's.
         max_file_bytes: of one file.
+        sealed: what is uploaded identifies patients; see `scratch.sealeduploads`.
     """
 
     path: str
@@ -199,6 +202,7 @@ class Area(Struct, frozen=True, kw_only=True):
     plugin: str
     version: str = "v1"
     max_file_bytes: int = 1024**4
+    sealed: bool = False
 
 
 class Inner(Struct, frozen=True, kw_only=True):
@@ -292,7 +296,7 @@ class Member(Struct, frozen=True, kw_only=True):
 
     user: str = ""
     group: str = ""
-    rights: tuple[Literal["file", "key", "search", "nominative", "write"], ...]
+    rights: tuple[Literal["file", "key", "search", "nominative", "write", "ingest"], ...]
 
 
 class ProjectFile(Struct, frozen=True, kw_only=True):

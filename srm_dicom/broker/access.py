@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from srm_dicom.audit.event import Action, Event, Outcome, is_object, printable
 from srm_dicom.audit.log import AuditLog
+from srm_dicom.broker.areas import Areas
 from srm_dicom.clock import Clock
 from srm_dicom.errors import IsADirectory, MdmError, NotADirectory, NotAuthorised, NotFound
 from srm_dicom.identity.principal import Principal
@@ -25,6 +26,7 @@ from srm_dicom.store.bundles import find_bundle
 from srm_dicom.store.namespace import Entry, Namespace
 
 _ABSENT = "no such file or directory"
+_LIMITED = "a limited credential hands in no images"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +49,14 @@ class FileAccess:
         audit: AuditLog,
         clock: Clock,
         guesses: Guesses | None = None,
+        areas: Areas | None = None,
     ) -> None:
         self._namespace = namespace
         self._projects = projects
         self._audit = audit
         self._clock = clock
         self._guesses = guesses or Guesses(Patience(), clock)
+        self._areas = areas or Areas()
 
     def files(self, principal: Principal, paths: Sequence[SitePath], operation: str) -> list[Verdict]:
         """Decide about reading files, in their order; one audit event for all of them.
@@ -209,6 +213,9 @@ class FileAccess:
         if not verdict.entry.is_directory:
             return Verdict(path, None, NotADirectory("a file has no names below it"), verdict.rule)
         decision = self._allows(principal, verdict.entry, "w", path)
+        if decision.rule == _LIMITED:
+            error = NotAuthorised(_LIMITED, advice="Use a certificate, or a proxy that is not limited.")
+            return Verdict(path, None, error, decision.rule)
         if not decision.allowed:
             return Verdict(path, None, NotAuthorised("you may not write in this directory"), decision.rule)
         return Verdict(path, verdict.entry, None, decision.rule)
@@ -253,6 +260,8 @@ class FileAccess:
             project = self._projects.get(entry.release.project)
             if project is None or not project.valid(self._clock.now()):
                 return Decision(allowed=False, rule="the project has ended")
+        if permission == "w" and principal.limited and self._areas.seal(entry.path):
+            return Decision(allowed=False, rule=_LIMITED)
         return decide(entry.acl, entry.owner, principal, permission, path or entry.path)
 
     def _record(
@@ -264,20 +273,26 @@ class FileAccess:
             (Outcome.DENIED, [verdict for verdict in verdicts if verdict.entry is None]),
         ):
             if chosen:
-                self._audit.record(_event(principal, operation, action, outcome, chosen))
+                self._audit.record(self._event(principal, operation, action, outcome, chosen))
         self._guesses.missed(principal.dn, sum(isinstance(one.error, NotFound) for one in verdicts))
 
-
-def _event(  # a name that is not there is a string that a user typed: it is not kept
-    principal: Principal, operation: str, action: Action, outcome: Outcome, verdicts: Sequence[Verdict]
-) -> Event:
-    projects = {v.entry.release.project for v in verdicts if v.entry is not None and v.entry.release}
-    return Event.by(
-        principal,
-        action,
-        outcome,
-        operation=operation,
-        project=",".join(sorted(projects)),
-        objects=tuple(v.path for v in verdicts if v.rule != _ABSENT and is_object(v.path)),
-        rule=printable("; ".join(dict.fromkeys(verdict.rule for verdict in verdicts))),
-    )
+    def _event(
+        self,
+        principal: Principal,
+        operation: str,
+        action: Action,
+        outcome: Outcome,
+        verdicts: Sequence[Verdict],
+    ) -> Event:
+        """Return what is audited; a name that is not there is a string that a user typed: it is not kept."""
+        projects = {v.entry.release.project for v in verdicts if v.entry is not None and v.entry.release}
+        known = [self._areas.told(verdict.path) for verdict in verdicts if verdict.rule != _ABSENT]
+        return Event.by(
+            principal,
+            action,
+            outcome,
+            operation=operation,
+            project=",".join(sorted(projects)),
+            objects=tuple(path for path in known if is_object(path)),
+            rule=printable("; ".join(dict.fromkeys(verdict.rule for verdict in verdicts))),
+        )

@@ -20,6 +20,9 @@ from srm_dicom.store.staged import Staged
 GRACE_S = 15
 """A put lasts longer than asked, by itself or by so much: who polls to the last moment still finds it."""
 
+ENCRYPTED = "https"
+"""The one transfer protocol that never carries bytes in clear."""
+
 _BOUNDS = SpaceBounds()
 
 
@@ -144,6 +147,21 @@ def _protocol(settings: BrokerSettings, wish: Wish) -> str:
         "none of the requested transfer protocols is spoken here",
         advice=f"Use one of {', '.join(spoken)}.",
     )
+
+
+def encrypted(settings: BrokerSettings, wish: Wish) -> str:
+    """Return the protocol by which what must not cross a network in clear is uploaded.
+
+    Raises:
+        NotSupported: it is not among the caller's.
+    """
+    offered = [protocol.lower() for protocol in wish.protocols] or [ENCRYPTED]
+    if ENCRYPTED not in offered or ENCRYPTED not in settings.protocols:
+        raise NotSupported(
+            f"images are uploaded to this directory by {ENCRYPTED} only",
+            advice=f"Let the client offer {ENCRYPTED} among its transfer protocols.",
+        )
+    return ENCRYPTED
 
 
 def bounded(wanted: int | None, default: int, maximum: int) -> int:

@@ -28,7 +28,8 @@ class Area:
 
     Attributes:
         max_file_bytes: of one file.
-        sealed: its files are sealed before they reach a disk: they must not come over a network in clear.
+        sealed: what is uploaded identifies patients: it crosses no network and reaches no disk in clear, and
+            what its file is called is told to nobody.
     """
 
     path: SitePath
@@ -47,6 +48,7 @@ class Areas:
 
     def __init__(self, areas: Iterable[Area] = ()) -> None:
         self._areas = tuple(areas)
+        self._sealed = tuple(area for area in self._areas if area.sealed)
 
     def of(self, path: SitePath) -> Area:
         """Return the area that a name to be made, changed or removed is in.
@@ -67,7 +69,14 @@ class Areas:
 
     def seal(self, path: SitePath) -> bool:
         """Tell whether a name lies in an area whose files are sealed."""
-        return any(area.sealed and area.has(path) for area in self._areas)
+        return any(area.has(path) for area in self._sealed)
+
+    def told(self, path: SitePath) -> SitePath:
+        """Return what may be written down of a path: of a name that was typed for an upload its directory."""
+        if not self.seal(path):
+            return path
+        above = parent(path)
+        return above if self.seal(above) else path
 
     def prepare(self, namespace: Namespace, projects: Mapping[str, Project], shown_at: datetime) -> None:
         """Make the areas' directories, and let the members of their projects pass to them.
@@ -81,7 +90,7 @@ class Areas:
                 raise ConfigError(
                     f"[[areas]] names the project {area.release.project}, which projects.d has not"
                 )
-            acl = project.area_acl()
+            acl = project.ingest_acl() if area.sealed else project.area_acl()
             _open_above(namespace, parent(area.path), acl, shown_at)
             namespace.make_directory(area.path, acl, shown_at, area.release)
             namespace.set_acl(area.path, acl)

@@ -54,7 +54,9 @@ class Names:
             AlreadyExists: the name is taken.
             NotFound, NotADirectory: there is no directory to make it in.
             NotAuthorised: the caller may not write there.
+            NotSupported: images are handed in there.
         """
+        self._refuse_handed_in(principal, path)
         if self.stores.namespace.find(path) is not None and self._visible(principal, path, operation):
             raise AlreadyExists(f"{name(path) or '/'} exists")
         above = self._writable(principal, path, operation)
@@ -117,9 +119,11 @@ class Names:
         Raises:
             AlreadyExists: the new name is taken.
             NotFound, NotADirectory, NotAuthorised: as for `make_directory`, of either name.
-            NotSupported: the names are of different areas.
+            NotSupported: the names are of different areas, or of one where images are handed in.
             InvalidRequest: a directory is to move into itself, or the path gets too long.
         """
+        for path in (source, target):
+            self._refuse_handed_in(principal, path)
         entry = self._seen(principal, source, operation)
         there = self.stores.namespace.find(target)
         if there is not None and there.is_directory and target != source:
@@ -208,6 +212,11 @@ class Names:
         if verdict.entry is None:
             raise verdict.error or NotFound(_ABSENT)
         return verdict.entry
+
+    def _refuse_handed_in(self, principal: Principal, path: SitePath) -> None:
+        """Refuse what makes no sense where names last until an image is registered under its own."""
+        if self.areas.seal(path) and self.access.may_change_name(principal, self.access.above(path), path):
+            raise NotSupported("images are uploaded here; there are no directories and no other names")
 
     def _refuse_written(self, path: SitePath) -> None:
         if self.stores.uploads.find_path(path) is not None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from srm_dicom.broker.access import FileAccess, Verdict
-from srm_dicom.broker.admission import BrokerSettings, accept
+from srm_dicom.broker.admission import BrokerSettings, accept, encrypted
 from srm_dicom.broker.areas import UPLOADS, Area, Areas
 from srm_dicom.broker.listings import parse
 from srm_dicom.broker.owned import Owned
@@ -28,10 +28,12 @@ from srm_dicom.errors import (
     Aborted,
     AlreadyExists,
     Busy,
+    IntegrityError,
     IsADirectory,
     MdmError,
     NotAuthorised,
     NotFound,
+    NotSupported,
     Overloaded,
     RequestExpired,
     TooLarge,
@@ -47,6 +49,9 @@ ASK_EVERY_S = 0.05
 STORE_WITHIN = timedelta(days=1)
 """For so long the inner zone may come for what is complete; the bytes are safe in scratch meanwhile."""
 
+_LOST = IntegrityError(
+    "the service that had taken the image in was started anew, and the key went with it: upload it again"
+)
 WRITING = timedelta(hours=1)
 """A put that a door has just begun to write lasts at least so long."""
 
@@ -86,13 +91,16 @@ class Puts:
         """Accept a prepareToPut; there is room at once, or the file's status says why not.
 
         Raises:
-            InvalidRequest, TooLarge, NotSupported: as for a get.
+            InvalidRequest, TooLarge, NotSupported: as for a get; NotSupported also where images are handed in
+                and the caller has no protocol that encrypts.
         """
         request = accept(self._settings, wish, principal.dn, self._clock.now())
         surls = [parse(text) for text in wish.surls]
         known = [surl.path for surl in surls if isinstance(surl, Surl)]
         verdicts = iter(self._access.writable(principal, known, "srmPrepareToPut"))
         answers = [next(verdicts) if isinstance(surl, Surl) else surl for surl in surls]
+        if any(self._handed_in(answer) for answer in answers):
+            request = replace(request, protocol=encrypted(self._settings, wish))
         apply_time(self._stores, self._clock.now())
         with self._stores.database.transaction():
             there = self._stores.namespace.find_many(known)
@@ -134,23 +142,26 @@ class Puts:
 
     def open(
         self, principal: Principal, path: SitePath, *, size_bytes: int = 0, overwrite: bool = True
-    ) -> tuple[Upload, int]:
-        """Return what is to be written at the path of a TURL, or at a plain path, and its bound in bytes.
+    ) -> tuple[Upload, Area]:
+        """Return what is to be written at the path of a TURL, or at a plain path, and the area that it is in.
 
         Raises:
             NotFound: no put of this caller has this TURL, or there is no directory for the name.
-            NotAuthorised, AlreadyExists, IsADirectory, Busy: the plain path may not be written.
+            NotAuthorised, AlreadyExists, IsADirectory, Busy: the plain path may not be written; NotAuthorised
+                also when who shows a TURL may hand in no images, or not with this credential.
             RequestExpired: the put has ended.
         """
         if path.startswith(f"{UPLOADS}/"):
             upload = self._stores.uploads.find(path.removeprefix(f"{UPLOADS}/"))
             if upload is None or upload.owner != principal.dn:
                 raise NotFound("no upload has this TURL")
+            if self._areas.seal(upload.path):
+                self._refuse_other(principal, upload)
         else:
             upload = self._begin(principal, path, size_bytes, overwrite=overwrite)
         self._keep_alive(upload)
         self._stores.uploads.received(upload.name, None)
-        return upload, self._areas.of(upload.path).max_file_bytes
+        return upload, self._areas.of(upload.path)
 
     def sealed(self, principal: Principal, path: SitePath) -> bool:
         """Tell whether what the caller may write at a path has to be kept from the network's eyes.
@@ -189,6 +200,35 @@ class Puts:
             target = after(SPACE_AVAILABLE, Event.ABORT)
             self._stores.requests.move([file.id for file in files], before(Event.ABORT), target)
             self._stores.uploads.end(upload.token, [upload.path])
+
+    def lose(self, node: str) -> int:
+        """Fail the puts of images that a process took in which is no more, and their keys with it.
+
+        Returns:
+            How many.
+        """
+        lost = [one for one in self._stores.uploads.complete_on(node) if self._areas.seal(one.path)]
+        for upload in lost:
+            files = [file for file in self._stores.requests.files(upload.token) if file.path == upload.path]
+            with self._stores.database.transaction():
+                self._stores.requests.move(
+                    [file.id for file in files],
+                    before(Event.REFUSE),
+                    after(STORING, Event.REFUSE),
+                    failure=_LOST,
+                )
+                self._stores.uploads.end(upload.token, [upload.path])
+        return len(lost)
+
+    def _handed_in(self, answer: Verdict | MdmError) -> bool:
+        """Tell whether an image is handed in, by somebody who may."""
+        return isinstance(answer, Verdict) and answer.entry is not None and self._areas.seal(answer.path)
+
+    def _refuse_other(self, principal: Principal, upload: Upload) -> None:
+        """Decide anew, for a connection that may show another credential than the request did."""
+        (verdict,) = self._access.writable(principal, [upload.path], "upload")
+        if verdict.error is not None:
+            raise verdict.error
 
     def _begin(self, principal: Principal, path: SitePath, size_bytes: int, *, overwrite: bool) -> Upload:
         """Return the upload of a plain path: the caller's own that was broken off, or a new one."""
@@ -262,6 +302,8 @@ class Puts:
         if answer.entry is None:
             raise answer.error or NotFound("no such file or directory")
         area = self._areas.of(answer.path)
+        if area.sealed and wish.kind is RequestKind.COPY:
+            raise NotSupported("images are uploaded to this directory, not copied", advice="Use a put.")
         if there is not None and not wish.overwrite:
             raise AlreadyExists("the file exists", advice="Ask for it to be overwritten.")
         if there is not None and not self._access.may_write(principal, there):

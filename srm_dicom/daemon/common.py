@@ -85,7 +85,7 @@ class Common:
 
     def access(self) -> FileAccess:
         """Make the decider about files."""
-        return FileAccess(self.stores.namespace, self.projects, self.audit, self.clock)
+        return FileAccess(self.stores.namespace, self.projects, self.audit, self.clock, areas=self.areas())
 
     def areas(self) -> Areas:
         """Return where users write."""
@@ -95,6 +95,7 @@ class Common:
                 area.plugin,
                 Release(area.project, self._profile(area.project), area.version),
                 area.max_file_bytes,
+                area.sealed,
             )
             for area in self.config.areas
         )

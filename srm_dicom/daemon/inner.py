@@ -58,6 +58,7 @@ def stager(path: Path) -> list[Service]:
     _tune_for_arrivals()
     inner.spool.mkdir(parents=True, exist_ok=True, mode=0o700)
     slots = SlotSettings(inner.spool, inner.spool_above_bytes, inner.max_object_bytes)
+    check_areas(common)
     hosts, node = load_plugins(common), scratch_node(common)
     worker = Stager(
         StagerSettings(f"{common.node}/stager", visits=inner.visits, visit_s=inner.visit_s),
@@ -99,6 +100,29 @@ def handed_in(common: Common, hosts: Mapping[str, PluginHost]) -> dict[str, Arri
     journal = make_journal(common)
     feeds = {name: _feed(common, name, files[name], hosts[name]) for name in sealed}
     return {name: arrivals(journal, name, feed.releases(), common.clock) for name, feed in feeds.items()}
+
+
+def check_areas(common: Common) -> None:
+    """See that the areas where users write and the plugins that keep their files agree.
+
+    Raises:
+        ConfigError: an area names no plugin, or one whose files are sealed when its own are not, or the other
+            way round; or what is handed in could not be fetched.
+    """
+    files = configuration.load_directory(common.inner().plugins, PluginFile)
+    for area in common.config.areas:
+        if area.plugin not in files:
+            raise ConfigError(f"[[areas]] names the plugin {area.plugin}, which plugins.d has not")
+        if files[area.plugin].sealed != area.sealed:
+            raise ConfigError(
+                f"[[areas]] {area.path} and plugins.d/{area.plugin}.toml differ about `sealed`",
+                advice="Where images are handed in both say true, where files are kept as they are false.",
+            )
+        if area.sealed and not common.inner().node:
+            raise ConfigError(
+                f"[[areas]] {area.path} is sealed, and inner.node is missing",
+                advice="What is uploaded there is fetched through the node's intake, and nowhere else.",
+            )
 
 
 def _tune_for_arrivals() -> None:

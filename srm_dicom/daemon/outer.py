@@ -18,10 +18,12 @@ from srm_dicom.broker.janitor import Janitor, SpaceSettings
 from srm_dicom.broker.spaces import SpaceBounds
 from srm_dicom.clock import Clock, coarse
 from srm_dicom.daemon.common import Common, Loop, host_credential
+from srm_dicom.daemon.coredump import never_dump
 from srm_dicom.errors import ConfigError, InvalidRequest
 from srm_dicom.identity.gate import Gate
 from srm_dicom.identity.tokens import Issuer, TokenSettings, TokenVerifier
 from srm_dicom.scratch.area import ScratchArea
+from srm_dicom.scratch.sealeduploads import SealedBounds, SealedUploads
 from srm_dicom.srm.service import application as srm_application
 from srm_dicom.srm.v1.service import PATH as V1_PATH
 from srm_dicom.srm.v1.service import application as v1_application
@@ -33,6 +35,7 @@ from srm_dicom.transfer.delegations import PATH as DELEGATION_PATH
 from srm_dicom.transfer.delegations import Delegations, DelegationService
 from srm_dicom.transfer.files import ServedFiles, WrittenFiles
 from srm_dicom.transfer.gridftp import GridFtpDoor, GridFtpSettings
+from srm_dicom.transfer.handedin import HandedIn
 from srm_dicom.transfer.hosts import CopyHosts
 from srm_dicom.transfer.intake import Intake
 from srm_dicom.transfer.intake import application as intake_application
@@ -186,10 +189,14 @@ def transfer(path: Path) -> list[Service]:
     access = common.access()
     files = make_files(common, area, access)
     services: list[Service] = [Activity(common.audit, "transfer"), Loop("janitor", janitor.run)]
-    if config.intake is not None:
-        services.append(make_intake(common, area, config.intake))
     broker = make_broker(common, access)
-    written = WrittenFilesOfNode(area, broker.puts, broker.names)
+    sealed = make_sealed(common, area)
+    if sealed is not None:
+        keeper = HandedIn(sealed, common.stores.uploads, broker.puts, common.node)
+        services.append(Loop("uploads", keeper.run))
+    if config.intake is not None:
+        services.append(make_intake(common, area, config.intake, sealed))
+    written = WrittenFilesOfNode(area, broker.puts, broker.names, sealed)
     gridftp = GridFtpDoor(
         files,
         common.gate(),
@@ -200,6 +207,24 @@ def transfer(path: Path) -> list[Service]:
         make_nodes(common),
     )
     return [*services, gridftp, make_webdav(common, files, written, broker)]
+
+
+def make_sealed(common: Common, area: ScratchArea) -> SealedUploads | None:
+    """Make what takes images in, and leave no picture of their bytes; None where none are taken.
+
+    Raises:
+        ConfigError: the inner zone could not fetch them.
+    """
+    if not any(one.sealed for one in common.config.areas):
+        return None
+    if common.config.intake is None:
+        raise ConfigError(
+            "[[areas]] has a sealed one, and there is no [intake]",
+            advice="The inner zone fetches what is uploaded there through the intake, and nowhere else.",
+        )
+    never_dump()
+    scratch = common.config.scratch
+    return SealedUploads(area, SealedBounds(scratch.sealed_uploads, scratch.sealed_upload_bytes))
 
 
 def stripe(path: Path) -> list[Service]:
@@ -323,10 +348,12 @@ def make_tokens(tokens: configuration.Tokens | None, clock: Clock) -> TokenVerif
         raise ConfigError(f"[webdav.tokens]: {error.message}") from error
 
 
-def make_intake(common: Common, area: ScratchArea, settings: configuration.Intake) -> WebServer:
-    """Make the port that stagers push to."""
+def make_intake(
+    common: Common, area: ScratchArea, settings: configuration.Intake, sealed: SealedUploads | None
+) -> WebServer:
+    """Make the port that stagers push to, and fetch from what users upload."""
     return WebServer(
-        intake_application(Intake(area, settings.stagers, common.audit)),
+        intake_application(Intake(area, settings.stagers, common.audit, sealed)),
         common.gate(),
         host=settings.listen.host,
         port=settings.listen.port,

@@ -13,7 +13,7 @@ from typing import Literal
 from srm_dicom.rights.acl import Acl, Entry, Tag
 from srm_dicom.rights.budget import UNLIMITED, Budget
 
-ProjectRight = Literal["file", "key", "search", "nominative", "write"]
+ProjectRight = Literal["file", "key", "search", "nominative", "write", "ingest"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +80,10 @@ class Project:
         """Return the ACL of a directory where members write; what they make in it inherits it."""
         own = self._acl({"file": "rx", "write": "rwx"}).entries
         return Acl((*own, *(replace(entry, default=True) for entry in own)))
+
+    def ingest_acl(self) -> Acl:
+        """Return the ACL of a directory where members hand in images; none lists what others call theirs."""
+        return self._acl({"ingest": "wx"})
 
     def key_acl(self) -> Acl:
         """Return the ACL of the project's keys: Hydra's ``x`` lets jobs fetch what ``g`` lets a user."""

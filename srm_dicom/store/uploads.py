@@ -6,7 +6,7 @@ are called in scratch and what the TURL shows; it is random and good for its own
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,6 +134,19 @@ class Uploads:
         """Yield the random names of what a node's scratch has."""
         for row in self._row.select(self._row.name).where(self._row.node == node):
             yield row.name
+
+    def known(self, names: Iterable[str]) -> set[str]:
+        """Return which random names still are those of uploads."""
+        wanted, found = sorted(names), set[str]()
+        for start in range(0, len(wanted), _CHUNK):
+            query = self._row.select(self._row.name)
+            found.update(row.name for row in query.where(self._row.name.in_(wanted[start : start + _CHUNK])))
+        return found
+
+    def complete_on(self, node: str) -> list[Upload]:
+        """Return those of a node of which a door has every byte."""
+        query = self._row.select().where(self._row.node == node, self._row.size_bytes.is_null(False))
+        return [_upload(row) for row in query]
 
     def received(self, name: str, received: Received | None) -> bool:
         """Note what a door has taken in, or that it takes it in anew; tells whether the put still is one."""

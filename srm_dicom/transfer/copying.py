@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -19,6 +19,7 @@ from srm_dicom.clock import Clock
 from srm_dicom.errors import IntegrityError, InternalError, MdmError, NotFound, NotSupported, Overloaded
 from srm_dicom.identity.credential import Nobody, Shown
 from srm_dicom.identity.delegation import Delegate
+from srm_dicom.ids import SitePath
 from srm_dicom.rights.declare import requires
 from srm_dicom.telemetry import logger
 from srm_dicom.transfer.davmessage import Answer, Handlers, Request, told
@@ -91,9 +92,13 @@ class Copies:
         remote = Remote(request.principal, wanted.url, shown, wanted.headers)
         self._mover.check(remote)
         if self._writing is not None and wanted.pull:
+            private = self._writing.private_only(request.principal, request.path)
+            if private and not remote.is_encrypted:
+                raise NotSupported("what is written here must not cross a network in clear: pull it by https")
             if not wanted.overwrite and self._is_there(request):
                 return told(Problem(HTTPStatus.PRECONDITION_FAILED, "there is a file of this name"))
-            return self._started(request, wanted, self._pulling(request, remote, wanted, self._writing))
+            move = self._pulling(request, remote, wanted, self._writing)
+            return self._started(request, wanted, replace(move, path=None) if private else move)
         return self._started(request, wanted, self._pushing(request, remote, wanted))
 
     def _is_there(self, request: Request) -> bool:
@@ -111,14 +116,16 @@ class Copies:
                 _check(self._mover.pull(remote, file, progress), wanted)
                 file.finish()
 
-            return _Move(pull, stack.pop_all())
+            return _Move(pull, stack.pop_all(), request.path)
 
     def _pushing(self, request: Request, remote: Remote, wanted: Copy) -> _Move:
         with ExitStack() as stack:
             file = stack.enter_context(self._files.open(request.principal, request.path))
             file.charge(file.size_bytes)
             return _Move(
-                lambda progress: _check(self._mover.push(file, remote, progress), wanted), stack.pop_all()
+                lambda progress: _check(self._mover.push(file, remote, progress), wanted),
+                stack.pop_all(),
+                request.path,
             )
 
     def _started(self, request: Request, wanted: Copy, move: _Move) -> Answer:
@@ -158,10 +165,11 @@ class Copies:
 
 @dataclass(frozen=True, slots=True)
 class _Move:
-    """A transfer that can begin, and what is closed after it."""
+    """A transfer that can begin, what is closed after it, and the path that is logged of it."""
 
     run: Callable[[Progress], None]
     resources: ExitStack
+    path: SitePath | None
 
 
 def _check(moved: Moved, wanted: Copy) -> None:
@@ -176,7 +184,7 @@ class _Running:
         self._move = move
         self._wanted = wanted
         self._dn = request.principal.dn
-        self._path = request.path
+        self._path = move.path
         self._clock = clock
         self._ended = threading.Event()
         self.progress = Progress()

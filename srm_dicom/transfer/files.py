@@ -184,7 +184,7 @@ class WrittenFiles(Protocol):
     """
 
     def private_only(self, principal: Principal, path: SitePath) -> bool:
-        """Tell whether what is written there must not cross a network in clear."""
+        """Tell whether what is written there must not cross a network in clear, nor its name be logged."""
 
     def create(
         self,

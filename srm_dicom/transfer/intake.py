@@ -26,6 +26,7 @@ from srm_dicom.errors import InvalidRequest, MdmError, NotAuthorised, NotFound, 
 from srm_dicom.identity.principal import Principal
 from srm_dicom.rights.declare import Right, requires
 from srm_dicom.scratch.area import ScratchArea, StagedName
+from srm_dicom.scratch.sealeduploads import SealedUploads
 from srm_dicom.web.environ import PRINCIPAL
 from srm_dicom.web.problems import Problem
 
@@ -40,9 +41,16 @@ MAX_LIST_BYTES = 4 * 1024 * 1024
 class Intake:
     """What a stager may do here; every call decides anew."""
 
-    def __init__(self, area: ScratchArea, stagers: Iterable[str], audit: AuditLog) -> None:
-        """Open the area for the stagers of these names."""
+    def __init__(
+        self,
+        area: ScratchArea,
+        stagers: Iterable[str],
+        audit: AuditLog,
+        uploads: SealedUploads | None = None,
+    ) -> None:
+        """Open the area, and what is uploaded here, for the stagers of these names."""
         self._area = area
+        self._uploads = uploads or SealedUploads(area)
         self._stagers = frozenset(stagers)
         self._audit = audit
 
@@ -77,6 +85,8 @@ class Intake:
         self._check(principal, "publish")
         files = _listed(body)
         names = tuple(str(name) for name, _ in files)
+        if not self._uploads.names().isdisjoint(file_id for _, file_id in files):
+            raise InvalidRequest("an image that was handed in is not published as it is")
         self._audit.record(_event(principal, Outcome.ALLOWED, "publish", names))
         self._area.publish(files)
         return b""
@@ -95,7 +105,7 @@ class Intake:
             wanted = msgspec.json.decode(body.read(MAX_LIST_BYTES), type=Piece)
         except msgspec.MsgspecError as error:
             raise InvalidRequest("not a piece of an upload") from error
-        return self._area.read(wanted.id, wanted.offset, wanted.size)
+        return self._uploads.read(wanted.id, wanted.offset, wanted.size)
 
     def _check(self, principal: Principal, operation: str) -> None:
         if principal.dn in self._stagers and not principal.limited:

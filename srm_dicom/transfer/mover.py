@@ -66,6 +66,11 @@ class Remote:
     shown: Shown
     headers: Headers = ()
 
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether the bytes certainly are, on their way."""
+        return _scheme(self.url) == "https"
+
 
 @dataclass(frozen=True, slots=True)
 class MoverSettings:

@@ -70,7 +70,8 @@ class Storing:
             CannotConnect: no data connection came to be.
             OSError: a data connection was lost.
         """
-        if not parameters.private and self._files.private_only(principal, action.path):
+        private = self._files.private_only(principal, action.path)
+        if private and not parameters.private:
             return _CLEAR
         begun_s = self._clock.monotonic_s()
         with self._files.create(
@@ -84,7 +85,7 @@ class Storing:
         log.info(
             "file_received",
             dn=principal.dn,
-            path=action.path,
+            path=None if private else action.path,  # what an image is called may name a patient
             bytes=sum(target.stripes),
             seconds=round(self._clock.monotonic_s() - begun_s, 3),
         )

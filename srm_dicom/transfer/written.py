@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from srm_dicom.broker.areas import Area
 from srm_dicom.broker.names import Names
 from srm_dicom.broker.puts import Puts
+from srm_dicom.errors import NotSupported
 from srm_dicom.identity.principal import Principal
 from srm_dicom.ids import SitePath
 from srm_dicom.scratch.area import ScratchArea
-from srm_dicom.scratch.uploads import UploadSlot
+from srm_dicom.scratch.sealeduploads import SealedUploads
+from srm_dicom.scratch.uploads import Body, PlainFile, UploadSlot
 from srm_dicom.store.uploads import Received, Upload
 
 
@@ -41,7 +44,7 @@ class UploadOfNode:
         Raises:
             MdmError: why a plain path cannot have these bytes after all.
         """
-        self._puts.received(self._upload, Received(self._slot.size_bytes, self._slot.adler32()))
+        self._puts.received(self._upload, Received(*self._slot.complete()))
         self._slot.close()
         if self._upload.implicit:
             self._puts.finish(self._principal, self._upload)
@@ -55,11 +58,16 @@ class UploadOfNode:
 
 @dataclass(frozen=True, slots=True)
 class WrittenFilesOfNode:
-    """`files.WrittenFiles` over the rows and the scratch area of one node."""
+    """`files.WrittenFiles` over the rows and the scratch area of one node.
+
+    Attributes:
+        sealed: where images are handed in; None in a process that takes none.
+    """
 
     area: ScratchArea
     puts: Puts
     names: Names
+    sealed: SealedUploads | None = None
 
     def private_only(self, principal: Principal, path: SitePath) -> bool:
         """Tell whether it lies in an area whose files are sealed; see `files.WrittenFiles.private_only`."""
@@ -74,15 +82,24 @@ class WrittenFilesOfNode:
         expected_bytes: int | None = None,
     ) -> UploadOfNode:
         """Begin or go on to write a file; see `files.WrittenFiles.create`."""
-        upload, max_bytes = self.puts.open(principal, path, size_bytes=expected_bytes or 0)
-        slot = UploadSlot(self.area.incoming(upload.name), keep_bytes, max_bytes)
+        upload, area = self.puts.open(principal, path, size_bytes=expected_bytes or 0)
+        slot = UploadSlot(self._body(upload, area), keep_bytes, area.max_file_bytes)
         return UploadOfNode(principal, upload, slot, self.puts)
 
     def join(self, principal: Principal, path: SitePath) -> UploadOfNode:
         """Write a part of an upload that another node's door holds; see `files.WrittenFiles.join`."""
-        upload, max_bytes = self.puts.open(principal, path)
-        slot = UploadSlot(self.area.incoming(upload.name), None, max_bytes, joined=True)
+        upload, area = self.puts.open(principal, path)
+        if area.sealed:
+            raise NotSupported("an image is written by one node", advice="Send it without -stripe.")
+        slot = UploadSlot(PlainFile.join(self.area.incoming(upload.name)), None, area.max_file_bytes)
         return UploadOfNode(principal, upload, slot, self.puts)
+
+    def _body(self, upload: Upload, area: Area) -> Body:
+        if not area.sealed:
+            return PlainFile.take(self.area.incoming(upload.name))
+        if self.sealed is None:
+            raise NotSupported("images are uploaded through the site's doors only")
+        return self.sealed.open(upload.name)
 
     def mkdir(self, principal: Principal, path: SitePath) -> None:
         """Make a directory."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,16 +24,27 @@ from srm_dicom.broker.storing import Storing, StoringSettings
 from srm_dicom.broker.views import PutWish, RequestKind
 from srm_dicom.identity.principal import Principal
 from srm_dicom.ids import parse_path
-from srm_dicom.plugin.api import PluginContext
+from srm_dicom.plugin.api import (
+    Arrived,
+    Batch,
+    Discovered,
+    FileRef,
+    PluginContext,
+    Sink,
+    StoragePlugin,
+    Upload,
+)
 from srm_dicom.plugin.host import PluginHost
 from srm_dicom.rights.acl import Tag
 from srm_dicom.rights.project import Member, Project, Release
-from srm_dicom.scratch.area import ScratchArea
-from srm_dicom.scratch.node import ScratchNode
+from srm_dicom.scratch.area import ScratchArea, StagedName
+from srm_dicom.scratch.node import Incoming, ScratchNode
+from srm_dicom.scratch.sealeduploads import SealedUploads
 from srm_dicom.scratch.slot import SlotSettings
 from srm_dicom.store.stores import Stores
 from srm_dicom.testing.clock import FakeClock
 from srm_dicom.testing.databases import database_url
+from srm_dicom.transfer.handedin import HandedIn
 from srm_dicom.transfer.served import StagedFilesOfNode
 from srm_dicom.transfer.written import WrittenFilesOfNode
 from srm_plugin_disk.plugin import DiskPlugin
@@ -49,6 +62,46 @@ def surl(name: str) -> str:
     return f"srm://se.example.org{TOP}/{name}"
 
 
+class Archive(StoragePlugin):
+    """Keeps what is handed in, as an archive behind a plugin does."""
+
+    def __init__(self, context: PluginContext) -> None:
+        super().__init__(context)
+        self.has: list[tuple[Upload, bytes]] = []
+
+    def ingest(self, upload: Upload, arrived: Arrived) -> None:
+        content = b"".join(upload.chunks)
+        self.has.append((upload, content))
+        for tell in arrived.values():
+            tell(Discovered(upload.guid, ("s", "i.dcm"), "s", b"ref"))
+
+    def discover(self, selector: str, release: Release) -> Iterator[Discovered]:
+        yield from ()
+
+    def plan(self, files: Sequence[FileRef]) -> Sequence[Batch]:
+        return []
+
+    def stage(self, batch: Batch, sink: Sink, deadline_s: float) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Node:
+    """The node as the inner zone sees it: what is sealed is opened in the outer zone's process."""
+
+    area: ScratchArea
+    sealed: SealedUploads
+
+    def begin(self) -> Incoming:
+        return self.area.begin()
+
+    def publish(self, files: Sequence[tuple[StagedName, str]]) -> None:
+        self.area.publish(files)
+
+    def read(self, file_id: str, offset: int, size_bytes: int) -> bytes:
+        return self.sealed.read(file_id, offset, size_bytes)
+
+
 class Site:
     """The outer zone's rows, scratch and doors, and the inner zone beside them, driven step by step."""
 
@@ -63,37 +116,44 @@ class Site:
         self.root = directory / "disk"
         self.root.mkdir(exist_ok=True)
         members = (
-            Member(Tag.USER, "/CN=Alice", frozenset({"file", "write"})),
+            Member(Tag.USER, "/CN=Alice", frozenset({"file", "write", "ingest"})),
             Member(Tag.USER, "/CN=Bob", frozenset({"file", "write"})),
             Member(Tag.USER, "/CN=Reader", frozenset({"file"})),
+            Member(Tag.USER, "/CN=Physician", frozenset({"ingest"})),
         )
         until = NOW + timedelta(days=100)
         projects = {"heart": Project("heart", "permit", "test", "none", "consent", until, members)}
         self.stores = Stores.open(database_url(directory, "names"))
         self.area = ScratchArea(directory / "scratch")
         self.audit = AuditLog(directory / "audit", "front", "host", self.clock)
-        access = FileAccess(self.stores.namespace, projects, self.audit, self.clock)
         areas = Areas(
             [
                 Area(parse_path(TOP), "disk", RELEASE, max_file_bytes=1000_000),
-                Area(parse_path("/vo/sealed"), "disk", RELEASE, sealed=True),
+                Area(parse_path("/vo/sealed"), "archive", RELEASE, max_file_bytes=1000_000, sealed=True),
             ]
         )
+        access = FileAccess(self.stores.namespace, projects, self.audit, self.clock, areas=areas)
         areas.prepare(self.stores.namespace, projects, NOW)
-        settings = BrokerSettings(
-            "se.example.org:8446", {"node": {"gsiftp": "gsiftp://node:2811"}}, put_done_s=5.0
-        )
+        doors = {"gsiftp": "gsiftp://node:2811", "https": "https://node:8443"}
+        settings = BrokerSettings("se.example.org:8446", {"node": doors}, put_done_s=5.0)
+        self.access = access
         self.broker = Broker(settings, self.stores, access, self.clock, areas)
-        self.written = WrittenFilesOfNode(self.area, self.broker.puts, self.broker.names)
+        self.sealed = SealedUploads(self.area)
+        self.written = WrittenFilesOfNode(self.area, self.broker.puts, self.broker.names, self.sealed)
+        self.handed_in = HandedIn(self.sealed, self.stores.uploads, self.broker.puts, "node")
         self.served = StagedFilesOfNode(
             "node", self.area, self.stores, access, self.audit, self.clock, areas=areas
         )
         self.signing_key = signing_key or Ed25519PrivateKey.generate()
         context = PluginContext("disk", {"root": str(self.root)}, directory, self.clock, seals=False)
         self.plugin = DiskPlugin(context)
-        hosts = {"disk": PluginHost(self.plugin, name="disk")}
+        self.archive = Archive(replace(context, name="archive", seals=True))
+        hosts = {
+            "disk": PluginHost(self.plugin, name="disk"),
+            "archive": PluginHost(self.archive, name="archive"),
+        }
         self._hosts, self._areas = hosts, areas
-        self.inner = self.storing(self.area)
+        self.inner = self.storing(Node(self.area, self.sealed))
         (directory / "spool").mkdir(exist_ok=True)
         self.stager = Stager(
             StagerSettings("stager", visit_s=5.0),
@@ -120,6 +180,7 @@ class Site:
             self.signing_key,
             self.audit,
             self.clock,
+            arrived={"archive": {RELEASE: lambda _: None}},
         )
 
     def restarted(self) -> Site:

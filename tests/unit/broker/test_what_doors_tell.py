@@ -60,6 +60,7 @@ def test_perm_speaks_the_truth(filled):
     ("path", "by", "sealed"),
     [
         ("/vo/sealed/new", "Alice", True),
+        ("/vo/sealed/new", "Bob", False),
         ("/vo/sealed/new", "Reader", False),
         ("/vo/sealed/new", "Stranger", False),
         (f"{TOP}/new", "Alice", False),
@@ -72,8 +73,8 @@ def test_who_may_write_into_a_sealed_area_hears_that_it_is_one(site, path, by, s
 
 
 def test_the_turl_of_an_upload_into_a_sealed_area_is_private_too(site):
-    wish = PutWish(RequestKind.PUT, ("srm://se.example.org/vo/sealed/new",), ("gsiftp",))
+    wish = PutWish(RequestKind.PUT, ("srm://se.example.org/vo/sealed/new",), ("https",))
     view = site.broker.puts.submit(site.who("Alice"), wish)
-    path = parse_path(view.files[0].turl.removeprefix("gsiftp://node:2811"))
+    path = parse_path(view.files[0].turl.removeprefix("https://node:8443"))
     assert site.written.private_only(site.who("Alice"), path)
     assert not site.written.private_only(site.who("Bob"), path)
