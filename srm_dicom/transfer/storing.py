@@ -30,6 +30,7 @@ log = logger("transfer")
 
 _MARK_EVERY_S = 5.0
 _CLEAR = Reply.of(534, "What is written here must not cross a network in clear: PROT P first.")
+_STRIPED = Reply.of(504, "What is written here is taken in by one node: send it without -stripe.")
 _COMPLETE = Reply.of(226, "Transfer Complete.")
 
 
@@ -73,6 +74,8 @@ class Storing:
         private = self._files.private_only(principal, action.path)
         if private and not parameters.private:
             return _CLEAR
+        if private and self._stripes.receives(parameters):
+            return _STRIPED
         begun_s = self._clock.monotonic_s()
         with self._files.create(
             principal, action.path, keep_bytes=_kept(action), expected_bytes=action.expected_bytes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,14 @@ from srm_dicom.broker.views import PutWish, RequestKind
 from srm_dicom.clock import SystemClock
 from srm_dicom.identity.credential import Credential
 from srm_dicom.ids import parse_path
-from srm_dicom.plugin.api import Arrived, Discovered, PluginContext, Upload
+from srm_dicom.plugin.api import PluginContext
 from srm_dicom.plugin.host import PluginHost
 from srm_dicom.rights.acl import Tag
 from srm_dicom.rights.project import Member, Project, Release
 from srm_dicom.scratch.area import ScratchArea
+from srm_dicom.scratch.sealeduploads import SealedUploads
 from srm_dicom.store.stores import Stores
+from srm_dicom.testing.handingin import Archive, OneProcess
 from srm_dicom.transfer.gridftp import GridFtpDoor, GridFtpSettings
 from srm_dicom.transfer.served import StagedFilesOfNode
 from srm_dicom.transfer.stripelink import StripeNodes
@@ -40,19 +43,6 @@ GFAL = pytest.mark.interop("gfal-copy")
 ARC = pytest.mark.interop("arccp")
 RELEASE = Release("heart", "none", "v1")
 TOP = "/vo/data"
-
-
-class Keeping(DiskPlugin):
-    """Takes what is handed in to a sealed area too."""
-
-    def __init__(self, context: PluginContext) -> None:
-        super().__init__(context)
-        self.handed_in: list[bytes] = []
-
-    def ingest(self, upload: Upload, arrived: Arrived) -> None:
-        self.handed_in.append(b"".join(upload.chunks))
-        for tell in arrived.values():
-            tell(Discovered(upload.guid, ("name",), "group", b"ref"))
 
 
 class Element:
@@ -71,25 +61,30 @@ class Element:
 
     def _compose(self, directory: Path) -> None:
         members = (
-            Member(Tag.USER, self.site.pki.dn(self.alice), frozenset({"file", "write"})),
+            Member(Tag.USER, self.site.pki.dn(self.alice), frozenset({"file", "write", "ingest"})),
             Member(Tag.USER, self.site.pki.dn(self.bob), frozenset({"file"})),
         )
         until = datetime.now(UTC) + timedelta(days=9)
         projects = {"heart": Project("heart", "permit", "test", "none", "consent", until, members)}
         area = ScratchArea(directory / "scratch")
         audit = AuditLog(directory / "audit", "all", "host", self.clock)
-        access = FileAccess(self.stores.namespace, projects, audit, self.clock)
         areas = Areas(
             [
                 Area(parse_path(TOP), "disk", RELEASE),
-                Area(parse_path("/vo/sealed"), "disk", RELEASE, sealed=True),
+                Area(parse_path("/vo/sealed"), "archive", RELEASE, sealed=True),
             ]
         )
+        access = FileAccess(self.stores.namespace, projects, audit, self.clock, areas=areas)
         areas.prepare(self.stores.namespace, projects, self.clock.now())
-        settings = BrokerSettings("localhost", {"node": {"gsiftp": "gsiftp://localhost"}}, put_done_s=30.0)
+        settings = BrokerSettings(
+            "localhost",
+            {"node": {"gsiftp": "gsiftp://localhost", "https": "https://localhost"}},
+            put_done_s=30.0,
+        )
         self.broker = Broker(settings, self.stores, access, self.clock, areas)
         files = StagedFilesOfNode("node", area, self.stores, access, audit, self.clock)
-        written = WrittenFilesOfNode(area, self.broker.puts, self.broker.names)
+        sealed = SealedUploads(area)
+        written = WrittenFilesOfNode(area, self.broker.puts, self.broker.names, sealed)
         ftp = GridFtpSettings(port=0, data_ports=(0, 0), data_connect_s=10.0)
         host = self.site.pki.host()
         door_dn = "/DC=test/DC=mdm/CN=localhost"
@@ -103,17 +98,21 @@ class Element:
         nodes = StripeNodes([Address("127.0.0.2", self.node.port)], shown)
         self.door = GridFtpDoor(files, self.site.gate, ftp, self.clock, audit, written, nodes)
         context = PluginContext("disk", {"root": str(self.disk)}, directory, self.clock, seals=False)
-        self.plugin = Keeping(context)
+        self.archive = Archive(replace(context, name="archive", seals=True))
+        hosts = {
+            "disk": PluginHost(DiskPlugin(context), name="disk"),
+            "archive": PluginHost(self.archive, name="archive"),
+        }
         inner = Storing(
             StoringSettings("worker", "node"),
-            {"disk": PluginHost(self.plugin, name="disk")},
+            hosts,
             self.stores,
-            area,
+            OneProcess(area, sealed),
             areas,
             Ed25519PrivateKey.generate(),
             audit,
             self.clock,
-            arrived={"disk": {RELEASE: lambda found: None}},
+            arrived={"archive": {RELEASE: lambda found: None}},
         )
         self._inner = threading.Thread(target=inner.run, args=(self._stop,), daemon=True)
 
@@ -210,7 +209,13 @@ def test_into_a_sealed_area_only_over_encrypted_connections(element, site, mine)
         assert "PROT P" in clear.stderr
     assert element.stores.uploads.find_path(parse_path("/vo/sealed/file")) is None
     site.succeed("globus-url-copy", "-dcpriv", f"file://{mine}", target)
-    assert element.plugin.handed_in == [mine.read_bytes()]
+    assert element.archive.contents == [mine.read_bytes()]
+    striped = site.run("globus-url-copy", "-dcpriv", "-stripe", "-p", "2", f"file://{mine}", f"{target}2")
+    assert striped.returncode != 0
+    assert "-stripe" in striped.stderr
+    parallel = f"{target}3"
+    site.succeed("globus-url-copy", "-dcpriv", "-p", "4", "-bs", "100000", f"file://{mine}", parallel)
+    assert element.archive.contents == [mine.read_bytes()] * 2
 
 
 @GFAL

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,26 +23,18 @@ from srm_dicom.broker.storing import Storing, StoringSettings
 from srm_dicom.broker.views import PutWish, RequestKind
 from srm_dicom.identity.principal import Principal
 from srm_dicom.ids import parse_path
-from srm_dicom.plugin.api import (
-    Arrived,
-    Batch,
-    Discovered,
-    FileRef,
-    PluginContext,
-    Sink,
-    StoragePlugin,
-    Upload,
-)
+from srm_dicom.plugin.api import PluginContext
 from srm_dicom.plugin.host import PluginHost
 from srm_dicom.rights.acl import Tag
 from srm_dicom.rights.project import Member, Project, Release
-from srm_dicom.scratch.area import ScratchArea, StagedName
-from srm_dicom.scratch.node import Incoming, ScratchNode
+from srm_dicom.scratch.area import ScratchArea
+from srm_dicom.scratch.node import ScratchNode
 from srm_dicom.scratch.sealeduploads import SealedUploads
 from srm_dicom.scratch.slot import SlotSettings
 from srm_dicom.store.stores import Stores
 from srm_dicom.testing.clock import FakeClock
 from srm_dicom.testing.databases import database_url
+from srm_dicom.testing.handingin import Archive, OneProcess
 from srm_dicom.transfer.handedin import HandedIn
 from srm_dicom.transfer.served import StagedFilesOfNode
 from srm_dicom.transfer.written import WrittenFilesOfNode
@@ -60,46 +51,6 @@ def who(name: str = "Alice") -> Principal:
 
 def surl(name: str) -> str:
     return f"srm://se.example.org{TOP}/{name}"
-
-
-class Archive(StoragePlugin):
-    """Keeps what is handed in, as an archive behind a plugin does."""
-
-    def __init__(self, context: PluginContext) -> None:
-        super().__init__(context)
-        self.has: list[tuple[Upload, bytes]] = []
-
-    def ingest(self, upload: Upload, arrived: Arrived) -> None:
-        content = b"".join(upload.chunks)
-        self.has.append((upload, content))
-        for tell in arrived.values():
-            tell(Discovered(upload.guid, ("s", "i.dcm"), "s", b"ref"))
-
-    def discover(self, selector: str, release: Release) -> Iterator[Discovered]:
-        yield from ()
-
-    def plan(self, files: Sequence[FileRef]) -> Sequence[Batch]:
-        return []
-
-    def stage(self, batch: Batch, sink: Sink, deadline_s: float) -> None:
-        pass
-
-
-@dataclass(frozen=True)
-class Node:
-    """The node as the inner zone sees it: what is sealed is opened in the outer zone's process."""
-
-    area: ScratchArea
-    sealed: SealedUploads
-
-    def begin(self) -> Incoming:
-        return self.area.begin()
-
-    def publish(self, files: Sequence[tuple[StagedName, str]]) -> None:
-        self.area.publish(files)
-
-    def read(self, file_id: str, offset: int, size_bytes: int) -> bytes:
-        return self.sealed.read(file_id, offset, size_bytes)
 
 
 class Site:
@@ -153,7 +104,7 @@ class Site:
             "archive": PluginHost(self.archive, name="archive"),
         }
         self._hosts, self._areas = hosts, areas
-        self.inner = self.storing(Node(self.area, self.sealed))
+        self.inner = self.storing(OneProcess(self.area, self.sealed))
         (directory / "spool").mkdir(exist_ok=True)
         self.stager = Stager(
             StagerSettings("stager", visit_s=5.0),
