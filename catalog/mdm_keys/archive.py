@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from mdm_keys import records
 from mdm_keys.ledger import DestructionLedger
-from mdm_keys.store import HeldShare, Key, KeyStore
+from mdm_keys.store import HeldShare, Key, KeyStore, shares_of
 from srm_dicom.crypto import sealing
 from srm_dicom.crypto.crypt4gh import MAX_HEADER_BYTES, Header, Layout
 from srm_dicom.crypto.siv import verified_reader
@@ -158,7 +158,7 @@ class _Loading:
 
     def _flush(self) -> None:
         keys = {key.id: key for key in self._keys}
-        known, before = self._store.find(keys), self._store.shares(keys)
+        known = self._store.find(keys)
         shares = {key_id: [self._checked(key_id, one) for one in key.shares] for key_id, key in keys.items()}
         dead = {
             key_id for key_id, some in shares.items() if any(one.public_key in self._ledger for one in some)
@@ -173,7 +173,7 @@ class _Loading:
             for key_id, some in shares.items()
             for one in some
             if key_id not in dead
-            and one.generation not in {held.generation for held in before.get(key_id, ())}
+            and one.generation not in {held.generation for held in shares_of(known, key_id)}
         ]
         self._store.create(new)
         self._store.add(missing)
@@ -196,8 +196,8 @@ def _lines(store: KeyStore, ledger: DestructionLedger) -> Iterator[bytes]:
 def _everything(store: KeyStore, ledger: DestructionLedger) -> Iterator[_Line]:
     for public_key, key_id in ledger:
         yield _Destroyed(key_id, public_key.hex())
-    for key, shares in store.all_keys():
-        kept = [_Share(held.index, held.share.hex(), held.charter) for held in shares]
+    for key in store.all_keys():
+        kept = [_Share(held.index, held.share.hex(), held.charter) for held in key.shares]
         yield _Key(key.id, key.owner, key.group, str(key.acl), kept)
 
 

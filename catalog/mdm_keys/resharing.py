@@ -59,12 +59,11 @@ class Resharing:
     def deal(self, principal: Principal, texts: Sequence[str]) -> list[Dealt]:
         """Deal the shares of the keys that orders name."""
         orders = self._read(texts)
-        _, refused = self._access.sort("dealKeys", principal, list(orders), Right.KEY_WRITE)
-        held = self._store.shares(key_id for key_id in orders if key_id not in refused)
+        allowed, refused = self._access.sort("dealKeys", principal, list(orders), Right.KEY_WRITE)
         return [
             _failed(Dealt, key_id, refused[key_id])
             if key_id in refused
-            else self._dealt(order, held.get(key_id, []))
+            else self._dealt(order, allowed[key_id].shares)
             for key_id, order in orders.items()
         ]
 

@@ -114,6 +114,8 @@ def spending(settings: KeyServerSettings, ledger: Ledger, clock: Clock) -> Spend
 
     def spend(principal: Principal, keys: Collection[Key], operation: str) -> None:
         pace.take(principal.dn, len(keys))
+        if not (daily.objects or bounds):
+            return
         charges = {Account.of_caller(principal.dn, daily): [key.id for key in keys]}
         of_projects: dict[str, list[str]] = {}
         for key in keys:

@@ -16,7 +16,7 @@ from mdm_keys import records
 from mdm_keys.access import Access
 from mdm_keys.ledger import DestructionLedger
 from mdm_keys.resharing import Resharing
-from mdm_keys.store import HeldShare, Key, KeyStore
+from mdm_keys.store import HeldShare, Key, KeyStore, shares_of
 from srm_dicom.clock import Clock
 from srm_dicom.crypto.keyrecord import project_of
 from srm_dicom.errors import (
@@ -129,8 +129,8 @@ class KeyService:
         self, principal: Principal, item: str, attribute_names: Sequence[str]
     ) -> list[Attribute]:
         """Return the record of a key's newest generation: this releases the share."""
-        self._access.require("getAttributes", principal, _checked([item]), Right.KEY_FETCH)
-        shares = _released(self._store.shares([item]).get(item, []), self._clock.now())
+        keys = self._access.require("getAttributes", principal, _checked([item]), Right.KEY_FETCH)
+        shares = _released(keys[item].shares, self._clock.now())
         if not shares:
             return []
         values = records.attributes(shares[0])
@@ -139,8 +139,8 @@ class KeyService:
     @requires(Right.KEY_FETCH)
     def list_attributes(self, principal: Principal, item: str) -> list[Attribute]:
         """Return the names of a record's attributes, without values."""
-        self._access.require("listAttributes", principal, _checked([item]), Right.KEY_FETCH)
-        return list(records.ATTRIBUTES) if self._store.shares([item]) else []
+        keys = self._access.require("listAttributes", principal, _checked([item]), Right.KEY_FETCH)
+        return list(records.ATTRIBUTES) if keys[item].shares else []
 
     @requires(Right.KEY_WRITE)
     def clear_attributes(self, principal: Principal, item: str, attribute_names: Sequence[str]) -> None:
@@ -192,9 +192,8 @@ class KeyService:
         """Release the shares of keys, every generation of each."""
         ids = _checked(items)
         allowed, refused = self._access.sort("getKeys", principal, ids, Right.KEY_FETCH)
-        shares = self._store.shares(allowed)
         now = self._clock.now()
-        return [_answer(key_id, refused.get(key_id), shares.get(key_id, []), now) for key_id in ids]
+        return [_answer(key_id, refused.get(key_id), shares_of(allowed, key_id), now) for key_id in ids]
 
     @requires(Right.KEY_REMOVE)
     def remove_keys(self, principal: Principal, keys: Sequence[KeyReference]) -> list[KeyStatus]:
@@ -212,11 +211,7 @@ class KeyService:
         """Tell which share of which generations of keys is here, and its charter, without the share."""
         ids = _checked(items)
         allowed, refused = self._access.sort("describeKeys", principal, ids, Right.KEY_WRITE)
-        shares = self._store.shares(allowed)
-        return [
-            _status(key_id, refused.get(key_id), keys=records.described(shares.get(key_id, ())))
-            for key_id in ids
-        ]
+        return [_described(key_id, refused.get(key_id), allowed) for key_id in ids]
 
     @requires(Right.KEY_REMOVE)
     def destroy_keys(self, principal: Principal, keys: Sequence[StringPair]) -> list[KeyStatus]:
@@ -228,16 +223,12 @@ class KeyService:
         if unknown:
             self._access.require_creator("destroyKeys", principal, unknown)
         allowed, refused = self._access.sort("destroyKeys", principal, list(known), Right.KEY_REMOVE)
-        shares = self._store.shares(allowed)
         gone = [key_id for key_id in ids if key_id not in refused]
-        there = ((share.public_key, key_id) for key_id in allowed for share in shares.get(key_id, ()))
+        there = ((share.public_key, key.id) for key in allowed.values() for share in key.shares)
         self._ledger.add([*((halves[key_id], key_id) for key_id in gone), *there])
         self._store.remove(gone)
         self._store.wipe()
-        return [
-            _status(key_id, refused.get(key_id), keys=records.described(shares.get(key_id, ())))
-            for key_id in ids
-        ]
+        return [_described(key_id, refused.get(key_id), allowed) for key_id in ids]
 
     # --- what the service is ---------------------------------------------------------------------
 
@@ -352,10 +343,10 @@ class KeyService:
         failed: dict[str, MdmError] = {}
         fresh: list[HeldShare] = []
         with self._store.transaction():
-            before = self._store.shares(share.key_id for share in shares)
+            before = self._store.find(share.key_id for share in shares)
             for share in shares:
                 try:
-                    if _is_new(share, before.get(share.key_id, [])):
+                    if _is_new(share, shares_of(before, share.key_id)):
                         fresh.append(share)
                 except MdmError as error:
                     failed[share.key_id] = error
@@ -428,6 +419,10 @@ def _answer(key_id: str, refused: MdmError | None, shares: Sequence[HeldShare], 
     except RequestExpired as error:
         return _status(key_id, error)
     return KeyStatus(key_id, keys=tuple(map(records.shared_key, released)))
+
+
+def _described(key_id: str, refused: MdmError | None, keys: Mapping[str, Key]) -> KeyStatus:
+    return _status(key_id, refused, keys=records.described(shares_of(keys, key_id)))
 
 
 def _public_key(text: str) -> bytes:

@@ -6,9 +6,9 @@ while a key is shared anew. No method checks a right.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import islice
@@ -17,7 +17,7 @@ from typing import Any
 import peewee
 
 from srm_dicom.crypto.keyrecord import project_of
-from srm_dicom.db.database import Database
+from srm_dicom.db.database import Database, marks
 from srm_dicom.errors import AlreadyExists
 from srm_dicom.rights.acl import Acl, Entry, Tag
 
@@ -27,23 +27,39 @@ CHUNK = 500
 _COLUMNS = ("key_id", "generation", "k", "position", "share", "public_key", "valid_until", "charter")
 _ADD_SHARE = f"INSERT INTO share ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
 _ADD_KEY = "INSERT INTO key (id, owner, group_name, acl) VALUES (?, ?, ?, ?)"
-_KEYS = (
-    "SELECT id, owner, group_name, acl,"
-    " (SELECT charter FROM share WHERE key_id = key.id ORDER BY generation DESC LIMIT 1)"
-    " FROM key WHERE id IN ({})"
+_FIND = (
+    f"SELECT id, owner, group_name, acl, {', '.join(_COLUMNS)}"  # noqa: S608
+    " FROM key LEFT JOIN share ON key_id = id WHERE id IN ({})"
 )
-_SHARES = f"SELECT {', '.join(_COLUMNS)} FROM share WHERE key_id IN ({{}}) ORDER BY generation DESC"  # noqa: S608
 """Ten thousand in one call: peewee would spend longer on writing the statements than SQLite on doing them."""
+
+_BASE = ""
+"""Whom an ACL's entry for the group of the key itself names."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class HeldShare:
+    """This server's share of one generation of a key; `charter` is the signed text."""
+
+    key_id: str
+    generation: int
+    k: int
+    index: int
+    share: bytes
+    public_key: bytes
+    valid_until: datetime
+    charter: str
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key as far as rights go.
+    """A key: what its rights are, and this server's shares of it.
 
     Attributes:
         owner: a DN; the entry ``user::`` speaks of it.
         group: an FQAN; the entry ``group::`` speaks of it. Empty when there is none.
         project: what the site signed that it is released for; empty without a share, or without a word of it.
+        shares: one a generation, the newest first.
     """
 
     id: str
@@ -51,9 +67,12 @@ class Key:
     group: str
     acl: Acl
     project: str = ""
+    shares: tuple[HeldShare, ...] = ()
 
     def effective_acl(self) -> Acl:
         """Return the ACL with the base group's entry under the group's name."""
+        if _BASE not in self.acl.index.groups:
+            return self.acl
         return _with_group(self.acl, self.group)
 
 
@@ -69,20 +88,6 @@ def _with_group(acl: Acl, group: str) -> Acl:
             if group or entry.tag is not Tag.GROUP or entry.qualifier
         )
     )
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class HeldShare:
-    """This server's share of one generation of a key; `charter` is the signed text."""
-
-    key_id: str
-    generation: int
-    k: int
-    index: int
-    share: bytes
-    public_key: bytes
-    valid_until: datetime
-    charter: str
 
 
 class KeyRow(peewee.Model):
@@ -169,31 +174,23 @@ class KeyStore:
 
     def find(self, ids: Iterable[str]) -> dict[str, Key]:
         """Return the keys that exist among `ids`."""
-        return {row[0]: _key(*row) for row in self._select(_KEYS, ids)}
-
-    def shares(self, ids: Iterable[str]) -> dict[str, list[HeldShare]]:
-        """Return the shares of keys, the newest generation first."""
-        found: dict[str, list[HeldShare]] = {}
-        for row in self._select(_SHARES, ids):
-            share = _held(*row)
-            found.setdefault(share.key_id, []).append(share)
+        found: dict[str, Key] = {}
+        for chunk in _chunks(ids):
+            for row in self._database.select(_FIND.format(marks(len(chunk))), chunk):
+                key = _key(*row)
+                found[key.id] = _together(found[key.id], key) if key.id in found else key
         return found
 
-    def _select(self, statement: str, ids: Iterable[str]) -> Iterator[Any]:
-        for chunk in _chunks(ids):
-            marks = ",".join("?" * len(chunk))
-            yield from self._database.select(statement.format(marks), chunk)
-
-    def all_keys(self) -> Iterator[tuple[Key, list[HeldShare]]]:
-        """Yield every key with its shares, in the order of ids."""
+    def all_keys(self) -> Iterator[Key]:
+        """Yield every key, in the order of ids."""
         after = ""
         while True:
             rows = self._key.select(self._key.id).where(self._key.id > after).order_by(self._key.id)
             ids = [row.id for row in rows.limit(CHUNK)]
             if not ids:
                 return
-            keys, shares = self.find(ids), self.shares(ids)
-            yield from ((keys[key_id], shares.get(key_id, [])) for key_id in ids)
+            keys = self.find(ids)
+            yield from (keys[key_id] for key_id in ids)
             after = ids[-1]
 
     def create(self, keys: Sequence[Key]) -> None:
@@ -271,15 +268,30 @@ class KeyStore:
             self._pending.delete().where(self._pending.key_id.in_(chunk)).execute()
 
 
+def shares_of(keys: Mapping[str, Key], key_id: str) -> tuple[HeldShare, ...]:
+    """Return the shares of a key that may not be among these."""
+    key = keys.get(key_id)
+    return key.shares if key is not None else ()
+
+
 def _chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
     rest = iter(items)
     while chunk := list(islice(rest, CHUNK)):
         yield chunk
 
 
-def _key(key_id: str, owner: str, group: str, acl: str, charter: str | None) -> Key:
-    """Read a row that has its newest charter with it, if there is one."""
-    return Key(key_id, owner, group, Acl.parse(acl), project_of(charter) if charter else "")
+def _key(key_id: str, owner: str, group: str, acl: str, *share: Any) -> Key:
+    """Read a row of `_FIND`: a key with one share of it, or with none."""
+    if share[0] is None:
+        return Key(key_id, owner, group, Acl.parse(acl))
+    held = _held(*share)
+    return Key(key_id, owner, group, Acl.parse(acl), project_of(held.charter), (held,))
+
+
+def _together(key: Key, other: Key) -> Key:
+    """Return a key with the shares of two rows."""
+    shares = sorted((*key.shares, *other.shares), key=lambda share: share.generation, reverse=True)
+    return replace(key, project=project_of(shares[0].charter), shares=tuple(shares))
 
 
 def _held(

@@ -29,6 +29,8 @@ def is_object(text: str) -> bool:
 
 def printable(text: str) -> str:
     """Return a text as a rule can hold it: on one line, in ASCII, not too long."""
+    if text.isascii() and text.isprintable():
+        return text[:MAX_RULE_CHARS]
     ascii_text = text.encode("ascii", "backslashreplace").decode()
     return "".join(one if " " <= one <= "~" else "?" for one in ascii_text)[:MAX_RULE_CHARS]
 

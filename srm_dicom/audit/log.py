@@ -199,7 +199,8 @@ class AuditLog:
 def _write(fd: int, batch: bytes, at: int) -> bool:
     """Put a batch behind the durable part, over whatever a failed write left there."""
     try:
-        os.ftruncate(fd, at)
+        if os.fstat(fd).st_size > at:  # to truncate what is right takes as long as to write a line
+            os.ftruncate(fd, at)
         done = 0
         while done < len(batch):
             done += os.pwrite(fd, batch[done:], at + done)

@@ -93,7 +93,10 @@ class Database:
 
         For what every call asks: peewee takes longer to write a statement than SQLite to answer it.
         """
-        return _named(self._peewee.execute_sql(self._marked(statement), tuple(parameters)))  # type: ignore[no-untyped-call]
+        if isinstance(self._peewee, LentSqliteDatabase | LentPostgresqlDatabase):
+            return _named(*self._peewee.read(self._marked(statement), tuple(parameters)))
+        cursor = self._peewee.execute_sql(self._marked(statement), tuple(parameters))  # type: ignore[no-untyped-call]
+        return _named(cursor.description, cursor.fetchall())
 
     def change(self, statement: str, parameters: Sequence[object]) -> int:
         """Run a statement of SQL that changes rows, its parameters written ``?``; returns how many."""
@@ -133,7 +136,8 @@ class Database:
 
         peewee's own rows cost three times as much: it looks for a converter for every value.
         """
-        return _named(self._peewee.execute(query))  # type: ignore[no-untyped-call]
+        cursor = self._peewee.execute(query)  # type: ignore[no-untyped-call]
+        return _named(cursor.description, cursor.fetchall())
 
     def checkpoint(self) -> None:
         """Write SQLite's log into the database and empty it, as far as readers let it."""
@@ -162,9 +166,9 @@ def marks(count: int) -> str:
     return ", ".join("?" * count)
 
 
-def _named(cursor: Any) -> list[Any]:
-    row = _row_of(tuple(column[0] for column in cursor.description))
-    return list(map(row._make, cursor.fetchall()))
+def _named(columns: Any, rows: Sequence[Any]) -> list[Any]:
+    row = _row_of(tuple(column[0] for column in columns))
+    return list(map(row._make, rows))
 
 
 @lru_cache(maxsize=256)

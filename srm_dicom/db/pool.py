@@ -12,7 +12,9 @@ import threading
 from typing import Any
 
 import peewee
-from playhouse.pool import PooledPostgresqlDatabase, PooledSqliteDatabase
+from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase, PooledSqliteDatabase
+
+from srm_dicom.errors import Overloaded
 
 CONNECTIONS = 32
 """Statements and transactions of one database that may be under way; others wait their turn."""
@@ -58,10 +60,32 @@ class _Lent:
     def _close(self, conn: Any, close_conn: bool = False) -> None:
         super()._close(conn, close_conn=close_conn or not self.autoconnect)  # type: ignore[misc]
 
+    def read(self, sql: str, params: tuple[object, ...]) -> tuple[Any, list[Any]]:
+        """Execute a SELECT; returns what its columns are, and its rows.
+
+        What peewee keeps of a connection for the thread takes longer than a small statement.
+        """
+        if self.in_transaction():  # type: ignore[attr-defined]
+            cursor = super().execute_sql(sql, params)  # type: ignore[misc]
+            return cursor.description, cursor.fetchall()
+        self._still_open()
+        try:
+            connection = self._connect()  # type: ignore[attr-defined]
+        except MaxConnectionsExceeded:
+            waited = self.execute_sql(sql, params)
+            return waited.description, waited.fetchall()
+        try:
+            with peewee.__exception_wrapper__:  # type: ignore[attr-defined]
+                cursor = connection.execute(sql, params)
+                return cursor.description, cursor.fetchall()
+        finally:
+            self._close(connection)
+
     def execute_sql(self, sql: str, params: Any = None) -> Any:
         """Execute one statement."""
         if self.in_transaction():  # type: ignore[attr-defined]
             return super().execute_sql(sql, params)  # type: ignore[misc]
+        self._still_open()
         try:
             return _Rows(super().execute_sql(sql, params))  # type: ignore[misc]
         finally:
@@ -69,6 +93,7 @@ class _Lent:
 
     def begin(self, *args: Any, **kwargs: Any) -> None:
         """Begin a transaction."""
+        self._still_open()
         try:
             super().begin(*args, **kwargs)  # type: ignore[misc]
         except BaseException:
@@ -89,6 +114,15 @@ class _Lent:
         finally:
             self._ended()
             self.close()  # type: ignore[attr-defined]
+
+    def _still_open(self) -> None:
+        """Refuse a thread that is late at the end of its service.
+
+        Raises:
+            Overloaded: the database has been closed.
+        """
+        if not self.autoconnect:
+            raise Overloaded("the service is ending")
 
     def _ended(self) -> None:
         """See to the connection before it is given back."""

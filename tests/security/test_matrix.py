@@ -520,7 +520,7 @@ def gridftp(house: Any, name: str, caller: Principal, objects: Any) -> bool:
 
 def keys(house: Any, name: str, caller: Principal, objects: Any) -> bool:
     shares, _ = house.key(house.projects["heart"].valid_until)
-    known = house.key_store.shares([objects.key_id])[objects.key_id][0]
+    known = house.key_store.find([objects.key_id])[objects.key_id].shares[0]
     record = [
         KeyAttribute("edskey", known.share.hex().upper()),
         KeyAttribute("edskeyindex", str(known.index)),

@@ -24,6 +24,9 @@ XSI = "http://www.w3.org/2001/XMLSchema-instance"
 CONTENT_TYPE = "text/xml; charset=utf-8"
 
 
+_OPERATION_OF = {f"{{{SERVICE}}}{name}": operation for name, operation in OPERATIONS.items()}
+
+
 def request(name: str, *arguments: object) -> bytes:
     """Return the envelope of a call."""
     operation = OPERATIONS[name]
@@ -52,9 +55,8 @@ def read_request(entry: etree._Element) -> tuple[Operation, list[Any]]:
     Raises:
         InvalidRequest: no such operation, or an argument that is not of its type.
     """
-    name = etree.QName(entry)
-    operation = OPERATIONS.get(name.localname)
-    if operation is None or name.namespace != SERVICE:
+    operation = _OPERATION_OF.get(entry.tag)
+    if operation is None:
         raise InvalidRequest("this service has no such operation")
     return operation, [_child(entry, part, kind) for part, kind in operation.parameters.items()]
 
@@ -70,7 +72,7 @@ def read_response(name: str, entry: etree._Element) -> Any:
         detail = entry.find("detail/fault")
         exception = "" if detail is None else (detail.get(f"{{{XSI}}}type") or "").rpartition(":")[2]
         raise error_of(exception, entry.findtext("faultstring") or "the key server refused")
-    if etree.QName(entry).localname != f"{name}Response":
+    if entry.tag.rpartition("}")[2] != f"{name}Response":
         raise InvalidRequest("the answer is to another question")
     returns = OPERATIONS[name].returns
     return _child(entry, f"{name}Return", returns) if returns else None
@@ -163,7 +165,7 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def _child(parent: etree._Element, name: str, kind: Wire) -> Any:
-    element = parent.find(name)
+    element = next((child for child in parent if child.tag == name), None)
     item = item_of(kind)
     if item is not None:
         read = _reader(item)

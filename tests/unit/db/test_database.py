@@ -11,6 +11,7 @@ import pytest
 
 from srm_dicom.db.database import Database
 from srm_dicom.db.pool import CONNECTIONS
+from srm_dicom.errors import Overloaded
 from srm_dicom.testing.databases import VARIABLE, database_url
 
 of_sqlite = pytest.mark.skipif(VARIABLE in os.environ, reason="looks into SQLite's files")
@@ -105,8 +106,13 @@ def test_what_is_lent_when_the_database_closes_is_closed_when_it_comes_back(tmp_
         database.close()
         assert descriptors(tmp_path) == 1
     assert descriptors(tmp_path) == 0
-    with pytest.raises(peewee.InterfaceError):
-        counts.get_by_id("1")
+    for late in (
+        lambda: counts.get_by_id("1"),
+        lambda: database.select("SELECT 1", ()),
+        counts.delete().execute,
+    ):
+        with pytest.raises(Overloaded, match="the service is ending"):
+            late()
 
 
 @of_sqlite

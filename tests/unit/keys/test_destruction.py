@@ -74,7 +74,7 @@ def test_a_ledger_is_replayed_over_a_database_of_before(site, alice, registrar):
     key, other = site.registered(ALICE), site.registered(ALICE)
     server = site.servers["keys1"]
     server.ledger.add([(key.public, key.id)])
-    assert server.store.shares([key.id])
+    assert server.store.find([key.id])[key.id].shares
     reopened = DestructionLedger(server.directory / "keys1.destroyed")
     server.store.remove_of(public_key for public_key, _ in reopened)
     assert not server.store.find([key.id])

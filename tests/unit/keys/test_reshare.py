@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from mdm_keys.store import shares_of
 from srm_dicom.errors import ConfigError, KeyQuorumMissing, KeyServerUnavailable
 from srm_dicom.rights.acl import Acl
 
@@ -41,16 +42,16 @@ def lies(server):
 
 
 def generations(server, key):
-    return [share.generation for share in server.store.shares([key.id]).get(key.id, [])]
+    return [share.generation for share in shares_of(server.store.find([key.id]), key.id)]
 
 
 def test_fresh_shares_make_old_ones_worthless(site, servers, alice, registrar):
     key = site.registered(ALICE, project="heart")
-    before = [server.store.shares([key.id])[key.id][0].share for server in servers[:3]]
+    before = [server.store.find([key.id])[key.id].shares[0].share for server in servers[:3]]
     [done] = reshare(site, registrar, [key], ["keys1", "keys2", "keys3"], 2).values()
     assert (done.error, done.generation, done.left) == (None, 2, ())
     assert site.client(alice).fetch(key.id, key.public) == key.private
-    after = [server.store.shares([key.id])[key.id] for server in servers[:3]]
+    after = [server.store.find([key.id])[key.id].shares for server in servers[:3]]
     assert [[share.generation for share in shares] for shares in after] == [[2]] * 3
     assert not {shares[0].share for shares in after} & set(before)
     assert {server.store.find([key.id])[key.id].project for server in servers[:3]} == {"heart"}
