@@ -2,7 +2,10 @@
 
 Each call decides the file right: `w` on the directory that has the name. Names are rows of the outer zone
 and change at once; the bytes of a file that lost its name are removed by the inner zone, which comes for
-that work. Nothing here touches what is no area (`broker.areas`).
+that work.
+
+Outside of the areas (`broker.areas`) names are the registrar's. Who has `w` there may remove them, and no
+more: the catalogues forget the file, and what it was made from stays where it is.
 """
 
 from __future__ import annotations
@@ -60,7 +63,7 @@ class Names:
         if self.stores.namespace.find(path) is not None and self._visible(principal, path, operation):
             raise AlreadyExists(f"{name(path) or '/'} exists")
         above = self._writable(principal, path, operation)
-        self.areas.of(path)
+        self._refuse_registrars(path, above)
         with self.stores.database.transaction():
             self._refuse_written(path)
             self.stores.namespace.add_directory(
@@ -83,8 +86,9 @@ class Names:
         entry = self._seen(principal, path, operation)
         if not entry.is_directory:
             raise NotADirectory("this is a file")
-        self._writable(principal, path, operation)
-        self.areas.of(path)
+        above = self._writable(principal, path, operation)
+        if not self.areas.take(path):
+            _refuse_registered(principal, entry, above)
         with self.stores.database.transaction():
             below = list(self._below(entry))
             if below and not recursive:
@@ -110,7 +114,7 @@ class Names:
                 failures += [verdict.error or NotFound(_ABSENT) for verdict in chunk]
                 continue
             with self.stores.database.transaction():
-                failures += [self._remove_file(verdict) for verdict in chunk]
+                failures += [self._remove_file(principal, verdict) for verdict in chunk]
         return failures
 
     def rename(self, principal: Principal, source: SitePath, target: SitePath, operation: str) -> None:
@@ -130,8 +134,8 @@ class Names:
             target = join(target, name(source))
         if target == source:
             return
-        self._writable(principal, source, operation)
-        self._writable(principal, target, operation)
+        self._refuse_registrars(source, self._writable(principal, source, operation))
+        self._refuse_registrars(target, self._writable(principal, target, operation))
         if self.areas.of(source) != self.areas.of(target):
             raise NotSupported("a file is not moved to another area", advice="Copy it.")
         if target.startswith(f"{source}/"):
@@ -157,15 +161,26 @@ class Names:
             self.stores.namespace.set_acl(path, change(entry.acl))
         self.access.changed(principal, path, operation)
 
-    def _remove_file(self, verdict: Verdict) -> MdmError | None:
+    def _remove_file(self, principal: Principal, verdict: Verdict) -> MdmError | None:
         if verdict.entry is None:
             return verdict.error
         try:
-            self.areas.of(verdict.path)
+            if not self.areas.take(verdict.path):
+                return self._unregister(principal, verdict.path, verdict.entry)
             with self.stores.database.transaction():
                 return self._remove_there(verdict.path)
         except MdmError as error:
             return error
+
+    def _unregister(self, principal: Principal, path: SitePath, above: Entry) -> MdmError | None:
+        entry = self.stores.namespace.find(path)
+        if entry is None:
+            return NotFound(_ABSENT)
+        if entry.is_directory:
+            return IsADirectory("this is a directory")
+        _refuse_registered(principal, entry, above)
+        self._drop([entry])
+        return None
 
     def _remove_there(self, path: SitePath) -> MdmError | None:
         entry = self.stores.namespace.find(path)
@@ -192,7 +207,11 @@ class Names:
     def _drop(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
             self.stores.namespace.remove(entry.path)
-        forget(self.stores, [entry for entry in entries if not entry.is_directory])
+        files = [entry for entry in entries if not entry.is_directory]
+        uploaded = [entry for entry in files if self.areas.take(entry.path)]
+        self.stores.removals.add(uploaded)
+        self.stores.unregistrations.add([entry for entry in files if entry not in uploaded])
+        forget(self.stores, files)
 
     def _below(self, entry: Entry) -> Iterator[Entry]:
         for child in self.stores.namespace.children(entry.path):
@@ -218,6 +237,12 @@ class Names:
         if self.areas.seal(path) and self.access.may_change_name(principal, self.access.above(path), path):
             raise NotSupported("images are uploaded here; there are no directories and no other names")
 
+    def _refuse_registrars(self, path: SitePath, above: Entry) -> None:
+        """Refuse to make or change a name that only the registrar makes."""
+        if above.release is not None and not self.areas.take(path):
+            raise NotSupported("names of registered files are made by the registrar alone")
+        self.areas.of(path)
+
     def _refuse_written(self, path: SitePath) -> None:
         if self.stores.uploads.find_path(path) is not None:
             raise Busy("this name is being written")
@@ -228,11 +253,23 @@ class Names:
             raise InvalidRequest(f"a path has at most {MAX_PATH_CHARS} characters")
 
 
+def _refuse_registered(principal: Principal, entry: Entry, above: Entry) -> None:
+    """Refuse to remove what is neither a file of a release nor a directory in it, or not so."""
+    if entry.owner or entry.release is None or above.release is None:
+        raise NotAuthorised(
+            "nobody writes here", advice="Write below a directory that the site has opened for it."
+        )
+    if principal.limited:
+        raise NotAuthorised(
+            "a limited credential removes no registered files", advice="Use a proxy that is not limited."
+        )
+
+
 def forget(stores: Stores, files: Sequence[Entry]) -> None:
-    """Have the bytes of files removed that lost their names; who holds one hears that it is gone."""
-    stores.removals.add(files)
-    stores.spaces.take_out([entry.guid for entry in files if entry.guid])
+    """Take files that lost their names out of scratch and of spaces; who holds one hears that it is gone."""
+    guids = [entry.guid for entry in files if entry.guid]
+    stores.staged.forget(guids)
+    stores.spaces.take_out(guids)
     aborted = after(FileState.PINNED, Event.ABORT)
-    for entry in files:
-        if entry.guid is not None:
-            stores.requests.move_guid(entry.guid, before(Event.ABORT), aborted)
+    for guid in guids:
+        stores.requests.move_guid(guid, before(Event.ABORT), aborted)

@@ -284,6 +284,7 @@ class Storing:
             entry = self._entry(upload, area, found, above, self._facts(upload, area, digest))
             replaced = self._stores.namespace.replace_file(entry)
             if replaced is not None:
+                self._stores.removals.add([replaced])
                 forget(self._stores, [replaced])
             if upload.space:
                 self._stores.spaces.put(upload.guid, upload.space, digest.size_bytes)

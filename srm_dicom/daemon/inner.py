@@ -35,6 +35,7 @@ from srm_dicom.registry.journal import Journal
 from srm_dicom.registry.policy import Places
 from srm_dicom.registry.registrar import Feed, Registrar, RegistrarSettings, arrivals
 from srm_dicom.registry.saga import Catalogues, Saga
+from srm_dicom.registry.unregistering import Unregistering
 from srm_dicom.rights.project import Project
 from srm_dicom.scratch.area import ScratchArea
 from srm_dicom.scratch.node import ScratchNode
@@ -190,18 +191,31 @@ def make_registrar(common: Common) -> Registrar:
         metadata=[MetadataClient(endpoint, credential) for endpoint in config.catalogues.metadata],
         threshold=config.catalogues.threshold,
     )
+    places = Places(config.site.vo, config.site.name, f"{config.site.host}:{config.srm.port}")
     saga = Saga(
-        Places(config.site.vo, config.site.name, f"{config.site.host}:{config.srm.port}"),
+        places,
         common.projects,
         journal,
         common.stores.namespace,
         catalogues,
         secrets.signing_key,
         common.clock,
+        generation=common.stores.unregistrations.generation,
+    )
+    destroyer = make_destroyer(common, catalogues.keys)
+    unregistering = Unregistering(
+        places, common.stores, journal, catalogues, destroyer, common.audit, common.clock
     )
     settings = RegistrarSettings(**msgspec.structs.asdict(config.registrar))
     return Registrar(
-        settings, load_feeds(common), journal, saga, common.stores.requests, common.audit, common.clock
+        settings,
+        load_feeds(common),
+        journal,
+        saga,
+        common.stores.requests,
+        common.audit,
+        common.clock,
+        unregister=unregistering.step,
     )
 
 

@@ -7,7 +7,7 @@ again from its beginning, which does no harm.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -188,6 +188,29 @@ class Journal:
         found = self._group_key.get_or_none(self._group_key.key_id == key_id)
         self._group_key.delete().where(self._group_key.key_id == key_id).execute()
         return bytes(found.public_key) if found else None
+
+    def retire_key(self, key_id: str, used: Callable[[], bool]) -> bool:
+        """Forget a key that no file needs; tells whether it is gone.
+
+        Whoever registers has its arrivals here until its files have names. So when there are none, and `used`
+        then sees no file, nothing is sealed to the key and nothing will be.
+        """
+        with self._database.transaction():
+            row = self._group_key.get_or_none(self._group_key.key_id == key_id)
+            if row is not None:
+                arrival = self._arrival
+                waiting = arrival.select(arrival.guid).where(
+                    arrival.project == row.project,
+                    arrival.profile_version == row.profile_version,
+                    arrival.group_name == row.group_name,
+                )
+                if waiting.exists():
+                    return False
+            if used():
+                return False
+            if row is not None:
+                self._group_key.delete().where(self._group_key.key_id == key_id).execute()
+        return True
 
     def drop_key(self, group: Group) -> None:
         """Forget a key that was undone."""

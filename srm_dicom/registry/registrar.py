@@ -86,7 +86,10 @@ class Registrar:
         requests: Requests,
         audit: AuditLog,
         clock: Clock,
+        *,
+        unregister: Callable[[], None] = lambda: None,
     ) -> None:
+        """Take the parts; `unregister` undoes what has lost its name, and is called before each step."""
         self._settings = settings
         self._feeds = feeds
         self._journal = journal
@@ -94,6 +97,7 @@ class Registrar:
         self._requests = requests
         self._audit = audit
         self._clock = clock
+        self._unregister = unregister
 
     def run(self, stop: threading.Event) -> None:
         """Listen for arrivals and register what has settled, until `stop` is set."""
@@ -128,6 +132,7 @@ class Registrar:
 
     def step(self, quiet_since: datetime | None = None) -> bool:
         """Register one group that is quiet since a moment, or now; tells whether there was one."""
+        self._unregister()
         now = self._clock.now()
         group = self._journal.claim(now, quiet_since or now, self._settings.lease_s)
         if group is None:

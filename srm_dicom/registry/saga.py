@@ -8,7 +8,7 @@ changes nothing that was already right.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -51,7 +51,10 @@ class Saga:
         catalogues: Catalogues,
         signing_key: Ed25519PrivateKey,
         clock: Clock,
+        *,
+        generation: Callable[[Guid], int] = lambda _guid: 1,
     ) -> None:
+        """Take the parts; `generation` tells which one of a file is registered now."""
         self._places = places
         self._projects = projects
         self._journal = journal
@@ -59,6 +62,7 @@ class Saga:
         self._catalogues = catalogues
         self._signing_key = signing_key
         self._clock = clock
+        self._generation = generation
 
     def register(self, group: Group, arrivals: Sequence[Arrival], *, sealed: bool) -> list[Entry]:
         """Walk the saga for files of one group; returns their entries.
@@ -118,6 +122,7 @@ class Saga:
             shown_at=coarse(self._clock.now()),
             guid=arrival.found.guid,
             release=arrival.release,
+            generation=self._generation(arrival.found.guid),
             key_id=key.key_id if key else "",
             public_key=key.public_key if key else b"",
             plugin=arrival.plugin,

@@ -73,8 +73,11 @@ class Project:
         return self._acl({"file": "r"})
 
     def directory_acl(self) -> Acl:
-        """Return the namespace ACL of the project's directories: listing follows reading."""
-        return self._acl({"file": "rx"})
+        """Return the namespace ACL of the project's directories: listing follows reading.
+
+        Who may hand in images may also have registered ones forgotten.
+        """
+        return self._acl({"file": "rx", "ingest": "wx"})
 
     def area_acl(self) -> Acl:
         """Return the ACL of a directory where members write; what they make in it inherits it."""

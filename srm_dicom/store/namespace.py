@@ -152,6 +152,10 @@ class Namespace:
             found.update((Guid(row.guid), _entry(row)) for row in rows)
         return found
 
+    def has_key(self, key_id: str) -> bool:
+        """Tell whether a file is sealed to a key."""
+        return bool(self._row.select(self._row.path).where(self._row.key_id == key_id).exists())
+
     def called(self, text: str) -> list[Entry]:
         """Return the files that a GUID, a key id, a path or a component of paths means; slow."""
         row = self._row

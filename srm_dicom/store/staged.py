@@ -95,6 +95,11 @@ class StagedFiles:
         """Say that a file is there no longer."""
         self._row.delete().where(self._row.guid == guid, self._row.node == node).execute()
 
+    def forget(self, guids: Sequence[Guid]) -> None:
+        """Say that files are nowhere any more; each node sweeps what it has of them."""
+        for start in range(0, len(guids), _CHUNK):
+            self._row.delete().where(self._row.guid.in_(list(guids[start : start + _CHUNK]))).execute()
+
     def used_bytes(self, node: str) -> int:
         """Return the bytes of all files of a node."""
         return self.totals(node)[0]

@@ -12,6 +12,7 @@ from srm_dicom.store.removals import Removals
 from srm_dicom.store.requests import Requests
 from srm_dicom.store.spaces import Spaces
 from srm_dicom.store.staged import StagedFiles
+from srm_dicom.store.unregistrations import Unregistrations
 from srm_dicom.store.uploads import Uploads
 
 
@@ -25,6 +26,7 @@ class Stores:
     staged: StagedFiles
     uploads: Uploads
     removals: Removals
+    unregistrations: Unregistrations
     spaces: Spaces
     copies: Copies
     errands: Errands
@@ -40,6 +42,7 @@ class Stores:
             StagedFiles(database),
             Uploads(database),
             Removals(database),
+            Unregistrations(database),
             Spaces(database),
             Copies(database),
             Errands(database),

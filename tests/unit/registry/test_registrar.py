@@ -7,17 +7,25 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from srm_dicom.audit.log import AuditLog
+from srm_dicom.broker.access import FileAccess
+from srm_dicom.broker.areas import Areas
+from srm_dicom.broker.names import Names
+from srm_dicom.client.keys import Destruction
 from srm_dicom.db.database import Database
-from srm_dicom.errors import CatalogueUnavailable, KeyServerUnavailable
+from srm_dicom.errors import CatalogueUnavailable, KeyServerUnavailable, NotAuthorised, NotFound, NotSupported
+from srm_dicom.identity.principal import Principal
 from srm_dicom.ids import Guid, SitePath
 from srm_dicom.plugin.api import Discovered
+from srm_dicom.registry.destruction import Destroyer, Destructions
 from srm_dicom.registry.journal import Arrival, Journal
 from srm_dicom.registry.policy import Places
 from srm_dicom.registry.registrar import SERVICE, Feed, Registrar, RegistrarSettings
 from srm_dicom.registry.saga import Catalogues, Saga
+from srm_dicom.registry.unregistering import Unregistering
 from srm_dicom.rights.acl import Tag
 from srm_dicom.rights.project import Member, Project, Release
 from srm_dicom.store.requests import FileState
+from srm_dicom.store.staged import Staged
 from srm_dicom.store.stores import Stores
 from srm_dicom.testing.clock import FakeClock
 from srm_dicom.testing.databases import database_url
@@ -32,6 +40,7 @@ class Keys:
     endpoints: tuple[str, ...] = ("a", "b", "c")
     registered: dict = field(default_factory=dict)
     removed: list = field(default_factory=list)
+    destroyed: dict = field(default_factory=dict)
     down: bool = False
 
     def register(self, records, acl):
@@ -41,6 +50,11 @@ class Keys:
 
     def remove(self, key_id):
         self.removed.append(key_id)
+
+    def destroy(self, halves):
+        self.destroyed.update(halves)
+        told = Destruction(2, described=True, confirmed=frozenset(self.endpoints), failures={})
+        return dict.fromkeys(halves, told)
 
 
 @dataclass
@@ -52,6 +66,12 @@ class Files:
         if self.down:
             raise CatalogueUnavailable("the file catalogue does not answer")
         self.records.update((record.guid, record) for record in records)
+
+    def unregister(self, references):
+        if self.down:
+            raise CatalogueUnavailable("the file catalogue does not answer")
+        for reference in references:
+            self.records.pop(reference.removeprefix("guid:"), None)
 
 
 @dataclass
@@ -69,6 +89,11 @@ class Metadata:
         self.schema = {spec.name: (spec.type, spec.group) for spec in schema}
         self.entries.update((entry.guid, entry) for entry in entries)
 
+    def remove(self, collection, guids):
+        assert collection in self.ends
+        for guid in guids:
+            self.entries.pop(guid, None)
+
 
 class House:
     def __init__(self, path, level="index"):
@@ -79,19 +104,46 @@ class House:
         self.keys, self.files, self.metadata = Keys(), Files(), Metadata()
         project = Project(
             "heart", "p", "t", "basic", "c", NOW + timedelta(days=99),
-            (Member(Tag.USER, "/CN=Alice", frozenset({"file", "key", "search"})),),
+            (
+                Member(Tag.USER, "/CN=Alice", frozenset({"file", "key", "search", "ingest"})),
+                Member(Tag.USER, "/CN=Bob", frozenset({"file", "key", "search"})),
+            ),
         )  # fmt: skip
+        places, projects = Places("vo", "site", "se.test:8446"), {"heart": project}
+        catalogues = Catalogues(self.keys, self.files, [self.metadata], threshold=2)
         saga = Saga(
-            Places("vo", "site", "se.test:8446"), {"heart": project}, self.journal, self.stores.namespace,
-            Catalogues(self.keys, self.files, [self.metadata], threshold=2), Ed25519PrivateKey.generate(),
-            self.clock,
+            places, projects, self.journal, self.stores.namespace,
+            catalogues, Ed25519PrivateKey.generate(),
+            self.clock, generation=self.stores.unregistrations.generation,
         )  # fmt: skip
         feeds = {"memory": Feed(None, (project,), sealed=True)}
         self.audit = AuditLog(path / "audit", "registrar", "host", self.clock)
         settings = RegistrarSettings(settle_s=60.0, publish_s=3600.0, level=level, batch=2)
-        self.registrar = Registrar(
-            settings, feeds, self.journal, saga, self.stores.requests, self.audit, self.clock
+        self.destructions = Destructions(Database(database_url(path, "journal")))
+        self.destroyer = Destroyer(self.destructions, self.keys, self.audit, self.clock)
+        unregistering = Unregistering(
+            places, self.stores, self.journal, catalogues, self.destroyer, self.audit, self.clock
         )
+        self.registrar = Registrar(
+            settings, feeds, self.journal, saga, self.stores.requests, self.audit, self.clock,
+            unregister=unregistering.step,
+        )  # fmt: skip
+        access = FileAccess(self.stores.namespace, projects, self.audit, self.clock)
+        self.names = Names(self.stores, access, Areas(), self.clock)
+
+    def name(self, number):
+        return SitePath(f"/vo/mdm/site/heart-v1/p/s/{number}.dcm.c4gh")
+
+    def entry(self, number):
+        return self.stores.namespace.find(self.name(number))
+
+    def remove(self, *numbers, by="Alice", limited=False):
+        who = Principal(f"/CN={by}", (), limited=limited, expires=NOW + timedelta(days=1))
+        return self.names.remove_files(who, [self.name(number) for number in numbers], "srmRm")
+
+    def settle(self):
+        self.registrar.step()
+        self.destroyer.step()
 
     def arrive(self, *numbers, group="g"):
         found = [
@@ -192,3 +244,138 @@ def test_arrivals_that_come_again_change_nothing(house):
     house.registrar.step()
     assert house.stores.namespace.find(before.path) == before
     assert len(house.keys.registered) == 1
+
+
+def test_a_file_that_is_removed_is_forgotten_by_every_catalogue(house):
+    house.arrive(1, 2)
+    house.registrar.step()
+    assert house.remove(1) == [None]
+    assert house.entry(1) is None
+    house.settle()
+    left = {house.entry(2).guid}
+    assert set(house.files.records) == set(house.metadata.entries) == left
+    assert house.keys.destroyed == {}, "the series has a file left that is sealed to the same key"
+
+
+def test_the_key_is_destroyed_with_the_last_file_of_its_series(house):
+    house.arrive(1, 2)
+    house.registrar.step()
+    (key_id,) = house.keys.registered
+    house.remove(1)
+    house.settle()
+    house.remove(2)
+    house.settle()
+    assert set(house.keys.destroyed) == {key_id}
+    assert [order.done for order in house.destructions.orders()] == [True]
+    assert house.files.records == house.metadata.entries == {}
+
+
+def test_a_catalogue_that_is_down_is_asked_again(house):
+    house.arrive(1)
+    house.registrar.step()
+    house.remove(1)
+    house.files.down = True
+    house.settle()
+    assert len(house.files.records) == 1
+    assert house.keys.destroyed == {}
+    house.files.down = False
+    house.settle()
+    assert len(house.files.records) == 1, "it is left alone for a while"
+    house.clock.advance(60)
+    house.settle()
+    assert house.files.records == {}
+    assert len(house.keys.destroyed) == 1
+
+
+def test_an_order_that_broke_off_is_given_again(house, monkeypatch):
+    house.arrive(1)
+    house.registrar.step()
+    (key_id,) = house.keys.registered
+    house.remove(1)
+
+    def cut(_halves):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(house.destroyer, "order", cut)
+        with pytest.raises(KeyboardInterrupt):
+            house.registrar.step()
+    house.settle()
+    assert set(house.keys.destroyed) == {key_id}
+
+
+def test_what_comes_again_is_another_generation_under_another_key(house):
+    house.arrive(1)
+    house.registrar.step()
+    first = house.entry(1)
+    house.stores.staged.add([Staged(first.guid, "node", 1, 100)], NOW)
+    house.remove(1)
+    assert house.stores.staged.find([first.guid]) == {}
+    house.settle()
+    house.arrive(1)
+    house.settle()
+    again = house.entry(1)
+    assert (again.guid, again.generation) == (first.guid, 2)
+    assert again.key_id != first.key_id
+    house.remove(1)
+    house.arrive(1)
+    house.settle()
+    assert house.entry(1).generation == 3
+
+
+def test_what_came_again_before_the_catalogues_were_asked_stays(house):
+    house.arrive(1)
+    house.registrar.step()
+    house.remove(1)
+    house.files.down = True
+    house.registrar.step()
+    house.files.down = False
+    house.arrive(1)
+    house.registrar.step()
+    house.clock.advance(60)
+    house.settle()
+    guid = house.entry(1).guid
+    assert guid in house.files.records
+    assert guid in house.metadata.entries
+    assert house.keys.destroyed == {}
+
+
+def test_a_key_that_arrivals_wait_for_is_kept(house):
+    house.arrive(1)
+    house.registrar.step()
+    (key_id,) = house.keys.registered
+    house.remove(1)
+    house.arrive(2)
+    house.settle()
+    assert house.entry(2).key_id == key_id
+    assert house.keys.destroyed == {}
+
+
+def test_only_the_right_to_hand_in_removes_and_no_limited_credential(house):
+    house.arrive(1)
+    house.registrar.step()
+    for failed in (house.remove(1, by="Bob"), house.remove(1, limited=True), house.remove(7)):
+        assert isinstance(failed[0], NotAuthorised | NotFound)
+    assert house.entry(1) is not None
+
+
+def test_directories_go_when_they_are_empty_and_never_the_release(house):
+    house.arrive(1)
+    house.registrar.step()
+    who = Principal("/CN=Alice", (), limited=False, expires=NOW + timedelta(days=1))
+    house.names.remove_directory(who, SitePath("/vo/mdm/site/heart-v1/p"), "srmRmdir", recursive=True)
+    house.settle()
+    assert house.entry(1) is None
+    assert house.files.records == {}
+    with pytest.raises(NotAuthorised):
+        house.names.remove_directory(who, SitePath("/vo/mdm/site/heart-v1"), "srmRmdir")
+
+
+def test_nobody_makes_or_changes_names_of_registered_files(house):
+    house.arrive(1)
+    house.registrar.step()
+    who = Principal("/CN=Alice", (), limited=False, expires=NOW + timedelta(days=1))
+    with pytest.raises(NotSupported):
+        house.names.make_directory(who, SitePath("/vo/mdm/site/heart-v1/p/new"), "srmMkdir")
+    with pytest.raises(NotSupported):
+        house.names.rename(who, house.name(1), house.name(2), "srmMv")

@@ -1,0 +1,99 @@
+"""The end of a registered file: the catalogues forget it, and its key is destroyed with the last that has it.
+
+The name is gone when this begins, and the right to it; what follows is walked again until all of it has been
+done. Only what the registrar wrote is undone: the archive that has the object hears nothing of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from functools import partial
+from itertools import groupby
+
+from srm_dicom.audit.event import Action, Event, Outcome
+from srm_dicom.audit.log import AuditLog
+from srm_dicom.clock import Clock
+from srm_dicom.errors import MdmError
+from srm_dicom.registry.destruction import Destroyer
+from srm_dicom.registry.journal import Journal
+from srm_dicom.registry.policy import Places
+from srm_dicom.registry.saga import Catalogues
+from srm_dicom.store.stores import Stores
+from srm_dicom.store.unregistrations import Unregistration
+from srm_dicom.telemetry import logger
+
+AT_ONCE = 500
+PAUSE_S = 30.0
+
+log = logger("registry")
+
+
+class Unregistering:
+    """What `Registrar.step` does before anything else, so that what is gone goes before it comes again."""
+
+    def __init__(
+        self,
+        places: Places,
+        stores: Stores,
+        journal: Journal,
+        catalogues: Catalogues,
+        destroyer: Destroyer,
+        audit: AuditLog,
+        clock: Clock,
+    ) -> None:
+        self._places = places
+        self._stores = stores
+        self._journal = journal
+        self._catalogues = catalogues
+        self._destroyer = destroyer
+        self._audit = audit
+        self._clock = clock
+
+    def step(self) -> None:
+        """Have what is due forgotten; where a catalogue does not answer, again after a while."""
+        due = self._stores.unregistrations.due(self._clock.now(), AT_ONCE)
+        by_project = sorted(due, key=lambda each: each.release.project)
+        for project, chosen in groupby(by_project, key=lambda each: each.release.project):
+            files = list(chosen)
+            try:
+                self._forget(project, files)
+            except MdmError as error:
+                log.warning("unregistration_postponed", reason=error.message, count=len(files))
+                until = self._clock.now() + timedelta(seconds=PAUSE_S)
+                for file in files:
+                    self._stores.unregistrations.put_off(file.guid, until)
+
+    def _forget(self, project: str, files: Sequence[Unregistration]) -> None:
+        """Undo the registration of files of one project, in the order in which it was made, backwards."""
+        again = self._stores.namespace.find_guids([file.guid for file in files])
+        gone = [file for file in files if file.guid not in again]
+        guids = [file.guid for file in gone]
+        if guids:
+            collection = self._places.collection(project)
+            for server in self._catalogues.metadata:
+                server.remove(collection, guids)
+            self._catalogues.files.unregister([f"guid:{guid}" for guid in guids])
+            self._audit.record(
+                Event(
+                    action=Action.ADMINISTRATIVE,
+                    outcome=Outcome.ALLOWED,
+                    operation="unregister",
+                    project=project,
+                    objects=tuple(guids),
+                )
+            )
+        for key_id, public_key in {file.key_id: file.public_key for file in gone if file.key_id}.items():
+            self._destroy(key_id, public_key)
+        for file in files:
+            self._stores.unregistrations.done(file.guid)
+        log.info("unregistered", count=len(gone))
+
+    def _destroy(self, key_id: str, public_key: bytes) -> None:
+        """Order the end of a key that no file has any more; its group gets another one if it comes again.
+
+        The journal forgets the key first. For one that it has forgotten already the order is given again:
+        that may have broken off in between.
+        """
+        if self._journal.retire_key(key_id, partial(self._stores.namespace.has_key, key_id)):
+            self._destroyer.order({key_id: public_key})

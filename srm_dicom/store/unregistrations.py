@@ -1,0 +1,99 @@
+"""Registered files that lost their names: the registrar comes here for what the catalogues shall forget.
+
+A row stays when that is done. A file that is registered again is another generation than the one that was
+removed, so no copy of the old one, here or at another site, is ever taken for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import peewee
+
+from srm_dicom.db.database import Database
+from srm_dicom.ids import Guid
+from srm_dicom.rights.project import Release
+from srm_dicom.store.namespace import Entry
+from srm_dicom.store.requestrows import to_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Unregistration:
+    """A file that has no name any more, and the key that it was sealed to."""
+
+    guid: Guid
+    release: Release
+    key_id: str
+    public_key: bytes
+
+
+class UnregistrationRow(peewee.Model):
+    """Table ``unregistration``; `open` until every catalogue has forgotten the file."""
+
+    guid = peewee.CharField(max_length=36, primary_key=True)
+    project = peewee.TextField()
+    profile = peewee.TextField()
+    profile_version = peewee.TextField()
+    key_id = peewee.TextField()
+    public_key = peewee.BlobField()
+    generation = peewee.IntegerField()
+    open = peewee.BooleanField(default=True)
+    not_before = peewee.BigIntegerField(default=0)
+
+    class Meta:
+        """What is to be done is found by an index."""
+
+        table_name = "unregistration"
+        indexes = ((("open", "not_before"), False),)
+
+
+class Unregistrations:
+    """The table; methods join the caller's transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._row = database.bind(UnregistrationRow)
+
+    def add(self, entries: Sequence[Entry]) -> None:
+        """Have the catalogues forget files."""
+        rows = [
+            {
+                "guid": entry.guid,
+                "project": entry.release.project,
+                "profile": entry.release.profile,
+                "profile_version": entry.release.version,
+                "key_id": entry.key_id,
+                "public_key": entry.public_key,
+                "generation": entry.generation,
+            }
+            for entry in entries
+            if entry.guid and entry.release
+        ]
+        self._database.insert(self._row, rows, replaces=("guid",))
+
+    def due(self, now: datetime, limit: int) -> list[Unregistration]:
+        """Return what the catalogues have to forget now."""
+        row = self._row
+        query = row.select().where(row.open, row.not_before <= to_ms(now)).order_by(row.not_before)
+        return [
+            Unregistration(
+                Guid(one.guid), Release(one.project, one.profile, one.profile_version),
+                one.key_id, bytes(one.public_key),
+            )
+            for one in query.limit(limit)
+        ]  # fmt: skip
+
+    def generation(self, guid: Guid) -> int:
+        """Return the generation of a file that is registered now: one more than any that was removed."""
+        row = self._row.get_or_none(self._row.guid == guid)
+        return 1 + (row.generation if row else 0)
+
+    def done(self, guid: Guid) -> None:
+        """Say that every catalogue has forgotten a file."""
+        self._row.update(open=False).where(self._row.guid == guid).execute()
+
+    def put_off(self, guid: Guid, until: datetime) -> None:
+        """Let one wait: a catalogue does not answer."""
+        self._row.update(not_before=to_ms(until)).where(self._row.guid == guid).execute()
