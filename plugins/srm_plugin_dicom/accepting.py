@@ -22,7 +22,7 @@ from srm_dicom.errors import (
 )
 from srm_plugin_dicom.archive import Archive, Asking, Wanted
 from srm_plugin_dicom.header import MAX_HEADER_BYTES, read_header
-from srm_plugin_dicom.moves import MemoryBudget
+from srm_plugin_dicom.moves import ArrivedObject, MemoryBudget
 from srm_plugin_dicom.selector import Level
 from srm_plugin_dicom.sending import Sender
 from srm_plugin_dicom.stores import ObjectInfo
@@ -100,9 +100,10 @@ class UploadDesk:
     def _is_same(self, there: Wanted, upload: Uploaded, end_s: float) -> bool:
         found: list[bool] = []
 
-        def compare(info: ObjectInfo, data: bytearray) -> None:
+        def compare(info: ObjectInfo, data: ArrivedObject) -> None:
             syntax = info.transfer_syntax
-            found.append(same_content(upload.data, upload.transfer_syntax, memoryview(data), syntax))
+            with self._budget.whole(data) as held:
+                found.append(same_content(upload.data, upload.transfer_syntax, memoryview(held), syntax))
 
         try:
             self._archive.fetch(there, compare, end_s - self._clock.monotonic_s())

@@ -1,15 +1,17 @@
 """The one place where an object is de-identified: arrived bytes in, clean bytes into the slot.
 
 An object that leaves only with its series waits in memory, within the budget of arriving objects, until
-the series is whole. Its sender has had its answer by then: success is what was committed.
+the series is whole. Its sender has had its answer by then: success is what was committed. A large object
+goes piece by piece into its slot, and is refused when its end is not clean; where it cannot be judged
+like that it is in memory for as long as that takes, up to a bound.
 """
 
 from __future__ import annotations
 
 import traceback
 import uuid
-from collections.abc import Callable, Collection
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +25,8 @@ from srm_plugin_dicom.deidentify.engine import deidentifier
 from srm_plugin_dicom.deidentify.reasons import Reason, refused
 from srm_plugin_dicom.deidentify.report import Report
 from srm_plugin_dicom.deidentify.series import Received, SeriesNeeded
-from srm_plugin_dicom.moves import MemoryBudget
+from srm_plugin_dicom.deidentify.view import MOST_BYTES, View, WholeNeeded
+from srm_plugin_dicom.moves import ArrivedObject, MemoryBudget
 from srm_plugin_dicom.stores import ObjectInfo
 
 log = logger("dicom")
@@ -74,7 +77,7 @@ class Delivery:
         """The SOP instances that came and need not come again."""
         return self._arrived
 
-    def deliver(self, info: ObjectInfo, data: bytearray, slot: Slot) -> None:
+    def deliver(self, info: ObjectInfo, data: ArrivedObject, slot: Slot) -> None:
         """Fill the slot with the clean object, or keep it until its series is whole.
 
         Raises:
@@ -83,32 +86,44 @@ class Delivery:
             Overloaded: no room for it to wait.
         """
         try:
-            clean = self._clean(info, data, slot)
+            self._take(info, data, slot)
         except ObjectRefused:
             self._arrived.add(info.sop_instance)
             raise
-        if clean is not None:
-            self._fill(slot, clean)
         self._arrived.add(info.sop_instance)
 
-    def complete(self, info: ObjectInfo, data: bytearray) -> None:
+    def complete(self, info: ObjectInfo, data: ArrivedObject) -> None:
         """Take an object that nobody asked for: it belongs to what others wait for, or goes.
 
         Raises:
             InternalError, Overloaded: as above.
         """
         with suppress(ObjectRefused):
-            self._clean(info, data, None)
+            self._take(info, data, None)
         self._arrived.add(info.sop_instance)
 
-    def _clean(self, info: ObjectInfo, data: bytearray, slot: Slot | None) -> Output | None:
-        """Return what leaves of an object; nothing, if it waits."""
+    def _take(self, info: ObjectInfo, data: ArrivedObject, slot: Slot | None) -> None:
+        """Fill a slot with what leaves of an object, or keep the object."""
         received = Received(data, info.transfer_syntax, info.sop_class)
+        slots = [slot] if slot else []
         try:
-            return _refusing([slot] if slot else [], lambda: self._deidentifier.deidentify(*_parts(received)))
+            clean = _refusing(slots, lambda: self._deidentifier.deidentify(*received))
+            if slot:
+                _refusing(slots, lambda: self._fill(slot, clean))
         except SeriesNeeded:
-            self._keep(_Waiting(received, slot))
-            return None
+            with self._whole(data, slots, self._max_series_bytes) as whole:
+                self._keep(_Waiting(received._replace(data=whole), slot))
+        except WholeNeeded:
+            with self._whole(data, slots, MOST_BYTES) as whole:
+                self._take(info, whole, slot)
+
+    @contextmanager
+    def _whole(self, data: ArrivedObject, slots: Collection[Slot], most: int) -> Iterator[bytearray]:
+        """Have a large object in memory, if it has no more than so many bytes."""
+        if isinstance(data, View) and len(data) > most:
+            _refusing(slots, _too_large)
+        with self._budget.whole(data) as whole:
+            yield whole
 
     def finish(self) -> None:
         """Fill the slots of what waited: the series is whole.
@@ -151,15 +166,15 @@ class Delivery:
         return sum(len(each.received.data) for each in self._waiting)
 
 
-def _parts(received: Received) -> tuple[bytes | bytearray | memoryview, str, str]:
-    return received.data, received.transfer_syntax, received.sop_class
+def _too_large() -> None:
+    raise refused(Reason.TOO_LARGE)
 
 
 def _refusing(slots: Collection[Slot], make: Callable[[], _Made]) -> _Made:
     """Return what is made; where that is refused or breaks, so are the slots."""
     try:
         return make()
-    except (SeriesNeeded, MdmError) as error:
+    except (SeriesNeeded, WholeNeeded, MdmError) as error:
         if isinstance(error, ObjectRefused):
             for slot in slots:
                 slot.refuse(error.message)

@@ -24,7 +24,7 @@ from srm_dicom.errors import (
 )
 from srm_dicom.telemetry import logger
 from srm_plugin_dicom.archive import Archive, Wanted
-from srm_plugin_dicom.moves import Deliver
+from srm_plugin_dicom.moves import ArrivedObject, Deliver
 from srm_plugin_dicom.selector import Level
 from srm_plugin_dicom.stores import ObjectInfo
 
@@ -146,7 +146,7 @@ class _Once:
         self.not_taken: MdmError | None = None
         self._deliver = deliver
 
-    def __call__(self, info: ObjectInfo, data: bytearray) -> None:
+    def __call__(self, info: ObjectInfo, data: ArrivedObject) -> None:
         if self.missing.pop(info.sop_instance, info) is None:
             try:
                 self._deliver(info, data)

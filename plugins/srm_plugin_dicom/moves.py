@@ -4,7 +4,8 @@ Answers to different C-MOVEs arrive at one AE. An object is taken when an open v
 instance from that sender, and by one visit only; anything else is refused. Two visits may wait for the
 same instance, each for a release of its own: of these it is for the one whose C-MOVE the sender names. What
 comes for the other's would leave this one with nothing to come. An object is held in memory
-(clear bytes never touch a disk) within a budget that all arriving objects share.
+(clear bytes never touch a disk) within a budget that all arriving objects share; a large one in a spool
+that the host gives, which seals it.
 """
 
 from __future__ import annotations
@@ -15,9 +16,14 @@ from contextlib import contextmanager
 
 from srm_dicom.clock import Clock
 from srm_dicom.errors import NotAuthorised, Overloaded, TooLarge
+from srm_dicom.plugin.api import Spool, Spooling
+from srm_plugin_dicom.deidentify.view import View
 from srm_plugin_dicom.stores import Handler, ObjectInfo, ObjectSink
 
-Deliver = Callable[[ObjectInfo, bytearray], None]
+ArrivedObject = bytearray | View
+"""A whole object: in memory, or where the large ones are."""
+
+Deliver = Callable[[ObjectInfo, ArrivedObject], None]
 """Gets a whole object; returns when it is durable, or raises an error of the tree."""
 
 
@@ -40,6 +46,18 @@ class MemoryBudget:
         """Give bytes back."""
         with self._lock:
             self._held_bytes -= count
+
+    @contextmanager
+    def whole(self, data: ArrivedObject) -> Iterator[bytearray]:
+        """Have an object in memory, wherever it is; raises as `take` does."""
+        if not isinstance(data, View):
+            yield data
+            return
+        self.take(len(data))
+        try:
+            yield bytearray(bytes(data))
+        finally:
+            self.give(len(data))
 
     @property
     def held_bytes(self) -> int:
@@ -110,9 +128,12 @@ class Visit:
 class MoveDesk:
     """The handler of the moves' AE; see the module."""
 
-    def __init__(self, *, max_object_bytes: int, budget: MemoryBudget) -> None:
+    def __init__(
+        self, *, max_object_bytes: int, budget: MemoryBudget, spooling: Spooling | None = None
+    ) -> None:
         self._max_object_bytes = max_object_bytes
         self._budget = budget
+        self._spooling = spooling
         self._visits: list[Visit] = []
         self._count = 0
         self._lock = threading.Lock()
@@ -139,12 +160,12 @@ class MoveDesk:
         with self._lock:
             for visit in sorted(self._visits, key=lambda each: each.number != info.move_id):
                 if visit.claim(info):
-                    return ArrivingObject(info, visit, self._max_object_bytes, self._budget)
+                    return ArrivingObject(info, visit, self._max_object_bytes, self._budget, self._spooling)
         raise NotAuthorised("an object that no open move announced")
 
     def only(self, visit: Visit) -> Handler:
         """Return what takes objects for one visit: those that come on an association of its own."""
-        desk = MoveDesk(max_object_bytes=self._max_object_bytes, budget=self._budget)
+        desk = MoveDesk(max_object_bytes=self._max_object_bytes, budget=self._budget, spooling=self._spooling)
         desk._visits.append(visit)
         return desk
 
@@ -152,28 +173,46 @@ class MoveDesk:
 class ArrivingObject:
     """Holds one object until it is whole, then delivers it."""
 
-    def __init__(self, info: ObjectInfo, visit: Visit, max_object_bytes: int, budget: MemoryBudget) -> None:
+    def __init__(
+        self,
+        info: ObjectInfo,
+        visit: Visit,
+        max_object_bytes: int,
+        budget: MemoryBudget,
+        spooling: Spooling | None,
+    ) -> None:
         self._info = info
         self._visit = visit
         self._max_object_bytes = max_object_bytes
         self._budget = budget
         self._held = bytearray()
+        self._spooling = spooling
+        self._spool: Spool | None = None
 
     def write(self, chunk: memoryview) -> None:
         """Hold the next bytes.
 
         Raises:
-            TooLarge, Overloaded: a bound is reached.
+            TooLarge, Overloaded, NoSpace: a bound is reached.
         """
-        if len(self._held) + len(chunk) > self._max_object_bytes:
+        spool = self._spool
+        size_bytes = len(chunk) + (len(self._held) if spool is None else spool.size_bytes)
+        if size_bytes > self._max_object_bytes:
             raise TooLarge("an object is larger than max_object_bytes")
+        if spool is None and self._spooling is not None and size_bytes > self._spooling.above_bytes:
+            spool = self._spool = self._spooling.open()
+            spool.write(self._held)
+            self._release()
+        if spool is not None:
+            spool.write(chunk)
+            return
         self._budget.take(len(chunk))
         self._held += chunk
 
     def finish(self) -> None:
         """Deliver it; returns when that is durable."""
         try:
-            self._visit.deliver(self._info, self._held)
+            self._visit.deliver(self._info, self._held if self._spool is None else View(self._spool))
         finally:
             self._close(again=False)
 
@@ -182,6 +221,11 @@ class ArrivingObject:
         self._close(again=True)
 
     def _close(self, *, again: bool) -> None:
+        self._release()
+        if self._spool is not None:
+            self._spool.close()
+        self._visit.settle(self._info.sop_instance, again=again)
+
+    def _release(self) -> None:
         self._budget.give(len(self._held))
         self._held = bytearray()
-        self._visit.settle(self._info.sop_instance, again=again)

@@ -53,7 +53,7 @@ from srm_plugin_dicom.failover import Failover
 from srm_plugin_dicom.getting import GetArchive
 from srm_plugin_dicom.header import keep_values_out_of_logs
 from srm_plugin_dicom.hours import Load
-from srm_plugin_dicom.moves import Deliver, MemoryBudget, MoveDesk
+from srm_plugin_dicom.moves import ArrivedObject, Deliver, MemoryBudget, MoveDesk
 from srm_plugin_dicom.moving import MoveArchive
 from srm_plugin_dicom.naming import Names
 from srm_plugin_dicom.pacs import Pacs, PacsSettings
@@ -151,7 +151,7 @@ class DicomPlugin(StoragePlugin):
         end_s = self.context.clock.monotonic_s() + deadline_s
         with Delivery(context, self._budget, self._settings.max_series_bytes) as delivery:
 
-            def deliver(info: ObjectInfo, data: bytearray) -> None:
+            def deliver(info: ObjectInfo, data: ArrivedObject) -> None:
                 if info.sop_instance in refs:
                     delivery.deliver(info, data, sink.open(refs[info.sop_instance][1]))
                 else:
@@ -331,7 +331,11 @@ class DicomPlugin(StoragePlugin):
         )
 
     def _new_desk(self) -> MoveDesk:
-        return MoveDesk(max_object_bytes=self._settings.max_object_bytes, budget=self._budget)
+        return MoveDesk(
+            max_object_bytes=self._settings.max_object_bytes,
+            budget=self._budget,
+            spooling=self.context.spooling,
+        )
 
     def _upload_desk(self) -> UploadDesk | None:
         source, title = self._settings.upload_source, self._settings.moves.ae_title

@@ -21,14 +21,14 @@ from srm_dicom.client.files import FileCatalogueClient
 from srm_dicom.client.keys import KeyServers
 from srm_dicom.client.metadata import MetadataClient
 from srm_dicom.client.scratch import RemoteScratch
-from srm_dicom.config import PluginFile
+from srm_dicom.config import Inner, PluginFile
 from srm_dicom.crypto.signing import trusting
 from srm_dicom.daemon.common import Common, Loop, host_credential
 from srm_dicom.daemon.coredump import never_dump
 from srm_dicom.daemon.reload import PluginFiles
 from srm_dicom.db.database import Database
 from srm_dicom.errors import ConfigError
-from srm_dicom.plugin.api import Arrived
+from srm_dicom.plugin.api import Arrived, Spooling
 from srm_dicom.plugin.host import PluginHost
 from srm_dicom.registry.destruction import Destroyer, Destructions
 from srm_dicom.registry.journal import Journal
@@ -40,6 +40,7 @@ from srm_dicom.rights.project import Project
 from srm_dicom.scratch.area import ScratchArea
 from srm_dicom.scratch.node import ScratchNode
 from srm_dicom.scratch.slot import SlotSettings
+from srm_dicom.scratch.spool import SealedSpool
 from srm_dicom.web.hosting import Activity, Service
 
 SWITCH_S = 0.0005
@@ -245,7 +246,13 @@ def _load_plugin(common: Common, name: str, file: PluginFile) -> PluginHost:
         secrets=common.inner().secrets / name,
         clock=common.clock,
         seals=file.sealed,
+        spooling=Spooling(common.inner().spool_above_bytes, partial(_spool, common.inner())),
     )
+
+
+def _spool(inner: Inner) -> SealedSpool:
+    inner.spool.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return SealedSpool(inner.spool, memory_bytes=0, max_bytes=inner.max_object_bytes)
 
 
 def _known(projects: Mapping[str, Project], project: str, plugin: str) -> Project:

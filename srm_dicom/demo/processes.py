@@ -65,6 +65,10 @@ class Processes:
         for name in list(self._running):
             self.stop(name)
 
+    def pid(self, name: str) -> int:
+        """Return the id of a unit's process."""
+        return self._running[name][1].pid
+
     def log(self, name: str) -> Path:
         """Return where a unit's log is."""
         return self._logs / f"{name}.log"

@@ -24,6 +24,35 @@ from srm_dicom.ids import Guid
 from srm_dicom.rights.project import Release
 
 
+class Spool(Protocol):
+    """Where one object waits that is too large for memory, sealed under a key that this process forgets."""
+
+    @property
+    def size_bytes(self) -> int:
+        """How much was written."""
+        ...
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append bytes; raises `TooLarge` or `NoSpace` when a bound is reached."""
+        ...
+
+    def read(self, start: int, stop: int) -> bytes:
+        """Return what was written from `start` to `stop`."""
+        ...
+
+    def close(self) -> None:
+        """Forget the object."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Spooling:
+    """How to hold large objects: those above a size in a spool each."""
+
+    above_bytes: int
+    open: Callable[[], Spool]
+
+
 @dataclass(frozen=True, slots=True)
 class PluginContext:
     """What the host gives a plugin when it makes it.
@@ -34,6 +63,8 @@ class PluginContext:
         secrets: a directory that only the inner zone can read; the plugin keeps its own keys there.
         clock: where time comes from.
         seals: whether what this plugin stages is sealed to a file key (the slot does it).
+        spooling: for objects that have to wait somewhere and are too large for memory; None where there is
+            no place for them.
     """
 
     name: str
@@ -41,6 +72,7 @@ class PluginContext:
     secrets: Path
     clock: Clock
     seals: bool = True
+    spooling: Spooling | None = None
 
 
 @dataclass(frozen=True, slots=True)

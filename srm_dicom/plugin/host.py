@@ -44,6 +44,7 @@ from srm_dicom.plugin.api import (
     Sink,
     Slot,
     Source,
+    Spooling,
     StoragePlugin,
     Upload,
 )
@@ -108,6 +109,7 @@ class PluginHost:
         secrets: Path,
         clock: Clock,
         seals: bool = True,
+        spooling: Spooling | None = None,
         limits: HostLimits | None = None,
     ) -> PluginHost:
         """Make the instance `name` of the plugin whose entry point is `kind`.
@@ -120,7 +122,7 @@ class PluginHost:
             known = ", ".join(sorted(point.name for point in entry_points(group=ENTRY_POINTS)))
             raise ConfigError(f"there is no storage plugin {kind!r}", advice=f"Installed: {known}.")
         secrets.mkdir(mode=0o700, parents=True, exist_ok=True)
-        context = PluginContext(name, settings, secrets, clock, seals)
+        context = PluginContext(name, settings, secrets, clock, seals, spooling)
         with _contained(name, "load"):
             plugin = found[0].load()(context)
             if not isinstance(plugin, StoragePlugin):

@@ -26,7 +26,7 @@ _TAG_BYTES = 16
 
 
 class SealedSpool:
-    """Bytes of one object: written once, replayed once."""
+    """Bytes of one object: written once, then replayed or read."""
 
     def __init__(self, directory: Path, *, memory_bytes: int, max_bytes: int) -> None:
         """Make an empty spool; nothing is opened in `directory` before `memory_bytes` are exceeded."""
@@ -47,13 +47,15 @@ class SealedSpool:
         self.size_bytes += len(data)
         if self.size_bytes > self._max_bytes:
             raise TooLarge(f"an object has at most {self._max_bytes} bytes")
-        self._pending += data
-        if self._file is None and len(self._pending) <= self._memory_bytes:
-            return
-        with no_space("the spool"):
-            if self._file is None:
-                self._file = _SealedFile(self._directory)
-            self._flush(self._file)
+        view = memoryview(data)
+        for start in range(0, len(view), CHUNK_BYTES):  # what is written at once is not held once more
+            self._pending += view[start : start + CHUNK_BYTES]
+            if self._file is None and len(self._pending) <= self._memory_bytes:
+                continue
+            with no_space("the spool"):
+                if self._file is None:
+                    self._file = _SealedFile(self._directory)
+                self._flush(self._file)
 
     def replay(self) -> Iterator[memoryview]:
         """Yield everything that was written, in order."""
@@ -62,6 +64,18 @@ class SealedSpool:
         pending = memoryview(self._pending)
         for start in range(0, len(pending), PIECE_BYTES):
             yield pending[start : start + PIECE_BYTES]
+
+    def read(self, start: int, stop: int) -> bytes:
+        """Return what was written from one place to another; what is read in order is opened once."""
+        found: list[bytes] = []
+        sealed_bytes = self._file.size_bytes if self._file is not None else 0
+        while self._file is not None and start < min(stop, sealed_bytes):
+            number, at = divmod(start, CHUNK_BYTES)
+            found.append(self._file.chunk(number)[at : at + stop - start])
+            start += len(found[-1])
+        if start < stop:
+            found.append(bytes(self._pending[start - sealed_bytes : stop - sealed_bytes]))
+        return b"".join(found)
 
     def close(self) -> None:
         """Forget the object."""
@@ -85,6 +99,11 @@ class _SealedFile:
         self._aead = AESGCM(secrets.token_bytes(32))
         self._descriptor = os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
         self._count = 0
+        self._opened = -1, b""
+
+    @property
+    def size_bytes(self) -> int:
+        return self._count * CHUNK_BYTES
 
     def append(self, chunk: memoryview) -> None:
         sealed = self._aead.encrypt(_nonce(self._count), chunk, None)
@@ -92,12 +111,22 @@ class _SealedFile:
         self._count += 1
 
     def chunks(self) -> Iterator[memoryview]:
-        length = CHUNK_BYTES + _TAG_BYTES
         for number in range(self._count):
-            sealed = os.pread(self._descriptor, length, number * length)
-            yield memoryview(self._aead.decrypt(_nonce(number), sealed, None))
+            yield memoryview(self._open(number))
+
+    def chunk(self, number: int) -> bytes:
+        """Return a chunk; the last one is kept for the next call."""
+        if number != self._opened[0]:
+            self._opened = number, self._open(number)
+        return self._opened[1]
+
+    def _open(self, number: int) -> bytes:
+        length = CHUNK_BYTES + _TAG_BYTES
+        sealed = os.pread(self._descriptor, length, number * length)
+        return self._aead.decrypt(_nonce(number), sealed, None)
 
     def close(self) -> None:
+        self._opened = -1, b""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)

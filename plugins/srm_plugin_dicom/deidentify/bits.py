@@ -15,6 +15,7 @@ from srm_plugin_dicom.deidentify.facts import Facts
 from srm_plugin_dicom.deidentify.paging import STEP_BYTES, forget
 from srm_plugin_dicom.deidentify.reasons import Reason, refused
 from srm_plugin_dicom.deidentify.syntax import LITTLE
+from srm_plugin_dicom.deidentify.view import Viewed
 
 _CHUNK_BYTES = 1 << 20
 
@@ -25,7 +26,7 @@ def are_unused(facts: Facts) -> bool:
     return allocated not in (facts.u16(f.BITS_STORED), 1)
 
 
-def check(pixels: memoryview, facts: Facts) -> None:
+def check(pixels: Viewed, facts: Facts) -> None:
     """Refuse pixels whose unused bits hold something.
 
     Args:
@@ -79,7 +80,7 @@ def allowed(free: int) -> bytes:
     return bytes((*range(1 << free), *range(256 - (1 << free - 1), 256)))
 
 
-def _only_padding(pixels: memoryview, facts: Facts) -> bool:
+def _only_padding(pixels: Viewed, facts: Facts) -> bool:
     """Tell whether every sample out of range is the padding value (PS3.3 C.7.5.1.1.2)."""
     allocated, stored = facts.u16(f.BITS_ALLOCATED), facts.u16(f.BITS_STORED)
     if allocated != 16 or f.PADDING not in facts.elements:

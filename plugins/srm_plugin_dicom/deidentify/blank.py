@@ -5,8 +5,9 @@ Native pixels are not copied: what leaves is views of them with constants betwee
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from srm_plugin_dicom.deidentify import facts as f
 from srm_plugin_dicom.deidentify import frames
@@ -15,8 +16,8 @@ from srm_plugin_dicom.deidentify.elements import Element
 from srm_plugin_dicom.deidentify.facts import Facts
 from srm_plugin_dicom.deidentify.reasons import Reason, refused
 from srm_plugin_dicom.deidentify.syntax import LITTLE, PIXEL_DATA, Syntax
+from srm_plugin_dicom.deidentify.view import Part, Viewed
 
-Part = bytes | memoryview
 _SUBSAMPLED = frozenset(("YBR_FULL_422", "YBR_PARTIAL_422", "YBR_PARTIAL_420"))
 
 
@@ -45,6 +46,16 @@ class Layout:
     planes: int
     black: tuple[bytes, ...]
 
+    @property
+    def plane_bytes(self) -> int:
+        """Bytes of one plane."""
+        return self.rows * self.columns * self.pixel_bytes
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of one frame."""
+        return self.plane_bytes * self.planes
+
     @classmethod
     def of(cls, facts: Facts, photometric: str, *, planar: bool) -> Layout:
         """Return the layout of native pixels.
@@ -70,9 +81,9 @@ def _dark(photometric: str, samples: int, allocated: int, facts: Facts) -> tuple
     return (bytes(size),) * samples
 
 
-def frame(pixels: memoryview, layout: Layout, rectangles: Sequence[Rectangle]) -> Iterator[Part]:
+def frame(pixels: Viewed, layout: Layout, rectangles: Sequence[Rectangle]) -> Iterator[Part]:
     """Yield one frame in parts, with rectangles blanked; what is beyond its edges does not count."""
-    plane_bytes = layout.rows * layout.columns * layout.pixel_bytes
+    plane_bytes = layout.plane_bytes
     for plane, black in enumerate(layout.black):
         at = start = plane * plane_bytes
         for first, stop in _runs(layout, rectangles):
@@ -104,12 +115,12 @@ def _runs(layout: Layout, rectangles: Sequence[Rectangle]) -> Iterator[tuple[int
 class Blanked:
     """Pixel data with rectangles blanked, native, and what the header must say of them now."""
 
-    parts: list[Part]
+    parts: Iterator[Part]
     changes: dict[int, tuple[bytes, bytes]]
 
 
 def blanked(
-    element: Element, view: memoryview, facts: Facts, out: Syntax, rectangles: Sequence[Rectangle]
+    element: Element, view: Viewed, facts: Facts, out: Syntax, rectangles: Sequence[Rectangle]
 ) -> Blanked:
     """Blank rectangles, if any, in every frame; compressed frames are decoded: no encoder decides on bytes.
 
@@ -125,15 +136,11 @@ def blanked(
     """
     if element.tag != PIXEL_DATA:
         raise refused(Reason.BURNED_IN)
-    decoded = list(_decoded(element, view, facts))
-    first = decoded[0]
+    decoded = _decoded(element, view, facts)
+    first = next(decoded)
     layout = Layout.of(facts, first.photometric, planar=first.planar)
-    parts: list[Part] = []
-    for each in decoded:
-        if (each.photometric, each.planar) != (first.photometric, first.planar):
-            raise refused(Reason.PIXELS)
-        parts += frame(each.pixels, layout, rectangles)
-    length = sum(map(len, parts))
+    parts = _parts(chain((first,), decoded), first, layout, rectangles)
+    length = layout.frame_bytes * facts.frames()
     vr = b"OB" if facts.u16(f.BITS_ALLOCATED) == 8 and out.explicit else b"OW"
     header = out.header(PIXEL_DATA, vr, length + (length & 1))
     changes = {f.PHOTOMETRIC: (b"CS", first.photometric.encode("ascii"))}
@@ -141,10 +148,19 @@ def blanked(
         changes[f.BURNED_IN] = (b"CS", b"NO")
     if facts.u16(f.SAMPLES, 1) > 1:
         changes[f.PLANAR] = (b"US", out.codec.u16.pack(int(first.planar)))
-    return Blanked([header, *parts, b"\0" * (length & 1)], changes)
+    return Blanked(chain((header,), parts, (b"\0" * (length & 1),)), changes)
 
 
-def _decoded(element: Element, view: memoryview, facts: Facts) -> Iterator[Decoded]:
+def _parts(
+    decoded: Iterable[Decoded], like: Decoded, layout: Layout, rectangles: Sequence[Rectangle]
+) -> Iterator[Part]:
+    for each in decoded:
+        if (each.photometric, each.planar) != (like.photometric, like.planar):
+            raise refused(Reason.PIXELS)
+        yield from frame(each.pixels, layout, rectangles)
+
+
+def _decoded(element: Element, view: Viewed, facts: Facts) -> Iterator[Decoded]:
     syntax = facts.syntax
     if syntax.pixels:
         for stream in frames.streams(element, view, facts, syntax):

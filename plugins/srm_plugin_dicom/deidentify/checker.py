@@ -10,10 +10,11 @@ from __future__ import annotations
 import re
 import struct
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from srm_dicom.errors import ObjectRefused
 from srm_plugin_dicom.deidentify import tables
@@ -22,6 +23,7 @@ from srm_plugin_dicom.deidentify.options import Option
 from srm_plugin_dicom.deidentify.originals import CODECS, LITTLE_EXPLICIT, LONG_VRS, PAD, Codec, Originals
 from srm_plugin_dicom.deidentify.profile import Action, Profile, Rule
 from srm_plugin_dicom.deidentify.reasons import Reason, refused
+from srm_plugin_dicom.deidentify.view import Part
 
 _SHORT = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 _STATED = frozenset((0x00120062, 0x00120063, 0x00120064, 0x00280303))
@@ -41,6 +43,7 @@ _WIDTHS = dict.fromkeys((b"US", b"SS", b"OW"), 2) | dict.fromkeys((b"FD", b"OD",
 _WIDTHS |= dict.fromkeys((b"AT", b"UL", b"SL", b"FL", b"OF", b"OL"), 4) | {b"OB": 1}
 _SURE, _LONGEST_REMEMBERED = 8, 512
 _BEYOND = 1 << 32
+P = TypeVar("P", bound=Part)
 
 
 class _Room(NamedTuple):
@@ -113,7 +116,7 @@ class Checker:
             passed.clear()
         try:
             room = self._head(head, codec, passed)
-            _check_bulk(bulk, codec)
+            deque(passing(bulk, syntax), 0)
         except struct.error:
             raise refused(Reason.CHECK, "cut") from None
         codec = CODECS.get(source, LITTLE_EXPLICIT) if source else codec
@@ -383,8 +386,17 @@ def _plain_or_items(value: bytes, vr: bytes) -> bool:
     return vr in (b"SQ", b"") or _PLAIN.fullmatch(value) is not None
 
 
-def _check_bulk(bulk: Sequence[bytes | memoryview], codec: Codec) -> None:
-    """Check that the parts are exactly one or more pixel data elements or one in items, and nothing else."""
+def passing(bulk: Iterable[P], syntax: str) -> Iterator[P]:
+    """Yield pixel data as they are checked: that the parts are elements of them and nothing else.
+
+    Args:
+        bulk: one or more elements, or one in items; each header a part of its own.
+        syntax: transfer syntax of what leaves.
+
+    Raises:
+        ObjectRefused: they are not; only when all have been yielded is it known that they are.
+    """
+    codec = CODECS.get(syntax, LITTLE_EXPLICIT)
     left = 0
     in_items = False
     for part in bulk:
@@ -393,7 +405,11 @@ def _check_bulk(bulk: Sequence[bytes | memoryview], codec: Codec) -> None:
                 raise refused(Reason.CHECK, "pixel data")
             left -= len(part)
         elif len(part):
-            left, in_items = _bulk_header(bytes(part[:16]), codec, in_items)
+            try:
+                left, in_items = _bulk_header(bytes(part[:16]), codec, in_items)
+            except struct.error:
+                raise refused(Reason.CHECK, "cut") from None
+        yield part
     if left or in_items:
         raise refused(Reason.CHECK, "pixel data")
 

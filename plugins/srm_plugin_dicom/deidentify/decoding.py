@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from srm_plugin_dicom.deidentify import facts as f
 from srm_plugin_dicom.deidentify.facts import Facts
 from srm_plugin_dicom.deidentify.reasons import Reason, refused
+from srm_plugin_dicom.deidentify.view import Viewed
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
     """A native frame, little endian, and what it has become besides."""
 
-    pixels: memoryview
+    pixels: Viewed
     photometric: str
     planar: bool
 

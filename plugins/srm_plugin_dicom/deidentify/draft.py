@@ -1,21 +1,23 @@
 """Drafts what may leave of one object: opens it, decides whether it may leave, walks it.
 
 A draft depends on the object, the project's key and the profile alone. Its parts come in order; pixel data
-are views of the input, never copies. It goes nowhere before the independent check (see `engine`).
+are views of the input, never copies. It goes nowhere before the independent check (see `engine`). Of an
+object that is too large for memory (`view`) the pixels are made while they are written.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import chain
 from operator import itemgetter
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
-from srm_plugin_dicom.deidentify import blank, frames, part10, values
+from srm_plugin_dicom.deidentify import blank, frames, large, part10, values
 from srm_plugin_dicom.deidentify import facts as f
-from srm_plugin_dicom.deidentify.elements import Element, Limits, Reader
+from srm_plugin_dicom.deidentify.elements import Buffer, Element, Limits, Reader
 from srm_plugin_dicom.deidentify.facts import Facts
 from srm_plugin_dicom.deidentify.keyed import ProjectKey
 from srm_plugin_dicom.deidentify.options import BY_OPTION, Option
@@ -26,9 +28,10 @@ from srm_plugin_dicom.deidentify.reasons import Reason, refused
 from srm_plugin_dicom.deidentify.series import Received, SeriesNeeded
 from srm_plugin_dicom.deidentify.syntax import EXPLICIT_LITTLE, ITEM, PIXEL_DATA, Syntax
 from srm_plugin_dicom.deidentify.values import pad
+from srm_plugin_dicom.deidentify.view import Part, View, Viewed
 from srm_plugin_dicom.deidentify.walk import Patient, Rules, Walk
 
-Part = bytes | memoryview
+Held = bytes | memoryview
 _PIXEL_GROUP = 0x7FE00000
 _FLOATS = (0x7FE00008, 0x7FE00009)
 _TAG = itemgetter(0)
@@ -41,7 +44,7 @@ class Draft(NamedTuple):
     """A data set on its way to the check, and what the check compares it with.
 
     Attributes:
-        parts: the header in one part, then the pixels.
+        parts: the header in one part, then the pixels, unless these are `pixels`: made as they are taken.
         syntax: its transfer syntax.
         options: those of the profile, and what was done to the pixels.
         seen: tags that were met, at any depth; `removed` those of them of which nothing left.
@@ -50,7 +53,7 @@ class Draft(NamedTuple):
         original: the data set that came, up to its pixels; `source` how its elements are encoded.
     """
 
-    parts: list[Part]
+    parts: list[Held]
     syntax: Syntax
     options: tuple[Option, ...]
     seen: frozenset[int] | set[int]
@@ -60,6 +63,7 @@ class Draft(NamedTuple):
     facts: Facts
     original: bytes
     source: Syntax
+    pixels: Iterable[Part] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +99,12 @@ class Drafter:
             ObjectRefused: it may not leave, or cannot be walked.
             SeriesNeeded: it leaves only through the transform.
         """
+        if isinstance(received.data, View):
+            return self._draft_large(received.data, received)
         for known in () if in_series else self._known:
             followed = known.plan and known.plan.follow(received.data, received.transfer_syntax)
             if followed:
-                draft = self._planned(known, followed, received)
+                draft = self._planned(known, followed, received.data, received.sop_class)
                 if draft:
                     return draft
         opened = part10.open_object(received.data, received.transfer_syntax, self._limits)
@@ -110,10 +116,20 @@ class Drafter:
             if in_series:
                 raise refused(Reason.RECOGNIZABLE, "not of the volume")
             raise SeriesNeeded(facts.raw(f.SERIES_INSTANCE))
-        draft = self._walked(opened, reader, elements, facts, in_series=in_series)
+        view = memoryview(opened.data)
+        draft = self._walked(opened, reader, elements, facts, view, in_series=in_series)
         if not in_series and Option.PIXELS not in draft.options:
             self._learn(Example.of(opened, received.transfer_syntax, elements, facts), draft)
         return draft
+
+    def _draft_large(self, view: View, received: Received) -> Draft:
+        """Return the draft of an object of which no more than the header is in memory."""
+        opened, reader, elements = large.read(view, received.transfer_syntax, self._limits)
+        header = bytes(opened.data[: _header_end(elements, len(opened.data))])
+        facts = Facts.of(header, elements, opened.syntax)
+        if self._admit(facts, received.sop_class):
+            raise SeriesNeeded(facts.raw(f.SERIES_INSTANCE))
+        return self._walked(opened, reader, elements, facts, view, in_series=False)
 
     def _walked(
         self,
@@ -121,6 +137,7 @@ class Drafter:
         reader: Reader,
         elements: Sequence[Element],
         facts: Facts,
+        view: Viewed,
         *,
         in_series: bool,
     ) -> Draft:
@@ -132,27 +149,29 @@ class Drafter:
         if Option.SAFE_PRIVATE in self._profile.options:
             walk.keep_private(ordered)
         first_pixel = _index(ordered, _PIXEL_GROUP)
-        view, pixels = memoryview(opened.data), list[Part]()
+        made: list[Iterable[Part]] = []
         stated: dict[int, bytes] = {}
         for element in ordered[first_pixel:]:
             if element.tag not in _PIXELS:
                 continue
             if native:
                 blanked = blank.blanked(element, view, facts, out, rectangles)
-                pixels += blanked.parts
+                pixels = blanked.parts
                 stated |= {tag: _element(out, tag, *value) for tag, value in blanked.changes.items()}
             elif element.tag == PIXEL_DATA and out.pixels:
-                pixels += frames.encapsulated(element, view, facts, out)
+                pixels = frames.encapsulated(element, view, facts, out)
             else:
-                pixels += frames.native(element, view, facts, out)
+                pixels = iter(frames.native(element, view, facts, out))
+            made.append(pixels if isinstance(view, View) else list(pixels))
         options = self._profile.options + ((Option.PIXELS,) if rectangles and stated else ())
         if in_series:
             options += (Option.FEATURES,)
             stated[f.RECOGNIZABLE] = _element(out, f.RECOGNIZABLE, b"CS", b"NO")
         stated |= statement(out, self._profile, options)
         body = _merged(walk, ordered[:first_pixel], opened.source, stated)
+        later = chain.from_iterable(made) if isinstance(view, View) else None
         return Draft(
-            [body, *pixels],
+            [body, *(() if later else cast("Iterable[Held]", chain.from_iterable(made)))],
             out,
             options,
             walk.seen,
@@ -162,13 +181,14 @@ class Drafter:
             facts,
             facts.data[opened.start :],
             opened.source,
+            later,
         )
 
-    def _planned(self, known: _Known, followed: Followed, received: Received) -> Draft | None:
+    def _planned(self, known: _Known, followed: Followed, data: Buffer, announced: str) -> Draft | None:
         """Return the draft of an object whose header differs from a known one in a few elements."""
         plan, draft = known.plan, known.draft
         assert plan is not None  # noqa: S101 - it was followed
-        if received.sop_class not in ("", draft.sop_class.decode("ascii", "replace")):
+        if announced not in ("", draft.sop_class.decode("ascii", "replace")):
             return None
         instance = draft.instance
         walk = self._walk(known, followed.header)
@@ -183,13 +203,14 @@ class Drafter:
                     return None
                 instance = chunk[0][_UID_HEADER_BYTES:] if chunk else self._instance(raw)
         chunks.append(plan.runs[-1])
-        view, out = memoryview(received.data), draft.syntax
+        view, out = memoryview(data), draft.syntax
+        pixels: Iterable[Part]
         if known.native:
             pixels = known.native.parts(followed.pixel, view, out)
         else:
             pixels = frames.encapsulated(followed.pixel, view, draft.facts, out)
         return Draft(
-            [b"".join(chunks), *pixels],
+            [b"".join(chunks), *cast("Iterable[Held]", pixels)],
             out,
             draft.options,
             plan.seen | walk.seen if walk.seen else plan.seen,

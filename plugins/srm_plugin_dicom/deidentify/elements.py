@@ -57,8 +57,10 @@ class Limits:
 class Reader:
     """Reads one buffer; counts what it reads against the limits."""
 
-    def __init__(self, data: Buffer, limits: Limits) -> None:
+    def __init__(self, data: Buffer, limits: Limits, size: int | None = None) -> None:
+        """Take a buffer; of one that is cut within the pixel data, `size` is how long it would be."""
         self._data = data
+        self._size = len(data) if size is None else size
         self._limits = limits
         self._left = limits.elements
 
@@ -170,8 +172,8 @@ class Reader:
 
     def _pixel_data(self, vr: bytes, at: int, value: int, length: int) -> Element:
         """Return the pixel data; of undefined length they reach to the end, which `frames` reads."""
-        stop = len(self._data) if length == UNDEFINED else value + length
-        if stop > len(self._data):
+        stop = self._size if length == UNDEFINED else value + length
+        if stop > self._size:
             raise refused(Reason.TRUNCATED)
         return Element(PIXEL_DATA, vr, at, value, stop, () if length == UNDEFINED else None)
 

@@ -2,20 +2,22 @@
 
 The bytes that leave depend on the object, the project's key and the profile alone. They come as parts
 in order; pixel data are views of the input, never copies. No part is given out before the independent
-check of all of them has passed.
+check of all of them has passed; but for objects that are too large for memory (`view`): the pixels of these
+are made and checked as they are taken, and whoever takes them throws all of them away when that fails.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import chain
 from operator import attrgetter
 
 from srm_dicom.rights.project import Release
 from srm_plugin_dicom.deidentify import bits, part10, series
-from srm_plugin_dicom.deidentify.checker import Checker
-from srm_plugin_dicom.deidentify.draft import Draft, Drafter, Part
+from srm_plugin_dicom.deidentify.checker import Checker, passing
+from srm_plugin_dicom.deidentify.draft import Draft, Drafter, Held
 from srm_plugin_dicom.deidentify.elements import Buffer, Limits
 from srm_plugin_dicom.deidentify.keyed import ProjectKey
 from srm_plugin_dicom.deidentify.pixels import PixelPolicy
@@ -24,6 +26,7 @@ from srm_plugin_dicom.deidentify.reasons import Reason, refused
 from srm_plugin_dicom.deidentify.report import Report
 from srm_plugin_dicom.deidentify.series import Image, Received
 from srm_plugin_dicom.deidentify.syntax import LITTLE
+from srm_plugin_dicom.deidentify.view import Part, View, WholeNeeded, pieces
 
 
 @dataclass(frozen=True)
@@ -46,16 +49,19 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """An object that may leave: a Part 10 file in parts; valid as long as the input is not changed."""
+    """An object that may leave: a Part 10 file in parts; valid as long as the input is not changed.
 
-    parts: Sequence[Part]
+    The parts of an object that is too large for memory can be taken once, and may end in `ObjectRefused`.
+    """
+
+    parts: Iterable[Part]
     report: Report
 
-    def __iter__(self) -> Iterator[Part]:
-        return iter(self.parts)
+    def __iter__(self) -> Iterator[Held]:
+        return chain.from_iterable(map(pieces, self.parts))
 
     def __bytes__(self) -> bytes:
-        return b"".join(self.parts)
+        return b"".join(self)
 
 
 def deidentify(data: Buffer, transfer_syntax: str, sop_class: str, context: Context) -> Output:
@@ -91,8 +97,12 @@ class Deidentifier:
         self._checker = Checker(self._profile)
         self._detector = context.policy.detector
 
-    def deidentify(self, data: Buffer, transfer_syntax: str = "", sop_class: str = "") -> Output:
-        """De-identify one object (see the function of this name)."""
+    def deidentify(self, data: Buffer | View, transfer_syntax: str = "", sop_class: str = "") -> Output:
+        """De-identify one object (see the function of this name).
+
+        Raises:
+            WholeNeeded: what lies elsewhere has to be in memory.
+        """
         return self._checked(self._drafter.draft(Received(data, transfer_syntax, sop_class)))
 
     def deidentify_series(self, received: Sequence[Received]) -> list[Output]:
@@ -123,9 +133,13 @@ class Deidentifier:
         head, *bulk = draft.parts
         self._checker.check(bytes(head), bulk, draft.syntax.uid, draft.original, draft.source.uid)
         report = Report(draft.options, self._profile, draft.seen, draft.removed)
-        output = Output(self._file(draft), report)
-        self._look(output)
-        return output
+        file = self._file(draft)
+        if draft.pixels is not None:
+            if self._detector is not None:
+                raise WholeNeeded
+            return Output(chain(file, passing(draft.pixels, draft.syntax.uid)), report)
+        self._look(file)
+        return Output(file, report)
 
     def _image(self, draft: Draft) -> Image:
         """Return what a transform gets: native pixels in one writable buffer, without a filler byte."""
@@ -137,11 +151,11 @@ class Deidentifier:
             whole = memoryview(bytearray(b"".join(pixels)))
         return Image(b"".join(self._file(draft._replace(parts=draft.parts[:1]))), whole)
 
-    def _file(self, draft: Draft) -> list[Part]:
+    def _file(self, draft: Draft) -> list[Held]:
         meta = part10.file_meta(draft.sop_class, draft.instance, draft.syntax, self._profile)
         return [meta, *(part10.stored(draft.parts) if draft.syntax.deflated else draft.parts)]
 
-    def _look(self, output: Output) -> None:
+    def _look(self, file: Sequence[Held]) -> None:
         detector = self._detector
-        if detector is not None and len(output.parts) > 2 and detector.shows_text(bytes(output)):
+        if detector is not None and len(file) > 2 and detector.shows_text(b"".join(file)):
             raise refused(Reason.BURNED_IN, "detector")

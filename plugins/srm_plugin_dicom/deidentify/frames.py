@@ -18,9 +18,10 @@ from srm_plugin_dicom.deidentify.facts import Facts
 from srm_plugin_dicom.deidentify.paging import STEP_BYTES, forget
 from srm_plugin_dicom.deidentify.reasons import Reason, refused
 from srm_plugin_dicom.deidentify.syntax import ITEM, LITTLE, PIXEL_DATA, SEQUENCE_END, UNDEFINED, Syntax
+from srm_plugin_dicom.deidentify.view import Part, Viewed, joined, loaded
 
-Part = bytes | memoryview
 _FLOAT_BITS = {0x7FE00008: 32, 0x7FE00009: 64}
+_MOST_FRAGMENTS = 1_000_000
 _PART_2 = ("1.2.840.10008.1.2.4.92", "1.2.840.10008.1.2.4.93")
 _SUBSAMPLED = {"YBR_FULL_422": 2, "YBR_PARTIAL_422": 2, "YBR_PARTIAL_420": 1.5}
 
@@ -60,7 +61,7 @@ class Native:
         swapped = length & 1 if vr == b"OW" and syntax.codec is not LITTLE else 0
         return cls(vr, length, swapped, element.tag == PIXEL_DATA and bits.are_unused(facts), facts)
 
-    def pixels(self, element: Element, view: memoryview) -> memoryview:
+    def pixels(self, element: Element, view: Viewed) -> Viewed:
         """Return the bytes that the header describes.
 
         Raises:
@@ -74,7 +75,7 @@ class Native:
             bits.check(pixels, self.facts)
         return pixels
 
-    def parts(self, element: Element, view: memoryview, syntax: Syntax) -> list[Part]:
+    def parts(self, element: Element, view: Viewed, syntax: Syntax) -> list[Part]:
         """Return native pixel data, cut to what the header describes.
 
         Raises:
@@ -88,26 +89,30 @@ class Native:
         return [syntax.header(element.tag, self.vr, len(pixels) + odd), pixels, b"\0" * odd]
 
 
-def native(element: Element, view: memoryview, facts: Facts, syntax: Syntax) -> list[Part]:
+def native(element: Element, view: Viewed, facts: Facts, syntax: Syntax) -> list[Part]:
     """Return native pixel data (see `Native.parts`)."""
     return Native.of(element, facts, syntax).parts(element, view, syntax)
 
 
-def encapsulated(element: Element, view: memoryview, facts: Facts, syntax: Syntax) -> list[Part]:
-    """Return encapsulated pixel data, one walked fragment a frame.
+def encapsulated(element: Element, view: Viewed, facts: Facts, syntax: Syntax) -> Iterator[Part]:
+    """Yield encapsulated pixel data, one walked fragment a frame.
 
     Raises:
         ObjectRefused: fragments that cannot be told apart into frames, or a stream that cannot be walked.
     """
-    parts: list[Part] = [syntax.header(PIXEL_DATA, b"OB", UNDEFINED), syntax.item(ITEM, 0)]
+    yield syntax.header(PIXEL_DATA, b"OB", UNDEFINED)
+    yield syntax.item(ITEM, 0)
     for stream in streams(element, view, facts, syntax):
         length = sum(map(len, stream))
-        parts += [syntax.item(ITEM, length + (length & 1)), *stream, b"\0" * (length & 1)]
-    parts.append(syntax.item(SEQUENCE_END, 0))
-    return parts
+        yield syntax.item(ITEM, length + (length & 1))
+        yield from stream
+        yield b"\0" * (length & 1)
+    yield syntax.item(SEQUENCE_END, 0)
 
 
-def streams(element: Element, view: memoryview, facts: Facts, syntax: Syntax) -> Iterator[list[Part]]:
+def streams(
+    element: Element, view: Viewed, facts: Facts, syntax: Syntax
+) -> Iterator[list[bytes | memoryview]]:
     """Yield each frame's walked stream, in parts.
 
     Raises:
@@ -119,19 +124,19 @@ def streams(element: Element, view: memoryview, facts: Facts, syntax: Syntax) ->
     table, fragments = _fragments(view, element.value)
     walked = 0
     for frame in _frames(table, fragments, facts.frames(), syntax.pixels):
-        yield _clean(frame, facts, syntax)
+        yield _clean(loaded(frame), facts, syntax)
         walked += len(frame)
         if walked > STEP_BYTES:
             walked = 0
             forget(view)
 
 
-def _fragments(view: memoryview, at: int) -> tuple[bytes, list[memoryview]]:
+def _fragments(view: Viewed, at: int) -> tuple[bytes, list[Viewed]]:
     """Return the basic offset table and the fragments (PS3.5 A.4)."""
-    found: list[memoryview] = []
+    found: list[Viewed] = []
     try:
         while at < len(view) or not found:  # some writers leave the delimiter out at the end of a file
-            group, element, length = LITTLE.implicit.unpack_from(view, at)
+            group, element, length = LITTLE.implicit.unpack(bytes(view[at : at + 8]))
             at += 8
             tag = group << 16 | element
             if tag == SEQUENCE_END:
@@ -140,16 +145,18 @@ def _fragments(view: memoryview, at: int) -> tuple[bytes, list[memoryview]]:
                 raise refused(Reason.MALFORMED)
             if at + length > len(view):
                 raise refused(Reason.TRUNCATED)
+            if len(found) > _MOST_FRAGMENTS:
+                raise refused(Reason.TOO_LARGE)
             found.append(view[at : at + length])
             at += length
     except struct.error:
         raise refused(Reason.TRUNCATED) from None
     if not found:
         raise refused(Reason.MALFORMED)
-    return bytes(found[0]), found[1:]
+    return bytes(loaded(found[0])), found[1:]
 
 
-def _frames(table: bytes, fragments: Sequence[memoryview], count: int, kind: str) -> Iterator[memoryview]:
+def _frames(table: bytes, fragments: Sequence[Viewed], count: int, kind: str) -> Iterator[Viewed]:
     """Yield each frame's stream, joined only where it has several fragments."""
     if not count or len(fragments) < count:
         raise refused(Reason.PIXELS)
@@ -159,10 +166,10 @@ def _frames(table: bytes, fragments: Sequence[memoryview], count: int, kind: str
     starts = _starts(table, fragments, count, kind)
     for first, beyond in zip(starts, (*starts[1:], len(fragments)), strict=True):
         group = fragments[first:beyond]
-        yield group[0] if len(group) == 1 else memoryview(b"".join(group))
+        yield group[0] if len(group) == 1 else joined(group)
 
 
-def _starts(table: bytes, fragments: Sequence[memoryview], count: int, kind: str) -> list[int]:
+def _starts(table: bytes, fragments: Sequence[Viewed], count: int, kind: str) -> list[int]:
     """Return the index of the first fragment of each frame."""
     if count == 1:
         return [0]
@@ -180,7 +187,7 @@ def _starts(table: bytes, fragments: Sequence[memoryview], count: int, kind: str
     return starts
 
 
-def _clean(frame: memoryview, facts: Facts, syntax: Syntax) -> list[Part]:
+def _clean(frame: memoryview, facts: Facts, syntax: Syntax) -> list[bytes | memoryview]:
     if syntax.pixels == "jpeg2000":
         return jpeg2000.clean(frame, extended=syntax.uid in _PART_2)
     if syntax.pixels == "rle":
@@ -195,7 +202,7 @@ def _clean(frame: memoryview, facts: Facts, syntax: Syntax) -> list[Part]:
     return jpeg.clean(frame, lossless_ls=syntax.pixels == "jpeg-ls")
 
 
-def _plain(frame: memoryview, facts: Facts, *, deflated: bool) -> list[Part]:
+def _plain(frame: memoryview, facts: Facts, *, deflated: bool) -> list[bytes | memoryview]:
     """Return one frame of native pixels, as they are (PS3.5 A.4.11) or deflated (A.4.12)."""
     length = native_bytes(facts, facts.u16(f.BITS_ALLOCATED), 1)
     pixels = memoryview(part10.inflated(frame, 0, length + 1)) if deflated else frame

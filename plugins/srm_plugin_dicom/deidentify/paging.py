@@ -5,6 +5,8 @@ from __future__ import annotations
 import mmap
 from pathlib import Path
 
+from srm_plugin_dicom.deidentify.view import Viewed
+
 MAPPED_FROM_BYTES = 16 << 20
 STEP_BYTES = 8 << 20
 
@@ -21,7 +23,7 @@ def open_bytes(path: Path) -> bytes | memoryview:
         return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
-def forget(view: memoryview) -> None:
+def forget(view: Viewed) -> None:
     """Give back the memory of a mapped file; nothing changes but how much of it is resident."""
-    if isinstance(view.obj, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+    if isinstance(view, memoryview) and isinstance(view.obj, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
         view.obj.madvise(mmap.MADV_DONTNEED)

@@ -19,6 +19,7 @@ from zlib import crc32
 from srm_dicom.errors import ConfigError
 from srm_plugin_dicom.deidentify.elements import Buffer
 from srm_plugin_dicom.deidentify.reasons import Reason, refused
+from srm_plugin_dicom.deidentify.view import View
 
 ENTRY_POINTS = "srm_plugin_dicom.transforms"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,15}\Z")
@@ -76,7 +77,7 @@ class SeriesNeeded(Exception):
 class Received(NamedTuple):
     """An object of a series, with what is known of it (see `engine.deidentify`)."""
 
-    data: Buffer
+    data: Buffer | View
     transfer_syntax: str = ""
     sop_class: str = ""
 

@@ -1,12 +1,16 @@
 """What our moves announced: who may bring what, how often, how much, and until when."""
 
 import threading
+from pathlib import Path
 
 import pytest
 
 from srm_dicom.clock import SystemClock
 from srm_dicom.errors import NoSpace, NotAuthorised, Overloaded, TooLarge
-from srm_plugin_dicom.moves import MemoryBudget, MoveDesk, Visit
+from srm_dicom.plugin.api import Spooling
+from srm_dicom.scratch.spool import SealedSpool
+from srm_plugin_dicom.deidentify.view import View
+from srm_plugin_dicom.moves import ArrivedObject, MemoryBudget, MoveDesk, Visit
 from srm_plugin_dicom.stores import ObjectInfo
 
 CLOCK = SystemClock()
@@ -92,7 +96,7 @@ def test_an_object_that_broke_off_may_come_again() -> None:
 
 
 def test_a_delivery_that_fails_is_told_and_not_waited_for() -> None:
-    def deliver(_info: ObjectInfo, _data: bytearray) -> None:
+    def deliver(_info: ObjectInfo, _data: ArrivedObject) -> None:
         raise NoSpace("scratch is full")
 
     ours = desk()
@@ -122,3 +126,31 @@ def test_an_object_under_way_is_waited_for() -> None:
             ours.begin(info("2"))
             assert late.wait(CLOCK.monotonic_s() + 0.2, 0.05) == 1
     assert got == [("1", b"")]
+
+
+def test_a_large_object_is_taken_from_memory_to_a_spool(tmp_path: Path) -> None:
+    opened: list[SealedSpool] = []
+
+    def open_spool() -> SealedSpool:
+        opened.append(SealedSpool(tmp_path, memory_bytes=0, max_bytes=100))
+        return opened[-1]
+
+    got: list[object] = []
+    budget = MemoryBudget(1000)
+
+    def deliver(_info: ObjectInfo, data: ArrivedObject) -> None:
+        got.append((type(data), bytes(data), budget.held_bytes))
+
+    ours = MoveDesk(max_object_bytes=40, budget=budget, spooling=Spooling(10, open_spool))
+    with ours.expecting(Visit(frozenset({"PACS"}), ["1", "2", "3", "4"], deliver, CLOCK)):
+        send(ours, info("1"), b"0123456789")
+        assert opened == []
+        send(ours, info("2"), b"0123456789ab")
+        with pytest.raises(TooLarge):
+            send(ours, info("3"), bytes(41))
+        broken = ours.begin(info("4"))
+        broken.write(memoryview(bytes(20)))
+        broken.abandon()
+    assert got == [(bytearray, b"0123456789", 10), (View, b"0123456789ab", 0)]
+    assert budget.held_bytes == 0
+    assert len(opened) == 3

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from itertools import pairwise
 
 import pytest
 from cryptography.exceptions import InvalidTag
@@ -32,8 +33,12 @@ def written(monkeypatch):
 
 
 @settings(max_examples=40, deadline=None)
-@given(sizes=st.lists(st.integers(0, 700_000), max_size=8), memory_bytes=st.integers(0, 1_500_000))
-def test_what_was_written_is_replayed(tmp_path_factory, sizes, memory_bytes):
+@given(
+    sizes=st.lists(st.integers(0, 700_000), max_size=8),
+    memory_bytes=st.integers(0, 1_500_000),
+    places=st.lists(st.integers(0, 5_600_000), min_size=2, max_size=8),
+)
+def test_what_was_written_is_replayed_and_read(tmp_path_factory, sizes, memory_bytes, places):
     directory = tmp_path_factory.getbasetemp()
     spool = SealedSpool(directory, memory_bytes=memory_bytes, max_bytes=10**8)
     pieces = [bytes([number + 1]) * size for number, size in enumerate(sizes)]
@@ -41,6 +46,8 @@ def test_what_was_written_is_replayed(tmp_path_factory, sizes, memory_bytes):
         spool.write(piece)
     assert b"".join(map(bytes, spool.replay())) == b"".join(pieces)
     assert spool.size_bytes == sum(sizes)
+    for start, stop in pairwise(place % (sum(sizes) + 1) for place in places):
+        assert spool.read(start, stop) == b"".join(pieces)[start:stop]
     spool.close()
 
 
