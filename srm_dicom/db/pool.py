@@ -12,7 +12,7 @@ import threading
 from typing import Any
 
 import peewee
-from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase, PooledSqliteDatabase
+from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase
 
 from srm_dicom.errors import Overloaded
 
@@ -128,14 +128,45 @@ class _Lent:
         """See to the connection before it is given back."""
 
 
-class LentSqliteDatabase(_Lent, PooledSqliteDatabase):  # type: ignore[misc]
-    """SQLite; a connection may be used by one thread after another."""
+class LentSqliteDatabase(_Lent, peewee.SqliteDatabase):
+    """SQLite; a connection may be used by one thread after another, the one used last first.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    The pool of peewee takes as long to lend a connection as SQLite to answer.
+    """
+
+    def __init__(self, *args: Any, max_connections: int = CONNECTIONS, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
+        self._turns = threading.Semaphore(max_connections)
+        self._idle: list[Any] = []
         self._aside_lock = threading.Lock()
         self._aside: Any = None
         self._mine = threading.local()
+
+    def close_idle(self) -> None:
+        """Close what is not lent."""
+        with suppress(IndexError):
+            while True:
+                self._idle.pop().close()
+
+    def _connect(self) -> Any:
+        if not self._turns.acquire(timeout=BUSY_TIMEOUT_S):
+            raise peewee.OperationalError("every connection is lent")
+        with suppress(IndexError):
+            return self._idle.pop()
+        try:
+            return super()._connect()  # type: ignore[no-untyped-call]
+        except BaseException:
+            self._turns.release()
+            raise
+
+    def _close(self, conn: Any, close_conn: bool = False) -> None:
+        if close_conn or not self.autoconnect:
+            conn.close()
+        else:
+            self._idle.append(conn)
+            if not self.autoconnect:  # shut in the meantime
+                self.close_idle()
+        self._turns.release()
 
     def begin_relaxed(self) -> None:
         """Let the transaction that this thread begins next not wait for the disk when it ends."""
