@@ -1,11 +1,12 @@
 """The audit log of one process: durable before the answer, chained, fail closed.
 
-`record` returns when the event is on the disk. Threads that record at the same time share one write and
-one fsync. When the disk fails, every event that was waiting is refused with an error, so what it would
-have released is not released; the file is cut back to what is durable and later events are tried anew.
-An event whose rule is that somebody broke the glass brings an alarm with it, written before it.
-A last line that a crash has torn was never acknowledged; it is cut off when the log is opened, and an
-event says so. A file that has become large is followed by another (`segments`).
+`record` returns when the event is on the disk; `recording` has it written while its caller prepares what it
+permits. Threads that record at the same time share one write and one fsync. When the disk fails, every event
+that was waiting is refused with an error, so what it would have released is not released; the file is cut
+back to what is durable and later events are tried anew. An event whose rule is that somebody broke the glass
+brings an alarm with it, written before it. A last line that a crash has torn was never acknowledged; it is
+cut off when the log is opened, and an event says so. A file that has become large is followed by another
+(`segments`).
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from queue import SimpleQueue
 from typing import NamedTuple
 
 import msgspec
@@ -83,6 +86,8 @@ class AuditLog:
         self._pending: list[bytes] = []
         self._flushing = False
         self._failures = 0
+        self._begun: SimpleQueue[bool] = SimpleQueue()
+        self._writer: threading.Thread | None = None
         try:
             self.path, self._fd = _open_newest(self.path, clock, clock.monotonic_s() + lock_wait_s)
             self._size, self._durable, torn = _recover(self._fd)
@@ -104,24 +109,45 @@ class AuditLog:
         with self._changed:
             return self._durable
 
-    def record(self, event: Event) -> None:
-        """Write an event and return when it is durable.
+    def record(self, *events: Event) -> None:
+        """Write events and return when they are durable.
 
         Raises:
-            InternalError: it could not be written; what it is about must not happen.
+            InternalError: they could not be written; what they are about must not happen.
             Overloaded: too many events are waiting.
-            TooLarge: it lists more objects than a line can hold.
+            TooLarge: one lists more objects than a line can hold.
         """
-        if BREAK_GLASS in event.rule and event.outcome is Outcome.ALLOWED:
-            log.error("break_glass_alarm", dn=event.dn, operation=event.operation)
-            self._record(msgspec.structs.replace(event, action=Action.ALARM))
-        self._record(event)
+        self._wait(*self._begin(events))
 
-    def _record(self, event: Event) -> None:
+    @contextmanager
+    def recording(self, *events: Event) -> Iterator[None]:
+        """Write events while a block prepares what they permit; it is left when they are durable.
+
+        Raises:
+            InternalError, Overloaded, TooLarge: as `record`; what the block did must be undone.
+        """
+        begun = self._begin(events)
+        self._have_written()
+        try:
+            yield
+        finally:
+            self._wait(*begun)
+
+    def _begin(self, events: Sequence[Event]) -> tuple[int, int]:
+        """Let events wait for the disk; returns the last one's number, and the failures before it."""
         with self._changed:
-            if len(self._pending) >= self._max_pending:
-                raise Overloaded("too many audit events are waiting for the disk")
-            seq, failures = self._append(event), self._failures
+            for event in events:
+                if len(self._pending) >= self._max_pending:
+                    raise Overloaded("too many audit events are waiting for the disk")
+                if BREAK_GLASS in event.rule and event.outcome is Outcome.ALLOWED:
+                    log.error("break_glass_alarm", dn=event.dn, operation=event.operation)
+                    self._append(msgspec.structs.replace(event, action=Action.ALARM))
+                self._append(event)
+            return self._head.seq, self._failures
+
+    def _wait(self, seq: int, failures: int) -> None:
+        """Wait until an event is durable; whoever finds the disk idle writes for all that wait."""
+        with self._changed:
             deadline_s = self._clock.monotonic_s() + self._wait_s
             while failures == self._failures and self._durable.seq < seq:
                 if not self._flushing:
@@ -133,18 +159,33 @@ class AuditLog:
             if failures != self._failures:
                 raise InternalError("the audit log cannot be written; nothing is released without it")
 
+    def _have_written(self) -> None:
+        """Let a thread of the log's own write what waits, if nobody does before it comes to it."""
+        with self._changed:
+            if self._writer is None:
+                self._writer = threading.Thread(target=self._write_begun, name="audit", daemon=True)
+                self._writer.start()
+        self._begun.put(True)
+
+    def _write_begun(self) -> None:
+        while self._begun.get():
+            with self._changed:
+                if self._pending and not self._flushing:
+                    self._flush()
+
     def close(self) -> None:
         """Close the file; everything recorded is on the disk already, and nothing can be recorded now.
 
         The number of a closed descriptor is soon another file's: a thread that is late must not write to it.
         """
+        self._begun.put(False)
         with self._changed:
             self._changed.wait_for(lambda: not self._flushing, self._wait_s)
             fd, self._fd = self._fd, _CLOSED
             if fd != _CLOSED:
                 os.close(fd)
 
-    def _append(self, event: Event) -> int:
+    def _append(self, event: Event) -> None:
         if self._fd == _CLOSED:
             raise InternalError("the audit log is closed; nothing is released without it")
         line = Line(
@@ -160,7 +201,6 @@ class AuditLog:
             raise TooLarge("an audit event lists too many objects")
         self._pending.append(raw)
         self._head = Head(line.seq, digest)
-        return line.seq
 
     def _flush(self) -> None:
         """Write what is pending; called with the lock, which is released while the disk works."""

@@ -9,7 +9,8 @@ back later (`rights.enumeration`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from srm_dicom.audit.event import Action, Event, Outcome, is_object, printable
@@ -64,12 +65,23 @@ class FileAccess:
         Raises:
             Overloaded: the caller has asked for too many names that are not there.
         """
-        self._guesses.admit(principal.dn)
-        wanted = [*paths, *(parent(path) for path in paths)]
-        entries = self._namespace.find_many(list(dict.fromkeys(wanted)))
-        verdicts = [self._file(principal, path, entries) for path in paths]
-        self._record(principal, verdicts, operation, Action.DECISION)
+        verdicts = self._decided(principal, paths)
+        self._audit.record(*self._events(principal, verdicts, operation, Action.DECISION))
         return verdicts
+
+    @contextmanager
+    def deciding(
+        self, principal: Principal, paths: Sequence[SitePath], operation: str
+    ) -> Iterator[list[Verdict]]:
+        """Decide as `files`, and prepare the answer while the audit is written; it is once this is left.
+
+        Raises:
+            Overloaded: as for `files`.
+            MdmError: the audit could not be written; what was prepared must be undone.
+        """
+        verdicts = self._decided(principal, paths)
+        with self._audit.recording(*self._events(principal, verdicts, operation, Action.DECISION)):
+            yield verdicts
 
     def file(self, principal: Principal, path: SitePath, operation: str) -> tuple[Entry, str]:
         """Return a file that the caller may read, and the rule that says so.
@@ -200,6 +212,14 @@ class FileAccess:
             return Decision(allowed=False, rule="there is no such name")
         return self._reading(principal, entry)
 
+    def _decided(self, principal: Principal, paths: Sequence[SitePath]) -> list[Verdict]:
+        self._guesses.admit(principal.dn)
+        wanted = [*paths, *(parent(path) for path in paths)]
+        entries = self._namespace.find_many(list(dict.fromkeys(wanted)))
+        verdicts = [self._file(principal, path, entries) for path in paths]
+        self._missed(principal, verdicts)
+        return verdicts
+
     def _file(self, principal: Principal, path: SitePath, entries: Mapping[SitePath, Entry]) -> Verdict:
         verdict = self._seen(principal, path, entries)
         if verdict.entry is not None and verdict.entry.is_directory:
@@ -267,14 +287,23 @@ class FileAccess:
     def _record(
         self, principal: Principal, verdicts: Sequence[Verdict], operation: str, action: Action
     ) -> None:
-        granted = [verdict for verdict in verdicts if verdict.entry is not None]
-        for outcome, chosen in (
-            (Outcome.ALLOWED, granted),
-            (Outcome.DENIED, [verdict for verdict in verdicts if verdict.entry is None]),
-        ):
-            if chosen:
-                self._audit.record(self._event(principal, operation, action, outcome, chosen))
+        self._audit.record(*self._events(principal, verdicts, operation, action))
+        self._missed(principal, verdicts)
+
+    def _missed(self, principal: Principal, verdicts: Sequence[Verdict]) -> None:
         self._guesses.missed(principal.dn, sum(isinstance(one.error, NotFound) for one in verdicts))
+
+    def _events(
+        self, principal: Principal, verdicts: Sequence[Verdict], operation: str, action: Action
+    ) -> list[Event]:
+        """Return what was decided: of what was granted, and of what was not."""
+        granted = [verdict for verdict in verdicts if verdict.entry is not None]
+        refused = [verdict for verdict in verdicts if verdict.entry is None]
+        return [
+            self._event(principal, operation, action, outcome, chosen)
+            for outcome, chosen in ((Outcome.ALLOWED, granted), (Outcome.DENIED, refused))
+            if chosen
+        ]
 
     def _event(
         self,

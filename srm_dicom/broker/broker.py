@@ -35,6 +35,7 @@ from srm_dicom.broker.views import (
 from srm_dicom.clock import Clock
 from srm_dicom.errors import (
     InvalidRequest,
+    MdmError,
     NotFound,
     TooLarge,
 )
@@ -91,20 +92,17 @@ class Broker:
         surls = [parse(text) for text in wish.surls]
         known = [surl.path for surl in surls if isinstance(surl, Surl)]
         operation = "srmPrepareToGet" if wish.kind is RequestKind.GET else "srmBringOnline"
-        verdicts = iter(self._access.files(principal, known, operation))
-        answers = [next(verdicts) if isinstance(surl, Surl) else surl for surl in surls]
-        entries = [v.entry for v in answers if isinstance(v, Verdict) and v.entry]
-        guids = [file.guid for entry in entries for file in entry.files if file.guid]
-        bound_files(self._settings, len(guids))
-        with self._database.transaction(lasting=False):  # who lost it asks again
-            staged = self._staged.find(guids)
-            files = [
-                self._new_file(request, text, answer, staged)
-                for text, answer in zip(wish.surls, answers, strict=True)
-            ]
-            self._requests.add(request, files)
-        states = tuple(file.state for file in files)
-        return self._viewer.view(request, files, states, self._clock.now())
+        view: RequestView | None = None
+        try:
+            with self._access.deciding(principal, known, operation) as verdicts:
+                decided = iter(verdicts)
+                answers = [next(decided) if isinstance(surl, Surl) else surl for surl in surls]
+                view = self._taken_in(request, wish.surls, answers)
+        except MdmError:
+            if view is not None:  # nothing is done that the audit does not have
+                self._requests.remove(request.token)
+            raise
+        return view
 
     def status(
         self,
@@ -257,6 +255,27 @@ class Broker:
         apply_time(self._stores, self._clock.now())
 
     # --- submit ----------------------------------------------------------------------------------
+
+    def _taken_in(
+        self, request: Request, surls: Sequence[str], answers: Sequence[Verdict | NotFound]
+    ) -> RequestView:
+        """Write a request down, and return how it looks.
+
+        Raises:
+            TooLarge: it has more files than a request may have.
+        """
+        entries = [v.entry for v in answers if isinstance(v, Verdict) and v.entry]
+        guids = [file.guid for entry in entries for file in entry.files if file.guid]
+        bound_files(self._settings, len(guids))
+        with self._database.transaction(lasting=False):  # who lost it asks again
+            staged = self._staged.find(guids)
+            files = [
+                self._new_file(request, surl, answer, staged)
+                for surl, answer in zip(surls, answers, strict=True)
+            ]
+            self._requests.add(request, files)
+        states = tuple(file.state for file in files)
+        return self._viewer.view(request, files, states, self._clock.now(), staged)
 
     def _new_file(
         self, request: Request, surl: str, answer: Verdict | NotFound, staged: Mapping[Guid, Staged]

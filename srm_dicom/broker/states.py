@@ -13,6 +13,7 @@ status of a request is not stored: it is a function of the states of its files.
 from __future__ import annotations
 
 from enum import Enum
+from functools import cache
 
 from srm_dicom.broker.views import FileState
 from srm_dicom.errors import InternalError
@@ -110,6 +111,7 @@ def after(state: FileState, event: Event) -> FileState:
         raise InternalError(f"{event.name} cannot happen to a file that is {state.value}") from None
 
 
+@cache
 def before(event: Event) -> tuple[FileState, ...]:
     """Return the states in which an event can happen."""
     return tuple(state for state, follows in TRANSITIONS.items() if event in follows)

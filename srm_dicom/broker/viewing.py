@@ -38,15 +38,28 @@ class Viewer:
         self._poll_s = poll_s
 
     def view(
-        self, request: Request, files: Sequence[RequestFile], states: tuple[FileState, ...], now: datetime
+        self,
+        request: Request,
+        files: Sequence[RequestFile],
+        states: tuple[FileState, ...],
+        now: datetime,
+        staged: Mapping[Guid, Staged] | None = None,
     ) -> RequestView:
-        """Return a request with `files` of it; `states` are those of all its files.
+        """Return a request as its owner sees it.
+
+        Args:
+            request: the request.
+            files: those of its files that are told of.
+            states: of all its files.
+            now: the time.
+            staged: where files are, if that has been asked.
 
         Raises:
             IntegrityError: a file is on a node without a URL.
         """
-        held = (row for file in files if file.state is FileState.PINNED for row in file.rows)
-        staged = self._staged.find([row.guid for row in held if row.guid])
+        if staged is None:
+            held = (row for file in files if file.state is FileState.PINNED for row in file.rows)
+            staged = self._staged.find([row.guid for row in held if row.guid])
         uploads = self._uploads.of_request(request.token) if request.kind is RequestKind.PUT else {}
         return RequestView(
             token=request.token,

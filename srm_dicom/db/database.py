@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import namedtuple
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,7 +33,11 @@ _PRAGMAS = {
 
 
 class Database:
-    """SQLite (WAL, one machine) or PostgreSQL, the same for everything above."""
+    """SQLite (WAL, one machine) or PostgreSQL, the same for everything above.
+
+    Attributes:
+        is_sqlite: which of the two it is.
+    """
 
     def __init__(self, url: str) -> None:
         """Open ``sqlite:///absolute/path.db``, ``sqlite://:memory:`` or ``postgresql://...``.
@@ -42,6 +46,7 @@ class Database:
             ConfigError: the URL names no database that this program speaks.
         """
         self._peewee = _open(url)
+        self.is_sqlite = isinstance(self._peewee, peewee.SqliteDatabase)
 
     def bind(self, model: type[M]) -> type[M]:
         """Return `model` as a table of this database, created when it is missing."""
@@ -52,15 +57,16 @@ class Database:
         return bound
 
     @contextmanager
-    def transaction(self, *, lasting: bool = True) -> Iterator[None]:
+    def transaction(self, *, lasting: bool = True, joining: bool = False) -> Iterator[None]:
         """Run a block in the one write transaction of its moment; nests as a savepoint.
 
         Args:
+            joining: whether it needs no savepoint inside another: what fails in it ends that, too.
             lasting: whether it has to outlive a failure of the machine's power. What need not is as safe
                 from the end of a process, and does not wait for the disk. Only the outermost says.
         """
         if self._peewee.in_transaction():
-            with self._peewee.atomic():
+            with nullcontext() if joining else self._peewee.atomic():
                 yield
             return
         if not lasting and isinstance(self._peewee, LentSqliteDatabase):
@@ -147,11 +153,6 @@ class Database:
     def claiming(self, statement: str) -> str:
         """Let a SELECT inside a transaction skip rows that another worker is claiming."""
         return statement if self.is_sqlite else f"{statement} FOR UPDATE SKIP LOCKED"
-
-    @property
-    def is_sqlite(self) -> bool:
-        """Tell which of the two dialects this is."""
-        return isinstance(self._peewee, peewee.SqliteDatabase)
 
     def close(self) -> None:
         """Close every connection; nothing can be asked any more."""

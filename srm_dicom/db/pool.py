@@ -9,6 +9,7 @@ The rows of a statement outside a transaction are read at once; statements here 
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from typing import Any
 
 import peewee
@@ -135,7 +136,7 @@ class LentSqliteDatabase(_Lent, peewee.SqliteDatabase):
     """
 
     def __init__(self, *args: Any, max_connections: int = CONNECTIONS, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
+        super().__init__(*args, **kwargs)
         self._turns = threading.Semaphore(max_connections)
         self._idle: list[Any] = []
         self._aside_lock = threading.Lock()
@@ -154,7 +155,7 @@ class LentSqliteDatabase(_Lent, peewee.SqliteDatabase):
         with suppress(IndexError):
             return self._idle.pop()
         try:
-            return super()._connect()  # type: ignore[no-untyped-call]
+            return super()._connect()  # type: ignore[misc]
         except BaseException:
             self._turns.release()
             raise

@@ -70,7 +70,7 @@ class Requests:
 
     def add(self, request: Request, files: Sequence[RequestFile]) -> None:
         """Write a request with all its files, in their order, in one transaction."""
-        with self._database.transaction():
+        with self._database.transaction(joining=True):
             self._insert("request", [request_columns(request)])
             self._insert(
                 "request_file",

@@ -177,6 +177,57 @@ def test_a_failing_disk_refuses_and_recovers(log: AuditLog, monkeypatch: pytest.
     assert verify(log.path, known=log.head) == []
 
 
+def test_events_are_written_while_what_they_permit_is_prepared(
+    log: AuditLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    syncing, real = threading.Event(), os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (syncing.set(), real(fd)))
+    for count in (2, 4):
+        syncing.clear()
+        with log.recording(EVENT, EVENT):
+            assert syncing.wait(30)
+        assert log.head.seq == count
+    assert verify(log.path, known=log.head) == []
+
+
+def test_a_block_is_not_left_before_its_event_is_on_the_disk(
+    log: AuditLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, left, real = threading.Event(), threading.Event(), os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (go_on.wait(30), real(fd)))
+
+    def work() -> None:
+        with log.recording(EVENT):
+            pass
+        left.set()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert not left.wait(0.2)
+    go_on.set()
+    assert left.wait(30)
+    thread.join()
+    assert log.head.seq == 1
+
+
+def test_a_block_hears_that_its_event_is_not_on_the_disk(
+    log: AuditLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_fd: int) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(os, "fsync", broken)
+        with pytest.raises(InternalError, match="nothing is released"), log.recording(EVENT):
+            pass
+    with log.recording(EVENT):
+        pass
+    assert log.head.seq == 1
+    log.close()
+    with pytest.raises(InternalError, match="closed"), log.recording(EVENT):
+        pass
+
+
 def test_a_failing_disk_refuses_every_waiting_thread(log: AuditLog, monkeypatch: pytest.MonkeyPatch) -> None:
     gate = threading.Event()
 

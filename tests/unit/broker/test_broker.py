@@ -1,5 +1,6 @@
 """The life of a request, from submit to scratch and back, with a plugin that lives in memory."""
 
+import errno
 import os
 import threading
 import uuid
@@ -175,6 +176,20 @@ def test_a_file_is_staged_sealed_and_served(house):
     assert b"x" * 16 not in staged
     manifest = Manifest.verify(entry.facts.manifest, house.signing_key.public_key())
     assert (manifest.guid, manifest.size_bytes) == (guid, len(staged))
+
+
+def test_what_the_audit_does_not_have_is_not_asked_for(house, monkeypatch):
+    def broken(_fd):
+        raise OSError(errno.EIO, "broken")
+
+    house.file("a")
+    with monkeypatch.context() as failing:
+        failing.setattr(os, "fsync", broken)
+        with pytest.raises(InternalError, match="nothing is released"):
+            house.broker.submit(who(), get("a"))
+    assert house.broker.tokens(who(), None) == []
+    assert house.stager.claim() == []
+    assert house.broker.submit(who(), get("a")).states == (FileState.QUEUED,)
 
 
 def test_what_was_done_to_a_file_is_in_the_audit_trail(house):
