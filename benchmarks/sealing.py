@@ -85,11 +85,7 @@ def interleaved(ways: dict[str, Callable[[], None]]) -> dict[str, float]:
 def _sealed(clear: bytes, seal_key: bytes, public_key: bytes) -> Iterator[bytes | bytearray]:
     sealer = siv.Sealer(seal_key, GUID, public_key)
     sealer.absorb(clear)
-    sealed, view = sealer.seal(), memoryview(clear)
-    yield sealed.header()
-    for at in range(0, len(view), crypt4gh.SEGMENT_BYTES):
-        yield sealed.update(view[at : at + crypt4gh.SEGMENT_BYTES])
-    yield sealed.finish()
+    yield from sealer.seal().file([clear])
 
 
 def main() -> None:

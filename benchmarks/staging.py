@@ -236,9 +236,7 @@ class Bench:
             slot = FileSlot(
                 guid, Sealer(b"s" * 32, guid, public), area.begin, slots, lambda _, one: filled.append(one)
             )
-            for part in clean:
-                slot.write(part)
-            slot.commit()
+            slot.fill(clean.parts)
 
         def durable() -> None:
             one = filled.pop()

@@ -109,7 +109,7 @@ class Delivery:
         try:
             clean = _refusing(slots, lambda: self._deidentifier.deidentify(*received))
             if slot:
-                _refusing(slots, lambda: self._fill(slot, clean))
+                _refusing(slots, lambda: self._fill(slot, clean, held=not isinstance(data, View)))
         except SeriesNeeded:
             with self._whole(data, slots, self._max_series_bytes) as whole:
                 self._keep(_Waiting(received._replace(data=whole), slot))
@@ -135,12 +135,17 @@ class Delivery:
         made = _refusing(slots, self._series)
         for each, clean in zip(self._waiting, made, strict=True):
             if each.slot:
-                self._fill(each.slot, clean)
+                self._fill(each.slot, clean, held=True)
 
-    def _fill(self, slot: Slot, clean: Output) -> None:
+    def _fill(self, slot: Slot, clean: Output, *, held: bool) -> None:
+        """Fill a slot with what leaves of an object, which is held in memory or read as it is taken."""
+        report = self._compact(clean.report)
+        if held:
+            slot.fill(list(clean), report)
+            return
         for part in clean:
             slot.write(part)
-        slot.commit(self._compact(clean.report))
+        slot.commit(report)
 
     def _compact(self, report: Report) -> str:
         """Return what is told of an object: the images of a series have one report, written once."""

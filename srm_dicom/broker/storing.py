@@ -373,6 +373,11 @@ class _CopySink:
         del report
         self.incoming.finish()
 
+    def fill(self, parts: Sequence[bytes | bytearray | memoryview], report: str = "") -> None:
+        for part in parts:
+            self.write(part)
+        self.commit(report)
+
     def refuse(self, reason: str) -> None:
         self.incoming.discard()
         raise ObjectRefused(reason)

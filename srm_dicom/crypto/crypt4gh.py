@@ -12,7 +12,7 @@ of the specification has no check against it). `siv` and `manifest` add that pro
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidTag
@@ -31,9 +31,13 @@ SEALED_SEGMENT_BYTES = NONCE_BYTES + SEGMENT_BYTES + TAG_BYTES
 HEADER_BYTES = 124
 """Size of a header for one recipient, the only kind that this site writes."""
 
+PIECE_SEGMENTS = 16
+"""How many segments are sealed into one buffer: most images are one, and a large file takes no more room."""
+
 MAX_HEADER_BYTES = 64 * 1024
 PREFIX_BYTES = 16
 
+_ADDED_BYTES = NONCE_BYTES + TAG_BYTES
 _X25519_CHACHA20_POLY1305 = 0
 _DATA_PARAMETERS = 0
 _PARAMETERS_BYTES = 8 + KEY_BYTES
@@ -150,7 +154,7 @@ def _from_u32(data: bytes, at: int) -> int:
 def sealed_size(clear_bytes: int) -> int:
     """Return the size of a file with one recipient, header included."""
     segments = -(-clear_bytes // SEGMENT_BYTES)
-    return HEADER_BYTES + clear_bytes + segments * (NONCE_BYTES + TAG_BYTES)
+    return HEADER_BYTES + clear_bytes + segments * _ADDED_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +185,7 @@ class Layout:
 
     def __post_init__(self) -> None:
         rest = (self.size_bytes - self.header_bytes) % SEALED_SEGMENT_BYTES
-        if self.size_bytes < self.header_bytes or 0 < rest <= NONCE_BYTES + TAG_BYTES:
+        if self.size_bytes < self.header_bytes or 0 < rest <= _ADDED_BYTES:
             raise InvalidRequest("no Crypt4GH file has this size")
 
     @property
@@ -192,7 +196,7 @@ class Layout:
     @property
     def clear_bytes(self) -> int:
         """Size of the clear content."""
-        return self.size_bytes - self.header_bytes - self.segments * (NONCE_BYTES + TAG_BYTES)
+        return self.size_bytes - self.header_bytes - self.segments * _ADDED_BYTES
 
     def window(self, start: int, length: int) -> Window:
         """Return what to read for a clear range; a range over the end is shortened."""
@@ -208,62 +212,67 @@ class Layout:
 # --- segments ------------------------------------------------------------------------------------
 
 
-class SegmentWriter:
-    """Seals a clear stream whose size is known; holds at most one segment."""
+def segments(clear: Iterable[Buffer]) -> Iterator[Buffer]:
+    """Cut a clear stream into its segments; what lies in one piece is not copied."""
+    waiting = bytearray()
+    for piece in clear:
+        rest = memoryview(piece)
+        if waiting:
+            lacking = SEGMENT_BYTES - len(waiting)
+            waiting += rest[:lacking]
+            rest = rest[lacking:]
+            if len(waiting) < SEGMENT_BYTES:
+                continue
+            yield waiting
+            waiting = bytearray()
+        whole = len(rest) - len(rest) % SEGMENT_BYTES
+        for at in range(0, whole, SEGMENT_BYTES):
+            yield rest[at : at + SEGMENT_BYTES]
+        waiting += rest[whole:]
+    if waiting:
+        yield waiting
 
-    def __init__(self, session_key: bytes, clear_bytes: int, nonces: NonceOf) -> None:
-        self._cipher = ChaCha20Poly1305(session_key)
-        self._nonces = nonces
-        self._clear_bytes = clear_bytes
-        self._last = -(-clear_bytes // SEGMENT_BYTES) - 1
-        self._index = 0
-        self._seen = 0
-        self._waiting = bytearray()
 
-    def update(self, clear: Buffer) -> bytearray:
-        """Add clear bytes and return the sealed segments that they complete.
+def sealed_file(
+    header: bytes, session_key: bytes, nonces: NonceOf, clear: Iterable[Buffer], clear_bytes: int
+) -> Iterator[bytearray]:
+    """Yield a file in pieces of `PIECE_SEGMENTS` segments, the header before the first.
 
-        Raises:
-            IntegrityError: more bytes than were announced.
-        """
-        self._seen += len(clear)
-        if self._seen > self._clear_bytes:
+    Args:
+        header: what `write_header` returned for the session key.
+        session_key: 32 bytes.
+        nonces: of the segments.
+        clear: the content, in pieces of any size, unchanged until the next piece is asked for.
+        clear_bytes: how many these are together.
+
+    Raises:
+        IntegrityError: they are more or fewer.
+    """
+    cipher = ChaCha20Poly1305(session_key)
+    last, left = -(-clear_bytes // SEGMENT_BYTES) - 1, clear_bytes
+    sealed, at = bytearray(len(header) + _next_size(left)), len(header)
+    sealed[:at] = header
+    for index, segment in enumerate(segments(clear)):
+        if len(segment) > left:
             raise IntegrityError("the stream is longer than it was when it was measured")
-        rest = memoryview(clear)
-        sealed = bytearray((len(self._waiting) + len(rest)) // SEGMENT_BYTES * SEALED_SEGMENT_BYTES)
-        for at in range(0, len(sealed), SEALED_SEGMENT_BYTES):
-            segment, rest = self._next_segment(rest)
-            self._seal_into(memoryview(sealed)[at : at + SEALED_SEGMENT_BYTES], segment)
-        self._waiting += rest
-        return sealed
+        if at == len(sealed):
+            yield sealed
+            sealed, at = bytearray(_next_size(left)), 0
+        left -= len(segment)
+        nonce, begin, end = nonces(index, index == last), at + NONCE_BYTES, at + len(segment) + _ADDED_BYTES
+        sealed[at:begin] = nonce
+        with memoryview(sealed) as whole, whole[begin:end] as room:
+            cipher.encrypt_into(nonce, segment, None, room)
+        at = end
+    if left:
+        raise IntegrityError("the stream is shorter than it was when it was measured")
+    yield sealed
 
-    def finish(self) -> bytearray:
-        """Return the last segment if it is a short one.
 
-        Raises:
-            IntegrityError: fewer bytes than were announced.
-        """
-        if self._seen != self._clear_bytes:
-            raise IntegrityError("the stream is shorter than it was when it was measured")
-        if not self._waiting:
-            return bytearray()
-        sealed = bytearray(NONCE_BYTES + len(self._waiting) + TAG_BYTES)
-        self._seal_into(memoryview(sealed), self._waiting)
-        return sealed
-
-    def _next_segment(self, rest: memoryview) -> tuple[Buffer, memoryview]:
-        taken = SEGMENT_BYTES - len(self._waiting)
-        if taken == SEGMENT_BYTES:
-            return rest[:taken], rest[taken:]
-        segment, self._waiting = self._waiting, bytearray()
-        segment += rest[:taken]
-        return segment, rest[taken:]
-
-    def _seal_into(self, room: memoryview, clear: Buffer) -> None:
-        nonce = self._nonces(self._index, self._index == self._last)
-        room[:NONCE_BYTES] = nonce
-        self._cipher.encrypt_into(nonce, clear, None, room[NONCE_BYTES:])
-        self._index += 1
+def _next_size(clear_bytes: int) -> int:
+    """Return what the next piece takes when so many clear bytes are to come."""
+    taken = min(clear_bytes, PIECE_SEGMENTS * SEGMENT_BYTES)
+    return taken + -(-taken // SEGMENT_BYTES) * _ADDED_BYTES
 
 
 class SegmentReader:
@@ -328,7 +337,7 @@ class SegmentReader:
 
     def _open_into(self, room: memoryview, segment: memoryview) -> int:
         nonce = bytes(segment[:NONCE_BYTES])
-        size = len(segment) - NONCE_BYTES - TAG_BYTES
+        size = len(segment) - _ADDED_BYTES
         is_last = self._index == self._layout.segments - 1
         if self._nonces is not None and nonce != self._nonces(self._index, is_last):
             raise IntegrityError(f"segment {self._index} is not where it belongs")

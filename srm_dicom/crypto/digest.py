@@ -7,6 +7,11 @@ import zlib
 from blake3 import blake3
 
 
+def blake3_of(sealed: bytes) -> str:
+    """Return the BLAKE3 of bytes, 64 lower-case hex digits."""
+    return blake3(sealed).hexdigest()
+
+
 class Digest:
     """Feed it the ciphertext. Never feed it clear bytes: an unkeyed hash of those names the object."""
 

@@ -15,7 +15,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from srm_dicom.crypto import signing
-from srm_dicom.crypto.digest import Digest
+from srm_dicom.crypto.digest import Digest, blake3_of
 from srm_dicom.errors import IntegrityError
 from srm_dicom.ids import Guid
 from srm_dicom.rights.project import Release
@@ -120,7 +120,5 @@ class Manifest:
         Raises:
             IntegrityError: it is not the header that the site signed.
         """
-        digest = Digest()
-        digest.update(header)
-        if digest.blake3 != self.header_blake3:
+        if blake3_of(header) != self.header_blake3:
             raise IntegrityError("the file's header is not the one that its site signed")

@@ -2,7 +2,7 @@
 
 Two passes over one object. The first (`Sealer`) gives ``seal = BLAKE3(guid || clear)`` keyed with a key
 that derives from the seal key; session key, ephemeral key and header nonce derive from it, and the second
-pass (`Sealed`) encrypts.
+pass (`Sealed.file`) encrypts.
 Nonces derive from the session key and the segment's place, so a reader checks what it was given
 (`segment_nonces`). The seal key alone opens nothing: without the object, the seal cannot be computed.
 
@@ -13,7 +13,7 @@ the very bytes of the first (a spool that it waits in is authenticated, and its 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from blake3 import blake3
 
@@ -40,7 +40,7 @@ class Sealer:
         self._public_key = public_key
         self._clear_bytes = 0
 
-    def absorb(self, clear: bytes | bytearray | memoryview) -> None:
+    def absorb(self, clear: crypt4gh.Buffer) -> None:
         """Add the next clear bytes."""
         self._mac.update(clear)
         self._clear_bytes += len(clear)
@@ -51,34 +51,32 @@ class Sealer:
 
 
 class Sealed:
-    """The second pass: ``header() + update(...)... + finish()`` is the sealed file."""
+    """The second pass.
+
+    Attributes:
+        header: the first bytes of the file.
+        size_bytes: of the whole file.
+    """
 
     def __init__(self, seal: bytes, public_key: bytes, clear_bytes: int) -> None:
-        session_key = derive(seal, "session key")
+        self._session_key = derive(seal, "session key")
         keys = derive(seal, "header", public_key, length=KEY_BYTES + crypt4gh.NONCE_BYTES)
-        self._header = crypt4gh.write_header(session_key, public_key, keys[:KEY_BYTES], keys[KEY_BYTES:])
-        self._writer = crypt4gh.SegmentWriter(session_key, clear_bytes, segment_nonces(session_key))
+        ephemeral_key, nonce = keys[:KEY_BYTES], keys[KEY_BYTES:]
+        self.header = crypt4gh.write_header(self._session_key, public_key, ephemeral_key, nonce)
+        self._clear_bytes = clear_bytes
         self.size_bytes = crypt4gh.sealed_size(clear_bytes)
 
-    def header(self) -> bytes:
-        """Return the first bytes of the file."""
-        return self._header
+    def file(self, clear: Iterable[crypt4gh.Buffer]) -> Iterator[bytearray]:
+        """Yield the sealed file, its header first, in pieces of about a mebibyte.
 
-    def update(self, clear: bytes | bytearray | memoryview) -> bytearray:
-        """Add the next clear bytes and return the sealed bytes that they complete.
-
-        Raises:
-            IntegrityError: more bytes than the first pass had.
-        """
-        return self._writer.update(clear)
-
-    def finish(self) -> bytearray:
-        """Return the last sealed bytes.
+        Args:
+            clear: the bytes of the first pass, in pieces of any size.
 
         Raises:
-            IntegrityError: fewer bytes than the first pass had.
+            IntegrityError: these are more or fewer than the first pass had.
         """
-        return self._writer.finish()
+        nonces = segment_nonces(self._session_key)
+        return crypt4gh.sealed_file(self.header, self._session_key, nonces, clear, self._clear_bytes)
 
 
 def segment_nonces(session_key: bytes) -> crypt4gh.NonceOf:

@@ -152,7 +152,7 @@ class Check:
 
 
 class Slot(Protocol):
-    """Where one file's plain bytes go. Exactly one of `commit` and `refuse` ends it."""
+    """Where one file's plain bytes go. Exactly one of `commit`, `fill` and `refuse` ends it."""
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append bytes; raises `TooLarge` or `NoSpace` when a bound is reached."""
@@ -164,6 +164,10 @@ class Slot(Protocol):
         Args:
             report: what was done to the file, for the audit trail: printable ASCII, without a value of it.
         """
+        ...
+
+    def fill(self, parts: Sequence[bytes | bytearray | memoryview], report: str = "") -> None:
+        """Write and commit a whole file that is in memory: cheaper, as the slot need not keep it."""
         ...
 
     def refuse(self, reason: str) -> None:

@@ -310,6 +310,15 @@ class _GuardedSlot:
             self._slot.commit(report)
             self.committed = not self._shut
 
+    def fill(self, parts: Sequence[bytes | bytearray | memoryview], report: str = "") -> None:
+        with self._using():
+            self._left_bytes -= sum(map(len, parts))
+            if self._left_bytes < 0:
+                raise TooLarge("the file is larger than a file may be")
+            self._ended = True
+            self._slot.fill(parts, report)
+            self.committed = not self._shut
+
     def refuse(self, reason: str) -> None:
         with self._using():
             self._ended = True

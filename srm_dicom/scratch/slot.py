@@ -7,11 +7,12 @@ unsealed files). A slot ends once, by `commit` or `refuse`, and tells its owner 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from srm_dicom.crypto.digest import Digest
+from srm_dicom.crypto.crypt4gh import Buffer
+from srm_dicom.crypto.digest import Digest, blake3_of
 from srm_dicom.crypto.siv import Sealed, Sealer
 from srm_dicom.errors import InternalError, MdmError, ObjectRefused
 from srm_dicom.ids import Guid
@@ -75,10 +76,11 @@ class FileSlot:
         self._spool = SealedSpool(
             settings.spool, memory_bytes=settings.spool_above_bytes, max_bytes=settings.max_bytes
         )
+        self._max_bytes = settings.max_bytes
         self._open = True
         self._lock = threading.Lock()
 
-    def write(self, data: bytes | bytearray | memoryview) -> None:
+    def write(self, data: Buffer) -> None:
         """Append plain bytes.
 
         Raises:
@@ -106,14 +108,26 @@ class FileSlot:
             NoSpace: scratch is full; the slot has failed.
         """
         self._end()
-        try:
-            filled = replace(self._fill(), report=report)
-        except MdmError as error:
-            self._done(self._guid, error)
-            raise
-        finally:
-            self._spool.close()
-        self._done(self._guid, filled)
+        self._complete(self._spool.replay(), self._spool.size_bytes, report)
+
+    def fill(self, parts: Sequence[Buffer], report: str = "") -> None:
+        """Write a whole file that is in memory, and commit: what is there waits in no spool.
+
+        Raises:
+            TooLarge: it is larger than a slot may be; the slot has failed.
+            NoSpace: scratch is full; the slot has failed.
+        """
+        size_bytes = sum(map(len, parts))
+        if size_bytes > self._max_bytes or self._spool.size_bytes:
+            for part in parts:
+                self.write(part)
+            self.commit(report)
+            return
+        self._end()
+        if self._sealer is not None:
+            for part in parts:
+                self._sealer.absorb(part)
+        self._complete(parts, size_bytes, report)
 
     def refuse(self, reason: str) -> None:
         """Give the slot up for a class of reasons."""
@@ -134,33 +148,30 @@ class FileSlot:
                 raise InternalError("a slot was ended twice")
             self._open = False
 
-    def _fill(self) -> Filled:
-        sealed = self._sealer.seal() if self._sealer is not None else None
-        self._take(self._spool.size_bytes if sealed is None else sealed.size_bytes)
-        incoming = self._begin()
+    def _complete(self, clear: Iterable[Buffer], size_bytes: int, report: str) -> None:
         try:
-            digest, header_blake3 = self._emit(incoming, sealed)
+            sealed = self._sealer.seal() if self._sealer is not None else None
+            self._take(size_bytes if sealed is None else sealed.size_bytes)
+            filled = self._emit(sealed, clear if sealed is None else sealed.file(clear), report)
+        except MdmError as error:
+            self._done(self._guid, error)
+            raise
+        finally:
+            self._spool.close()
+        self._done(self._guid, filled)
+
+    def _emit(self, sealed: Sealed | None, file: Iterable[Buffer], report: str) -> Filled:
+        """Write the file and return what is known of it."""
+        digest, incoming = Digest(), self._begin()
+        try:
+            for piece in file:
+                digest.update(piece)
+                incoming.write(piece)
             incoming.finish()
         except BaseException:
             incoming.discard()
             raise
-        return Filled(self._guid, incoming, digest.size_bytes, digest.adler32, digest.blake3, header_blake3)
-
-    def _emit(self, incoming: Incoming, sealed: Sealed | None) -> tuple[Digest, str]:
-        """Write the file and return what is known of it, and the BLAKE3 of its header."""
-        digest = Digest()
-
-        def put(data: bytes | bytearray | memoryview) -> None:
-            digest.update(data)
-            incoming.write(data)
-
-        if sealed is None:
-            for chunk in self._spool.replay():
-                put(chunk)
-            return digest, ""
-        put(sealed.header())
-        header_blake3 = digest.blake3
-        for chunk in self._spool.replay():
-            put(sealed.update(chunk))
-        put(sealed.finish())
-        return digest, header_blake3
+        header_blake3 = blake3_of(sealed.header) if sealed is not None else ""
+        return Filled(
+            self._guid, incoming, digest.size_bytes, digest.adler32, digest.blake3, header_blake3, report
+        )

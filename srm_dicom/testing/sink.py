@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 from srm_dicom.ids import Guid
 from srm_dicom.plugin.api import FileRef
@@ -24,6 +25,11 @@ class MemorySlot:
     def commit(self, report: str = "") -> None:
         """End well."""
         self.committed, self.report = True, report
+
+    def fill(self, parts: Sequence[bytes | bytearray | memoryview], report: str = "") -> None:
+        """Write and end well."""
+        self.write(b"".join(parts))
+        self.commit(report)
 
     def refuse(self, reason: str) -> None:
         """Give up."""

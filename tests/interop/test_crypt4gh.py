@@ -44,8 +44,7 @@ def stock(tmp_path, *arguments, stdin: bytes) -> bytes:
 def sealed(clear: bytes, public_key: bytes) -> bytes:
     sealer = siv.Sealer(secrets.token_bytes(32), GUID, public_key)
     sealer.absorb(clear)
-    second = sealer.seal()
-    return second.header() + second.update(clear) + second.finish()
+    return b"".join(sealer.seal().file([clear]))
 
 
 @pytest.mark.parametrize("size", SIZES)

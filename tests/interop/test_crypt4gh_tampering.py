@@ -46,8 +46,7 @@ class Series:
         guid = Guid(f"00000000-0000-4000-8000-{number:012}")
         sealer = siv.Sealer(b"s" * 32, guid, self.public)
         sealer.absorb(clear)
-        second = sealer.seal()
-        return second.header() + second.update(clear) + second.finish()
+        return b"".join(sealer.seal().file([clear]))
 
     def sign(self, file):
         digest = Digest()
@@ -116,8 +115,7 @@ def forged(series):
     sealer = siv.Sealer(b"t" * 32, Guid("00000000-0000-4000-8000-000000000000"), series.public)
     clear = secrets.token_bytes(len(series.clear[0]))
     sealer.absorb(clear)
-    second = sealer.seal()
-    return second.header() + second.update(clear) + second.finish()
+    return b"".join(sealer.seal().file([clear]))
 
 
 TAMPERED = {

@@ -30,8 +30,7 @@ def public_of(private):
 def sealed(clear, seal_key=bytes(32)):
     sealer = Sealer(seal_key, GUID, public_of(PRIVATE))
     sealer.absorb(clear)
-    out = sealer.seal()
-    return out.header() + bytes(out.update(clear)) + bytes(out.finish())
+    return b"".join(sealer.seal().file([clear]))
 
 
 def manifest(data, header_bytes=HEADER_BYTES):

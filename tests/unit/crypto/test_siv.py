@@ -24,7 +24,8 @@ def sealed(clear, *, key=b"k" * 32, guid=GUID, public=PUBLIC):
     sealer = siv.Sealer(key, guid, public)
     sealer.absorb(clear)
     second = sealer.seal()
-    file = second.header() + second.update(clear) + second.finish()
+    file = b"".join(second.file([clear]))
+    assert file.startswith(second.header)
     assert len(file) == second.size_bytes
     return file
 
@@ -66,11 +67,9 @@ def test_a_second_pass_over_other_bytes_is_refused_by_length():
     sealer = siv.Sealer(b"k" * 32, GUID, PUBLIC)
     sealer.absorb(b"pixels")
     with pytest.raises(IntegrityError):
-        sealer.seal().update(b"pixels!")
-    short = sealer.seal()
-    short.update(b"pixel")
+        list(sealer.seal().file([b"pixels!"]))
     with pytest.raises(IntegrityError):
-        short.finish()
+        list(sealer.seal().file([b"pixel"]))
 
 
 def test_nonces_tell_place_and_end():

@@ -1,14 +1,18 @@
 """An object waits for its second pass, and no clear byte of it touches a disk."""
 
 import os
+import random
 import subprocess
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from srm_dicom.crypto.siv import Sealer
 from srm_dicom.errors import InternalError, NoSpace, ObjectRefused, TooLarge
 from srm_dicom.scratch import spool as module
 from srm_dicom.scratch.area import ScratchArea
@@ -16,6 +20,7 @@ from srm_dicom.scratch.slot import FileSlot, SlotSettings
 from srm_dicom.scratch.spool import SealedSpool
 
 MARK = b"DOE^JANE 1970-01-01 "
+PUBLIC = X25519PrivateKey.from_private_bytes(b"p" * 32).public_key().public_bytes_raw()
 
 
 @pytest.fixture
@@ -120,6 +125,44 @@ def test_a_slot_ends_once(tmp_path, outer, name):
             call()
     case.slot.refuse("too late")
     assert [outcome.size_bytes for outcome in case.outcomes] == [1]
+
+
+@pytest.mark.parametrize("size", [0, 5, 70_000, 3 * 1024 * 1024])
+@pytest.mark.parametrize("sealed", [False, True])
+def test_what_is_filled_at_once_is_what_is_written(tmp_path, outer, name, size, sealed):
+    """With and without a seal; in one buffer, in several, and with nothing in it."""
+    content, guid = random.Random(size).randbytes(size), name().guid
+    parts = [memoryview(content)[:3], content[3:60_000], memoryview(content)[60_000:]]
+    outcomes = []
+    for whole in (False, True):
+        sealer = Sealer(b"k" * 32, guid, PUBLIC) if sealed else None
+        settings = SlotSettings(tmp_path, spool_above_bytes=1024 * 1024)
+        slot = FileSlot(guid, sealer, outer.area.begin, settings, lambda _, one: outcomes.append(one))
+        if whole:
+            slot.fill(parts, "report")
+        else:
+            for part in parts:
+                slot.write(part)
+            slot.commit("report")
+    written, filled = outcomes
+    assert replace(filled, incoming=written.incoming) == written
+    assert filled.report == "report"
+    bytes_of = [outer.area.incoming(one.incoming.id).read_bytes() for one in outcomes]
+    assert bytes_of[0] == bytes_of[1]
+    assert sealed or bytes_of[0] == content
+
+
+def test_what_is_filled_has_the_bounds_of_what_is_written(tmp_path, outer, name):
+    case = Ended(tmp_path, outer.area, name, max_bytes=100)
+    with pytest.raises(TooLarge):
+        case.slot.fill([bytes(60), bytes(60)])
+    assert [type(outcome) for outcome in case.outcomes] == [TooLarge]
+    assert outer.incoming() == []
+    case = Ended(tmp_path, outer.area, name)
+    case.slot.fill([b"x"])
+    for call in (case.slot.commit, lambda: case.slot.fill([b"y"])):
+        with pytest.raises(InternalError):
+            call()
 
 
 def test_a_refused_slot_never_reaches_scratch(tmp_path, outer, name):

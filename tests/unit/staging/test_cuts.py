@@ -28,7 +28,7 @@ ANNOUNCED = {"before the transaction": False, "in the transaction": False, "afte
 
 STEPS = {
     "received": ("srm_plugin_dicom.delivery:Delivery.deliver", "before", 2),
-    "sealed": ("srm_dicom.scratch.slot:FileSlot._fill", "after", 2),
+    "sealed": ("srm_dicom.scratch.slot:FileSlot._emit", "after", 2),
     "answered": ("srm_plugin_dicom.delivery:Delivery.deliver", "after", 2),
     "pushed": ("srm_dicom.scratch.area:ScratchArea.publish", "before", 1),
     "before fsync": ("srm_dicom.scratch.area:_make_durable", "before", 1),
