@@ -50,9 +50,10 @@ def sign(purpose: str, body: Mapping[str, Any], key: Ed25519PrivateKey) -> str:
         body: the content.
         key: the site's signing key.
     """
-    signature = key.sign(_signed_bytes(purpose, body)).hex()
+    content = canonical(body)
+    signature = key.sign(_to_sign(purpose, content)).hex()
     signer = fingerprint(key.public_key())
-    return canonical({"body": body, "signature": signature, "signer": signer}).decode()
+    return f'{{"body":{content.decode()},"signature":"{signature}","signer":"{signer}"}}'
 
 
 def verify(purpose: str, text: str, keys: Mapping[str, Ed25519PublicKey]) -> dict[str, Any]:
@@ -71,7 +72,7 @@ def verify(purpose: str, text: str, keys: Mapping[str, Ed25519PublicKey]) -> dic
     if key is None:
         raise IntegrityError(f"the signer of a {purpose} is not known here")
     try:
-        key.verify(bytes.fromhex(signed.signature), _signed_bytes(purpose, signed.body))
+        key.verify(bytes.fromhex(signed.signature), _to_sign(purpose, canonical(signed.body)))
     except InvalidSignature as error:
         raise IntegrityError(f"the signature of a {purpose} is wrong") from error
     return signed.body
@@ -94,5 +95,5 @@ def _parse(text: str) -> _Signed:
     return signed
 
 
-def _signed_bytes(purpose: str, body: Mapping[str, Any]) -> bytes:
-    return b"srm-dicom " + purpose.encode() + b"\n" + canonical(body)
+def _to_sign(purpose: str, content: bytes) -> bytes:
+    return b"srm-dicom " + purpose.encode() + b"\n" + content

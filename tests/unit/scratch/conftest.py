@@ -98,13 +98,14 @@ def node(request, outer):
 @pytest.fixture
 def full_disk(monkeypatch):
     """Writing into ``incoming/`` goes to a device that is full."""
-    true_open = Path.open
+    true_open = os.open
 
-    def opened(path, mode="r", *args, **options):
-        target = Path("/dev/full") if path.parent.name == "incoming" else path
-        return true_open(target, mode.replace("x", "w") if target != path else mode, *args, **options)
+    def opened(path, flags, *args, **options):
+        if flags & os.O_CREAT and Path(path).parent.name == "incoming":
+            return true_open("/dev/full", os.O_WRONLY)
+        return true_open(path, flags, *args, **options)
 
-    monkeypatch.setattr(Path, "open", opened)
+    monkeypatch.setattr(os, "open", opened)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """What a stager may rely on, whether its node is a directory here or a machine elsewhere."""
 
+import ctypes
 import errno
 import os
 import random
@@ -10,6 +11,7 @@ import threading
 import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -18,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from srm_dicom.broker.stager import PASSING
 from srm_dicom.crypto.siv import Sealer
 from srm_dicom.errors import ConfigError, NoSpace, Overloaded, TooLarge
+from srm_dicom.scratch import area
 from srm_dicom.scratch.area import ScratchArea
 from srm_dicom.scratch.slot import FileSlot, SlotSettings
 from srm_dicom.web.limits import Limits
@@ -89,6 +92,29 @@ def test_a_full_disk_is_told_when_a_group_is_published(node, outer, name, put, m
     outer.age()
     outer.area.sweep([], _long_ago())
     assert not outer.ready()
+
+
+@pytest.mark.parametrize("fails_at", [None, 1, 2])
+def test_a_large_group_is_synced_as_a_whole(node, outer, name, put, monkeypatch, fails_at):
+    """Before and after it has its names; what the disk has lost is told as with a few files."""
+    files = [(name(text), put(node, b"x")) for text in "abcdefg"]
+    true, done = area._syncfs, []
+    if true is None:
+        pytest.skip("this kernel does not tell what syncfs has lost")
+
+    def syncfs(descriptor):
+        done.append(len(outer.ready()))
+        if len(done) == fails_at:
+            ctypes.set_errno(errno.ENOSPC)
+            return -1
+        return true(descriptor)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(area, "_syncfs", syncfs)
+        with pytest.raises(NoSpace) if fails_at else nullcontext():
+            node.publish(files)
+    assert done == [0, 7][:fails_at]
+    assert outer.incoming() == []
 
 
 def test_a_file_that_is_gone_fails_its_group_and_may_be_tried_again(node, outer, name, put):
