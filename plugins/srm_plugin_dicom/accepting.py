@@ -13,7 +13,6 @@ from contextlib import contextmanager
 
 from srm_dicom.clock import Clock
 from srm_dicom.errors import (
-    AlreadyExists,
     NotDelivered,
     Overloaded,
     SourceRefused,
@@ -64,8 +63,8 @@ class UploadDesk:
 
         Raises:
             InvalidRequest, TooLarge: it is nothing that an archive of patients takes.
-            AlreadyExists: the archive holds something else under its SOP Instance UID.
-            SourceRefused: the archive does not know the patient, or does not take the object.
+            SourceRefused: the archive does not know the patient, holds something else under the SOP Instance
+                UID (AlreadyExists would have gfal2 remove a name and try again), or does not take the object.
             SourceUnavailable, Overloaded: not now.
         """
         with self._held(chunks) as file:
@@ -95,7 +94,7 @@ class UploadDesk:
         if there is None:
             self._sender.send(upload, end_s)
         elif not self._is_same(there, upload, end_s):
-            raise AlreadyExists(f"{self.source} has another object under this SOP Instance UID")
+            raise SourceRefused(f"{self.source} has another object under this SOP Instance UID")
 
     def _is_same(self, there: Wanted, upload: Uploaded, end_s: float) -> bool:
         found: list[bool] = []

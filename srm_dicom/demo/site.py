@@ -27,6 +27,9 @@ from srm_dicom.testing.pki import TestPki
 
 HOST = "localhost"
 PROJECT = "demo"
+INGEST = "/biomed/ingest"
+"""Where the physician hands in images, if that is opened."""
+
 KEY_SERVERS = 3
 THRESHOLD = 2
 GRANTS: Mapping[str, tuple[str, ...]] = {
@@ -72,6 +75,7 @@ class DemoSite:
         archive: Archive | None = None,
         plugins: Mapping[str, Any] | None = None,
         push: bool = True,
+        handing_in: bool = False,
     ) -> None:
         """Describe a site.
 
@@ -81,6 +85,7 @@ class DemoSite:
             plugins: ``plugins.d`` files by name; by default ``dicom`` over the archive.
             push: let the stager push into the node over https, as between two machines; otherwise it
                 writes into scratch itself.
+            handing_in: let the physician hand in images, which go into the archive.
         """
         self.directory = directory
         self.ports = _free_ports(_PORTS)
@@ -88,6 +93,7 @@ class DemoSite:
         self.processes = Processes(directory / "log")
         self._plugins = plugins
         self._push = push
+        self._handing_in = handing_in
 
     @cached_property
     def pki(self) -> TestPki:
@@ -218,6 +224,7 @@ class DemoSite:
             },
             "webdav": {"listen": {"host": HOST, "port": self.ports["webdav"]}},
             **({"intake": intake} if self._push else {}),
+            **({"areas": [self._area()]} if self._handing_in else {}),
             "inner": {
                 "node": f"https://{HOST}:{self.ports['intake']}" if self._push else "",
                 "secrets": here / "inner" / "secrets",
@@ -245,14 +252,20 @@ class DemoSite:
             "basis": "synthetic images",
             "valid_until": datetime.now(UTC).replace(microsecond=0) + timedelta(days=30),
             "members": [
-                {"user": self.pki.dn(self.users[name]), "rights": list(rights)}
+                {"user": self.pki.dn(self.users[name]), "rights": [*rights, *self._more(name)]}
                 for name, rights in GRANTS.items()
                 if rights
             ],
         }
 
+    def _more(self, user: str) -> Sequence[str]:
+        return ("ingest",) if self._handing_in and user == "physician" else ()
+
+    def _area(self) -> dict[str, Any]:
+        return {"path": INGEST, "project": PROJECT, "plugin": "dicom", "sealed": True}
+
     def _dicom(self) -> dict[str, Any]:
-        archive = self.archive
+        archive, more = self.archive, {"uploads_to": "archive"} if self._handing_in else {}
         source = {"name": "archive", "ae_title": archive.ae_title, "host": archive.host, "port": archive.port}
         return {
             "plugin": "dicom",
@@ -261,6 +274,7 @@ class DemoSite:
                 "sources": [source],
                 "moves": {"ae_title": "MDM1", "port": self.ports["moves"]},
                 "arrivals": {"ae_title": "MDMIN", "port": self.ports["arrivals"]},
+                **more,
             },
         }
 

@@ -208,6 +208,17 @@ class Orthanc(_Archive):
         for found in self._call("POST", "/tools/lookup", instance.encode()):
             self._call("DELETE", f"/instances/{found['ID']}")
 
+    def file(self, instance: str) -> bytes | None:
+        """Return an object that it has, as a file; None if it has not."""
+        for found in self._call("POST", "/tools/lookup", instance.encode()):
+            with urlopen(f"{self._http}/instances/{found['ID']}/file", timeout=30) as response:
+                return bytes(response.read())
+        return None
+
+    def count(self) -> int:
+        """Return how many objects it has."""
+        return len(self._call("GET", "/instances"))
+
     def _call(self, method: str, target: str, body: bytes | None = None) -> Any:
         request = Request(self._http + target, data=body, method=method)
         with urlopen(request, timeout=30) as response:

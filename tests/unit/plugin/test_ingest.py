@@ -13,7 +13,6 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from srm_dicom.clock import SystemClock
 from srm_dicom.errors import (
-    AlreadyExists,
     ConfigError,
     InvalidRequest,
     MdmError,
@@ -193,13 +192,13 @@ def test_what_broke_off_before_the_answer_is_repeated_and_there_once(site: Site)
 @pytest.mark.parametrize("other", [{"PixelData": bytes(8192)}, {"SeriesNumber": 77}, {"SliceThickness": 1}])
 def test_another_object_of_the_same_instance_is_refused(site: Site, other: dict[str, object]) -> None:
     site.pacs.add([changed(NEW[0], **other)])
-    assert isinstance(site.refusal(file_of(NEW[0])), AlreadyExists)
+    assert isinstance(site.refusal(file_of(NEW[0])), SourceRefused)
     assert site.pacs.stores == 0
 
 
 def test_the_same_instance_in_another_study_is_found_too(site: Site) -> None:
     site.pacs.add([changed(NEW[0], StudyInstanceUID="1.2.3", SeriesInstanceUID="1.2.3.4")])
-    assert isinstance(site.refusal(file_of(NEW[0])), AlreadyExists)
+    assert isinstance(site.refusal(file_of(NEW[0])), SourceRefused)
 
 
 def test_how_the_archive_encodes_it_does_not_make_it_another_object(site: Site) -> None:
