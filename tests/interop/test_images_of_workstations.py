@@ -5,10 +5,11 @@ grid under a name that says nothing, de-identified; what is refused says why on 
 """
 
 import os
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -30,10 +31,11 @@ pytestmark = [
     pytest.mark.timeout(300),
 ]
 
-ALICE = Patient(f"{CANARY}^ALICE", f"{CANARY}-1")
+ALICE = Patient(f"{CANARY}^ALICE", "4711")
 KNOWN = make_series(SeriesSpec("CT", 1, ALICE))
 NEW = make_series(SeriesSpec("CT", 3, ALICE, study="9", seed="workstation", rows=128, columns=128))
 STRANGER = make_series(SeriesSpec("CT", 1, Patient(f"{CANARY}^BOB", f"{CANARY}-2"), seed="stranger"))[0]
+PAGE = Path(__file__).parents[2] / "docs" / "user" / "workstation.md"
 PATIENCE_S = 60.0
 T = TypeVar("T")
 
@@ -70,6 +72,22 @@ class Site:
         return subprocess.run(
             [f"/usr/bin/{command[0]}", "-D", "BDII:ENABLED=false", *command[1:]],
             env=environment, capture_output=True, text=True, timeout=150, check=False,
+        )  # fmt: skip
+
+    def shell(self, command: str, variables: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+        """Run a line of a page as the physician."""
+        environment = {
+            "PATH": f"/usr/bin:/bin:{Path(sys.executable).parent}",
+            "HOME": str(self.out / "home"),
+            "LC_ALL": "C.UTF-8",
+            "GFAL_PYTHONBIN": "/usr/bin/python3",
+            "MDM_SITE": str(self.demo.directory / "site.json"),
+            **self.demo.pki.environment(self.demo.users["physician"]),
+            **variables,
+        }
+        return subprocess.run(
+            ["/bin/bash", "-c", command], env=environment, cwd=self.out,
+            capture_output=True, text=True, timeout=150, check=False,
         )  # fmt: skip
 
     def surl(self, name: str) -> str:
@@ -207,6 +225,24 @@ def test_a_removed_image_is_forgotten_and_stays_in_the_archive(site: Site) -> No
     assert site.orthanc.file(image.SOPInstanceUID) is not None
     destroyed = eventually(lambda: record.key_id in site.destroyed_keys())
     assert destroyed, "its series had no other file: the key goes too"
+
+
+def test_the_page_does_what_it_says(site: Site) -> None:
+    """Every command of the page, in a shell of the physician's, in its order."""
+    image = make_series(SeriesSpec("CT", 1, ALICE, study="11", seed="page"))[0]
+    site.demo.describe({})
+    (site.out / "scan.dcm").write_bytes(file_of(image))
+    variables = {"INGEST": f"srm://localhost:{site.demo.ports['srm']}{INGEST}"}
+    for command in re.findall(r"^\$ (.*)$", PAGE.read_text(), re.MULTILINE):
+        if command.startswith("gfal-rm"):
+            (variables["SURL"],) = site.find(image)
+        done = site.shell(command, variables)
+        assert done.returncode == 0, done.stdout + done.stderr
+        if command.startswith("gfal-copy"):
+            assert eventually(lambda: site.find(image))
+        if command.startswith("mdm find"):
+            assert site.find(image)[0].rpartition("/")[2] in done.stdout
+    assert eventually(lambda: not site.find(image))
 
 
 def test_nothing_of_the_site_remembers_in_clear_what_was_added(site: Site) -> None:

@@ -78,6 +78,7 @@ def test_nothing_is_explained_that_is_no_key() -> None:
 STORY = "tests/interop/test_readme.py::test_the_readme_does_what_it_says"
 USING = "tests/interop/test_readme.py::test_the_users_pages_do_what_they_say"
 RUNNING = "tests/interop/test_readme.py::test_the_administrators_commands"
+WORKSTATION = "tests/interop/test_images_of_workstations.py::test_the_page_does_what_it_says"
 EDS = "tests/unit/keys/test_eds.py::test_the_page_does_what_it_says"
 KEYS = "tests/unit/keys/test_key_commands.py::test_the_page_does_what_it_says"
 DEIDENTIFYING = "tests/unit/deidentify/test_files.py::test_the_commands_of_the_page"
@@ -89,6 +90,7 @@ PROVEN = {
     ("docs/user/mdm.md", "*"): USING,
     ("docs/user/https.md", "*"): "tests/interop/https/test_users_page.py::test_the_page_does_what_it_says",
     ("docs/user/rights.md", "*"): USING,
+    ("docs/user/workstation.md", "*"): WORKSTATION,
     ("docs/user/glite-eds.md", "*"): EDS,
     ("docs/admin/operate.md", "*"): RUNNING,
     ("docs/admin/keys.md", "*"): KEYS,
