@@ -132,7 +132,9 @@ class FileAccess:
         wanted = [*above, *(parent(path) for path in above)]
         entries = self._namespace.find_many(list(dict.fromkeys(wanted)))
         verdicts = [self._writable(principal, path, entries) for path in paths]
-        self._record(principal, verdicts, operation, Action.DECISION)
+        # A name that was refused is a string that a user typed: what was decided about is its directory.
+        told = [one if one.entry else replace(one, path=parent(one.path)) for one in verdicts]
+        self._record(principal, told, operation, Action.DECISION)
         return verdicts
 
     def may_list(self, principal: Principal, directory: Entry) -> bool:

@@ -88,7 +88,7 @@ class DemoSite:
             handing_in: let the physician hand in images, which go into the archive.
         """
         self.directory = directory
-        self.ports = _free_ports(_PORTS)
+        self.ports = free_ports(_PORTS)
         self.archive = archive or Archive("PACS", HOST, self.ports["pacs"])
         self.processes = Processes(directory / "log")
         self._plugins = plugins
@@ -288,7 +288,7 @@ class DemoSite:
         }
 
 
-def _free_ports(names: Sequence[str]) -> dict[str, int]:
+def free_ports(names: Sequence[str]) -> dict[str, int]:
     """Return a port for each name that nobody listens on now."""
     sockets = [socket.create_server((HOST, 0)) for _ in names]
     ports = {name: opened.getsockname()[1] for name, opened in zip(names, sockets, strict=True)}

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from srm_dicom.client.library import Client
-from srm_dicom.demo.site import DemoSite, _free_ports
+from srm_dicom.demo.site import DemoSite, free_ports
 from srm_dicom.demo.toml import dump
 from srm_dicom.errors import MdmError
 from srm_dicom.identity.credential import Credential
@@ -81,7 +81,7 @@ class TwoUsers:
 
     def _split(self, whole: dict[str, Any]) -> None:
         host = Credential(self.demo.host.certificate, self.demo.host.key, self.demo.pki.trust_dir)
-        port = _free_ports(["intake"])["intake"]
+        port = free_ports(["intake"])["intake"]
         inner = whole.pop("inner") | {"node": f"https://localhost:{port}"}
         intake = {"stagers": [self.demo.pki.dn(host)], "listen": {"host": "localhost", "port": port}}
         for zone, added in (("outer", {"intake": intake}), ("inner", {"inner": inner})):
