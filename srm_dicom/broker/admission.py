@@ -38,6 +38,8 @@ class BrokerSettings:
         default_put_s: how long a put may take unless its request says; writing makes it longer.
         spaces: what may be reserved.
         put_done_s: how long srmPutDone waits for the inner zone to store a file.
+        hold_s: how long the answer to a request for few files is held while they may come at once; whoever
+            hears that they do not comes again after half a second or later.
     """
 
     host: str
@@ -48,6 +50,7 @@ class BrokerSettings:
     default_total_s: int = 3600
     default_put_s: int = 4 * 3600
     put_done_s: float = 120.0
+    hold_s: float = 0.0
     max_pin_s: int = 7 * 24 * 3600
     default_pin_s: int = 12 * 3600
     poll_s: int = 10

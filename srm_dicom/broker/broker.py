@@ -20,8 +20,9 @@ from srm_dicom.broker.numbers import Numbers
 from srm_dicom.broker.owned import Owned
 from srm_dicom.broker.passing import apply_time
 from srm_dicom.broker.puts import Puts
+from srm_dicom.broker.soon import MOST_FILES, Soon
 from srm_dicom.broker.spaces import SpaceAccounts
-from srm_dicom.broker.states import PUTTING, Event, after, before
+from srm_dicom.broker.states import ACTIVE, PUTTING, Event, after, before
 from srm_dicom.broker.viewing import Viewer, told_counts
 from srm_dicom.broker.views import (
     FileState,
@@ -73,6 +74,7 @@ class Broker:
         self._access = access
         self._requests = stores.requests
         self._owned = Owned(stores.requests)
+        self._soon = Soon(stores.database, stores.requests, clock, settings.hold_s)
         self._staged = stores.staged
         self._clock = clock
 
@@ -102,7 +104,7 @@ class Broker:
             if view is not None:  # nothing is done that the audit does not have
                 self._requests.remove(request.token)
             raise
-        return view
+        return self._held(request, view)
 
     def status(
         self,
@@ -276,6 +278,15 @@ class Broker:
             self._requests.add(request, files)
         states = tuple(file.state for file in files)
         return self._viewer.view(request, files, states, self._clock.now(), staged)
+
+    def _held(self, request: Request, view: RequestView) -> RequestView:
+        """Return how a request looks after a moment in which its few files may have come."""
+        is_worth_it = len(view.files) <= MOST_FILES and any(state in ACTIVE for state in view.states)
+        if not is_worth_it or not self._soon.wait(request.token):
+            return view
+        files = self._requests.files(request.token)
+        states = tuple(file.state for file in files)
+        return self._viewer.view(request, files, states, self._clock.now())
 
     def _new_file(
         self, request: Request, surl: str, answer: Verdict | NotFound, staged: Mapping[Guid, Staged]

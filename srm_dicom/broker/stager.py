@@ -63,7 +63,7 @@ class StagerSettings:
         visits: at once, to all sources together.
         claim: files of one owner in hand; another owner's are claimed beside them.
         visit_s: the longest visit to a source; leases last a little longer.
-        idle_s: pause between two looks at whether anybody has written to the database.
+        idle_s: pause between two looks at whether anybody has written, where that is not heard.
         look_s: after so long waiting files are looked for in any case: pauses and leases end by themselves.
         busy_s: pause between two such looks while visits are under way.
         gather_s: how long the first file of a group waits for others, to become ready with them; later in
@@ -159,7 +159,7 @@ class Stager:
         turns: Turns[Visit] = Turns()
         running: dict[Future[None], Turn[Visit]] = {}
         seen, look_at_s, rest_until_s = -1, self._clock.monotonic_s(), 0.0
-        with ThreadPoolExecutor(self._settings.visits, "visit") as pool:
+        with ThreadPoolExecutor(self._settings.visits, "visit") as pool, self._database.news() as news:
             while not stop.is_set():
                 now_s = self._clock.monotonic_s()
                 if not running or now_s >= rest_until_s:
@@ -175,7 +175,7 @@ class Stager:
                     for future in done:
                         turns.done(running.pop(future))
                 else:
-                    stop.wait(self._settings.idle_s)
+                    news.wait(seen, self._settings.idle_s)
             self._give_back(turns.drop(lambda _: True))
 
     def sources(self) -> dict[str, Source]:

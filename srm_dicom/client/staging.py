@@ -44,6 +44,7 @@ def delivered(
         watcher: is told of every answer of the server.
         wait_s: how long the server may stage.
     """
+    couriers.get_ready()  # the answer may be held until the first file is there
     try:
         surls = [order.surl for order in orders]
         request = srm.prepare_to_get(surls, COURIERS_PROTOCOLS, total_s=int(wait_s))
@@ -52,8 +53,6 @@ def delivered(
             yield from order.failed(error)
         return
     waiting = {order.surl: order for order in orders}
-    if request.waiting:
-        couriers.get_ready()
     try:
         yield from _followed(srm, request, waiting, couriers, watcher, wait_s)
         yield from couriers.arrived(everything=True)

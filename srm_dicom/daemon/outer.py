@@ -63,6 +63,10 @@ SOAP_BODY_BYTES = 8 * 2**20
 SRM_IDLE_S = 330.0
 """gfal2 sleeps up to 300 s between two polls, and then has only the connection that it had before."""
 
+HOLD_S = 0.25
+"""One image that the archive has at hand is staged in a few hundredths of a second; gfal2 asks for it again
+half a second after it has heard that it is not, ARC after a whole one."""
+
 ANY_BYTES = 2**63 - 1
 """Of a body that is never read whole: who uploads to a door for reading is to hear just that."""
 
@@ -159,6 +163,7 @@ def make_broker(common: Common, access: FileAccess) -> Broker:
         spaces=SpaceBounds(bounds.reservable_bytes),
         max_pin_s=bounds.max_pin_s,
         default_pin_s=bounds.default_pin_s,
+        hold_s=HOLD_S,
     )
     return Broker(settings, common.stores, access, common.clock, common.areas())
 

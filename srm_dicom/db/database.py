@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import peewee
 
+from srm_dicom.db.news import News
 from srm_dicom.db.pool import BUSY_TIMEOUT_S, CONNECTIONS, LentPostgresqlDatabase, LentSqliteDatabase
 from srm_dicom.errors import ConfigError
 
@@ -84,6 +85,16 @@ class Database:
         if self.is_sqlite:
             return int(self._peewee.data_version)  # type: ignore[attr-defined]
         return time.monotonic_ns()
+
+    @contextmanager
+    def news(self) -> Iterator[News]:
+        """Hear at once that others have written, where that can be heard."""
+        in_file = isinstance(self._peewee, LentSqliteDatabase)
+        news = News(self.state, Path(self._peewee.database) if in_file else None)
+        try:
+            yield news
+        finally:
+            news.close()
 
     def execute_many(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
         """Run a statement of SQL, its parameters written ``?``, once for each row of them.

@@ -125,6 +125,13 @@ class Requests:
         worst: Any = self._worst(self._file.token == token, position).order_by(position)
         return tuple(WORST_FIRST[rank] for _, rank in worst.tuples())
 
+    def has_any(self, token: Token, states: Sequence[FileState]) -> bool:
+        """Tell whether a file of a request is in one of some states."""
+        statement = (
+            f"SELECT 1 AS one FROM request_file WHERE token = ? AND state IN ({marks(len(states))}) LIMIT 1"  # noqa: S608
+        )
+        return bool(self._database.select(statement, [token, *values(states)]))
+
     def state_counts(self, tokens: Sequence[Token]) -> dict[Token, Counter[FileState]]:
         """Return for each request how many of its files are in each state."""
         counts: dict[Token, Counter[FileState]] = {token: Counter() for token in tokens}
