@@ -21,6 +21,7 @@ _CHUNK = 500
 """Parameters of one statement."""
 
 _FIND = "SELECT * FROM entry WHERE path IN"
+_FIND_GUIDS = "SELECT * FROM entry WHERE guid IN"
 
 _acl = lru_cache(maxsize=4096)(Acl.parse)
 """The files of a series have one ACL, written alike."""
@@ -147,8 +148,8 @@ class Namespace:
         """Return the files that exist among `guids`."""
         found: dict[Guid, Entry] = {}
         for start in range(0, len(guids), _CHUNK):
-            chunk = list(guids[start : start + _CHUNK])
-            rows = self._database.rows(self._row.select().where(self._row.guid.in_(chunk)))
+            chunk = guids[start : start + _CHUNK]
+            rows = self._database.select(f"{_FIND_GUIDS} ({marks(len(chunk))})", chunk)
             found.update((Guid(row.guid), _entry(row)) for row in rows)
         return found
 

@@ -56,6 +56,10 @@ _WAITING = (
 )
 """What a worker may take: it waits, and no visit is bringing the same file, for which others wait, too."""
 
+_CLAIM = (
+    "UPDATE request_file SET state = ?, lease_until = ?, worker = ?, attempts = attempts + 1 WHERE id IN ({})"
+)
+
 
 class Requests:
     """The queue; every method is one statement or joins the caller's transaction."""
@@ -237,15 +241,16 @@ class Requests:
         owners = self._owners(waiting, known)  # mostly nobody waits, and a reader waits for no writer
         if not owners:
             return []
-        with self._database.transaction():
+        with self._database.transaction(lasting=False):  # without it, it waits as before
             rows = [
                 row
                 for owner in owners
                 for row in self._oldest(waiting, known, owner, limit - (held or {}).get(owner, 0))
             ]
-            until = now + timedelta(seconds=lease_s)
-            self.move([row.id for row in rows], sources, target, lease_until=until, worker=worker)
-            self._count_attempts([row.id for row in rows], 1)
+            lease = (target.value, to_ms(now + timedelta(seconds=lease_s)), worker)
+            for start in range(0, len(rows), _CHUNK):
+                ids = [row.id for row in rows[start : start + _CHUNK]]
+                self._database.change(_CLAIM.format(marks(len(ids))), [*lease, *ids])
         return [read_file(row) for row in rows]
 
     def _owners(self, waiting: str, known: Sequence[object]) -> list[str]:
@@ -257,11 +262,6 @@ class Requests:
             return []
         mine = f"SELECT * FROM request_file WHERE {waiting} AND owner = ? ORDER BY id LIMIT ?"  # noqa: S608
         return self._database.select(self._database.claiming(mine), [*known, owner, limit])
-
-    def _count_attempts(self, ids: Sequence[int], more: int) -> None:
-        for start in range(0, len(ids), _CHUNK):
-            mine = self._file.id.in_(list(ids[start : start + _CHUNK]))
-            self._file.update(attempts=self._file.attempts + more).where(mine).execute()
 
     def give_back(self, ids: Sequence[int]) -> None:
         """End the leases of files that nobody has been sent for."""

@@ -5,6 +5,7 @@ import os
 import threading
 import uuid
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -20,9 +21,11 @@ from srm_dicom.broker.broker import Broker, BrokerSettings
 from srm_dicom.broker.janitor import Janitor, SpaceSettings
 from srm_dicom.broker.publish import Publisher
 from srm_dicom.broker.sink import Sealing
+from srm_dicom.broker.soon import MOST_FILES
 from srm_dicom.broker.stager import Stager, StagerSettings
 from srm_dicom.broker.states import ACTIVE, TRANSITIONS, Event, after, before
 from srm_dicom.broker.views import FileState, RequestKind, Wish
+from srm_dicom.clock import SystemClock
 from srm_dicom.crypto.manifest import Manifest
 from srm_dicom.errors import (
     InternalError,
@@ -51,6 +54,13 @@ REPORT = '{"profile":"basic","removed":["00100010"]}'
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 PRIVATE = X25519PrivateKey.generate()
 DIRECTORY = parse_path("/vo/mdm/site/heart-v1/p/s")
+
+
+class Waiting(SystemClock):
+    """A clock that waits, and tells the time of the house."""
+
+    def __init__(self, clock):
+        self.now = clock.now
 
 
 class MemoryPlugin(StoragePlugin):
@@ -109,6 +119,12 @@ class House:
         access = FileAccess(self.stores.namespace, {"heart": self.project}, self.audit, self.clock)
         nodes = {"node": {"gsiftp": "gsiftp://node:2811", "https": "https://node:8443"}}
         self.broker = Broker(BrokerSettings("localhost", nodes), self.stores, access, self.clock)
+        self.holding = Broker(
+            BrokerSettings("localhost", nodes, hold_s=1000.0), self.stores, access, Waiting(self.clock)
+        )
+        self.holding_briefly = Broker(
+            BrokerSettings("localhost", nodes, hold_s=5.0), self.stores, access, self.clock
+        )
         self.signing_key = Ed25519PrivateKey.generate()
         publisher = Publisher("node", self.area, self.stores, self.signing_key, self.clock)
         (self.path / "spool").mkdir()
@@ -176,6 +192,33 @@ def test_a_file_is_staged_sealed_and_served(house):
     assert b"x" * 16 not in staged
     manifest = Manifest.verify(entry.facts.manifest, house.signing_key.public_key())
     assert (manifest.guid, manifest.size_bytes) == (guid, len(staged))
+
+
+def test_an_answer_is_held_while_its_file_may_come_at_once(house):
+    house.file("a")
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(house.holding.submit, who(), get("a"))
+        while not (visits := house.stager.claim()):
+            assert not answer.done()
+        assert not answer.done()
+        for visit in visits:
+            house.stager.visit(visit)
+        file = answer.result(30).files[0]
+    assert (file.state, file.turl) == (FileState.PINNED, f"gsiftp://node:2811{DIRECTORY}/a")
+
+
+def test_an_answer_is_not_held_for_ever_nor_for_many_files(house):
+    names = [f"f{number}" for number in range(MOST_FILES + 1)]
+    for name in names:
+        house.file(name)
+    began_s = house.clock.monotonic_s()
+    assert house.holding_briefly.submit(who(), get("f0")).states == (FileState.QUEUED,)
+    assert house.clock.monotonic_s() - began_s == pytest.approx(5.0)
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(house.holding.submit, who(), get(*names))
+        assert set(answer.result(30).states) == {FileState.QUEUED}
+        refused = pool.submit(house.holding.submit, who(), get("nothing"))
+        assert refused.result(30).states == (FileState.FAILED,)
 
 
 def test_what_the_audit_does_not_have_is_not_asked_for(house, monkeypatch):
