@@ -114,7 +114,7 @@ class Access:
         if unknown:
             self._record(operation, principal, action, Decision(allowed=False, rule="no such key"), unknown)
         refused = [key_id for key_id in ids if key_id not in allowed]
-        if not self.creator(principal).allowed:
+        if refused and not self.creator(principal).allowed:
             self._guesses.missed(principal.dn, len(refused))
         return allowed, {key_id: self._refusal(key_id, keys, principal) for key_id in refused}
 

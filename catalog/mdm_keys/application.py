@@ -13,6 +13,7 @@ from srm_dicom.errors import InternalError, InvalidRequest, MdmError, TooLarge
 from srm_dicom.identity.principal import Principal
 from srm_dicom.soap.envelope import body_entry
 from srm_dicom.telemetry import logger
+from srm_dicom.wire.hydra import plain
 from srm_dicom.wire.hydra.contract import OPERATIONS
 from srm_dicom.wire.hydra.messages import CONTENT_TYPE, fault, read_request, response
 
@@ -43,7 +44,7 @@ def application(service: KeyService, *, max_message_bytes: int = MAX_MESSAGE_BYT
     }
 
     def answer(principal: Principal, message: bytes) -> bytes:
-        operation, arguments = read_request(body_entry(message))
+        operation, arguments = plain.read_request(message) or read_request(body_entry(message))
         return response(operation.name, methods[operation.name](principal, *arguments))
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

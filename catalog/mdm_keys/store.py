@@ -33,9 +33,6 @@ _FIND = (
 )
 """Ten thousand in one call: peewee would spend longer on writing the statements than SQLite on doing them."""
 
-_BASE = ""
-"""Whom an ACL's entry for the group of the key itself names."""
-
 
 @dataclass(frozen=True, slots=True, repr=False)
 class HeldShare:
@@ -71,8 +68,6 @@ class Key:
 
     def effective_acl(self) -> Acl:
         """Return the ACL with the base group's entry under the group's name."""
-        if _BASE not in self.acl.index.groups:
-            return self.acl
         return _with_group(self.acl, self.group)
 
 

@@ -12,7 +12,7 @@ from srm_dicom.client.http import Response
 from srm_dicom.errors import InvalidRequest, KeyServerUnavailable, TooLarge
 from srm_dicom.rights.acl import Acl
 from srm_dicom.soap.envelope import body_entry
-from srm_dicom.wire.hydra import messages
+from srm_dicom.wire.hydra import messages, plain
 from srm_dicom.wire.hydra.contract import PermissionEntry
 from srm_dicom.wire.hydra.permissions import acl_of, permission_of
 
@@ -131,7 +131,8 @@ class Server:
         Raises:
             MdmError: as `call`.
         """
-        return messages.read_response(call.operation, self._entry(answer))
+        found = plain.read_response(call.operation, answer.body)
+        return found[0] if found else messages.read_response(call.operation, self._entry(answer))
 
     def finish(self, connection: Connection | None) -> None:
         """End a call that was begun; its connection is idle again, if it is still of use."""

@@ -96,6 +96,14 @@ class Acl:
     def __str__(self) -> str:
         return "\n".join(str(entry) for entry in self.entries)
 
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        """ACLs are asked for in tables again and again, and have many parts."""
+        return hash(self.entries)
+
     def access(self) -> tuple[Entry, ...]:
         """Return the entries that decide about the object itself."""
         return tuple(entry for entry in self.entries if not entry.default)

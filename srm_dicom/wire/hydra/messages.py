@@ -84,15 +84,15 @@ def _envelope(name: str, parts: list[tuple[str, Wire, object]]) -> bytes:
 
 
 def _enveloped(entry: str) -> bytes:
-    return f"{_HEAD}{entry}{_TAIL}".encode()
+    return f"{HEAD}{entry}{TAIL}".encode()
 
 
-_HEAD = (
+HEAD = (
     "<?xml version='1.0' encoding='utf-8'?>\n"
     f'<soapenv:Envelope xmlns:soapenv="{SOAP}" xmlns:m="{SERVICE}" xmlns:t="{TYPES}" xmlns:xsi="{XSI}">'
     "<soapenv:Body>"
 )
-_TAIL = "</soapenv:Body></soapenv:Envelope>"
+TAIL = "</soapenv:Body></soapenv:Envelope>"
 
 
 # --- values --------------------------------------------------------------------------------------
