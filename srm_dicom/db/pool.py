@@ -94,8 +94,8 @@ class _Lent:
 
     def begin(self, *args: Any, **kwargs: Any) -> None:
         """Begin a transaction."""
-        self._still_open()
         try:
+            self._still_open()
             super().begin(*args, **kwargs)  # type: ignore[misc]
         except BaseException:
             self._ended()

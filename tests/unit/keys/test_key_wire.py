@@ -210,6 +210,39 @@ def test_zeep_drives_hydras_operations(site, hydra):
     hydra.removeEntry(items={"item": [key_id]})
 
 
+def test_zeep_drives_what_is_for_many_keys(site, hydra):
+    one, other = (site.issue(letter * 32, k=1, n=1)[0] for letter in (b"y", b"z"))
+    ids = [record.charter.key_id for record in (one, other)]
+    keys = [
+        {"item": key_id, "index": 1, "share": record.share.data.hex(), "charter": record.charter.text}
+        for key_id, record in zip(ids, (one, other), strict=True)
+    ]
+    nobody = dict.fromkeys(
+        ("permission", "remove", "read", "write", "list", "execute", "getMetadata", "setMetadata"), False
+    )
+    permission = {"userName": "", "groupName": "", "acl": []}
+    permission |= {f"{who}Perm": nobody for who in ("user", "group", "other")}
+    permission["acl"] = [
+        {"principal": site.pki.dn(site.registrar), "principalPerm": nobody | {"getMetadata": True}}
+    ]
+    kept = hydra.putKeys(keys={"item": [*keys, {**keys[0], "item": "other"}]}, permission=permission)
+    assert [(status.item, status.isNew) for status in kept] == [
+        (ids[0], True),
+        (ids[1], True),
+        ("other", False),
+    ]
+    assert kept[2].exception == "InvalidArgumentException"
+    described = hydra.describeKeys(items={"item": ids})
+    assert [status["keys"][0].share for status in described] == [None, None]
+    assert [status.exception for status in hydra.getKeys(items={"item": ["none"]})] == ["NotExistsException"]
+    gone = hydra.removeKeys(keys={"item": [{"item": ids[0], "generation": 1}]})
+    assert not gone[0].exception
+    destroyed = hydra.destroyKeys(
+        keys={"item": [{"string1": ids[1], "string2": other.charter.public_key.hex()}]}
+    )
+    assert not destroyed[0].exception
+
+
 def test_zeep_reads_and_writes_permissions(site, hydra):
     hydra.createEntry(entries={"item": [{"string1": "entry", "string2": "eds"}]})
     [entry] = hydra.getPermission(items={"item": ["entry"]})
@@ -240,11 +273,16 @@ def test_zeep_asks_what_the_service_is(hydra):
 
 
 def test_zeep_gets_hydras_faults(hydra):
-    calls = {
-        "NotExistsException": lambda: hydra.removeEntry(items={"item": ["nothing"]}),
-        "InvalidArgumentException": lambda: hydra.query(query="x", type="sql", limit=1, offset=0),
-    }
-    for exception, call in calls.items():
+    invalid, none = "InvalidArgumentException", {"item": []}
+    calls = [
+        ("NotExistsException", lambda: hydra.removeEntry(items={"item": ["nothing"]})),
+        (invalid, lambda: hydra.query(query="x", type="sql", limit=1, offset=0)),
+        (invalid, lambda: hydra.createSchema(schemaName="other", attributes=none)),
+        (invalid, lambda: hydra.addSchemaAttributes(schemaName="eds", attributes=none)),
+        (invalid, lambda: hydra.removeSchemaAttributes(schemaName="eds", attributeNames=none)),
+        (invalid, lambda: hydra.dropSchema(schemaName="eds")),
+    ]
+    for exception, call in calls:
         with pytest.raises(zeep.exceptions.Fault) as told:
             call()
         [detail] = told.value.detail
