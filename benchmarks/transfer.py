@@ -45,7 +45,7 @@ class AnyPath(DirectoryFiles):
     """The directory under its own absolute name, so that both servers have the same paths."""
 
     def _local(self, path):
-        return Path(path)
+        return path
 
 
 def serve(base, ready):

@@ -19,7 +19,7 @@ class Arriving:
     """New connections of a MODE E transfer that we receive: `receiving.Arrivals` over a listening port.
 
     Args:
-        listener: None when only connections of the transfer before can carry this one.
+        listener: does not block; None when only connections of the transfer before can carry this one.
         take: accepts one from an allowed peer, or nothing.
         ready: shakes hands.
         patience_s: how long nothing may be under way.
@@ -39,8 +39,6 @@ class Arriving:
         self._patience_s = patience_s
         self._clock = clock
         self._until_s = clock.monotonic_s() + patience_s
-        if listener is not None:
-            listener.setblocking(False)
 
     def fileno(self) -> int:
         """Return the listening port's descriptor, -1 if there is none."""

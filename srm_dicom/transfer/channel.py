@@ -6,7 +6,6 @@ the transfer should go on. Clear data go by `os.sendfile`.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import socket
@@ -41,7 +40,6 @@ class DataChannel:
         self.target = target
         self._stall_s = stall_s
         self._clock = clock
-        self._poll = select.poll()
         self._buffer: memoryview | None = None
         self.private = isinstance(sock, ssl.SSLSocket)
 
@@ -81,8 +79,6 @@ class DataChannel:
 
     def close(self) -> None:
         """End the stream with a plain FIN; data connections know no close_notify."""
-        with contextlib.suppress(OSError):
-            socket.socket.shutdown(self._sock, socket.SHUT_WR)
         self._sock.close()
 
     def _send_records(self, data: memoryview) -> int:
@@ -125,5 +121,6 @@ class DataChannel:
                 raise TimeoutError("the other side stopped moving data")
 
     def _wait(self, event: int) -> None:
-        self._poll.register(self._sock.fileno(), event)
-        self._poll.poll(_GUARD_EVERY_S * 1000)
+        poll = select.poll()
+        poll.register(self._sock.fileno(), event)
+        poll.poll(_GUARD_EVERY_S * 1000)

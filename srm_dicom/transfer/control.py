@@ -38,6 +38,7 @@ log = logger("transfer")
 _GREETING = "srm-dicom GridFTP door ready."
 _RECEIVE_BYTES = 16 * 1024
 _GUARD_EVERY_S = 0.25
+_ASK_GATE_EVERY_S = 1.0
 
 
 class SessionOver(Exception):
@@ -89,6 +90,7 @@ class ControlConnection:
         self._port = DataPort(services.data, services.policy, Ends.of(sock), services.clock)
         self._login_by_s = self._clock.monotonic_s() + services.control.login_s
         self._look_again_s = 0.0
+        self._ask_gate_again_s = 0.0
         self._welcomed = False
         self._poll = select.poll()
         self._poll.register(sock.fileno(), select.POLLIN)
@@ -154,7 +156,7 @@ class ControlConnection:
             self._session.close(reply_for(error))
 
     def _flush(self) -> None:
-        data = memoryview(self._session.data_to_send())
+        data = self._session.data_to_send()
         while data:
             try:
                 data = data[self._sock.send(data) :]
@@ -208,7 +210,10 @@ class ControlConnection:
             self._session.close(over.reply)
 
     def _ask_gate(self) -> None:
-        if self._dialogue.stage is Stage.OPEN:
+        """Ask once a second at most, which is how often the gate looks at its directory anyway."""
+        now_s = self._clock.monotonic_s()
+        if now_s >= self._ask_gate_again_s and self._dialogue.stage is Stage.OPEN:
+            self._ask_gate_again_s = now_s + _ASK_GATE_EVERY_S
             try:
                 self._services.gate.recheck(self._dialogue.principal)
             except NotAuthenticated as error:

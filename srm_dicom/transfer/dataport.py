@@ -91,6 +91,7 @@ class DataPort:
         self.peer = ends.peer
         self._clock = clock
         self._listener: socket.socket | None = None
+        self._listening_on = 0
         self._listening_until_s = 0.0
         self._targets: tuple[Address, ...] = ()
         self._kept: list[DataChannel] = []
@@ -118,8 +119,9 @@ class DataPort:
             raise NotSupported(f"this connection has the family {ours}")
         self.close()
         self._listener = listener = self._listen_in_range()
+        self._listening_on = listener.getsockname()[1]
         self._listening_until_s = self._clock.monotonic_s() + self._settings.connect_s
-        return Address(self._settings.host or self._local, listener.getsockname()[1])
+        return Address(self._settings.host or self._local, self._listening_on)
 
     def forget_stale(self) -> float:
         """Close a listening port that nobody has used in time; return the seconds until the next look."""
@@ -224,7 +226,7 @@ class DataPort:
             self._listener = None
 
     def _listen_in_range(self) -> socket.socket:
-        """Listen on a random free port of the range.
+        """Listen on a random free port of the range; accepting from it does not wait.
 
         A port whose last connection lingers in TIME_WAIT is free: without SO_REUSEADDR a range of 200
         ports would be good for 200 files a minute.
@@ -233,7 +235,7 @@ class DataPort:
         size = last - first + 1
         offset = secrets.randbelow(size)
         for step in range(size):
-            listener = socket.socket(self._family, socket.SOCK_STREAM)
+            listener = socket.socket(self._family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 listener.bind((self._bind, first + (offset + step) % size))
@@ -250,23 +252,28 @@ class DataPort:
         try:
             sock = self._accept_peer(listener, guard, proven=parameters.dcau != "N")
         finally:
-            port = listener.getsockname()[1]
             listener.close()
             self._listener = None
-        return self._ready(sock, Address(self.peer, port), parameters, security, accepted=True)
+        target = Address(self.peer, self._listening_on)
+        return self._ready(sock, target, parameters, security, accepted=True)
 
     def _accept_peer(self, listener: socket.socket, guard: Guard, *, proven: bool) -> socket.socket:
-        listener.setblocking(False)
+        """Most clients have connected before they say what they want: look first, then wait."""
         deadline_s = self._clock.monotonic_s() + self._settings.connect_s
         poll = select.poll()
         poll.register(listener.fileno(), select.POLLIN)
-        while self._clock.monotonic_s() < deadline_s:
+        while (sock := self._take_peer(listener, proven=proven)) is None:
+            if self._clock.monotonic_s() >= deadline_s:
+                raise self._nobody_came()
             guard()
             poll.poll(_GUARD_EVERY_S * 1000)
-            sock = self._take_peer(listener, proven=proven)
-            if sock is not None:
-                return sock
-        raise _nobody_came(self.peer, listener, self._settings.connect_s)
+        return sock
+
+    def _nobody_came(self) -> CannotConnect:
+        return CannotConnect(
+            f"no data connection from {self.peer} to port {self._listening_on} "
+            f"within {self._settings.connect_s:g} s: look for a firewall between them"
+        )
 
     def _take_peer(self, listener: socket.socket, *, proven: bool) -> socket.socket | None:
         """Return a connection that has come from where it may come from, if there is one; do not wait."""
@@ -314,8 +321,8 @@ class DataPort:
     ) -> DataChannel:
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.settimeout(self._settings.connect_s)
             if parameters.dcau != "N":
+                sock.settimeout(self._settings.connect_s)
                 sock = security.secure(
                     sock, accepted=accepted, private=parameters.private, subject=parameters.subject
                 )
@@ -328,13 +335,6 @@ class DataPort:
                 f"the data connection with {target} failed: {error.strerror or error}"
             ) from error
         return DataChannel(sock, target, self._settings.stall_s, self._clock)
-
-
-def _nobody_came(peer: str, listener: socket.socket, seconds: float) -> CannotConnect:
-    return CannotConnect(
-        f"no data connection from {peer} to port {listener.getsockname()[1]} "
-        f"within {seconds:g} s: look for a firewall between them"
-    )
 
 
 def _all_or_none(futures: Sequence[Future[DataChannel]]) -> list[DataChannel]:

@@ -99,7 +99,7 @@ class OpenBundle:
         self.close()
 
 
-def open_read(path: Path) -> int:
+def open_read(path: Path | str) -> int:
     """Return a descriptor for reading that no child inherits."""
     return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 

@@ -222,7 +222,7 @@ class Performer:
             self._port.keep(channels, parameters)
         else:
             _close(channels)
-        self._session.reply(_COMPLETE)
+        self._line.tell(_COMPLETE)
 
     def _secure(self) -> DataSecurity:
         acceptor = self._session.dialogue.acceptor

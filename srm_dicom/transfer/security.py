@@ -11,7 +11,7 @@ from srm_dicom.clock import Clock
 from srm_dicom.errors import NotAuthenticated
 from srm_dicom.identity.delegation import DelegatedCredential
 from srm_dicom.identity.gate import Gate
-from srm_dicom.wire.gridftp.datapeer import verify_same_user
+from srm_dicom.wire.gridftp.datapeer import SameUser
 from srm_dicom.wire.gridftp.gsi import NO_DELEGATION, TURN, why
 
 
@@ -35,6 +35,7 @@ class DataSecurity:
         self._gate = gate
         self._clock = clock
         self._contexts: dict[tuple[bool, bool], ssl.SSLContext] = {}
+        self._same_user = SameUser()
 
     @property
     def possible(self) -> bool:
@@ -81,7 +82,7 @@ class DataSecurity:
             raise NotAuthenticated("data connections do not resume sessions")
         chain = _sent_chain(tls)
         end_entity = self._gate.end_entity(chain, subject) if subject else self._end_entity
-        verify_same_user(chain, end_entity, self._clock.now())
+        self._same_user.verify(chain, end_entity, self._clock.now())
 
     def _context(self, *, server: bool, same_user: bool) -> ssl.SSLContext:
         key = server, same_user

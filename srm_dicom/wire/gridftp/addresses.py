@@ -9,6 +9,7 @@ import ipaddress
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from srm_dicom.errors import InvalidRequest
 from srm_dicom.wire.gridftp.replies import Reply
@@ -31,6 +32,7 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+@lru_cache(maxsize=1024)
 def plain(host: str) -> str:
     """Write an address in its shortest form, an IPv4 address without its IPv6 mapping."""
     address = ipaddress.ip_address(host.partition("%")[0])

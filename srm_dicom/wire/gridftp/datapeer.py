@@ -9,6 +9,7 @@ nothing: anybody can write a name.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 
@@ -21,7 +22,43 @@ from srm_dicom.identity.chain import MALFORMED, check_proxy_name, is_limited, pr
 MAX_DEPTH = 10
 
 
-def verify_same_user(chain: Sequence[bytes], end_entity: bytes, now: datetime) -> None:
+@dataclass(frozen=True, slots=True)
+class _Accepted:
+    """A chain that was good at `since` and, as nothing in it can change, is so until it expires."""
+
+    chain: tuple[bytes, ...]
+    end_entity: bytes
+    since: datetime
+    until: datetime
+
+    def holds(self, chain: tuple[bytes, ...], end_entity: bytes, now: datetime) -> bool:
+        """Tell whether it is this chain, and its time."""
+        return (self.chain, self.end_entity) == (chain, end_entity) and self.since <= now <= self.until
+
+
+class SameUser:
+    """Verifies the peers of one session, and remembers the last chain: clients show it again and again.
+
+    May be asked by several threads at once.
+    """
+
+    def __init__(self) -> None:
+        self._last: _Accepted | None = None
+
+    def verify(self, chain: Sequence[bytes], end_entity: bytes, now: datetime) -> None:
+        """Do what `verify_same_user` does.
+
+        Raises:
+            NotAuthenticated: no such chain.
+        """
+        shown = tuple(chain)
+        if self._last is not None and self._last.holds(shown, end_entity, now):
+            return
+        until = verify_same_user(shown, end_entity, now)
+        self._last = _Accepted(shown, end_entity, now, until)
+
+
+def verify_same_user(chain: Sequence[bytes], end_entity: bytes, now: datetime) -> datetime:
     """Accept a data peer's chain only if it ends in the control connection's end entity.
 
     TLS has proven that the peer holds the leaf's key; this proves whose leaf it is.
@@ -31,6 +68,9 @@ def verify_same_user(chain: Sequence[bytes], end_entity: bytes, now: datetime) -
         end_entity: DER of the end-entity certificate verified on the control connection.
         now: for the dates of the proxies.
 
+    Returns:
+        The last moment at which every certificate of the chain is valid.
+
     Raises:
         NotAuthenticated: no such chain.
     """
@@ -39,6 +79,7 @@ def verify_same_user(chain: Sequence[bytes], end_entity: bytes, now: datetime) -
         certificates = [x509.load_der_x509_certificate(der) for der in leaf_to_end]
         for depth, (proxy, issuer) in enumerate(pairwise(certificates)):
             _verify_proxy(proxy, issuer, depth, now)
+        return min(certificate.not_valid_after_utc for certificate in certificates)
     except (*MALFORMED, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
         raise NotAuthenticated("the data connection's certificate chain is not valid") from error
 

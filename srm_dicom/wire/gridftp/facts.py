@@ -9,6 +9,7 @@ from __future__ import annotations
 import stat
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Protocol
 
 from srm_dicom.errors import InvalidRequest, IsADirectory
@@ -46,6 +47,12 @@ class Described(Protocol):
         """Whether the caller may remove or rename it."""
 
 
+@lru_cache(maxsize=256)
+def timestamp(moment: datetime) -> str:
+    """Write a time as ``YYYYMMDDHHMMSS`` in UTC (RFC 3659, 2.3); few different ones may be shown."""
+    return moment.astimezone(UTC).strftime("%Y%m%d%H%M%S")
+
+
 def permissions(file: Described) -> str:
     """Write what the caller may do as the fact Perm does (RFC 3659, 7.5.5).
 
@@ -81,11 +88,6 @@ ALL_FACTS = tuple(_FACTS)
 
 def _text(number: int | None) -> str | None:
     return None if number is None else str(number)
-
-
-def timestamp(moment: datetime) -> str:
-    """Write a time as ``YYYYMMDDHHMMSS`` in UTC (RFC 3659, 2.3)."""
-    return moment.astimezone(UTC).strftime("%Y%m%d%H%M%S")
 
 
 def parse_timestamp(text: str) -> datetime:

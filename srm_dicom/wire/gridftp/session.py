@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -29,7 +28,6 @@ PROTECTIONS = {"MIC": 631, "ENC": 632, "CONF": 633}
 """How a command may be protected, and the code of its replies (RFC 2228, 3)."""
 
 MAX_COMMAND_BYTES = 8 * 1024
-_COMMAND = re.compile(r"([A-Za-z]{3,8})(?: (.*))?\Z", re.DOTALL)
 _UNKNOWN = Reply.of(500, "Command not understood.")
 
 
@@ -44,11 +42,10 @@ class Command:
 
 def parse_command(line: bytes, protection: str = "") -> Command:
     """Read a line without its line end; a line that is no command has an empty verb."""
-    text = line.rstrip(b"\r\n\0").decode("utf-8", "replace")
-    match = _COMMAND.match(text)
-    if match is None:
+    verb, _, argument = line.rstrip(b"\r\n\0").decode("utf-8", "replace").partition(" ")
+    if not (3 <= len(verb) <= 8 and verb.isascii() and verb.isalpha()):
         return Command("", "", protection)
-    return Command(match[1].upper(), match[2] or "", protection)
+    return Command(verb.upper(), argument, protection)
 
 
 class ServerSession:

@@ -16,7 +16,8 @@ from srm_dicom.identity.delegation import DelegatedCredential
 from srm_dicom.identity.gate import Gate, HostCredential, TrustSettings
 from srm_dicom.testing.certificates import new_ec_key, proxy_certificate, read_credential
 from srm_dicom.transfer.security import DataSecurity
-from srm_dicom.wire.gridftp.datapeer import verify_same_user
+from srm_dicom.wire.gridftp import datapeer
+from srm_dicom.wire.gridftp.datapeer import SameUser, verify_same_user
 
 
 def now():
@@ -165,6 +166,35 @@ def test_a_proxy_may_not_be_deeper_than_its_issuer_allows(pki):
     verify_same_user(chain_of(shallow), end_entity(alice), now())
     with pytest.raises(NotAuthenticated, match="deeper"):
         verify_same_user(chain_of(pki.proxy(shallow)), end_entity(alice), now())
+
+
+def test_a_chain_that_is_shown_again_is_not_followed_again(pki, monkeypatch):
+    alice, followed = pki.user("Alice"), []
+    chain, peer = chain_of(pki.proxy(alice)), SameUser()
+    monkeypatch.setattr(datapeer, "_verify_proxy", lambda proxy, *_: followed.append(proxy))
+    for _ in range(3):
+        peer.verify(chain, end_entity(alice), now())
+    assert len(followed) == 1
+
+
+def test_a_chain_that_was_good_ends_with_its_first_proxy(pki):
+    alice, peer = pki.user("Alice"), SameUser()
+    chain = chain_of(pki.proxy(pki.proxy(alice, lifetime_s=600)))
+    peer.verify(chain, end_entity(alice), now() + timedelta(seconds=500))
+    for moment in (now() + timedelta(seconds=700), now() - timedelta(hours=1)):
+        with pytest.raises(NotAuthenticated, match="not valid now"):
+            peer.verify(chain, end_entity(alice), moment)
+
+
+def test_a_good_chain_says_nothing_of_another_one_or_of_another_user(pki):
+    alice, bob, peer = pki.user("Alice"), pki.user("Bob"), SameUser()
+    chain = chain_of(pki.proxy(alice))
+    peer.verify(chain, end_entity(alice), now())
+    for other in (chain_of(pki.proxy(bob)), chain[1:] + chain_of(bob), [chain_of(pki.proxy(bob))[0], *chain]):
+        with pytest.raises(NotAuthenticated):
+            peer.verify(other, end_entity(bob) if other[0] == chain[1] else end_entity(alice), now())
+    with pytest.raises(NotAuthenticated, match="not from the user"):
+        peer.verify(chain, end_entity(bob), now())
 
 
 @pytest.mark.parametrize("private", [True, False], ids=["private", "clear"])
