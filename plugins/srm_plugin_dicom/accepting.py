@@ -20,7 +20,6 @@ from srm_dicom.errors import (
     TooLarge,
 )
 from srm_plugin_dicom.archive import Archive, Asking, Wanted
-from srm_plugin_dicom.header import MAX_HEADER_BYTES, read_header
 from srm_plugin_dicom.moves import ArrivedObject, MemoryBudget
 from srm_plugin_dicom.selector import Level
 from srm_plugin_dicom.sending import Sender
@@ -71,8 +70,7 @@ class UploadDesk:
             upload = read_upload(file, self._max_object_bytes)
             with self._alone(upload.sop_instance):
                 self._put(upload, self._clock.monotonic_s() + self._upload_s)
-            header = read_header(bytes(upload.data[:MAX_HEADER_BYTES]), upload.transfer_syntax)
-        return header | {"SOPClassUID": upload.sop_class, "SOPInstanceUID": upload.sop_instance}
+            return upload.header
 
     def check(self) -> str:
         """Have the archive agree to take images; returns what that shows, and gives it none."""

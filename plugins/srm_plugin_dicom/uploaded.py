@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from io import BytesIO
+from io import SEEK_CUR, SEEK_END, SEEK_SET, BufferedIOBase
+from typing import BinaryIO, cast
 
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
@@ -22,6 +23,8 @@ from srm_plugin_dicom.header import texts
 
 _PREAMBLE_BYTES, _PREFIX_BYTES = 128, 132
 _UNDEFINED = 0xFFFFFFFF
+_LARGE_BYTES = 1 << 20
+_BEYOND_HEADER = 0x00290000
 _ORIGINAL_ATTRIBUTES, _PADDING = 0x04000561, 0xFFFCFFFC
 _METHOD, _METHOD_CODES = 0x00120063, 0x00120064
 _UNIQUE = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
@@ -83,22 +86,24 @@ def same_content(one: memoryview, one_syntax: str, other: memoryview, other_synt
     if one_syntax == other_syntax and one == other:
         return True
     try:
-        return _plain(_dataset(one, one_syntax)) == _plain(_dataset(other, other_syntax))
+        return _said(one, one_syntax) == _said(other, other_syntax)
     except Exception:  # noqa: BLE001 - as above
         return False
 
 
 def _read(file: memoryview, max_inflated_bytes: int) -> Uploaded:
-    stream = BytesIO(file[_PREFIX_BYTES:])
+    stream = cast(BinaryIO, _Bytes(file[_PREFIX_BYTES:]))
     meta = read_dataset(stream, False, True, stop_when=lambda tag, _vr, _length: tag.group != 2)
     syntax = str(meta.TransferSyntaxUID)
     data = file[_PREFIX_BYTES + stream.tell() :]
-    dataset = _dataset(data, syntax, max_inflated_bytes)
-    if any(map(_is_cut, dataset.values())):
+    plain = _plain_bytes(data, syntax, max_inflated_bytes)
+    dataset = _dataset(plain, syntax, stepping_over_bytes=_LARGE_BYTES)
+    if any(_is_cut(element, len(plain)) for element in dataset.values()):
         raise InvalidRequest("this DICOM file is cut short")
+    _drop_unread(dataset)
     if _is_deidentified(meta, dataset):
         raise InvalidRequest("a de-identified object does not go into an archive of patients")
-    header = {keyword: text.strip() for keyword, text in texts(_head(dataset)).items()}
+    header = {keyword: text.strip() for keyword, text in texts(dataset[:_BEYOND_HEADER]).items()}
     if not all(UID(header.get(keyword, "")).is_valid for keyword in _UNIQUE):
         raise InvalidRequest("the object does not say which it is, and of which study and series")
     if not header.get("PatientID") or _MATCHING & set(header["PatientID"]):
@@ -106,26 +111,60 @@ def _read(file: memoryview, max_inflated_bytes: int) -> Uploaded:
     return Uploaded(data, syntax, header)
 
 
-def _dataset(data: memoryview, transfer_syntax: str, max_inflated_bytes: int = _UNDEFINED) -> Dataset:
+class _Bytes(BufferedIOBase):
+    """Bytes as a file, without a copy of them all."""
+
+    def __init__(self, data: memoryview) -> None:
+        self._data = data
+        self._at = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return the next bytes, at most `size`."""
+        end = len(self._data) if size is None or size < 0 else self._at + size
+        part = bytes(self._data[self._at : end])
+        self._at += len(part)
+        return part
+
+    def seek(self, offset: int, whence: int = SEEK_SET, /) -> int:
+        """Go to a place."""
+        self._at = offset + {SEEK_SET: 0, SEEK_CUR: self._at, SEEK_END: len(self._data)}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        """Return the place."""
+        return self._at
+
+
+def _plain_bytes(data: memoryview, transfer_syntax: str, most: int = _UNDEFINED) -> memoryview:
+    """Return the elements of a data set, inflated if they are deflated."""
+    if transfer_syntax != DeflatedExplicitVRLittleEndian:
+        return data
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    plain = inflater.decompress(data, most)
+    if inflater.unconsumed_tail:
+        raise TooLarge("an object is larger than max_object_bytes")
+    return memoryview(plain)
+
+
+def _dataset(plain: memoryview, transfer_syntax: str, *, stepping_over_bytes: int | None = None) -> Dataset:
+    """Return the elements; values that are larger than so much are not read."""
     syntax = UID(transfer_syntax)
-    plain: bytes | memoryview = data
-    if syntax == DeflatedExplicitVRLittleEndian:
-        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-        plain = inflater.decompress(data, max_inflated_bytes)
-        if inflater.unconsumed_tail:
-            raise TooLarge("an object is larger than max_object_bytes")
-    return read_dataset(BytesIO(plain), syntax.is_implicit_VR, syntax.is_little_endian)
+    file = cast(BinaryIO, _Bytes(plain))
+    return read_dataset(file, syntax.is_implicit_VR, syntax.is_little_endian, defer_size=stepping_over_bytes)
 
 
-def _head(dataset: Dataset) -> Dataset:
-    return dataset[:0x00290000]
+def _drop_unread(dataset: Dataset) -> None:
+    """Drop what was stepped over: pydicom would want to read it from a file."""
+    for tag, element in list(dataset.items()):
+        if isinstance(element, RawDataElement) and element.value is None and element.length:
+            del dataset[tag]
 
 
-def _is_cut(element: object) -> bool:
+def _is_cut(element: object, end: int) -> bool:
     """Tell whether a value has fewer bytes than its length says."""
     if not isinstance(element, RawDataElement) or element.length == _UNDEFINED:
         return False
-    return len(element.value or b"") != element.length
+    return element.value_tell + element.length > end
 
 
 def _is_deidentified(meta: Dataset, dataset: Dataset) -> bool:
@@ -135,7 +174,11 @@ def _is_deidentified(meta: Dataset, dataset: Dataset) -> bool:
     return made_here or said or _METHOD in dataset or _METHOD_CODES in dataset
 
 
-def _plain(dataset: Dataset) -> dict[int, object]:
+def _said(data: memoryview, transfer_syntax: str) -> dict[int, object]:
+    return _values(_dataset(_plain_bytes(data, transfer_syntax), transfer_syntax))
+
+
+def _values(dataset: Dataset) -> dict[int, object]:
     """Return values in a form that does not depend on how they were encoded."""
     return {
         int(element.tag): _value(element.value)
@@ -146,7 +189,7 @@ def _plain(dataset: Dataset) -> dict[int, object]:
 
 def _value(value: object) -> object:
     if isinstance(value, Items):
-        return [_plain(item) for item in value]
+        return [_values(item) for item in value]
     if isinstance(value, bytes):
         return value.rstrip(b"\0 ")
     several = value if isinstance(value, MultiValue | list) else [value]

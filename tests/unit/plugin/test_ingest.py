@@ -288,6 +288,19 @@ def test_memory_is_bounded_and_given_back(pacs: PacsSimulator, tmp_path: Path) -
         each.plugin.close()
 
 
+def test_large_values_are_sent_and_not_read(site: Site) -> None:
+    image = changed(NEW[0])
+    image.add_new(0x00090010, "LO", "MAKER")
+    image.add_new(0x00091001, "OB", bytes(3 << 20))
+    image.PixelData = bytes(5 << 20)
+    site.upload(file_of(image), chunk=1 << 20)
+    assert site.pacs.held(image.SOPInstanceUID) == image
+    site.upload(file_of(image))
+    assert site.pacs.stores == 1
+    site.told.clear()
+    assert isinstance(site.refusal(file_of(image)[:-10]), InvalidRequest)
+
+
 def test_bytes_that_break_off_never_reach_the_archive(site: Site) -> None:
     def chunks() -> Iterator[bytes]:
         yield file_of(NEW[0])
