@@ -53,6 +53,7 @@ class Retrieving:
         *,
         handler: Handler | None = None,
         timeout_s: float,
+        asks: str = "what it asks for",
     ) -> None:
         """Connect and associate.
 
@@ -63,6 +64,7 @@ class Retrieving:
             clock: for deadlines.
             handler: takes what is stored to us; None when nothing is.
             timeout_s: for the connection and for the answer, each.
+            asks: what the first context is for, in words for people.
 
         Raises:
             SourceUnavailable, SourceRefused: it does not answer, or not to us.
@@ -71,6 +73,7 @@ class Retrieving:
         self._settings = settings
         self._own_title = own_title
         self._clock = clock
+        self._asks = asks
         self._connection = _connect(settings, timeout_s)
         self._reader = PduReader(self._connection, clock, MAX_PDU_BYTES)
         self._final: Command | None = None
@@ -133,7 +136,7 @@ class Retrieving:
             raise PduError("the answer to an association request was expected")
         accepted = pdu.parse_associate_accept(body)
         if CONTEXT not in {context.id for context in accepted.contexts}:
-            raise SourceRefused(f"{self._settings.name} does not offer to {self._own_title} what it asks for")
+            raise SourceRefused(f"{self._settings.name} does not offer to {self._own_title} {self._asks}")
         return accepted
 
     def _ask(self, request: Callable[[int], bytes], content: Content, end_s: float) -> None:

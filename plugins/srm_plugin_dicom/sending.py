@@ -84,4 +84,5 @@ class Sender:
             [ProposedContext(CONTEXT, abstract, (transfer,))],
             self._clock,
             timeout_s=min(timeout_s, self._settings.connect_s),
+            asks="to store this kind of object in this transfer syntax",
         )
