@@ -70,8 +70,10 @@ class Database:
             with nullcontext() if joining else self._peewee.atomic():
                 yield
             return
-        if not lasting and isinstance(self._peewee, LentSqliteDatabase):
-            self._peewee.begin_relaxed()
+        if isinstance(self._peewee, LentSqliteDatabase):
+            with self._peewee.writing(lasting=lasting):
+                yield
+            return
         with self._peewee.atomic("IMMEDIATE") if self.is_sqlite else self._peewee.atomic():
             if not lasting and not self.is_sqlite:
                 self._peewee.execute_sql("SET LOCAL synchronous_commit TO OFF")  # type: ignore[no-untyped-call]

@@ -9,6 +9,7 @@ from pathlib import Path
 import peewee
 import pytest
 
+from srm_dicom import errors
 from srm_dicom.db.database import Database
 from srm_dicom.db.pool import CONNECTIONS
 from srm_dicom.errors import Overloaded
@@ -174,3 +175,32 @@ def test_what_need_not_last_does_not_wait_for_the_disk_and_nothing_after_it_is_s
     assert counts.get_by_id("0").value == 7
     with database.transaction():
         assert promised() == 2
+
+
+def test_an_error_of_ours_leaves_a_transaction_as_what_it_is(database, counts):
+    """peewee takes errors by their names for the driver's, and some of ours have the same."""
+    for error in (errors.IntegrityError("a file is not what it was"), errors.InternalError("a defect")):
+
+        def spoil(error=error):
+            with database.transaction(), database.transaction():
+                counts.delete().execute()
+                raise error
+
+        with pytest.raises(type(error)) as caught:
+            spoil()
+        assert caught.value is error
+        assert counts.select().count() == 50
+
+
+def test_a_contradiction_found_at_the_end_of_a_transaction_leaves_nothing(database, counts):
+    def add_twice():
+        with database.transaction(lasting=False):
+            counts.update(value=9).execute()
+            database.execute_many("INSERT INTO count (name, value) VALUES (?, ?)", [("1", 1)])
+
+    with pytest.raises(peewee.IntegrityError):
+        add_twice()
+    assert counts.get_by_id("0").value == 0
+    with database.transaction():
+        counts.update(value=9).execute()
+    assert counts.get_by_id("0").value == 9
