@@ -25,7 +25,7 @@ WORDS = {
     "scratch.directory": "Where staged files lie: ciphertext, readable by the outer zone's user.",
     "scratch.high_bytes": "Above this, files that nobody has pinned go, the least recently used first ...",
     "scratch.low_bytes": "... until this is reached.",
-    "scratch.quota_bytes": "Stagers fill no more than this, what is on its way counted; 0: the file system.",
+    "scratch.quota_bytes": "Stagers and uploads fill no more, with what is on its way; 0: the file system.",
     "scratch.spare_bytes": "They go too while file system or quota have less room, or less than a sixth.",
     "scratch.sealed_uploads": "Uploads into sealed areas that may wait at a time; more come later.",
     "scratch.sealed_upload_bytes": "What all of them together may have.",

@@ -40,6 +40,7 @@ class BrokerSettings:
         put_done_s: how long srmPutDone waits for the inner zone to store a file.
         hold_s: how long the answer to a request for few files is held while they may come at once; whoever
             hears that they do not comes again after half a second or later.
+        quota_bytes: of a node's scratch; uploads that announce more than is left are refused. 0 sets none.
     """
 
     host: str
@@ -54,6 +55,7 @@ class BrokerSettings:
     max_pin_s: int = 7 * 24 * 3600
     default_pin_s: int = 12 * 3600
     poll_s: int = 10
+    quota_bytes: int = 0
     spaces: SpaceBounds = _BOUNDS
 
     @property

@@ -30,10 +30,10 @@ class SpaceSettings:
     """How a scratch area is kept.
 
     Attributes:
-        high_bytes: above it unpinned files go until ...
+        high_bytes: of what is staged or being uploaded; above it unpinned files go until ...
         low_bytes: ... this is reached.
-        quota_bytes: what stagers may fill; 0 for all that the file system takes. `spare_bytes` of it are kept
-            free too, so that who waits for room finds some.
+        quota_bytes: what stagers and users may fill; 0 for all that the file system takes. `spare_bytes` of
+            it are kept free too, so that who waits for room finds some.
         spare_bytes: so much the file system is to take still, or a sixth of its size if that is less:
             otherwise unpinned files go too, whoever has filled it.
         grace_s: age of a file that nobody knows before it is dropped; far longer than publishing takes.
@@ -110,7 +110,7 @@ class Janitor:
 
     def _surplus_bytes(self) -> int:
         """Return how much is to go, 0 or less if nothing is."""
-        used = self._staged.used_bytes(self._node)
+        used, _ = self._stores.lying(self._node)
         surplus = used - self._space.low_bytes if used > self._space.high_bytes else 0
         quota = self._space.quota_bytes
         beyond = used + min(self._space.spare_bytes, quota // 6) - quota if quota else 0

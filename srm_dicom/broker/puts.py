@@ -31,6 +31,7 @@ from srm_dicom.errors import (
     IntegrityError,
     IsADirectory,
     MdmError,
+    NoSpace,
     NotAuthorised,
     NotFound,
     NotSupported,
@@ -93,6 +94,7 @@ class Puts:
         Raises:
             InvalidRequest, TooLarge, NotSupported: as for a get; NotSupported also where images are handed in
                 and the caller has no protocol that encrypts.
+            NoSpace: scratch has not so much left as is announced.
         """
         request = accept(self._settings, wish, principal.dn, self._clock.now())
         surls = [parse(text) for text in wish.surls]
@@ -101,6 +103,11 @@ class Puts:
         answers = [next(verdicts) if isinstance(surl, Surl) else surl for surl in surls]
         if any(self._handed_in(answer) for answer in answers):
             request = replace(request, protocol=encrypted(self._settings, wish))
+        announced = zip(answers, _sizes(wish), strict=True)
+        self._refuse_beyond_quota(
+            self._settings.node_of(request.protocol),
+            sum(size for answer, size in announced if isinstance(answer, Verdict) and answer.entry),
+        )
         apply_time(self._stores, self._clock.now())
         with self._stores.database.transaction():
             there = self._stores.namespace.find_many(known)
@@ -150,6 +157,7 @@ class Puts:
             NotAuthorised, AlreadyExists, IsADirectory, Busy: the plain path may not be written; NotAuthorised
                 also when who shows a TURL may hand in no images, or not with this credential.
             RequestExpired: the put has ended.
+            NoSpace: scratch has not so much left.
         """
         if path.startswith(f"{UPLOADS}/"):
             upload = self._stores.uploads.find(path.removeprefix(f"{UPLOADS}/"))
@@ -160,6 +168,9 @@ class Puts:
         else:
             upload = self._begin(principal, path, size_bytes, overwrite=overwrite)
         self._keep_alive(upload)
+        if size_bytes > upload.expected_bytes:
+            self._refuse_beyond_quota(upload.node, size_bytes - upload.expected_bytes)
+            self._stores.uploads.expect(upload.name, size_bytes)
         self._stores.uploads.received(upload.name, None)
         return upload, self._areas.of(upload.path)
 
@@ -219,6 +230,11 @@ class Puts:
                 )
                 self._stores.uploads.end(upload.token, [upload.path])
         return len(lost)
+
+    def _refuse_beyond_quota(self, node: str, more_bytes: int) -> None:
+        quota = self._settings.quota_bytes
+        if quota and more_bytes and self._stores.lying(node)[0] + more_bytes > quota:
+            raise NoSpace("scratch has not so much room left", advice="Try again later.")
 
     def _handed_in(self, answer: Verdict | MdmError) -> bool:
         """Tell whether an image is handed in, by somebody who may."""

@@ -70,7 +70,7 @@ def stager(path: Path) -> list[Service]:
         Sealing(secrets.seal_key, slots),
         common.audit,
         common.clock,
-        Room(common.config.scratch.quota_bytes, partial(common.stores.staged.totals, common.node)),
+        Room(common.config.scratch.quota_bytes, partial(common.stores.lying, common.node)),
     )
     storing = Storing(
         StoringSettings(f"{common.node}/storing", common.node),

@@ -164,6 +164,7 @@ def make_broker(common: Common, access: FileAccess) -> Broker:
         max_pin_s=bounds.max_pin_s,
         default_pin_s=bounds.default_pin_s,
         hold_s=HOLD_S,
+        quota_bytes=config.scratch.quota_bytes,
     )
     return Broker(settings, common.stores, access, common.clock, common.areas())
 

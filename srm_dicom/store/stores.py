@@ -47,3 +47,8 @@ class Stores:
             Copies(database),
             Errands(database),
         )
+
+    def lying(self, node: str) -> tuple[int, int]:
+        """Return the bytes in a node's scratch area, those that are announced too, and of how many files."""
+        staged, uploads = self.staged.totals(node), self.uploads.totals(node)
+        return staged[0] + uploads[0], staged[1] + uploads[1]

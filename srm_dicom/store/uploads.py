@@ -148,6 +148,18 @@ class Uploads:
         query = self._row.select().where(self._row.node == node, self._row.size_bytes.is_null(False))
         return [_upload(row) for row in query]
 
+    def totals(self, node: str) -> tuple[int, int]:
+        """Return the bytes that a node's uploads have, or are announced to have, and how many they are."""
+        size, expected = self._row.size_bytes, self._row.expected_bytes
+        larger = peewee.Case(None, [(size > expected, size)], expected)
+        query: Any = self._row.select(peewee.fn.SUM(larger), peewee.fn.COUNT(self._row.name))
+        ((size_bytes, uploads),) = query.where(self._row.node == node).tuples()
+        return int(size_bytes or 0), uploads
+
+    def expect(self, name: str, size_bytes: int) -> None:
+        """Note how many bytes are announced."""
+        self._row.update(expected_bytes=size_bytes).where(self._row.name == name).execute()
+
     def received(self, name: str, received: Received | None) -> bool:
         """Note what a door has taken in, or that it takes it in anew; tells whether the put still is one."""
         columns = {

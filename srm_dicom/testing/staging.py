@@ -195,7 +195,7 @@ class Staging:
             Sealing(InnerSecrets.load(inner.secrets).seal_key, SlotSettings(inner.spool)),
             self.common.audit,
             self.common.clock,
-            Room(quota_bytes, partial(self.stores.staged.totals, self.common.node)),
+            Room(quota_bytes, partial(self.stores.lying, self.common.node)),
         )
         stop = threading.Event()
         thread = threading.Thread(target=stager.run, args=(stop,))

@@ -204,3 +204,31 @@ def test_a_killed_door_loses_it_and_says_so(users: Users, image: Path) -> None:
         assert users.curl("-f", "-T", image, again.files[0].turl).code == 0
         srm.put_done(again.token, surl)
     assert users.newest() == image.read_bytes()
+
+
+@pytest.mark.interop("arccp")
+def test_arccp_hands_in(users: Users, image: Path) -> None:
+    done = users.run("arccp", f"file://{image}", users.site.surl("arc.dcm"))
+    assert done.code == 0, done.said
+    assert users.newest() == image.read_bytes()
+
+
+@pytest.mark.interop("gfal-copy")
+def test_gfal_copy_finds_no_checksum_afterwards(users: Users, image: Path) -> None:
+    """What it has handed in has no name that it could ask about: the server has compared the sums itself."""
+    wrong = users.run("gfal-copy", "-K", "ADLER32", f"file://{image}", users.site.surl("summed.dcm"))
+    assert wrong.code == 2
+    assert "DESTINATION CHECKSUM" in wrong.said
+    assert users.newest() == image.read_bytes(), "it is there all the same"
+
+
+@pytest.mark.interop("gfal-copy")
+def test_gfal_copies_a_directory_flat(users: Users, tmp_path: Path) -> None:
+    here = tmp_path / "series"
+    here.mkdir()
+    for number in range(3):
+        (here / f"{number}.dcm").write_bytes(CANARY * 1000 + bytes([number]))
+    before = len(users.site.archive.has)
+    done = users.run("gfal-copy", "-r", f"file://{here}", users.site.surl(""))
+    assert done.code == 0, done.said
+    assert len(users.site.archive.has) == before + 3

@@ -35,7 +35,7 @@ class Door:
         directory.mkdir()
         clock = SystemClock()
         gate = Gate(TrustSettings(pki.trust_dir), pki.host(), clock)
-        files = DirectoryFiles(directory)
+        self.files = files = DirectoryFiles(directory)
         apps = {}
         more = dict(Writes(files, files).handlers)
         self.server = WebServer(

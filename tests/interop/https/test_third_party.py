@@ -86,6 +86,17 @@ def test_a_copy_that_fails_leaves_nothing(pair, copy):
 
 
 @pytest.mark.interop("curl")
+def test_what_is_sealed_is_pulled_over_encrypted_connections_only(pair, copy):
+    pair.there.files.sealed.add("/image")
+    image = pair.there.url("image", "https")
+    status, told = copy(image, "Source: gsiftp://localhost:2811/file")
+    assert status == 501
+    assert "pull it by https" in told
+    assert copy(image, f"Source: {pair.here.url('file', 'https')}")[0] == 202
+    assert (pair.there.root / "image").read_bytes() == pair.content
+
+
+@pytest.mark.interop("curl")
 def test_what_is_refused_at_once(pair, copy):
     here, there = pair.here.url("file", "https"), pair.there.url("x", "https")
     assert copy(pair.here.url("absent", "https"), f"Destination: {there}")[0] == 404

@@ -87,6 +87,7 @@ class Site:
         areas.prepare(self.stores.namespace, projects, NOW)
         doors = {"gsiftp": "gsiftp://node:2811", "https": "https://node:8443"}
         settings = BrokerSettings("se.example.org:8446", {"node": doors}, put_done_s=5.0)
+        self.settings, self.areas = settings, areas
         self.access = access
         self.broker = Broker(settings, self.stores, access, self.clock, areas)
         self.sealed = SealedUploads(self.area)
