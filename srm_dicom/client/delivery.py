@@ -11,20 +11,12 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from srm_dicom.client.download import (
-    fetch_part,
-    open_sealed,
-    part_of,
-    read_manifest,
-    read_manifests,
-    settle,
-)
+from srm_dicom.client.download import Holding, Part, fetch_part, part_of, read_manifest, read_manifests
 from srm_dicom.client.gridftp import GridFtpClient
 from srm_dicom.client.orders import Got, Order, Parcel
 from srm_dicom.client.unpacking import Arrival, Member, Unpacking, shares
@@ -81,6 +73,7 @@ class Couriers:
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="courier")
         self._told: SimpleQueue[Got | Order | Future[None]] = SimpleQueue()
         self._lock = threading.Lock()
+        self._holding = Holding()
         self._on_the_way = 0
 
     def get_ready(self) -> None:
@@ -203,9 +196,7 @@ class Couriers:
         def told(done: int) -> None:
             self._fetching(record, done, manifest.size_bytes)
 
-        part = _part_of(order, manifest)
-        fetch_part(gridftp, turl, manifest, part, told)
-        return _finished(order, manifest, part)
+        return _finished(order, fetch_part(gridftp, turl, self._part_of(order, manifest), told))
 
     def _members(self, gridftp: GridFtpClient, parcel: Parcel, turl: str) -> list[Member]:
         """Return what is wanted of a tar, in its order, with what the site signed of each."""
@@ -241,7 +232,7 @@ class Couriers:
         for member in members:
             if member.manifest.guid in left:
                 member.order.target.parent.mkdir(parents=True, exist_ok=True)
-                arrivals.append(Arrival(member, _part_of(member.order, member.manifest)))
+                arrivals.append(Arrival(member, self._part_of(member.order, member.manifest)))
         if not arrivals:  # it broke off after all that was wanted
             return
 
@@ -267,24 +258,23 @@ class Couriers:
             except IntegrityError:
                 self._told.put(arrival.order)
                 return
-            self._told.put(_finished(arrival.order, arrival.manifest, arrival.part.path))
+            self._told.put(_finished(arrival.order, arrival.part))
+
+    def _part_of(self, order: Order, manifest: Manifest) -> Part:
+        """Return the sealed bytes of a file, where they go until they are proven."""
+        if order.private_key is None or not manifest.public_key:
+            return Part(part_of(order.target), manifest)
+        path = part_of(order.target.with_name(order.target.name + SEALED_SUFFIX))
+        return Part(path, manifest, self._holding)
 
 
-def _part_of(order: Order, manifest: Manifest) -> Path:
-    """Return where the sealed bytes of a file go until they are proven."""
-    if order.private_key is None or not manifest.public_key:
-        return part_of(order.target)
-    return part_of(order.target.with_name(order.target.name + SEALED_SUFFIX))
-
-
-def _finished(order: Order, manifest: Manifest, part: Path) -> Got:
+def _finished(order: Order, part: Part) -> Got:
     """Give proven bytes their name: as they are, or opened."""
-    if order.private_key is None or not manifest.public_key:
-        settle(part, order.target)
+    if order.private_key is None or not part.manifest.public_key:
+        part.settle(order.target)
     else:
-        open_sealed(part, order.target, order.private_key)
-        part.unlink()
-    return Got(order.record, order.target, size_bytes=manifest.size_bytes)
+        part.open(order.target, order.private_key)
+    return Got(order.record, order.target, size_bytes=part.manifest.size_bytes)
 
 
 def manifest_of(record: FileRecord, manifest: Manifest) -> Manifest:

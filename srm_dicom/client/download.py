@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +25,7 @@ from srm_dicom.crypto.crypt4gh import (
     Layout,
     SegmentReader,
 )
-from srm_dicom.crypto.digest import Digest
+from srm_dicom.crypto.digest import Proof
 from srm_dicom.crypto.manifest import Manifest
 from srm_dicom.crypto.sealing import RandomBytes
 from srm_dicom.crypto.siv import PLACES, knows_place, verified_reader
@@ -35,6 +36,9 @@ MANIFEST_SUFFIX = ".manifest"
 MAX_MANIFEST_BYTES = 8 * 1024
 MAX_HEADER_BYTES = 64 * 1024
 _CHUNK_BYTES = 1024 * 1024
+
+SMALL_BYTES, HELD_BYTES = 4 * 1024 * 1024, 64 * 1024 * 1024
+"""A file of so many bytes at most waits in memory to be opened, and no more than so many of all of them."""
 
 Progress = Callable[[int], None]
 
@@ -83,9 +87,7 @@ def download(
     door: Door, turl: str, manifest: Manifest, target: Path, progress: Progress | None = None
 ) -> None:
     """Fetch the sealed file to `target`; see `fetch_part`."""
-    part = part_of(target)
-    fetch_part(door, turl, manifest, part, progress)
-    settle(part, target)
+    fetch_part(door, turl, Part(part_of(target), manifest), progress).settle(target)
 
 
 def part_of(target: Path) -> Path:
@@ -93,75 +95,109 @@ def part_of(target: Path) -> Path:
     return target.with_name(target.name + ".part")
 
 
-def fetch_part(
-    door: Door, turl: str, manifest: Manifest, path: Path, progress: Progress | None = None
-) -> None:
-    """Fetch the sealed file to `path`, going on where an earlier try stopped, and prove it.
+def fetch_part(door: Door, turl: str, part: Part, progress: Progress | None = None) -> Part:
+    """Fetch a sealed file, going on where an earlier try stopped, prove it and return it.
 
     Args:
         door: where the file is served.
         turl: its name there.
-        manifest: what it has to be.
-        path: where it goes.
+        part: what it has to be, and where it goes.
         progress: called with the bytes of the file that are here by now.
 
     Raises:
         IntegrityError: what came is not what the site signed; the partial file is dropped.
     """
-    part = Part(path, manifest)
     continued = part.continued
     told = (lambda received: progress(continued + received)) if progress else None
     with part:
-        if continued < manifest.size_bytes:
+        if continued < part.manifest.size_bytes:
             door.fetch(turl, part, offset=continued, progress=told)
     try:
         part.prove()
     except IntegrityError:
         if not continued:
             raise
-        fetch_part(door, turl, manifest, path, progress)  # the beginning may be another generation's
+        return fetch_part(door, turl, part.anew(), progress)  # its beginning may be another generation's
+    return part
+
+
+class Holding:
+    """How many sealed bytes may be in memory, of all files on their way together; for many threads."""
+
+    def __init__(self, limit_bytes: int = HELD_BYTES) -> None:
+        self._left_bytes = limit_bytes
+        self._lock = threading.Lock()
+
+    def take(self, size_bytes: int) -> bool:
+        """Take room for a file, if it is small and there is room."""
+        with self._lock:
+            taken = size_bytes <= min(SMALL_BYTES, self._left_bytes)
+            self._left_bytes -= size_bytes if taken else 0
+            return taken
+
+    def give(self, size_bytes: int) -> None:
+        """Give room back."""
+        with self._lock:
+            self._left_bytes += size_bytes
 
 
 class Part:
-    """A sealed file on its way to the disk: open while bytes come, whole when it is proven.
+    """A sealed file on its way: open while bytes come, whole when it is proven.
+
+    It is on the disk, unless it will be opened and is small: then it is in memory while bytes come, and what
+    has come of it goes to the disk if the rest does not.
 
     Args:
         path: where it is; what an earlier try left there is continued.
         manifest: what it has to be.
+        holding: what may be in memory; None for a file that stays sealed.
 
     Attributes:
+        manifest: as given.
         continued: how many bytes an earlier try left.
     """
 
-    def __init__(self, path: Path, manifest: Manifest) -> None:
+    def __init__(self, path: Path, manifest: Manifest, holding: Holding | None = None) -> None:
         self.path = path
-        self._manifest = manifest
+        self.manifest = manifest
+        self._holding = holding
         left = path.stat().st_size if path.exists() else 0
         self.continued = left if left <= manifest.size_bytes else 0
-        self._digest = Digest()
+        self._proof = Proof()
         self._file: BinaryIO | None = None
+        self._held: bytearray | None = None
 
     def __enter__(self) -> Part:
         if self.continued:
-            _measure(self.path, self._digest)
+            _measure(self.path, self._proof)
+        elif self._holding is not None and self._holding.take(self.manifest.size_bytes):
+            self._held = bytearray()
+            return self
         self._file = self.path.open("ab" if self.continued else "wb")
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._file is not None:
             self._file.close()
+        elif self._held is not None and self.size_bytes < self.manifest.size_bytes:
+            if self._held:
+                self.path.write_bytes(self._held)
+            self._let_go()
 
     @property
     def size_bytes(self) -> int:
         """How many bytes are here by now."""
-        return self._digest.size_bytes
+        return self._proof.size_bytes
 
     def write(self, data: bytes | memoryview, /) -> None:
         """Write and measure, between `__enter__` and `__exit__`."""
-        if self._file is None:
+        if self._held is not None:
+            self._held += data
+        elif self._file is not None:
+            self._file.write(data)
+        else:
             raise InternalError("a file was written that is not open")
-        self._file.write(data)
-        self._digest.update(data)
+        self._proof.update(data)
 
     def prove(self) -> None:
         """Compare what is here with what the site signed.
@@ -170,10 +206,43 @@ class Part:
             IntegrityError: it is something else, and is here no longer.
         """
         try:
-            self._manifest.check(self._digest)
+            self.manifest.check(self._proof)
         except IntegrityError:
-            self.path.unlink()
+            self.path.unlink(missing_ok=True)
+            self._let_go()
             raise
+
+    def anew(self) -> Part:
+        """Return the same file with nothing of it here."""
+        return Part(self.path, self.manifest, self._holding)
+
+    def settle(self, target: Path) -> None:
+        """Give the proven file its name, sealed as it is."""
+        settle(self.path, target)
+
+    def open(self, target: Path, private_key: bytes) -> None:
+        """Write what is in the proven file; `target` appears whole or not at all.
+
+        Raises:
+            IntegrityError: the key is not the file's, or a segment is not where the site put it.
+        """
+        if self._held is None:
+            open_sealed(self.path, target, private_key)
+            self.path.unlink()
+            return
+        try:
+            header = Header.parse(self._held)
+            reader = verified_reader(header.open(private_key), Layout(self.size_bytes, header.size_bytes))
+            with memoryview(self._held) as sealed, _appearing(target) as clear:
+                clear.write(reader.update(sealed[header.size_bytes :]))
+                reader.finish()
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        if self._held is not None and self._holding is not None:
+            self._holding.give(self.manifest.size_bytes)
+        self._held = None
 
 
 def open_sealed(source: Path, target: Path, private_key: bytes) -> None:
@@ -182,7 +251,7 @@ def open_sealed(source: Path, target: Path, private_key: bytes) -> None:
     Raises:
         IntegrityError: the key is not the file's, or a segment is not where the site put it.
     """
-    with _opened(source, target) as (sealed, clear):
+    with source.open("rb") as sealed, _appearing(target) as clear:
         copy_clear(sealed, source.stat().st_size, clear, private_key)
 
 
@@ -198,7 +267,7 @@ def open_any(source: Path, target: Path, private_key: bytes) -> bool:
         IntegrityError: the key is not the file's, or a segment is forged, or is one of a file of this site
             and not where the site put it.
     """
-    with _opened(source, target) as (sealed, clear):
+    with source.open("rb") as sealed, _appearing(target) as clear:
         layout, session_key = _header(sealed, source.stat().st_size, private_key)
         is_ours = _is_ours(sealed, layout, session_key)
         reader = verified_reader(session_key, layout) if is_ours else SegmentReader(session_key, layout)
@@ -213,12 +282,12 @@ def copy_clear(sealed: BinaryIO, size_bytes: int, clear: BinaryIO, private_key: 
 
 
 @contextmanager
-def _opened(source: Path, target: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
-    """Open a sealed file, and a place for its clear bytes that becomes `target` if all goes well."""
+def _appearing(target: Path) -> Iterator[BinaryIO]:
+    """Open a place for bytes that becomes `target` if all goes well."""
     part = part_of(target)
     try:
-        with source.open("rb") as sealed, part.open("wb") as clear:
-            yield sealed, clear
+        with part.open("wb") as out:
+            yield out
         settle(part, target)
     finally:
         part.unlink(missing_ok=True)
@@ -265,17 +334,12 @@ def hand_on(
     Raises:
         InvalidRequest: the key is not the file's.
     """
-    part = part_of(target)
-    try:
-        with source.open("rb") as sealed, part.open("wb") as out:
-            header = Header.parse(sealed.read(MAX_HEADER_BYTES))
-            sealed.seek(header.size_bytes)
-            ephemeral_key, nonce = random_bytes(KEY_BYTES), random_bytes(NONCE_BYTES)
-            out.write(header.reencrypt(private_key, recipient, ephemeral_key, nonce))
-            shutil.copyfileobj(sealed, out, _CHUNK_BYTES)
-        settle(part, target)
-    finally:
-        part.unlink(missing_ok=True)
+    with source.open("rb") as sealed, _appearing(target) as out:
+        header = Header.parse(sealed.read(MAX_HEADER_BYTES))
+        sealed.seek(header.size_bytes)
+        ephemeral_key, nonce = random_bytes(KEY_BYTES), random_bytes(NONCE_BYTES)
+        out.write(header.reencrypt(private_key, recipient, ephemeral_key, nonce))
+        shutil.copyfileobj(sealed, out, _CHUNK_BYTES)
 
 
 def settle(part: Path, target: Path) -> None:
@@ -285,7 +349,7 @@ def settle(part: Path, target: Path) -> None:
     part.replace(target)
 
 
-def _measure(path: Path, digest: Digest) -> None:
+def _measure(path: Path, proof: Proof) -> None:
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
+            proof.update(chunk)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from srm_dicom.client.download import Part
 from srm_dicom.client.orders import Order
@@ -41,17 +40,17 @@ class Arrival:
     """A wanted member on its way.
 
     Args:
-        path: where its bytes go.
+        part: what comes of it.
 
     Attributes:
         start: the first byte of the tar that is still needed for it.
         end: where it ends in the tar.
     """
 
-    def __init__(self, member: Member, path: Path) -> None:
+    def __init__(self, member: Member, part: Part) -> None:
         self.order = member.order
         self.manifest = member.manifest
-        self.part = Part(path, member.manifest)
+        self.part = part
         self.start = member.offset + self.part.continued
         self.end = member.offset + member.manifest.size_bytes
 

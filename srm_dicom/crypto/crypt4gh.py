@@ -297,14 +297,17 @@ class SegmentReader:
         Raises:
             IntegrityError: a segment is damaged, forged or not in its place.
         """
-        self._waiting += sealed
-        clear = bytearray(len(self._waiting))
+        if self._waiting:
+            self._waiting += sealed
+            sealed = self._waiting
+        clear = bytearray(len(sealed))
         at = filled = 0
-        with memoryview(self._waiting) as view, memoryview(clear) as room:
+        with memoryview(sealed) as view, memoryview(clear) as room:
             while at + (size := self._segment_size()) <= len(view) and size:
                 filled += self._open_into(room[filled:], view[at : at + size])
                 at += size
-        del self._waiting[:at], clear[filled:]
+            self._waiting = bytearray(view[at:])
+        del clear[filled:]
         if self._waiting and not size:
             raise IntegrityError("the file goes on after its last segment")
         return clear

@@ -12,26 +12,40 @@ def blake3_of(sealed: bytes) -> str:
     return blake3(sealed).hexdigest()
 
 
-class Digest:
-    """Feed it the ciphertext. Never feed it clear bytes: an unkeyed hash of those names the object."""
+class Proof:
+    """What tells one file from another: what whoever has a signed manifest compares.
+
+    Feed it the ciphertext. Never feed it clear bytes: an unkeyed hash of those names the object.
+    """
 
     def __init__(self) -> None:
         self.size_bytes = 0
-        self._adler32 = zlib.adler32(b"")
         self._blake3 = blake3()
 
     def update(self, sealed: bytes | bytearray | memoryview) -> None:
         """Add the next bytes."""
         self.size_bytes += len(sealed)
-        self._adler32 = zlib.adler32(sealed, self._adler32)
         self._blake3.update(sealed)
-
-    @property
-    def adler32(self) -> str:
-        """Eight lower-case hex digits, as grid tools write it."""
-        return f"{self._adler32:08x}"
 
     @property
     def blake3(self) -> str:
         """64 lower-case hex digits."""
         return self._blake3.hexdigest()
+
+
+class Digest(Proof):
+    """All that is known of a file, with the sum that grid tools compare."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._adler32 = zlib.adler32(b"")
+
+    def update(self, sealed: bytes | bytearray | memoryview) -> None:
+        """Add the next bytes."""
+        super().update(sealed)
+        self._adler32 = zlib.adler32(sealed, self._adler32)
+
+    @property
+    def adler32(self) -> str:
+        """Eight lower-case hex digits, as grid tools write it."""
+        return f"{self._adler32:08x}"

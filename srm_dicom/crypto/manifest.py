@@ -15,7 +15,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from srm_dicom.crypto import signing
-from srm_dicom.crypto.digest import Digest, blake3_of
+from srm_dicom.crypto.digest import Proof, blake3_of
 from srm_dicom.errors import IntegrityError
 from srm_dicom.ids import Guid
 from srm_dicom.rights.project import Release
@@ -104,14 +104,13 @@ class Manifest:
             header_blake3=body.header_blake3,
         )
 
-    def check(self, digest: Digest) -> None:
-        """Compare the manifest with sealed bytes that were read.
+    def check(self, proof: Proof) -> None:
+        """Compare the manifest with sealed bytes that were read; their adler32 follows from their BLAKE3.
 
         Raises:
             IntegrityError: they are not the bytes that the site signed.
         """
-        read = (digest.size_bytes, digest.adler32, digest.blake3)
-        if read != (self.size_bytes, self.adler32, self.blake3):
+        if (proof.size_bytes, proof.blake3) != (self.size_bytes, self.blake3):
             raise IntegrityError("the file is not the one that its site signed")
 
     def check_header(self, header: bytes) -> None:

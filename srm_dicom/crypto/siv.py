@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 from blake3 import blake3
 
@@ -36,7 +37,7 @@ class Sealer:
             guid: the file's identity; the same object under another GUID gets other keys.
             public_key: the file's X25519 public key, 32 bytes.
         """
-        self._mac = blake3(guid.encode("ascii"), key=derive(seal_key, "seal"))
+        self._mac = blake3(guid.encode("ascii"), key=_mac_key(seal_key))
         self._public_key = public_key
         self._clear_bytes = 0
 
@@ -48,6 +49,11 @@ class Sealer:
     def seal(self) -> Sealed:
         """End the first pass."""
         return Sealed(self._mac.digest(), self._public_key, self._clear_bytes)
+
+
+@lru_cache(maxsize=4)
+def _mac_key(seal_key: bytes) -> bytes:
+    return derive(seal_key, "seal")
 
 
 class Sealed:

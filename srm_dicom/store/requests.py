@@ -49,6 +49,10 @@ _DUE = (
     " OR EXISTS (SELECT 1 FROM request_file WHERE deadline_at <= ? AND state IN ({}))"
 )
 
+_PIN = (
+    "UPDATE request_file SET state = ?, pin_until = pin_s * 1000 + ?, explanation = NULL, failure = NULL,"
+    " lease_until = 0"
+)
 _WAITING = (
     "state IN ({}) AND not_before <= ? AND lease_until <= ? AND deadline_at > ?"
     " AND guid NOT IN (SELECT guid FROM request_file"
@@ -202,14 +206,15 @@ class Requests:
         self, guids: Sequence[Guid], sources: Sequence[FileState], target: FileState, now: datetime
     ) -> int:
         """Move every row that waits for one of these files, each pinned for its request's own time."""
-        columns: dict[str, object] = {
-            "pin_until": self._file.pin_s * 1000 + to_ms(now),
-            "explanation": None,
-            "failure": None,
-            "lease_until": 0,
-        }
-        chunks = (list(guids[start : start + _CHUNK]) for start in range(0, len(guids), _CHUNK))
-        return sum(self._move(self._file.guid.in_(chunk), sources, target, columns) for chunk in chunks)
+        movable = values(sources)
+        pinned = 0
+        for start in range(0, len(guids), _CHUNK):
+            chunk = guids[start : start + _CHUNK]
+            pinned += self._database.change(
+                f"{_PIN} WHERE guid IN ({marks(len(chunk))}) AND state IN ({marks(len(movable))})",
+                [target.value, to_ms(now), *chunk, *movable],
+            )
+        return pinned
 
     def claim(
         self,

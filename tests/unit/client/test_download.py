@@ -4,14 +4,16 @@ import random
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from srm_dicom.client import delivery
 from srm_dicom.client.delivery import Couriers, Order
-from srm_dicom.client.download import download
+from srm_dicom.client.download import Holding, Part, download, fetch_part
 from srm_dicom.client.targets import named, target_of
 from srm_dicom.crypto.digest import Digest
 from srm_dicom.crypto.manifest import Manifest
-from srm_dicom.errors import IntegrityError, NotDelivered
+from srm_dicom.crypto.siv import Sealer
+from srm_dicom.errors import IntegrityError, InvalidRequest, NotDelivered
 from srm_dicom.ids import Guid
 from srm_dicom.rights.project import Release
 from srm_dicom.wire.names import FileRecord
@@ -118,6 +120,70 @@ def test_a_courier_gives_up_and_keeps_what_it_has(couriers, tmp_path):
     (got,) = sent.arrived(everything=True)
     assert isinstance(got.error, NotDelivered)
     assert (tmp_path / "x.part").stat().st_size == 87_500
+
+
+KEY = X25519PrivateKey.from_private_bytes(b"x" * 32)
+
+
+def sealed(content=CONTENT):
+    """A file as the site seals it, and its manifest."""
+    public = KEY.public_key().public_bytes_raw()
+    sealer = Sealer(b"s" * 32, GUID, public)
+    sealer.absorb(content)
+    file = b"".join(sealer.seal().file([content]))
+    digest = Digest()
+    digest.update(file)
+    release = Release("heart", "basic", "1")
+    return file, Manifest(GUID, 1, len(file), digest.adler32, digest.blake3, release, public)
+
+
+def test_a_small_file_is_opened_without_its_ciphertext_on_the_disk(tmp_path):
+    """What may be in memory is given back, and one for which there is no room takes the way of the large."""
+    file, signed = sealed()
+    holding = Holding(len(file))
+    for _ in range(2):
+        held, large = (Part(tmp_path / f"{name}.c4gh.part", signed, holding) for name in ("held", "large"))
+        for part in (held, large):
+            with part:
+                part.write(memoryview(file)[:70_000])
+                part.write(file[70_000:])
+            part.prove()
+        assert [path.name for path in tmp_path.iterdir()] == ["large.c4gh.part"]
+        for part, name in ((held, "held"), (large, "large")):
+            part.open(tmp_path / name, KEY.private_bytes_raw())
+            assert (tmp_path / name).read_bytes() == CONTENT
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["held", "large"]
+        for path in tmp_path.iterdir():
+            path.unlink()
+
+
+def test_what_has_come_of_a_file_in_memory_stays_when_it_breaks_off(tmp_path):
+    file, signed = sealed()
+    holding = Holding(len(file))
+    door, path = Served(file, breaks=1), tmp_path / "x.c4gh.part"
+    with pytest.raises(NotDelivered):
+        fetch_part(door, "", Part(path, signed, holding))
+    assert path.read_bytes() == file[: len(file) // 2]
+    part = fetch_part(door, "", Part(path, signed, holding))
+    assert door.offsets == [0, len(file) // 2]
+    part.open(tmp_path / "x", KEY.private_bytes_raw())
+    assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == {"x": CONTENT}
+    assert holding.take(len(file)), "nothing is held any more"
+
+
+@pytest.mark.parametrize("wrong", ["bytes", "key"])
+def test_a_file_in_memory_that_is_not_right_leaves_nothing(tmp_path, wrong):
+    file, signed = sealed()
+    holding = Holding(len(file))
+    if wrong == "bytes":
+        with pytest.raises(IntegrityError):
+            fetch_part(Served(bytes(len(file))), "", Part(tmp_path / "x.part", signed, holding))
+    else:
+        part = fetch_part(Served(file), "", Part(tmp_path / "x.part", signed, holding))
+        with pytest.raises(InvalidRequest):
+            part.open(tmp_path / "x", bytes(range(32)))
+    assert list(tmp_path.iterdir()) == []
+    assert holding.take(len(file)), "nothing is held any more"
 
 
 def test_names_below_a_directory_are_kept():
