@@ -9,9 +9,11 @@ de-identified, checked, sealed and durable, and audited. Beside it, in the same 
   instance is fetched on one kept-alive connection, age encrypts two at a time;
 * where it is installed, what people do with dcmtk: movescu to storescp, dicom-anonymizer, age.
 
-Rounds of all ways alternate; medians are compared. ``--archive dcmqrscp`` measures over dcmtk's archive.
-``--chart FILE`` draws the rates, ``--lengths FILE`` those of MR series of 10 to 300 slices,
-``--stages FILE`` where the time of one image goes.
+Rounds of all ways alternate; medians are compared. What each process of the site and the archive spend of the
+processor for one image on its way to scratch is told beside it. ``--archive dcmqrscp`` measures over dcmtk's
+archive. ``--chart FILE`` draws the rates, ``--lengths FILE`` those of MR series of 10 to 300 slices,
+``--stages FILE`` where the time of one image goes; ``--page FILE`` writes the figures into a page, between
+its two marks.
 """
 
 import argparse
@@ -34,9 +36,10 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from pydicom.dataset import FileDataset
 
 from benchmarks._charts import bars, lines
+from benchmarks._figures import ANCHOR, DCMTK_ANCHOR, LIMIT, OURS, SCRATCH, Measured, into, report, tables
 from srm_dicom.client.library import Client
 from srm_dicom.clock import SystemClock
-from srm_dicom.crypto.digest import Digest
+from srm_dicom.crypto.digest import Proof
 from srm_dicom.crypto.siv import Sealer
 from srm_dicom.daemon.common import Common
 from srm_dicom.demo.site import PROJECT, Archive, DemoSite
@@ -59,9 +62,6 @@ SERIES = {
     "CT 512 KiB": SeriesSpec("CT", 200, rows=512, columns=512),
     "MR 10 KiB": SeriesSpec("MR", 200, rows=72, columns=72, study="2"),
 }
-OURS, SCRATCH = "srm-dicom: mdm get", "srm-dicom: to scratch"
-LIMIT, ANCHOR = "limit: moved and dropped", "anchor: Orthanc REST + age"
-DCMTK_ANCHOR = "anchor: dcmtk, dicom-anonymizer, age"
 LENGTHS = (10, 30, 100, 300)
 
 
@@ -229,22 +229,23 @@ class Bench:
         public = X25519PrivateKey.generate().public_key().public_bytes_raw()
         area = ScratchArea(self._fresh("stages"))
         filled: list[Filled] = []
-        clean = cleaner.deidentify(data)
+        clean = list(cleaner.deidentify(data))
+        sealed = b"".join(clean)  # near enough: the same length, and noise costs what zeros cost
 
         def seal() -> None:
             guid = Guid(str(uuid.uuid4()))
             slot = FileSlot(
                 guid, Sealer(b"s" * 32, guid, public), area.begin, slots, lambda _, one: filled.append(one)
             )
-            slot.fill(clean.parts)
+            slot.fill(clean)
 
         def durable() -> None:
             one = filled.pop()
             area.publish([(StagedName(one.guid, 1), one.incoming.id)])
 
         def prove() -> None:
-            digest = Digest()
-            digest.update(memoryview(b"".join(clean)))
+            proof = Proof()
+            proof.update(memoryview(sealed))
 
         return {
             "sent and received": 1e3 * self.limit(name) / len(self.images[name]),
@@ -253,6 +254,13 @@ class Bench:
             "made durable": _milliseconds(durable),
             "proven by the client": _milliseconds(prove),
         }
+
+    def spent(self) -> dict[str, float]:
+        """Return the seconds of the processor that each process has taken so far."""
+        processes = {name: process.pid for name, (_, process) in self.site.processes._running.items()}
+        processes = {name: processes[name] for name in ("front", "stager")}
+        processes |= {"archive": self.archive._process.pid, "client": os.getpid()}
+        return {name: _seconds_of(pid) for name, pid in processes.items()}
 
     def _encrypt(self, clear: Path, sealed: Path) -> None:
         recipient = self._age_recipient()
@@ -292,6 +300,12 @@ class Bench:
         ).stdout.strip()
 
 
+def _seconds_of(pid: int) -> float:
+    """Return what a process has taken of the processor, by itself and for the system (proc(5))."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def _rest(connection: http.client.HTTPConnection, method: str, target: str, body: bytes | None = None):
     connection.request(method, target, body)
     return json.loads(connection.getresponse().read() or b"null")
@@ -312,8 +326,8 @@ def _milliseconds(work: Callable[[], object], times: int = 40) -> float:
     return 1e3 * statistics.median(taken)
 
 
-def run(bench: Bench, rounds: int) -> dict[str, dict[str, float]]:
-    """Return the median slices per second of each way, by series."""
+def run(bench: Bench, rounds: int) -> Measured:
+    """Measure every way in turns."""
     ways: dict[str, Callable[[str], float]] = {
         OURS: bench.ours,
         SCRATCH: bench.scratch,
@@ -325,18 +339,29 @@ def run(bench: Bench, rounds: int) -> dict[str, dict[str, float]]:
     if has_age and _anonymizer():
         ways[DCMTK_ANCHOR] = bench.dcmtk_anchor
     seconds: dict[str, dict[str, list[float]]] = {name: {way: [] for way in ways} for name in SERIES}
+    spent: dict[str, list[dict[str, float]]] = {name: [] for name in SERIES}
     for _ in range(rounds + 1):
         for name in SERIES:
             for way, measure in ways.items():
+                before = bench.spent()
                 seconds[name][way].append(measure(name))
+                if way == SCRATCH:
+                    after = bench.spent()
+                    spent[name].append({process: after[process] - before[process] for process in after})
+    measured = Measured()
     for name in SERIES:
+        count = len(bench.images[name])
         cold = [bench.first(name) for _ in range(rounds + 1)][1:]
         ours_s, bare_s = (statistics.median(column) for column in zip(*cold, strict=True))
-        print(f"{name:12} one cold image: ready in {ours_s * 1e3:.0f} ms; bare C-MOVE {bare_s * 1e3:.0f} ms")
-    return {
-        name: {way: len(bench.images[name]) / statistics.median(taken[1:]) for way, taken in by_way.items()}
-        for name, by_way in seconds.items()
-    }
+        measured.cold[name] = 1e3 * ours_s, 1e3 * bare_s
+        measured.rates[name] = {
+            way: count / statistics.median(each[1:]) for way, each in seconds[name].items()
+        }
+        measured.spent[name] = {
+            process: 1e3 * statistics.median(one[process] for one in spent[name][1:]) / count
+            for process in spent[name][0]
+        }
+    return measured
 
 
 def lengths(bench: Bench, rounds: int) -> dict[int, tuple[float, float]]:
@@ -364,6 +389,7 @@ def main() -> None:
     options.add_argument("--archive", choices=("orthanc", "dcmqrscp"), default="orthanc")
     options.add_argument("--chart", type=Path, help="write the bars to this SVG file")
     options.add_argument("--lengths", type=Path, help="measure series of other lengths; a chart of them")
+    options.add_argument("--page", type=Path, help="write the figures into this page")
     options.add_argument("--stages", type=Path, help="measure each stage alone; a chart of them")
     chosen = options.parse_args()
     specs = dict(SERIES)
@@ -372,14 +398,18 @@ def main() -> None:
             _long(length): SeriesSpec("MR", length, rows=72, columns=72, study="3", number=10 + length)
             for length in LENGTHS
         }
-    print("load average before: " + " ".join(f"{load:.1f}" for load in os.getloadavg()))
+    load = os.getloadavg()[0]
+    print(f"load average before: {load:.1f}")
     with ExitStack() as leaving:
         base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
         directory = Path(leaving.enter_context(tempfile.TemporaryDirectory(dir=base)))
         images = {name: make_series(spec) for name, spec in specs.items()}
         archive = Orthanc if chosen.archive == "orthanc" else Dcmqrscp
         bench = Bench(directory, leaving, images, archive)
-        _report(run(bench, chosen.rounds), chosen.chart)
+        measured = run(bench, chosen.rounds)
+        report(measured, chosen.chart)
+        if chosen.page:
+            into(chosen.page, tables(measured, chosen.rounds, load))
         if chosen.lengths:
             by_length = lengths(bench, chosen.rounds)
             for length, (ours, limit) in by_length.items():
@@ -393,19 +423,7 @@ def main() -> None:
                 print(f"{name:12} " + "; ".join(f"{stage} {ms:.2f} ms" for stage, ms in by_stage.items()))
             titled = {f"{name}, ms of one image in each stage": one for name, one in by_series.items()}
             chosen.stages.write_text(bars(titled, "{:.2f}"))
-    print("load average after: " + " ".join(f"{load:.1f}" for load in os.getloadavg()))
-
-
-def _report(rates: Mapping[str, Mapping[str, float]], picture: Path | None) -> None:
-    for name, by_way in rates.items():
-        for way, rate in by_way.items():
-            ratios = "  ".join(f"{ours} / it = {by_way[ours] / rate:5.2f}" for ours in (OURS, SCRATCH))
-            print(f"{name:12} {way:36} {rate:7.1f} slices/s   {ratios}")
-        for anchor, needed in ((ANCHOR, "Orthanc and age"), (DCMTK_ANCHOR, "dicom-anonymizer and age")):
-            if anchor not in by_way:
-                print(f"{name:12} {anchor:36} not measured: it needs {needed}")
-    if picture:
-        picture.write_text(bars({f"{name}, slices per second": by_way for name, by_way in rates.items()}))
+    print(f"load average after: {os.getloadavg()[0]:.1f}")
 
 
 if __name__ == "__main__":
