@@ -53,6 +53,11 @@ _PIN = (
     "UPDATE request_file SET state = ?, pin_until = pin_s * 1000 + ?, explanation = NULL, failure = NULL,"
     " lease_until = 0"
 )
+_RANK = " ".join(f"WHEN '{state.value}' THEN {rank}" for rank, state in enumerate(WORST_FIRST))
+_STATES = (
+    f"SELECT MIN(CASE state {_RANK} END) AS worst FROM request_file"  # noqa: S608 - our names
+    " WHERE token = ? GROUP BY position ORDER BY position"
+)
 _WAITING = (
     "state IN ({}) AND not_before <= ? AND lease_until <= ? AND deadline_at > ?"
     " AND guid NOT IN (SELECT guid FROM request_file"
@@ -123,15 +128,13 @@ class Requests:
 
     def some_files(self, token: Token, surls: Sequence[str], paths: Sequence[SitePath]) -> list[RequestFile]:
         """Return the files of a request that are one of `surls` or of `paths`."""
-        named = self._file.surl.in_(list(surls)) | self._file.path.in_(list(paths))
-        query = self._file.select().where((self._file.token == token) & named)
-        return _gathered(self._database.rows(query.order_by(self._file.position, self._file.id)))
+        named = f"(surl IN ({marks(len(surls)) or 'NULL'}) OR path IN ({marks(len(paths)) or 'NULL'}))"
+        statement = f"SELECT * FROM request_file WHERE token = ? AND {named} ORDER BY position, id"  # noqa: S608
+        return _gathered(self._database.select(statement, [token, *surls, *paths]))
 
     def states(self, token: Token) -> tuple[FileState, ...]:
         """Return the states of all files of a request, in their order."""
-        position = self._file.position
-        worst: Any = self._worst(self._file.token == token, position).order_by(position)
-        return tuple(WORST_FIRST[rank] for _, rank in worst.tuples())
+        return tuple(WORST_FIRST[row.worst] for row in self._database.select(_STATES, [token]))
 
     def has_any(self, token: Token, states: Sequence[FileState]) -> bool:
         """Tell whether a file of a request is in one of some states."""
