@@ -124,6 +124,11 @@ class _Archive:
             else:
                 return
 
+    @property
+    def pid(self) -> int:
+        """Id of its process, for those who let it stand still."""
+        return self._process.pid
+
     def stop(self) -> None:
         """End the process at once: from outside, the PACS is down, and its files are thrown away."""
         self._process.kill()

@@ -6,10 +6,12 @@ grid under a name that says nothing, de-identified; what is refused says why on 
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -20,8 +22,10 @@ from pydicom import dcmread
 from pydicom.dataset import FileDataset
 
 from srm_dicom.client.library import Client
+from srm_dicom.daemon.common import Common
 from srm_dicom.demo.site import INGEST, Archive, DemoSite
 from srm_dicom.errors import NotFound
+from srm_dicom.store.requests import FileState
 from srm_dicom.testing.archives import Orthanc, free_port
 from srm_dicom.testing.images import CANARY, Patient, SeriesSpec, make_series
 from srm_dicom.testing.pixels import same_pixels
@@ -225,6 +229,25 @@ def test_a_removed_image_is_forgotten_and_stays_in_the_archive(site: Site) -> No
     assert site.orthanc.file(image.SOPInstanceUID) is not None
     destroyed = eventually(lambda: record.key_id in site.destroyed_keys())
     assert destroyed, "its series had no other file: the key goes too"
+
+
+def test_a_stager_that_is_killed_amid_storing_leaves_one_image(site: Site) -> None:
+    """The archive stands still, the stager dies with the image in hand, and gfal-copy goes on waiting."""
+    image = make_series(SeriesSpec("CT", 1, ALICE, study="12", seed="killed"))[0]
+    before, stores = site.orthanc.count(), Common(site.demo.config, "test").stores
+    with ThreadPoolExecutor(1) as pool:
+        os.kill(site.orthanc.pid, signal.SIGSTOP)
+        try:
+            adding = pool.submit(site.add, image, "killed.dcm")
+            assert eventually(lambda: stores.requests.counts().get(FileState.STORING))
+            time.sleep(1.0)  # so that it is in hand
+            site.demo.processes.restart("stager", signal.SIGKILL)
+        finally:
+            os.kill(site.orthanc.pid, signal.SIGCONT)
+        added = adding.result()
+    assert added.returncode == 0, added.stdout + added.stderr
+    assert site.orthanc.count() == before + 1
+    assert len(eventually(lambda: site.find(image))) == 1
 
 
 def test_the_page_does_what_it_says(site: Site) -> None:
