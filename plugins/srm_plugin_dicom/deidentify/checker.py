@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import re
 import struct
-from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
-from itertools import pairwise
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
+from operator import methodcaller
+from typing import TypeVar
 
 from srm_dicom.errors import ObjectRefused
 from srm_plugin_dicom.deidentify import tables
-from srm_plugin_dicom.deidentify.likeness import MOST_BYTES, Likeness, narrowed, with_new
+from srm_plugin_dicom.deidentify.heads import Found, Heads, Layout, Room
 from srm_plugin_dicom.deidentify.options import Option
 from srm_plugin_dicom.deidentify.originals import CODECS, LITTLE_EXPLICIT, LONG_VRS, PAD, Codec, Originals
 from srm_plugin_dicom.deidentify.profile import Action, Profile, Rule
@@ -42,44 +41,26 @@ _KEYED = b"2.25."
 _WIDTHS = dict.fromkeys((b"US", b"SS", b"OW"), 2) | dict.fromkeys((b"FD", b"OD", b"OV", b"UV", b"SV"), 8)
 _WIDTHS |= dict.fromkeys((b"AT", b"UL", b"SL", b"FL", b"OF", b"OL"), 4) | {b"OB": 1}
 _SURE, _LONGEST_REMEMBERED = 8, 512
-_BEYOND = 1 << 32
+_bare = methodcaller("strip", PAD)
 P = TypeVar("P", bound=Part)
 
 
-class _Room(NamedTuple):
-    """Where an original could still stand: as one of some values, or within a text that is kept.
-
-    Elsewhere it cannot: there are only public words, binary numbers, keyed names and dates that the
-    profile keeps, which may coincide with an original and tell nothing.
-    """
-
-    values: frozenset[bytes] = frozenset()
-    texts: tuple[bytes, ...] = ()
+Judge = Callable[[bytes], tuple[Room, ...] | None]
 
 
-class _Head(NamedTuple):
-    """A head that passed, and what others like it have in common with it.
+class _Memory:
+    """What is remembered of one encoding: elements that passed, by their bytes, and heads."""
 
-    Attributes:
-        bounds: where its elements begin, and its end; `tags` theirs, and one that is beyond all.
-        regions: of its elements those that touch what others have not: from one bound up to another, each
-            with the run that the bound lies in.
-        rooms: of each element; `shared` that of those beside the regions, in one.
-    """
-
-    likeness: Likeness
-    bounds: Sequence[int]
-    tags: Sequence[int]
-    rooms: Sequence[tuple[_Room, ...]]
-    regions: Sequence[tuple[int, int, int, int]]
-    shared: _Room
+    def __init__(self) -> None:
+        self.passed: dict[bytes, tuple[Room, ...]] = {}
+        self.heads = Heads()
 
 
 class Checker:
     """Checks outputs of one profile.
 
-    Elements that passed are remembered by their bytes, within a bound; heads and inputs so that of others
-    which are like them only what differs is looked at.
+    Elements that passed are remembered by their bytes, within a bound, but for those that are told at once;
+    heads and inputs so that of others which are like them only what differs is looked at.
     """
 
     def __init__(self, profile: Profile, *, remembered: int = 50_000) -> None:
@@ -87,8 +68,8 @@ class Checker:
         self._safe = Option.SAFE_PRIVATE in profile.options
         self._originals = Originals(profile.rules)
         self._remembered = remembered
-        self._passed: dict[Codec, dict[bytes, tuple[_Room, ...]]] = {}
-        self._heads: dict[Codec, tuple[_Head, ...]] = {}
+        self._judges: dict[tuple[int, bytes], Judge] = {}
+        self._memory = {codec: _Memory() for codec in (*CODECS.values(), LITTLE_EXPLICIT)}
 
     def check(
         self,
@@ -111,48 +92,49 @@ class Checker:
             ObjectRefused: a finding; the message names its kind, never a value.
         """
         codec = CODECS.get(syntax, LITTLE_EXPLICIT)
-        passed = self._passed.setdefault(codec, {})
-        if len(passed) > self._remembered:
-            passed.clear()
+        memory = self._memory[codec]
+        if len(memory.passed) > self._remembered:
+            memory.passed.clear()
         try:
-            room = self._head(head, codec, passed)
+            room = self._head(head, codec, memory)
             deque(passing(bulk, syntax), 0)
         except struct.error:
             raise refused(Reason.CHECK, "cut") from None
         codec = CODECS.get(source, LITTLE_EXPLICIT) if source else codec
         _check_originals(room, self._originals.of(original, codec))
 
-    def _head(self, head: bytes, codec: Codec, passed: dict[bytes, tuple[_Room, ...]]) -> Sequence[_Room]:
+    def _head(self, head: bytes, codec: Codec, memory: _Memory) -> Sequence[Room]:
         """Check a head; returns where there is room for an original."""
-        known = self._heads.get(codec, ())
-        for each in known:
-            places = each.likeness.places(head)
-            if places is not None:
-                # What looks wrong in parts may be parts in the wrong places: the whole is the judge.
-                with suppress(ObjectRefused, struct.error):
-                    return self._like(each, places, head, codec, passed)
-        found: list[tuple[int, int, tuple[_Room, ...]]] = []
-        rooms = self._level(head, 0, len(head), codec, passed, found=found)
-        if len(head) <= MOST_BYTES and not self._safe:  # a private element depends on others
-            self._heads[codec] = _learnt(known, head, found)
+        layout = memory.heads.like(head)
+        rooms = self._values(layout, head, codec, memory.passed) if layout else None
+        if rooms is not None:
+            return rooms
+        found: list[Found] = []
+        rooms = self._level(head, 0, len(head), codec, memory.passed, found)
+        if not self._safe:  # a private element depends on others
+            memory.heads.learn(head, found, self._is_number)
         return rooms
 
-    def _like(
-        self,
-        known: _Head,
-        places: Sequence[int],
-        head: bytes,
-        codec: Codec,
-        passed: dict[bytes, tuple[_Room, ...]],
-    ) -> Sequence[_Room]:
-        """Check the regions in which a head differs from one that passed."""
-        rooms = [known.shared]
-        runs, bounds, tags = known.likeness.runs, known.bounds, known.tags
-        for first, first_run, last, last_run in known.regions:
-            at = places[first_run] + bounds[first] - runs[first_run][0]
-            end = places[last_run] + bounds[last] - runs[last_run][0]
-            before = tags[first - 1] if first else -1
-            rooms += self._level(head, at, end, codec, passed, before=before, behind=tags[last])
+    def _is_number(self, element: Found) -> bool:
+        return self._judges.get((element.tag, element.vr)) is _number
+
+    def _values(
+        self, layout: Layout, head: bytes, codec: Codec, passed: dict[bytes, tuple[Room, ...]]
+    ) -> list[Room] | None:
+        """Check the values in which a head may differ from one that passed.
+
+        Returns:
+            None, if one looks wrong: the whole is the judge, and says what is.
+        """
+        numbers = _number(b"\\".join(layout.numbers(head)), whole=False)
+        if numbers is None:
+            return None
+        rooms = [layout.room, *numbers]
+        try:
+            for tag, vr, at, value, stop, _ in layout.others:
+                rooms += self._room(tag, vr, head, at, value, stop, codec, passed)
+        except (ObjectRefused, struct.error):
+            return None
         return rooms
 
     def _level(
@@ -161,13 +143,10 @@ class Checker:
         at: int,
         end: int,
         codec: Codec,
-        passed: dict[bytes, tuple[_Room, ...]],
-        *,
-        before: int = -1,
-        behind: int = _BEYOND,
-        found: list[tuple[int, int, tuple[_Room, ...]]] | None = None,
-    ) -> list[_Room]:
-        """Check the elements of one level, or some of it; returns where there is room for an original.
+        passed: dict[bytes, tuple[Room, ...]],
+        found: list[Found] | None = None,
+    ) -> list[Room]:
+        """Check the elements of one level; returns where there is room for an original.
 
         Args:
             data: where they are: from `at` to `end`.
@@ -175,33 +154,45 @@ class Checker:
             end: see above.
             codec: how they are encoded.
             passed: elements that passed, by their bytes; more are added.
-            before: the tag of the element ahead of these, and `behind` that of the one behind them.
-            behind: see above.
-            found: gets tag, place and room of each.
+            found: gets each.
         """
-        rooms: list[_Room] = []
+        rooms: list[Room] = []
         creators: dict[int, bytes] = {}
+        before = -1
         while at < end:
             tag, vr, value, stop = _next(data, at, codec)
             if tag <= before or stop > end:
                 raise refused(Reason.CHECK, "order")
-            encoded = data[at:stop]
-            room = passed.get(encoded)
             if tag & 0x10000:
                 self._private(tag, vr, data[value:stop], creators)
-                room = ()
-            elif room is None:
-                room = self._element(tag, vr, data, value, stop, codec, passed)
-                if stop - at <= _LONGEST_REMEMBERED:
-                    passed[encoded] = room
-            if room:
-                rooms += room
+                room: tuple[Room, ...] = ()
+            else:
+                room = self._room(tag, vr, data, at, value, stop, codec, passed)
+            rooms += room
             if found is not None:
-                found.append((tag, at, room))
+                found.append(Found(tag, vr, at, value, stop, room))
             before, at = tag, stop
-        if before >= behind:
-            raise refused(Reason.CHECK, "order")
         return rooms
+
+    def _room(
+        self,
+        tag: int,
+        vr: bytes,
+        data: bytes,
+        at: int,
+        value: int,
+        stop: int,
+        codec: Codec,
+        passed: dict[bytes, tuple[Room, ...]],
+    ) -> tuple[Room, ...]:
+        """Check an element that is not private, or remember that it passed; returns the room in it."""
+        judge = self._judges.get((tag, vr))
+        room = judge(data[value:stop]) if judge else passed.get(data[at:stop])
+        if room is None:
+            room = self._element(tag, vr, data, value, stop, codec, passed)
+            if not judge and stop - at <= _LONGEST_REMEMBERED:
+                passed[data[at:stop]] = room
+        return room
 
     def _private(self, tag: int, vr: bytes, value: bytes, creators: dict[int, bytes]) -> None:
         """Check a private attribute: a number of the standard's list, after the creator that reserved it."""
@@ -225,8 +216,8 @@ class Checker:
         value: int,
         stop: int,
         codec: Codec,
-        passed: dict[bytes, tuple[_Room, ...]],
-    ) -> tuple[_Room, ...]:
+        passed: dict[bytes, tuple[Room, ...]],
+    ) -> tuple[Room, ...]:
         rule = self._rules.get(tag)
         if tag in _STATED:
             if not _plain_or_items(data[value:stop], vr):
@@ -238,6 +229,9 @@ class Checker:
             return self._sequence(rule, data, value, stop, codec, passed)
         if not _is_result(rule, vr or rule.vrs[0], data[value:stop]):
             raise refused(Reason.CHECK, f"not a result {tag:08X}")
+        judge = _judge_of(rule, vr or rule.vrs[0])
+        if judge:
+            self._judges[tag, vr] = judge
         return _room(rule, data[value:stop])
 
     def _sequence(
@@ -247,11 +241,11 @@ class Checker:
         at: int,
         stop: int,
         codec: Codec,
-        passed: dict[bytes, tuple[_Room, ...]],
-    ) -> tuple[_Room, ...]:
+        passed: dict[bytes, tuple[Room, ...]],
+    ) -> tuple[Room, ...]:
         if at < stop and rule.action is not Action.ITEMS:
             raise refused(Reason.CHECK, f"not a result {rule.tag:08X}")
-        rooms: list[_Room] = []
+        rooms: list[Room] = []
         while at < stop:
             group, element, length = codec.implicit.unpack_from(data, at)
             at += 8
@@ -262,50 +256,46 @@ class Checker:
         return tuple(rooms)
 
 
-def _learnt(
-    known: tuple[_Head, ...], head: bytes, found: Sequence[tuple[int, int, tuple[_Room, ...]]]
-) -> tuple[_Head, ...]:
-    """Return what is known of heads with one more that passed."""
-    index, likeness = narrowed([each.likeness for each in known], head)
-    if index is not None:
-        each = known[index]
-        return with_new(known, index, _head_of(likeness, each.bounds, each.tags, each.rooms))
-    bounds = [*(at for _, at, _ in found), len(head)]
-    tags = [*(tag for tag, _, _ in found), _BEYOND]
-    return with_new(known, None, _head_of(likeness, bounds, tags, [rooms for *_, rooms in found]))
-
-
-def _head_of(
-    likeness: Likeness, bounds: Sequence[int], tags: Sequence[int], rooms: Sequence[tuple[_Room, ...]]
-) -> _Head:
-    regions: list[tuple[int, int, int, int]] = []
-    runs = likeness.runs
-    for run, ((_, stop), (start, _)) in enumerate(pairwise(runs)):
-        first, last = bisect_right(bounds, stop) - 1, bisect_left(bounds, start)
-        if regions and first < regions[-1][2]:
-            first, first_run, _, _ = regions.pop()
-        else:
-            first_run = run
-        regions.append((first, first_run, last, run + 1))
-    inside = {index for first, _, last, _ in regions for index in range(first, last)}
-    shared = [room for index, each in enumerate(rooms) if index not in inside for room in each]
-    values = frozenset[bytes]().union(*(room.values for room in shared))
-    texts = tuple(text for room in shared for text in room.texts)
-    return _Head(likeness, bounds, tags, rooms, regions, _Room(values, texts))
-
-
-def _room(rule: Rule, value: bytes) -> tuple[_Room, ...]:
+def _room(rule: Rule, value: bytes) -> tuple[Room, ...]:
     parts = frozenset(part.strip(PAD) for part in value.split(b"\\"))
     if rule.action is Action.UID:
         foreign = parts - tables.registered_uids()
-        return (_Room(foreign),) if foreign and rule.check != "kept" else ()
+        return (Room(foreign),) if foreign and rule.check != "kept" else ()
     if rule.check == "number":
         long = frozenset(part for part in parts if len(part) >= _SURE)
-        return (_Room(long),) if long else ()
-    return (_Room(texts=(value,)),) if rule.check in ("name", "descriptor") else ()
+        return (Room(long),) if long else ()
+    return (Room(texts=(value,)),) if rule.check in ("name", "descriptor") else ()
 
 
-def _check_originals(rooms: Iterable[_Room], found: set[bytes]) -> None:
+def _judge_of(rule: Rule, vr: bytes) -> Judge | None:
+    """Return what tells at once of most values that they may leave; None where only the whole check does."""
+    if rule.action is Action.CLEAN:
+        if rule.check == "number":
+            return _number
+        size = _WIDTHS.get(vr, 0)
+        if rule.check == "binary" and 1 < size < _SURE:
+            return lambda value: () if len(value) == size else None
+    return _uid if rule.action is Action.UID and rule.check != "kept" else None
+
+
+def _number(value: bytes, *, whole: bool = True) -> tuple[Room, ...] | None:
+    """Judge a value of numbers, or several such in one; None if it is to be looked at more closely."""
+    if (whole and len(value) & 1) or not _NUMBERS.fullmatch(value):
+        return None
+    if len(value) < _SURE:
+        return ()
+    long = [part for part in map(_bare, value.split(b"\\")) if len(part) >= _SURE]
+    return (Room(frozenset(long)),) if long else ()
+
+
+def _uid(value: bytes) -> tuple[Room, ...] | None:
+    """Judge one UID that is keyed; None if it is to be looked at more closely."""
+    if len(value) & 1 or b"\\" in value or not value.startswith(_KEYED):
+        return None
+    return (Room(frozenset((value.strip(PAD),))),)
+
+
+def _check_originals(rooms: Iterable[Room], found: set[bytes]) -> None:
     for room in rooms:
         if not found.isdisjoint(room.values) or (
             room.texts and any(original in text for text in room.texts for original in found)
@@ -317,7 +307,7 @@ def _is_result(rule: Rule, vr: bytes, value: bytes) -> bool:
     """Tell whether a value can be what the rule's action, or its fall-back, makes."""
     if len(value) & 1:
         return False
-    return any(_made_by(action, rule, vr, value) for action in (rule.action, rule.otherwise))
+    return _made_by(rule.action, rule, vr, value) or _made_by(rule.otherwise, rule, vr, value)
 
 
 def _next(data: bytes, at: int, codec: Codec) -> tuple[int, bytes, int, int]:
@@ -414,6 +404,7 @@ def passing(bulk: Iterable[P], syntax: str) -> Iterator[P]:
         raise refused(Reason.CHECK, "pixel data")
 
 
+@lru_cache(maxsize=256)
 def _bulk_header(header: bytes, codec: Codec, in_items: bool) -> tuple[int, bool]:
     """Return the length that a header announces, and whether items follow or go on."""
     group, element, length = codec.implicit.unpack_from(header, 0)

@@ -29,14 +29,14 @@ from srm_plugin_dicom.deidentify.series import Received, SeriesNeeded
 from srm_plugin_dicom.deidentify.syntax import EXPLICIT_LITTLE, ITEM, PIXEL_DATA, Syntax
 from srm_plugin_dicom.deidentify.values import pad
 from srm_plugin_dicom.deidentify.view import Part, View, Viewed
-from srm_plugin_dicom.deidentify.walk import Patient, Rules, Walk
+from srm_plugin_dicom.deidentify.walk import GONE, REMEMBERED_BYTES, Fate, Patient, Rules, Walk
 
 Held = bytes | memoryview
 _PIXEL_GROUP = 0x7FE00000
 _FLOATS = (0x7FE00008, 0x7FE00009)
 _TAG = itemgetter(0)
 _PIXELS = frozenset((*_FLOATS, PIXEL_DATA))
-_MOST_PLANS = 8
+_MOST_PLANS = 32
 _UID_HEADER_BYTES = 8
 
 
@@ -68,11 +68,19 @@ class Draft(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """An example, and the plan that was made when another header was like it."""
+    """An example, and the plan that was made when another header was like it.
+
+    Attributes:
+        draft: what was made of it, without its parts.
+        sop_class: as it may be announced.
+        encodings: what is remembered of its elements goes by these, of the input and of the output.
+    """
 
     example: Example
     draft: Draft
     patient: Patient
+    sop_class: str
+    encodings: str
     plan: Plan | None = None
     native: frames.Native | None = None
 
@@ -101,12 +109,9 @@ class Drafter:
         """
         if isinstance(received.data, View):
             return self._draft_large(received.data, received)
-        for known in () if in_series else self._known:
-            followed = known.plan and known.plan.follow(received.data, received.transfer_syntax)
-            if followed:
-                draft = self._planned(known, followed, received.data, received.sop_class)
-                if draft:
-                    return draft
+        draft = None if in_series else self._like_another(received.data, received)
+        if draft:
+            return draft
         opened = part10.open_object(received.data, received.transfer_syntax, self._limits)
         reader = Reader(opened.data, self._limits)
         elements = reader.data_set(opened.start, opened.source)
@@ -184,46 +189,80 @@ class Drafter:
             later,
         )
 
+    def _like_another(self, data: Buffer, received: Received) -> Draft | None:
+        """Return the draft of an object that one of the plans fits; that one is tried first the next time."""
+        all_known = self._known
+        for known_lengths in (True, False):
+            for index, known in enumerate(all_known):
+                plan = known.plan
+                followed = plan and plan.follow(data, received.transfer_syntax, known=known_lengths)
+                draft = self._planned(known, followed, data, received.sop_class) if followed else None
+                if draft:
+                    if index:
+                        self._known = (known, *all_known[:index], *all_known[index + 1 :])
+                    return draft
+        return None
+
     def _planned(self, known: _Known, followed: Followed, data: Buffer, announced: str) -> Draft | None:
         """Return the draft of an object whose header differs from a known one in a few elements."""
         plan, draft = known.plan, known.draft
         assert plan is not None  # noqa: S101 - it was followed
-        if announced not in ("", draft.sop_class.decode("ascii", "replace")):
+        if announced and announced != known.sop_class:
             return None
+        header, start, elements, encoded, told, pixel = followed
         instance = draft.instance
-        walk = self._walk(known, followed.header)
-        chunks: list[bytes] = []
-        for run, element in zip(plan.runs, followed.elements, strict=False):
-            chunk = walk.elements((element,), plan.example.source)
-            chunks.append(run)
-            chunks += chunk
-            if element.tag == f.SOP_INSTANCE:
-                raw = followed.header[element.value : element.stop].rstrip(b" \0")
-                if not raw:
+        walk: Walk | None = None
+        memory = self._rules.memory_of(known.encodings)
+        chunks = list(plan.runs)
+        chunks[1::2] = encoded
+        gone: list[int] = []
+        for index, tag, fate in told:
+            element, each = elements[index], encoded[index]
+            if fate is None:
+                walk = walk or self._walk(known, header)
+                chunk = b"".join(walk.elements((element,), draft.source))
+            elif tag == f.SOP_INSTANCE:
+                value = each[element.value - element.start :]
+                chunk = fate.of(value, known.patient)
+                instance = chunk[_UID_HEADER_BYTES:] or self._instance(value.rstrip(b" \0"))
+                if not instance or len(value) > f.LONGEST:
                     return None
-                instance = chunk[0][_UID_HEADER_BYTES:] if chunk else self._instance(raw)
-        chunks.append(plan.runs[-1])
+            else:
+                made = memory.get(each)
+                chunk = (
+                    fate.of(each[element.value - element.start :], known.patient) if made is None else made
+                )
+                if made is None and fate.lasting and len(each) <= REMEMBERED_BYTES:
+                    memory[each] = chunk
+            chunks[2 * index + 1] = chunk
+            if not chunk:
+                gone.append(tag)
         view, out = memoryview(data), draft.syntax
         pixels: Iterable[Part]
         if known.native:
-            pixels = known.native.parts(followed.pixel, view, out)
+            pixels = known.native.parts(pixel, view)
         else:
-            pixels = frames.encapsulated(followed.pixel, view, draft.facts, out)
+            pixels = frames.encapsulated(pixel, view, draft.facts, out)
+        seen, removed = plan.seen, plan.removed.union(gone) if gone else plan.removed
         return Draft(
             [b"".join(chunks), *cast("Iterable[Held]", pixels)],
             out,
             draft.options,
-            plan.seen | walk.seen if walk.seen else plan.seen,
-            plan.removed | walk.removed if walk.removed else plan.removed,
+            seen | walk.seen if walk else seen,
+            removed | walk.removed if walk else removed,
             draft.sop_class,
             instance,
             draft.facts,
-            followed.header[followed.start :],
+            header[start:],
             draft.source,
         )
 
     def _learn(self, example: Example | None, draft: Draft) -> None:
-        """Remember a header; where one like it is known, make a plan for what they share."""
+        """Remember a header; where one like it is known, make a plan for what they share.
+
+        The first of another series, with the attributes of one that is known, gets a plan at once: within it
+        the same values will differ.
+        """
         if example is None:
             return
         stated = statement(draft.syntax, self._profile, draft.options)
@@ -241,18 +280,39 @@ class Drafter:
         if not draft.syntax.pixels:
             native = frames.Native.of(example.pixel, example.facts, draft.syntax)
         without = draft._replace(parts=[], original=b"")  # what it holds of the object itself may go
-        new = _Known(example, without, self._patient(example.facts), None, native)
+        sop_class = draft.sop_class.decode("ascii", "replace")
+        encodings = f"{draft.source.encoding} to {draft.syntax.encoding}"
+        new = _Known(example, without, self._patient(example.facts), sop_class, encodings, None, native)
+        plans = (each.plan for each in known if each.plan and each.example.has_attributes_of(example))
+        varying = next((plan.varying - fixed for plan in plans), frozenset[int]())
+        if varying:
+            searched = self._searches(example)
+            new = replace(new, plan=Plan(example, varying, self._made(new), stated, searched=searched))
         self._known = (new, *known[: _MOST_PLANS - 1])
 
     def _made(self, known: _Known) -> list[Made]:
         """Return what becomes of each element of a known header."""
         found = []
+        walk = self._walk(known, known.example.data)
         for element in known.example.elements:
-            walk = self._walk(known, known.example.data)
+            walk.seen, walk.removed = set(), set()
             inside = known.example.has(element)
             chunk = b"".join(walk.elements((element,), known.example.source)) if inside else b""
-            found.append(Made(chunk, frozenset(walk.seen), frozenset(walk.removed)))
+            fate = self._fate(known, element) if inside else None
+            found.append(Made(chunk, frozenset(walk.seen), frozenset(walk.removed), fate))
         return found
+
+    def _fate(self, known: _Known, element: Element) -> Fate | None:
+        """Return what becomes of values in the place of an element; None where that takes a walk."""
+        rule = self._rules.get(element.tag)
+        if rule is None:
+            private = Option.SAFE_PRIVATE in self._profile.options and element.tag & 0x10000
+            return None if private else Fate()
+        if rule.action in GONE:
+            return Fate()
+        if rule.vrs[0] == b"SQ":
+            return None
+        return self._rules.fate(rule, element.vr, known.draft.syntax)
 
     def _walk(self, known: _Known, header: bytes) -> Walk:
         """Return the walk of a header that is like a known one."""

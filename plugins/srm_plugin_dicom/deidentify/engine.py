@@ -20,7 +20,7 @@ from srm_plugin_dicom.deidentify.checker import Checker, passing
 from srm_plugin_dicom.deidentify.draft import Draft, Drafter, Held
 from srm_plugin_dicom.deidentify.elements import Buffer, Limits
 from srm_plugin_dicom.deidentify.keyed import ProjectKey
-from srm_plugin_dicom.deidentify.pixels import PixelPolicy
+from srm_plugin_dicom.deidentify.pixels import PixelPolicy, TextDetector
 from srm_plugin_dicom.deidentify.profile import SiteProfile, profile
 from srm_plugin_dicom.deidentify.reasons import Reason, refused
 from srm_plugin_dicom.deidentify.report import Report
@@ -138,7 +138,8 @@ class Deidentifier:
             if self._detector is not None:
                 raise WholeNeeded
             return Output(chain(file, passing(draft.pixels, draft.syntax.uid)), report)
-        self._look(file)
+        if self._detector is not None:
+            self._look(file, self._detector)
         return Output(file, report)
 
     def _image(self, draft: Draft) -> Image:
@@ -155,7 +156,6 @@ class Deidentifier:
         meta = part10.file_meta(draft.sop_class, draft.instance, draft.syntax, self._profile)
         return [meta, *(part10.stored(draft.parts) if draft.syntax.deflated else draft.parts)]
 
-    def _look(self, file: Sequence[Held]) -> None:
-        detector = self._detector
-        if detector is not None and len(file) > 2 and detector.shows_text(b"".join(file)):
+    def _look(self, file: Sequence[Held], detector: TextDetector) -> None:
+        if len(file) > 2 and detector.shows_text(b"".join(file)):
             raise refused(Reason.BURNED_IN, "detector")

@@ -32,7 +32,7 @@ DECIDING = frozenset(
     )
 )
 """Every attribute that is asked for when it is decided about an object as a whole, but the instance UID."""
-_LONGEST = 1024
+LONGEST = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Facts:
     def raw(self, tag: int) -> bytes:
         """Return a value as it is, without padding; empty when it is missing or too long to be one."""
         element = self.elements.get(tag)
-        if element is None or element.items is not None or element.stop - element.value > _LONGEST:
+        if element is None or element.items is not None or element.stop - element.value > LONGEST:
             return b""
         return self.data[element.value : element.stop].rstrip(b" \0")
 

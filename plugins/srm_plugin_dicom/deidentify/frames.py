@@ -39,14 +39,14 @@ class Native:
     """What a header says of native pixel data; the same for every object whose header says the same.
 
     Attributes:
-        vr: the representation to write.
+        header: what is written ahead of the pixels.
         length: bytes of the pixels; 0 if the header describes none.
         swapped: 1 where the last byte of odd pixels is the second of its word: where words are big endian
             (PS3.5 8.1.1). There the whole word is taken.
         unused_bits: whether samples have bits that must be looked at.
     """
 
-    vr: bytes
+    header: bytes
     length: int
     swapped: int
     unused_bits: bool
@@ -59,7 +59,8 @@ class Native:
         length = native_bytes(facts, allocated, facts.frames())
         vr = element.vr if element.vr in (b"OB", b"OW", b"OF", b"OD") else b"OW"
         swapped = length & 1 if vr == b"OW" and syntax.codec is not LITTLE else 0
-        return cls(vr, length, swapped, element.tag == PIXEL_DATA and bits.are_unused(facts), facts)
+        header = syntax.header(element.tag, vr, length + (length & 1)) if length < UNDEFINED else b""
+        return cls(header, length, swapped, element.tag == PIXEL_DATA and bits.are_unused(facts), facts)
 
     def pixels(self, element: Element, view: Viewed) -> Viewed:
         """Return the bytes that the header describes.
@@ -75,7 +76,7 @@ class Native:
             bits.check(pixels, self.facts)
         return pixels
 
-    def parts(self, element: Element, view: Viewed, syntax: Syntax) -> list[Part]:
+    def parts(self, element: Element, view: Viewed) -> list[Part]:
         """Return native pixel data, cut to what the header describes.
 
         Raises:
@@ -85,13 +86,13 @@ class Native:
             return []  # a header whose pixels were taken out
         pixels, odd = self.pixels(element, view), self.length & 1
         if self.swapped:
-            return [syntax.header(element.tag, self.vr, len(pixels)), pixels[:-2], b"\0", pixels[-1:]]
-        return [syntax.header(element.tag, self.vr, len(pixels) + odd), pixels, b"\0" * odd]
+            return [self.header, pixels[:-2], b"\0", pixels[-1:]]
+        return [self.header, pixels, b"\0" * odd]
 
 
 def native(element: Element, view: Viewed, facts: Facts, syntax: Syntax) -> list[Part]:
     """Return native pixel data (see `Native.parts`)."""
-    return Native.of(element, facts, syntax).parts(element, view, syntax)
+    return Native.of(element, facts, syntax).parts(element, view)
 
 
 def encapsulated(element: Element, view: Viewed, facts: Facts, syntax: Syntax) -> Iterator[Part]:

@@ -6,14 +6,17 @@ nothing of DICOM, so that a wrong idea of an encoding cannot be in it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from itertools import pairwise
+from struct import Struct
+from typing import Generic, TypeVar
 
 MOST_BYTES = 1 << 16
 _SHORTEST_RUN = 16
 _SLACK_BYTES = 512
-_MOST_KNOWN = 4
+_MOST_KNOWN = 16
+_MOST_LENGTHS = 64
 _STRIDE = 4
 
 Span = tuple[int, int]
@@ -58,6 +61,20 @@ class Likeness:
             return None
         return [*found, place]
 
+    def carried(self, data: bytes) -> Likeness:
+        """Return another string's own likeness, with gaps where this one has them."""
+        common = _common(self.model, data)
+        runs, begin = [], 0
+        for (_, stop), (start, _) in pairwise(self.runs):
+            ends = [at + min(stop, end) - first for first, end, at in common if first <= stop]
+            begins = [at + max(0, start - first) for first, end, at in common if end >= start]
+            end = max(begin, ends[-1] if ends else begin)
+            runs.append((begin, end))
+            begin = max(end, begins[0] if begins else len(data))
+        spans = [*runs, (begin, len(data))]
+        kept = [(at, end) for at, end in spans[1:-1] if end - at >= _SHORTEST_RUN]
+        return Likeness(data, (spans[0], *kept, *spans[1:][-1:]))
+
     def narrowed(self, data: bytes) -> Likeness | None:
         """Return what is also in another string; None if that is less than half."""
         common = _common(self.model, data)
@@ -67,11 +84,61 @@ class Likeness:
             for other in common
             if max(mine[0], other[0]) + _SHORTEST_RUN <= min(mine[1], other[1])
         ]
-        if 2 * sum(stop - start for start, stop in runs) < len(self.model):
+        if not runs or 2 * sum(stop - start for start, stop in runs) < len(self.model):
             return None
         ends = [] if runs[0][0] == 0 else [(0, 0)]
         last = [] if runs[-1][1] == len(self.model) else [(len(self.model), len(self.model))]
         return Likeness(self.model, (*ends, *runs, *last))
+
+
+_Found = TypeVar("_Found")
+
+
+class Fits(Generic[_Found]):
+    """What follows from where the runs of a likeness are in a string.
+
+    It is remembered by the string's length, within a bound: of the next one of that length one comparison
+    tells whether the runs are in the same places.
+
+    Attributes:
+        count: how many strings there were since.
+    """
+
+    def __init__(self, likeness: Likeness, derived: Callable[[Sequence[int]], _Found]) -> None:
+        """Take a likeness, and what derives from the places of its runs."""
+        self._likeness = likeness
+        self._derived = derived
+        self._runs = tuple(likeness.model[start:stop] for start, stop in likeness.runs)
+        self._known: dict[int, tuple[Struct, _Found]] = {}
+        self.count = 0
+
+    def known(self, data: bytes) -> _Found | None:
+        """Return what follows for a string with the runs in places where they were before; else None."""
+        known = self._known.get(len(data))
+        if known is None or known[0].unpack(data) != self._runs:
+            return None
+        self.count += 1
+        return known[1]
+
+    def of(self, data: bytes) -> _Found | None:
+        """Return what follows for a string; None if it is not made of the runs and gaps."""
+        places = self._likeness.places(data)
+        if places is None:
+            return None
+        found = self._derived(places)
+        if len(self._known) >= _MOST_LENGTHS:
+            self._known.clear()
+        self._known[len(data)] = Struct(_format(places, self._runs)), found
+        return found
+
+
+def _format(places: Sequence[int], runs: Sequence[bytes]) -> str:
+    """Return the format of a struct of runs in their places."""
+    at, text = 0, ""
+    for place, run in zip(places, runs, strict=True):
+        text += f"{place - at}x{len(run)}s"
+        at = place + len(run)
+    return text
 
 
 def narrowed(known: Sequence[Likeness], data: bytes) -> tuple[int | None, Likeness]:
@@ -92,18 +159,21 @@ def with_new(known: tuple[_Known, ...], instead: int | None, new: _Known) -> tup
     return (new, *kept)
 
 
-def _common(one: bytes, two: bytes) -> Sequence[Span]:
-    """Return spans of `one` that `two` has in the same order: greedily, as long as they last."""
-    found: list[Span] = []
+def _common(one: bytes, two: bytes) -> Sequence[tuple[int, int, int]]:
+    """Return spans of `one` that `two` has in the same order, and where: greedily, as long as they last."""
+    found: list[tuple[int, int, int]] = []
     at = other = 0
     while True:
         length = _shared(one, at, two, other)
-        found.append((at, at + length))
+        found.append((at, at + length, other))
         at, other = at + length, other + length
         again = _resumed(one, at, two, other)
         if again is None:
             return found
+        least = at
         at, other = again
+        while at > least and one[at - 1] == two[other - 1]:  # `_resumed` looks at every fourth place
+            at, other = at - 1, other - 1
 
 
 def _shared(one: bytes, at: int, two: bytes, other: int) -> int:

@@ -7,12 +7,13 @@ that was searched only what differs is searched.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from struct import Struct
 from typing import NamedTuple
 
-from srm_plugin_dicom.deidentify.likeness import MOST_BYTES, Likeness, narrowed, with_new
+from srm_plugin_dicom.deidentify.likeness import MOST_BYTES, Fits, Likeness, Span, narrowed, with_new
 from srm_plugin_dicom.deidentify.profile import Rule
 
 _BIG_ENDIAN, _IMPLICIT = "1.2.840.10008.1.2.2", "1.2.840.10008.1.2"
@@ -27,9 +28,11 @@ _IDENTIFYING = (
 )
 _NAMES = frozenset((0x00080090, 0x00081048, 0x00081050, 0x00081060, 0x00081070, 0x00100010, 0x00101001))
 _SHORTEST_VALUE, _SHORTEST_PART, _LONGEST_VALUE, _MOST_VALUES = 6, 5, 512, 256
+_HEADER_BYTES, _SETTLED = 12, 8
 
 
-class Codec(NamedTuple):
+@dataclass(frozen=True, eq=False, slots=True)
+class Codec:
     """The structs of one encoding; `explicit` is None where representations are implicit."""
 
     explicit: Struct | None
@@ -53,17 +56,33 @@ LITTLE_EXPLICIT = _codec("<", explicit=True)
 CODECS = {_BIG_ENDIAN: _codec(">", explicit=True), _IMPLICIT: _codec("<", explicit=False)}
 
 
+class _Places(NamedTuple):
+    """Where values may be that not every input has which is like a known one.
+
+    Attributes:
+        values: with their tags, from one place to another: the length is what all have, and the value is not.
+        tags: where others begin with what all have and end beyond that.
+        gaps: from one place to another: where a tag begins in what differs, or reaches into it; `gap_bytes`
+            takes these out, since most often there is no tag in any of them.
+    """
+
+    values: Sequence[tuple[int, int, int]]
+    tags: Sequence[int]
+    gap_bytes: Callable[[bytes], tuple[bytes, ...]]
+    gaps: Sequence[Span]
+
+
 class _Original(NamedTuple):
     """An input that was searched, and what others like it have in common with it.
 
     Attributes:
         values: identifying values that stand in its runs as a whole.
-        crossing: where one begins in a run (by its number and the place in it) and ends beyond it.
+        places: where others are in an input that is like it.
     """
 
     likeness: Likeness
     values: frozenset[bytes]
-    crossing: Sequence[tuple[int, int]]
+    places: Fits[_Places]
 
 
 class Originals:
@@ -71,20 +90,55 @@ class Originals:
 
     def __init__(self, rules: Mapping[int, Rule]) -> None:
         self._tags = tuple(tag for tag in _IDENTIFYING if not _is_retained(rules.get(tag)))
+        self._finders = {codec: _finder(codec, self._tags) for codec in (*CODECS.values(), LITTLE_EXPLICIT)}
         self._known: dict[Codec, tuple[_Original, ...]] = {}
 
     def of(self, original: bytes, codec: Codec) -> set[bytes]:
         """Return identifying values of an input (see `originals`)."""
         known = self._known.get(codec, ())
-        for each in known:
-            places = each.likeness.places(original)
-            if places is not None:
-                return _values_like(each, places, original, codec, self._tags)
+        for places_of in (Fits.known, Fits.of):
+            for each in known:
+                places = places_of(each.places, original)
+                if places is not None:
+                    return self._values_like(each.values, places, original, codec)
         found = originals(original, codec, self._tags)
         if len(original) <= MOST_BYTES and len(found) < _MOST_VALUES:
             index, likeness = narrowed([each.likeness for each in known], original)
+            if index is not None and known[index].places.count >= _SETTLED:
+                # Another series, most likely: of this one the same will differ from input to input.
+                likeness = known[index].likeness.carried(original)
+                index = None
             self._known[codec] = with_new(known, index, _original_of(likeness, codec, self._tags))
         return found
+
+    def _values_like(
+        self, values: frozenset[bytes], places: _Places, data: bytes, codec: Codec
+    ) -> set[bytes]:
+        """Return identifying values of an input that is like a known one: theirs, and those that differ."""
+        found = set(values)
+        for tag, start, stop in places.values:
+            found.update(_identifying_parts(tag, data[start:stop].strip(PAD)))
+        for at in places.tags:
+            found.update(_identified(data, at, codec))
+        search = self._finders[codec].search
+        if not search(b"".join(places.gap_bytes(data))):
+            return found
+        for at, stop in places.gaps:
+            match = search(data, at, stop)
+            while match:
+                found.update(_identified(data, match.start(), codec))
+                match = search(data, match.end(), stop)
+        return found
+
+
+def _taking(gaps: Sequence[Span], size: int) -> Callable[[bytes], tuple[bytes, ...]]:
+    """Return what takes the bytes of gaps out of an input of a size; of two that overlap, all in one."""
+    at, text = 0, ""
+    for start, stop in gaps:
+        first, last = max(at, start), min(stop, size)
+        text += f"{first - at}x{max(0, last - first)}s"
+        at = max(first, last)
+    return Struct(text).unpack_from
 
 
 def _is_retained(rule: Rule | None) -> bool:
@@ -104,22 +158,27 @@ def _original_of(likeness: Likeness, codec: Codec, tags: tuple[int, ...]) -> _Or
                 values.update(_identified(likeness.model, at, codec))
             else:
                 crossing.append((run, at - start))
-    return _Original(likeness, frozenset(values), crossing)
 
+    def derived(places: Sequence[int]) -> _Places:
+        ends = [place + stop - start for place, (start, stop) in zip(places, likeness.runs, strict=True)]
+        gaps = [(max(0, end - 3), place + 3) for end, place in zip(ends, places[1:], strict=False)]
+        bounded, others = [], []
+        for run, offset in crossing:
+            at, begin = places[run] + offset, likeness.runs[run][0] + offset
+            long = codec.explicit is not None and likeness.model[begin + 4 : begin + 6] in LONG_VRS
+            known = begin + (_HEADER_BYTES if long else 8) <= likeness.runs[run][1]
+            if (
+                not known
+                or max(at + _HEADER_BYTES - ends[-1], begin + _HEADER_BYTES - len(likeness.model)) > 0
+            ):
+                others.append(at)
+                continue
+            group, element = codec.tag.unpack_from(likeness.model, begin)
+            start, stop = _bounds(likeness.model, begin, codec)
+            bounded.append((group << 16 | element, at + start - begin, at + stop - begin))
+        return _Places(bounded, others, _taking(gaps, ends[-1]), gaps)
 
-def _values_like(
-    known: _Original, places: Sequence[int], data: bytes, codec: Codec, tags: tuple[int, ...]
-) -> set[bytes]:
-    """Return identifying values of an input that is like a known one: theirs, and those that differ."""
-    found = set(known.values)
-    for run, offset in known.crossing:
-        found.update(_identified(data, places[run] + offset, codec))
-    search = _finder(codec, tags).finditer
-    for (start, stop), place, following in zip(known.likeness.runs, places, places[1:], strict=False):
-        # A tag that begins in the gap, or reaches into it.
-        for match in search(data, max(0, place + stop - start - 3), following + 3):
-            found.update(_identified(data, match.start(), codec))
-    return found
+    return _Original(likeness, frozenset(values), Fits(likeness, derived))
 
 
 @cache
@@ -167,13 +226,13 @@ def _value_at(data: bytes, at: int, codec: Codec) -> bytes:
 
 def _extent(data: bytes, at: int, codec: Codec) -> int:
     """Return up to where bytes decide on the value of a tag."""
-    return max(at + 12, _bounds(data, at, codec)[1])
+    return max(at + _HEADER_BYTES, _bounds(data, at, codec)[1])
 
 
 def _bounds(data: bytes, at: int, codec: Codec) -> tuple[int, int]:
     """Return where the value of a tag is; nowhere, if it is too long to be one that identifies."""
-    header = data[at : at + 12]
-    if len(header) < 12:
+    header = data[at : at + _HEADER_BYTES]
+    if len(header) < _HEADER_BYTES:
         return at, at
     start = at + 8
     if codec.explicit is None:

@@ -137,22 +137,27 @@ def file_meta(sop_class: bytes, instance: bytes, syntax: Syntax, profile: Profil
 
     The implementation version name is the profile's, so that the bytes never depend on the program's.
     """
-    before, behind = _meta_around(sop_class, syntax.uid, str(profile)[:16])
-    body = b"".join((before, _meta(0x0003, b"UI", pad(instance, b"\0")), behind))
-    length = _meta(0x0000, b"UL", LITTLE.u32.pack(len(body)))
-    return b"".join((bytes(PREAMBLE_BYTES), _MAGIC, length, body))
+    instance = pad(instance, b"\0")
+    before, behind = _meta_around(sop_class, len(instance), syntax.uid, profile)
+    return before + instance + behind
 
 
 @lru_cache(maxsize=256)
-def _meta_around(sop_class: bytes, syntax: str, name: str) -> tuple[bytes, bytes]:
-    """Return the file meta information before and behind the instance's UID."""
-    before = _meta(0x0001, b"OB", b"\0\1") + _meta(0x0002, b"UI", pad(sop_class, b"\0"))
+def _meta_around(sop_class: bytes, instance_bytes: int, syntax: str, profile: Profile) -> tuple[bytes, bytes]:
+    """Return preamble, prefix and file meta information before and behind the instance's UID."""
+    name = str(profile)[:16]
+    before = (
+        _meta(0x0001, b"OB", b"\0\1")
+        + _meta(0x0002, b"UI", pad(sop_class, b"\0"))
+        + EXPLICIT_LITTLE.header(_META_GROUP << 16 | 0x0003, b"UI", instance_bytes)
+    )
     behind = (
         _meta(0x0010, b"UI", pad(syntax.encode("ascii"), b"\0"))
         + _meta(0x0012, b"UI", pad(IMPLEMENTATION_UID, b"\0"))
         + _meta(0x0013, b"SH", pad(name.encode("ascii")))
     )
-    return before, behind
+    length = _meta(0x0000, b"UL", LITTLE.u32.pack(len(before) + instance_bytes + len(behind)))
+    return b"".join((bytes(PREAMBLE_BYTES), _MAGIC, length, before)), behind
 
 
 def _meta(element: int, vr: bytes, value: bytes) -> bytes:

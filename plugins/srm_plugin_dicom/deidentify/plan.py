@@ -9,7 +9,7 @@ plan makes is what the whole walk makes, byte by byte.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from struct import Struct
@@ -17,15 +17,17 @@ from typing import NamedTuple
 
 from srm_dicom.errors import ObjectRefused
 from srm_plugin_dicom.deidentify import facts as f
-from srm_plugin_dicom.deidentify import luts
+from srm_plugin_dicom.deidentify import luts, values
 from srm_plugin_dicom.deidentify.elements import Buffer, Element, Limits, Reader
 from srm_plugin_dicom.deidentify.facts import Facts
 from srm_plugin_dicom.deidentify.part10 import Opened, meta_start
 from srm_plugin_dicom.deidentify.pixels import LONGEST_CODE, mentions_head
-from srm_plugin_dicom.deidentify.syntax import EXPLICIT_LITTLE, PIXEL_DATA, UNDEFINED, Syntax
+from srm_plugin_dicom.deidentify.syntax import EXPLICIT_LITTLE, LONGEST_SHORT, PIXEL_DATA, UNDEFINED, Syntax
+from srm_plugin_dicom.deidentify.walk import Fate
 
 MOST_BYTES = 1 << 16
 _MORE_BYTES = 2048
+_MOST_LAYOUTS = 8
 _PRIVATE, _LAST_CREATOR = 0x10000, 0xFF
 _AHEAD, _PIXEL_GROUP = 0, 0x7FE00000
 
@@ -40,6 +42,7 @@ class Example:
         said: the transfer syntax that was told beside the object.
         syntax, source: see `part10.Opened`.
         pixel: the pixel data, behind `data`; `pixel_head` their header up to the length.
+        shape: what is known of each element but its value: tag, representation, length of the header.
     """
 
     data: bytes
@@ -50,6 +53,7 @@ class Example:
     elements: tuple[Element, ...]
     pixel: Element
     pixel_head: bytes
+    shape: tuple[tuple[int, bytes, int], ...]
     facts: Facts
 
     @classmethod
@@ -65,7 +69,10 @@ class Example:
         length_at = pixel.value - _length_of(opened.source, pixel).size
         head = bytes(opened.data[pixel.start : length_at])
         whole = (*ahead, *before)
-        return cls(facts.data, opened.start, said, opened.syntax, opened.source, whole, pixel, head, facts)
+        shape = tuple((tag, vr, value - start) for tag, vr, start, value, *_ in whole)
+        return cls(
+            facts.data, opened.start, said, opened.syntax, opened.source, whole, pixel, head, shape, facts
+        )
 
     def has(self, element: Element) -> bool:
         """Tell whether an element is of the data set, and not ahead of it."""
@@ -77,16 +84,20 @@ class Example:
         Returns:
             None, if it has other elements, or others among those that must be the same (`fixed`).
         """
-        mine = (self.said, self.syntax, self.source, self.pixel_head, len(self.elements))
-        if mine != (other.said, other.syntax, other.source, other.pixel_head, len(other.elements)):
+        if not self.has_attributes_of(other):
             return None
-        found = set()
-        for index, (one, two) in enumerate(zip(self.elements, other.elements, strict=True)):
-            if one.tag != two.tag or one.vr != two.vr or one.value - one.start != two.value - two.start:
-                return None
-            if self.data[one.start : one.stop] != other.data[two.start : two.stop]:
-                found.add(index)
-        return frozenset(found) if found.isdisjoint(fixed) else None
+        pairs = enumerate(zip(self.elements, other.elements, strict=True))
+        found = frozenset(
+            index
+            for index, (one, two) in pairs
+            if self.data[one.start : one.stop] != other.data[two.start : two.stop]
+        )
+        return found if found.isdisjoint(fixed) else None
+
+    def has_attributes_of(self, other: Example) -> bool:
+        """Tell whether another example has the same elements, whatever their values."""
+        mine = (self.said, self.pixel_head, self.shape, self.syntax, self.source)
+        return mine == (other.said, other.pixel_head, other.shape, other.syntax, other.source)
 
     def fixed(self, stated: Iterable[int]) -> frozenset[int]:
         """Return the indices of elements that a plan may not let differ."""
@@ -118,11 +129,16 @@ def _length_of(syntax: Syntax, element: Element) -> Struct:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What became of an element: what leaves, and the tags that were met and removed in it."""
+    """What became of an element: what leaves, and the tags that were met and removed in it.
+
+    Attributes:
+        fate: what becomes of others in its place; None where that takes the walk.
+    """
 
     chunk: bytes = b""
     seen: frozenset[int] = frozenset()
     removed: frozenset[int] = frozenset()
+    fate: Fate | None = None
 
 
 class _Step(NamedTuple):
@@ -130,6 +146,8 @@ class _Step(NamedTuple):
 
     Attributes:
         meta_bytes: how long it was in the example, if it is file meta information; 0 in the data set.
+        whole: it is no sequence, and its length must be defined.
+        told: what leaves depends on it; `number`: it is decimal numbers, which leave as they are if they may.
     """
 
     prefix: bytes
@@ -138,18 +156,100 @@ class _Step(NamedTuple):
     vr: bytes
     header_bytes: int
     meta_bytes: int
+    whole: bool
+    told: bool
+    number: bool
+
+
+class _Layout:
+    """Where everything is in objects that have the same lengths: one comparison tells that one has them.
+
+    Attributes:
+        size: bytes that are looked at: the header, and that of the pixel data with its length.
+        elements: of the data set, those on which what leaves depends; `encoded` takes out their bytes.
+        numbers: takes out the values of those that may stay together; None if one cannot stay as it is.
+        spans: of all that may differ.
+        start: where the data set starts; `stop` where it ends ahead of the pixel data.
+    """
+
+    __slots__ = (
+        *("_patient", "_same", "_shared", "elements", "encoded", "numbers", "pixel"),
+        *("size", "spans", "start", "stop"),
+    )
+
+    def __init__(
+        self,
+        data: bytes,
+        patient: bytes,
+        start: int,
+        found: Sequence[tuple[Element, _Step]],
+        stop: int,
+        pixel: Element,
+    ) -> None:
+        """Take an object's layout.
+
+        Args:
+            data: the object, up to its pixels.
+            patient: an element of it that others mostly differ in; it is compared ahead of all else.
+            start: see above.
+            found: the elements that may differ, each with its step.
+            stop: see above.
+            pixel: its pixel data.
+        """
+        self.start, self.stop, self.size, self.pixel = start, stop, pixel.value, pixel
+        self.elements = [element for element, step in found if step.told]
+        self.spans = [(element.start, element.stop) for element, _ in found]
+        between = [
+            0,
+            *(place for element, _ in found for place in (element.value, element.stop)),
+            pixel.value,
+        ]
+        self._shared = _taking(zip(between[::2], between[1::2], strict=True))
+        self._same = self._shared(data)
+        at = data.find(patient)
+        self._patient = at, at + len(patient), patient
+        self.encoded = _taking((element.start, element.stop) for element in self.elements)
+        numbers = [(element.value, element.stop) for element, step in found if step.number]
+        even = not any((stop - start) & 1 for start, stop in numbers)
+        self.numbers = _taking(numbers) if even else None
+
+    def fits(self, data: Buffer) -> bool:
+        """Tell whether an object has this layout, and what must be the same in it."""
+        at, stop, patient = self._patient
+        return data[at:stop] == patient and len(data) >= self.size and self._shared(data) == self._same
+
+
+def _taking(spans: Iterable[tuple[int, int]]) -> Callable[[Buffer], tuple[bytes, ...]]:
+    """Return what takes the bytes of some spans, which do not overlap, out of an object."""
+    at, text = 0, ""
+    for start, stop in spans:
+        text += f"{start - at}x{stop - start}s"
+        at = stop
+    return Struct(text).unpack_from
+
+
+class Told(NamedTuple):
+    """An element on which what leaves depends: its number among these, and what becomes of it."""
+
+    number: int
+    tag: int
+    fate: Fate | None
 
 
 class Followed(NamedTuple):
-    """A header that a plan fits: the elements of the data set that may differ, and the pixel data.
+    """A header that a plan fits: the elements that leave as they require, and the pixel data.
 
     Attributes:
         start: where the data set starts.
+        elements: of the data set, those on which what leaves depends; `encoded` their bytes.
+        told: those of them that do not leave as they are.
     """
 
     header: bytes
     start: int
-    elements: list[Element]
+    elements: Sequence[Element]
+    encoded: Sequence[bytes]
+    told: Sequence[Told]
     pixel: Element
 
 
@@ -158,8 +258,9 @@ class Plan:
 
     Attributes:
         example: the header that it was made from; `varying` the indices of its elements that differ.
-        runs: what leaves ahead of each element that differs, and behind the last.
-        seen: the tags of the top level and of what is shared below it; `removed` those of what is shared.
+        runs: what leaves ahead of each of those on which what leaves depends, room for that, and what leaves
+            behind the last.
+        seen: the tags of the top level and of what is shared below it; `removed` those of what always is.
     """
 
     def __init__(
@@ -182,7 +283,16 @@ class Plan:
         """
         self.example = example
         self.varying = varying
-        self._steps = tuple(_steps(example, varying))
+        inside = [index for index in sorted(varying) if example.has(example.elements[index])]
+        told = [index for index in inside if _is_told(example.elements[index].tag, made[index].fate)]
+        self._told = [
+            Told(number, example.elements[index].tag, made[index].fate) for number, index in enumerate(told)
+        ]
+        self._steps = tuple(_steps(example, varying, made, told))
+        number = {step.tag for step in self._steps if step.number}
+        self._not_numbers = [each for each in self._told if each.tag not in number]
+        most = [each.fate.most for each in self._told if each.fate and each.tag in number]
+        self._stay = values.numbers_that_stay(most).fullmatch
         self._last = example.data[max((example.elements[index].stop for index in varying), default=0) :]
         self._reach = len(example.data) + _MORE_BYTES
         shared = (*(step.prefix for step in self._steps), self._last)
@@ -191,44 +301,86 @@ class Plan:
         self._mentioned = mentions_head(example.data)
         self._meta_start = meta_start(example.data)
         self._pixel_length = _length_of(example.source, example.pixel)
-        kept = [each for index, each in enumerate(made) if index not in varying]
+        self._patient = next(
+            (example.data[each.start : each.stop] for each in example.elements if each.tag == f.PATIENT_ID),
+            b"",
+        )
+        self._layouts: tuple[_Layout, ...] = ()
+        kept = [each for index, each in enumerate(made) if index not in told]
         own = [element.tag for element in example.elements if example.has(element)]
         self.seen = frozenset((*own, PIXEL_DATA)).union(*(each.seen for each in kept))
         self.removed = frozenset[int]().union(*(each.removed for each in kept))
-        self.runs = tuple(_runs(example, varying, made, stated))
+        runs = list(_runs(example, told, made, stated))
+        self.runs = [each for run in runs for each in (run, b"")][:-1]
 
-    def follow(self, data: Buffer, said: str) -> Followed | None:
-        """Return what differs in an object; None if the plan does not fit it."""
+    def follow(self, data: Buffer, said: str, *, known: bool) -> Followed | None:
+        """Return what differs in an object; None if the plan does not fit it.
+
+        Args:
+            data: the object.
+            said: the transfer syntax that was told beside it.
+            known: only lengths that were seen before fit; else others.
+        """
         if said != self.example.said:
             return None
+        layout = self._known_layout(data) if known else self._layout(data)
+        if layout is None:
+            return None
+        header = bytes(memoryview(data)[: layout.stop])
+        pixel = self._pixel(layout.pixel, len(data))
+        if pixel is None or not self._reads_the_same(header, layout.spans):
+            return None
+        told = self._told
+        if layout.numbers and self._stay(b"\n".join(layout.numbers(header))):
+            told = self._not_numbers
+        return Followed(header, layout.start, layout.elements, layout.encoded(header), told, pixel)
+
+    def _known_layout(self, data: Buffer) -> _Layout | None:
+        """Return the layout of an object, if it is a known one; that one is tried first the next time."""
+        known = self._layouts
+        for index, each in enumerate(known):
+            if each.fits(data):
+                if index:
+                    self._layouts = (each, *known[:index], *known[index + 1 :])
+                return each
+        return None
+
+    def _layout(self, data: Buffer) -> _Layout | None:
+        """Return the layout of an object, element by element."""
         view = memoryview(data)
         header = bytes(view[: self._reach])
-        found: list[Element] = []
-        spans: list[tuple[int, int]] = []
-        at, data_set, new = 0, self.example.start, tuple.__new__
-        for prefix, length_of, tag, vr, header_bytes, meta_bytes in self._steps:
+        if self._patient not in header:
+            return None
+        found: list[tuple[Element, _Step]] = []
+        at, data_set, lasting = 0, self.example.start, True
+        for step in self._steps:
+            prefix, length_of, tag, vr, header_bytes, meta_bytes, whole, *_ = step
             value = at + len(prefix) + length_of.size
             if not header.startswith(prefix, at) or value > len(header):
                 return None
             (length,) = length_of.unpack_from(header, value - length_of.size)
             start = value - header_bytes
             if length == UNDEFINED:
-                element = self._undefined(header, tag, vr, start, value)
+                element = None if whole else self._undefined(header, tag, vr, start, value)
+                lasting = False  # what its items are depends on more than lengths
             else:
-                element = new(Element, (tag, vr, start, value, value + length, None))
-            if element is None or element.stop > len(header):
+                element = Element(tag, vr, start, value, value + length, None)
+            if element is None or element.stop > len(header) or element.stop - element.value > LONGEST_SHORT:
                 return None
             at = element.stop
-            spans.append((start, at))
+            found.append((element, step))
             if meta_bytes:
                 data_set += at - start - meta_bytes
-            else:
-                found.append(element)
         stop = at + len(self._last)
-        if not header.startswith(self._last, at) or not self._reads_the_same(header[:stop], spans):
+        if not header.startswith(self._last, at):
             return None
-        pixel = self._pixel(view, stop)
-        return Followed(header[:stop], data_set, found, pixel) if pixel else None
+        pixel = self._pixel_header(view, stop)
+        if pixel is None:
+            return None
+        layout = _Layout(bytes(view[: pixel.value]), self._patient, data_set, found, stop, pixel)
+        if lasting:
+            self._layouts = (layout, *self._layouts[: _MOST_LAYOUTS - 1])
+        return layout
 
     def _undefined(self, header: bytes, tag: int, vr: bytes, start: int, value: int) -> Element | None:
         try:
@@ -250,38 +402,49 @@ class Plan:
             mentioned = mentions_head(header, max(0, start - LONGEST_CODE), stop + LONGEST_CODE)
         return mentioned is self._mentioned
 
-    def _pixel(self, view: memoryview, start: int) -> Element | None:
-        """Return the pixel data as the reader does; None if they do not follow, or not whole."""
+    def _pixel_header(self, view: memoryview, start: int) -> Element | None:
+        """Return the pixel data, with their length for a stop; None if they do not follow."""
         length_at = start + len(self.example.pixel_head)
         value = length_at + self._pixel_length.size
         if view[start:length_at] != self.example.pixel_head or value > len(view):
             return None
         (length,) = self._pixel_length.unpack_from(view, length_at)
         if length == UNDEFINED:
-            return Element(PIXEL_DATA, self.example.pixel.vr, start, value, len(view), ())
-        stop = value + length
-        return (
-            Element(PIXEL_DATA, self.example.pixel.vr, start, value, stop, None)
-            if stop <= len(view)
-            else None
-        )
+            return Element(PIXEL_DATA, self.example.pixel.vr, start, value, UNDEFINED, ())
+        return Element(PIXEL_DATA, self.example.pixel.vr, start, value, value + length, None)
+
+    def _pixel(self, pixel: Element, size: int) -> Element | None:
+        """Return the pixel data as the reader does; None if they are not whole."""
+        if pixel.items is not None:
+            return pixel._replace(stop=size)
+        return pixel if pixel.stop <= size else None
 
 
-def _steps(example: Example, varying: frozenset[int]) -> Iterator[_Step]:
+def _is_told(tag: int, fate: Fate | None) -> bool:
+    """Tell whether what leaves depends on what came; file meta information does on the instance's UID."""
+    return fate is None or fate.write is not None or tag == f.SOP_INSTANCE
+
+
+def _steps(
+    example: Example, varying: Iterable[int], made: Sequence[Made], told: Sequence[int]
+) -> Iterator[_Step]:
     begin = 0
     for index in sorted(varying):
         tag, vr, start, value, stop, _ = element = example.elements[index]
         inside = example.has(element)
         length = _length_of(example.source if inside else EXPLICIT_LITTLE, element)
         prefix = example.data[begin : value - length.size]
-        yield _Step(prefix, length, tag, vr, value - start, 0 if inside else stop - start)
+        meta_bytes, whole = 0 if inside else stop - start, not inside or made[index].fate is not None
+        fate = made[index].fate
+        number = fate is not None and fate.numbers and made[index].chunk == example.data[start:stop]
+        yield _Step(prefix, length, tag, vr, value - start, meta_bytes, whole, index in told, number)
         begin = stop
 
 
 def _runs(
-    example: Example, varying: frozenset[int], made: Sequence[Made], stated: Mapping[int, bytes]
+    example: Example, told: Sequence[int], made: Sequence[Made], stated: Mapping[int, bytes]
 ) -> Iterator[bytes]:
-    """Yield what leaves of shared elements, with what is stated in its places, ahead of each that differs."""
+    """Yield what always leaves, with what is stated in its places, ahead of each that is told."""
     left = sorted(stated.items(), reverse=True)
     run: list[bytes] = []
     for index, (element, its) in enumerate(zip(example.elements, made, strict=True)):
@@ -289,9 +452,9 @@ def _runs(
             run.append(left.pop()[1])
         if left and left[-1][0] == element.tag and example.has(element):
             run.append(left.pop()[1])
-        elif index not in varying:
+        elif index not in told:
             run.append(its.chunk)
-        elif example.has(element):
+        else:
             yield b"".join(run)
             run = []
     yield b"".join((*run, *(chunk for _, chunk in reversed(left))))

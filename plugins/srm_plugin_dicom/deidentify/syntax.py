@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from struct import Struct
 
@@ -72,6 +73,13 @@ class Syntax:
         if length > LONGEST_SHORT:
             raise ValueError("too long for its value representation")
         return self.codec.explicit.pack(group, element, vr, length)
+
+    def headers(self, tag: int, vr: bytes) -> Callable[[int], bytes]:
+        """Return what makes the headers of one attribute, by length: as above, and faster."""
+        long = vr in LONG_VRS or not self.explicit
+        length = self.codec.u32 if long else self.codec.u16
+        same = self.header(tag, vr, 0)[: -length.size]
+        return lambda size: same + length.pack(size)
 
     def item(self, tag: int, length: int) -> bytes:
         """Return the header of an item or delimiter."""

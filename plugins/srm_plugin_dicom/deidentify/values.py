@@ -8,7 +8,7 @@ NUL, an escape sequence of a character set, or a value that merely begins well.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date, timedelta
 from functools import partial
 
@@ -21,8 +21,9 @@ SIZES = {
     b"FD": 8, b"OD": 8, b"OV": 8, b"UV": 8, b"SV": 8, b"OB": 1,
 }  # fmt: skip
 _BLANK = b" \0"
-_NUMBER = re.compile(rb" *(?:[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?)? *")
-_LONGEST_NUMBER = 32
+# Nothing is tried in two ways: spaces in hundreds of values would be tried in more than can be counted.
+_NUMBER = rb"(?=[^\\\n]{0,32}(?:[\\\n]|\Z)) *+(?:[+-]?+(?:\d++\.?+\d*+|\.\d++)(?:[eE][+-]?+\d{1,3}+)?+)?+ *+"
+_NUMBERS = re.compile(rb"%b(?:\\%b)*+" % (_NUMBER, _NUMBER))
 _DATE = re.compile(rb"(?:\d{8})?")
 _TIME = re.compile(rb"(?:\d\d(?:\d\d(?:\d\d(?:\.\d{1,6})?)?)?)?")
 _DATETIME = re.compile(rb"(?:\d{8}(?:\d\d(?:\d\d(?:\d\d(?:\.\d{1,6})?)?)?)?(?:[+-]\d{4})?)?")
@@ -51,13 +52,24 @@ def pad(value: bytes, filler: bytes = b" ") -> bytes:
 def number(value: bytes, most: int | None) -> bytes | None:
     """Accept decimal and integer strings, PS3.5 DS and IS, up to the multiplicity."""
     text = value.rstrip(_BLANK)
-    parts = text.split(b"\\")
-    if most is not None and len(parts) > most:
+    if not _NUMBERS.fullmatch(text) or (most is not None and text.count(b"\\") >= most):
         return None
-    for part in parts:
-        if len(part) > _LONGEST_NUMBER or not _NUMBER.fullmatch(part):
-            return None
-    return pad(text)
+    return text + b" " if len(text) & 1 else text
+
+
+def numbers_that_stay(most: Sequence[int | None]) -> re.Pattern[bytes]:
+    """Return what matches values of numbers, as many, of even length and with a line feed between two.
+
+    It matches where each would be accepted by itself and stay as it is.
+
+    Args:
+        most: the multiplicity of each.
+    """
+    each = (
+        rb"%b(?:\\%b){0,%b}+(?<!  )" % (_NUMBER, _NUMBER, b"" if one is None else b"%d" % (one - 1))
+        for one in most
+    )
+    return re.compile(b"\n".join(each))
 
 
 def reads_as_text(value: bytes, shortest: int) -> bool:
@@ -140,6 +152,9 @@ def _earlier(text: bytes, days: int) -> bytes | None:
 def uids(value: bytes, replace: Callable[[bytes], bytes], *, keep: bool = False) -> bytes:
     """Replace UIDs, except registered ones (PS3.6 annex A), or keep those that are well-formed."""
     registered = tables.registered_uids()
+    if not keep and b"\\" not in value:
+        text = value.strip(_BLANK)
+        return pad(text if not text or text in registered else replace(text), b"\0")
     out = []
     for part in value.rstrip(_BLANK).split(b"\\"):
         text = part.strip(_BLANK)

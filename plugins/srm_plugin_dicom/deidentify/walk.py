@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import itemgetter
+from typing import NamedTuple
 
 from srm_dicom.errors import ObjectRefused
 from srm_plugin_dicom.deidentify import luts, tables, values
@@ -24,16 +25,18 @@ from srm_plugin_dicom.deidentify.syntax import (
     ITEM,
     LONGEST_SHORT,
     SHORT_VRS,
+    UNDEFINED,
     Syntax,
 )
 from srm_plugin_dicom.deidentify.tables import KeepRow
 
 Make = Callable[[bytes, "Patient"], bytes | None]
+Write = Callable[[bytes, "Patient"], bytes]
 
 CONTENT, VALUE_TYPE, CONCEPT_CODE = 0x0040A730, 0x0040A040, 0x0040A168
 CODE_VALUE, CODING_SCHEME, CODE_MEANING = 0x00080100, 0x00080102, 0x00080104
 _CONCEPT = frozenset((CODE_VALUE, CODING_SCHEME, CODE_MEANING))
-_REMEMBERED_BYTES = 160
+REMEMBERED_BYTES = 160
 # Values that no object has by itself, so that one in an output is never an original.
 DUMMIES = {b"DA": b"19110803", b"TM": b"031459", b"DT": b"19110803031459", b"AS": b"111Y"}
 DUMMY_TEXT = b"SRMD-REMOVED"
@@ -50,6 +53,32 @@ class Patient:
     shift_days: int
 
 
+_NOBODY = Patient(b"", 0)
+GONE = frozenset((Action.DROP, Action.CONCEPT, Action.PIXELS))
+"""Of these attributes nothing leaves by itself: of a concept its item decides, of pixels what they are."""
+
+
+class Fate(NamedTuple):
+    """What becomes of an attribute that came in some representation, as a value and not as items.
+
+    Attributes:
+        write: makes the element that leaves of a value and its patient; None where all become the same.
+        constant: the element that leaves then; empty if none does.
+        lasting: of the same bytes always becomes the same, whoever the patient is.
+        numbers: the value is proven as decimal numbers; `most` their multiplicity.
+    """
+
+    write: Write | None = None
+    constant: bytes = b""
+    lasting: bool = True
+    numbers: bool = False
+    most: int | None = None
+
+    def of(self, value: bytes, patient: Patient) -> bytes:
+        """Return the element that leaves of a value."""
+        return self.write(value, patient) if self.write else self.constant
+
+
 class Rules:
     """A profile made ready for one project: a function for each attribute. Shared by all objects."""
 
@@ -57,20 +86,39 @@ class Rules:
         self.profile = profile
         self._key = key
         self._remembered = remembered
-        self._make: dict[tuple[int, str, bytes], Make | None] = {}
+        self._fates: dict[tuple[Rule, bytes, str], Fate] = {}
         self._memory: dict[str, dict[bytes, bytes]] = {}
 
     def get(self, tag: int) -> Rule | None:
         """Return the rule of an attribute."""
         return self.profile.rules.get(tag)
 
-    def make(self, rule: Rule, vr: bytes) -> Make | None:
-        """Return what makes the value that leaves; None where nothing leaves."""
+    def fate(self, rule: Rule, vr: bytes, out: Syntax) -> Fate:
+        """Return what becomes of an attribute that is no sequence, by its representation as it came."""
+        key = rule, vr, out.encoding  # the whole rule: a private attribute's depends on its creator
         try:
-            return self._make[rule.tag, rule.name, vr]
+            return self._fates[key]
         except KeyError:
-            made = self._make[rule.tag, rule.name, vr] = self._build(rule, rule.action, vr)
-            return made
+            fate = self._fates[key] = self._fate(rule, _representation(vr, rule), out)
+            return fate
+
+    def _fate(self, rule: Rule, vr: bytes, out: Syntax) -> Fate:
+        make = self._build(rule, rule.action, vr) if vr else None
+        if make is None:
+            return Fate()
+        header = out.headers(rule.tag, vr)
+        if rule.action in (Action.EMPTY, Action.DUMMY):
+            value = make(b"", _NOBODY) or b""
+            return Fate(None, header(len(value)) + value)
+        most = LONGEST_SHORT if vr in SHORT_VRS else UNDEFINED
+
+        def write(value: bytes, patient: Patient) -> bytes:
+            made = make(value, patient)
+            return b"" if made is None or len(made) > most else header(len(made)) + made
+
+        lasting = rule.action not in (Action.SHIFT, Action.PSEUDONYM)
+        numbers = rule.action is Action.CLEAN and rule.check == "number"
+        return Fate(write, lasting=lasting, numbers=numbers, most=rule.most)
 
     def memory_of(self, encoding: str) -> dict[bytes, bytes]:
         """Return what is remembered of elements in an encoding; it never outgrows its bound."""
@@ -164,7 +212,7 @@ class Walk:
         out: list[bytes] = []
         for element in elements:
             tag, _, start, _, stop, items = element
-            if items is None and remember and stop - start <= _REMEMBERED_BYTES and tag not in private:
+            if items is None and remember and stop - start <= REMEMBERED_BYTES and tag not in private:
                 encoded = data[start:stop]
                 chunk = memory.get(encoded)
                 if chunk is None:
@@ -212,27 +260,14 @@ class Walk:
         rule = self._rules.get(element.tag)
         if rule is None and depth == 0:
             rule = self.private.get(element.tag)
-        if rule is None or rule.action in (Action.DROP, Action.CONCEPT, Action.PIXELS):
+        if rule is None or rule.action in GONE:
             return b"", rule is None or rule.action is not Action.CONCEPT
         if rule.vrs[0] == b"SQ":
             return self._sequence(element, rule, source, depth), False
         if element.items is not None:
             return b"", False
-        vr = self._representation(element.vr, rule)
-        make = self._rules.make(rule, vr) if vr else None
-        if make is None:
-            return b"", True
-        made = make(bytes(self._data[element.value : element.stop]), self._patient)
-        lasting = rule.action not in (Action.SHIFT, Action.PSEUDONYM)
-        return (b"" if made is None else self._encoded(element.tag, vr, made)), lasting
-
-    def _representation(self, vr: bytes, rule: Rule) -> bytes:
-        """Return the representation to write; empty if the one received cannot be right."""
-        if not vr or vr == b"UN":
-            return rule.vrs[0]
-        if vr in rule.vrs:
-            return vr
-        return b"" if rule.action is Action.CLEAN else rule.vrs[0]
+        fate = self._rules.fate(rule, element.vr, self._out)
+        return fate.of(self._data[element.value : element.stop], self._patient), fate.lasting
 
     def _encoded(self, tag: int, vr: bytes, value: bytes) -> bytes:
         if vr in SHORT_VRS and len(value) > LONGEST_SHORT:
@@ -301,6 +336,15 @@ class Walk:
 
     def _text(self, element: Element) -> bytes:
         return self._data[element.value : element.stop].strip(b" \0")
+
+
+def _representation(vr: bytes, rule: Rule) -> bytes:
+    """Return the representation to write; empty if the one received cannot be right."""
+    if not vr or vr == b"UN":
+        return rule.vrs[0]
+    if vr in rule.vrs:
+        return vr
+    return b"" if rule.action is Action.CLEAN else rule.vrs[0]
 
 
 def safe_block(creator_tag: int, creator: bytes) -> dict[int, Rule]:

@@ -8,7 +8,7 @@ import pytest
 from srm_dicom.errors import ObjectRefused
 from srm_dicom.rights.project import Release
 from srm_dicom.testing.dicom_bytes import EXPLICIT, TestObject, Writer
-from srm_plugin_dicom.deidentify import Context, Deidentifier, checker
+from srm_plugin_dicom.deidentify import Context, Deidentifier, checker, heads, likeness, originals
 from srm_plugin_dicom.deidentify.checker import Checker
 from srm_plugin_dicom.deidentify.profile import profile
 
@@ -26,11 +26,13 @@ def test_what_the_walk_makes_passes():
     check()
 
 
-def test_it_is_independent_of_the_walk():
-    tree = ast.parse(inspect.getsource(checker))
+@pytest.mark.parametrize("module", [checker, heads, likeness, originals])
+def test_it_is_independent_of_the_walk(module):
+    tree = ast.parse(inspect.getsource(module))
     imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert imported.isdisjoint(
-        f"srm_plugin_dicom.deidentify.{name}" for name in ("walk", "elements", "syntax", "values")
+        f"srm_plugin_dicom.deidentify.{name}"
+        for name in ("walk", "elements", "syntax", "values", "plan", "draft")
     )
 
 

@@ -1,15 +1,19 @@
 """Names outside: keyed, stable, and of characters that every client leaves alone."""
 
+import hmac
 import re
+import uuid
 from io import BytesIO
 
 import pydicom
 import pytest
 
+from srm_dicom.crypto.derive import derive
 from srm_dicom.ids import parse_guid
 from srm_dicom.rights.project import Release
 from srm_dicom.testing.dicom_bytes import TestObject
 from srm_plugin_dicom.deidentify import Context, deidentify
+from srm_plugin_dicom.deidentify.keyed import ProjectKey
 from srm_plugin_dicom.header import texts
 from srm_plugin_dicom.naming import Names
 
@@ -36,6 +40,14 @@ def test_components_say_nothing():
     assert all(re.fullmatch(r"[a-z2-7]{16}(\.dcm\.c4gh)?", part) for part in parts)
     assert parts[3].endswith(".dcm.c4gh")
     assert len(set(parts)) == 4
+
+
+def test_names_are_what_an_hmac_makes_of_the_original():
+    """RFC 2104, over the length and the bytes of each part."""
+    mac = hmac.digest(derive(b"k" * 32, "deidentify", "uid"), b"\0\0\0\x051.2.3", "sha256")
+    made = uuid.UUID(int=int(ProjectKey(b"k" * 32).uid(b"1.2.3").removeprefix(b"2.25.")))
+    assert (made.version, made.variant) == (8, uuid.RFC_4122)
+    assert (made.bytes[:6], made.bytes[9:]) == (mac[:6], mac[9:16])
 
 
 def test_names_are_stable_and_of_one_project():

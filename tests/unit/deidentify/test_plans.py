@@ -2,6 +2,7 @@
 
 import random
 import struct
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given, settings
@@ -21,8 +22,9 @@ from srm_plugin_dicom.deidentify import (
     part10,
 )
 from srm_plugin_dicom.deidentify import facts as f
-from srm_plugin_dicom.deidentify.checker import Checker, _head_of
+from srm_plugin_dicom.deidentify.checker import Checker
 from srm_plugin_dicom.deidentify.facts import Facts
+from srm_plugin_dicom.deidentify.heads import Found, Heads
 from srm_plugin_dicom.deidentify.likeness import Likeness
 from srm_plugin_dicom.deidentify.options import Option
 from srm_plugin_dicom.deidentify.originals import LITTLE_EXPLICIT, Originals, originals
@@ -139,6 +141,20 @@ def test_a_data_set_that_turns_into_a_file_is_one():
     assert isinstance(result(warm, data, EXPLICIT), str)
 
 
+def test_each_maker_reserves_a_block_of_private_attributes_for_itself():
+    """One de-identifier gets objects of two, whose creators and numbers have the same tags."""
+    warm, write = engine("own"), Writer()
+    for number in range(1, 9):
+        made = image(number, write)
+        if number % 2:
+            made.extra[0x00190010] = write.element(0x00190010, "LO", b"GEMS_ACQU_01")
+            made.extra[0x00191027] = write.element(0x00191027, "DS", b"1.%d" % number)
+            del made.extra[0x0019100C]
+        fate = result(warm, made.file())
+        assert fate == result(engine("own"), made.file())
+        assert (b"GEMS_ACQU_01" if number % 2 else b"SIEMENS MR HEADER") in fate[0]
+
+
 def test_an_object_that_is_not_what_was_announced():
     warm = engine()
     for number in (1, 2, 3, 4):
@@ -227,6 +243,8 @@ def test_real_slices(name):
 @given(st.lists(st.integers(0, 1 << 30), min_size=1, max_size=8))
 def test_values_of_an_input_are_found_whatever_was_searched_before(seeds):
     search = Originals({})
+    for number in range(20, 60, 2):  # enough that the next is of another series
+        search.of(image(number, Writer()).data_set()[:-44], LITTLE_EXPLICIT)
     base = image(3, Writer()).data_set()[:-44]
     for seed in seeds:
         data = mutated(mutated(base, seed), seed + 1) if seed % 3 else base
@@ -240,6 +258,9 @@ def test_what_is_alike_is_made_of_the_same_runs(one, two):
     likeness = Likeness.of(model).narrowed(mutated(model, one))
     if likeness is None:
         return
+    if two % 2:
+        model = mutated(model, two)
+        likeness = likeness.carried(model)
     for data in (model, mutated(model, one), mutated(model, two)):
         places = likeness.places(data)
         if places is None:
@@ -276,23 +297,86 @@ def test_runs_do_not_overlap():
     assert likeness.places(b"x" * 79) is None
 
 
-def test_an_element_twice_is_found_where_heads_differ():
-    """One of the two is among what is known to have passed."""
+def head_with(number=b"1 ", uid=b"2.25.10", position=b"-1.5\\0\\12", rows=b"\4\0", more=b""):
     write = Writer()
-    one, two, three, other = (
+    elements = (
+        write.element(0x00080018, "UI", uid),
         write.element(0x00080060, "CS", b"CT"),
-        write.element(0x00200013, "IS", b"1"),
-        write.element(0x00280010, "US", b"\4\0"),
-        write.element(0x00200013, "IS", b"12345678"),
+        write.element(0x00200013, "IS", number),
+        more,
+        write.element(0x00200032, "DS", position),
+        write.element(0x00280010, "US", rows),
     )
-    bounds = [0, len(one), len(one + two), len(one + two + three)]
-    likeness = Likeness(one + two + three, ((0, bounds[1]), (bounds[2], bounds[3])))
-    head = _head_of(likeness, bounds, (0x00080060, 0x00200013, 0x00280010, 1 << 32), ((), (), ()))
-    for between, passes in ((other, True), (b"", True), (one, False), (three, False), (other + three, False)):
-        checker = Checker(profile("basic"))
-        checker._heads[LITTLE_EXPLICIT] = (head,)
-        if passes:
-            checker.check(one + between + three, [], EXPLICIT, b"")
-        else:
-            with pytest.raises(ObjectRefused, match="order"):
-                checker.check(one + between + three, [], EXPLICIT, b"")
+    return b"".join(elements)
+
+
+def checker_that_knows_heads():
+    checker = Checker(profile("basic"))
+    for number in range(10, 20):
+        made = head_with(b"%d" % number, b"2.25.%d" % number, b"-1.5\\0\\%d" % number, bytes((number, 0)))
+        checker.check(made, [], EXPLICIT, b"")
+    heads = checker._memory[LITTLE_EXPLICIT].heads
+    assert heads.like(made)
+    assert {each.tag for each in heads.like(made).others} == {0x00080018, 0x00280010}
+    return checker
+
+
+def test_values_in_which_known_heads_differ_are_checked():
+    checker = checker_that_knows_heads()
+    checker.check(head_with(b"77", b"2.25.88", b"+2.5\\7\\99", b"\7\7"), [], EXPLICIT, b"")
+    twice = Writer().element(0x00200013, "IS", b"12")
+    for wrong in (
+        *(
+            head_with(number=b"A1"),
+            head_with(number=b"1\n"),
+            head_with(uid=b"1.2.333"),
+            head_with(more=twice),
+        ),
+        *(
+            head_with(position=b"Erika Muste"),
+            head_with(rows=bytes(4)),
+            head_with()[:-1],
+            head_with() + b"\0",
+        ),
+    ):
+        for each in (checker, Checker(profile("basic"))):
+            with pytest.raises(ObjectRefused, match="independent check"):
+                each.check(wrong, [], EXPLICIT, b"")
+
+
+@pytest.mark.parametrize("position", [b"08154711\\0\\1", b"1\\08154711\\0"])
+def test_a_patient_number_is_found_where_known_heads_differ(position):
+    original = TestObject(extra={0x00100020: Writer().element(0x00100020, "LO", b"08154711")}).data_set()
+    checker = checker_that_knows_heads()
+    for _ in range(3):
+        checker.check(head_with(position=position), [], EXPLICIT, b"")
+        with pytest.raises(ObjectRefused, match="identifying"):
+            checker.check(head_with(position=position), [], EXPLICIT, original)
+
+
+def test_what_is_remembered_of_heads_is_bounded():
+    heads = Heads()
+    for number in range(1, 3000):
+        made = head_with(b"%d" % (number % 7), position=b"1" * (2 * number % 300), uid=b"2.25.%d" % number)
+        heads.learn(made, [Found(0x00080018, b"UI", 0, 8, len(made), ())], bool)
+    assert len(heads._kinds) <= 32
+    assert len(heads._layouts) <= 32
+    assert max(map(len, heads._layouts.values())) <= 16
+
+
+def test_plans_of_many_lengths_are_bounded():
+    warm = engine()
+    for number in range(1, 40):
+        made = image(3 * number, Writer())
+        made.extra[0x00200032] = made.writer.element(0x00200032, "DS", b"1" * (number % 31))
+        assert result(warm, made.file()) == result(engine(), made.file())
+    (known,) = warm._drafter._known
+    assert len(known.plan._layouts) <= 8
+
+
+def test_objects_of_many_threads_become_what_they_become_alone():
+    warm, write = engine("devices"), Writer()
+    files = [image(number, write).file() for number in range(1, 60)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda data: result(warm, data), files * 2))
+    assert found == [result(engine("devices"), data) for data in files] * 2

@@ -1,7 +1,9 @@
 """What a value must be to leave."""
 
+import re
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from srm_plugin_dicom.deidentify import values
@@ -65,3 +67,45 @@ def test_no_rule_lets_arbitrary_bytes_pass_as_text(value):
     for rule, vr in (("number", b"DS"), ("words:code", b"CS"), ("words:model", b"LO")):
         made = values.clean_for(rule, vr, None)(value)
         assert made is None or (len(made) % 2 == 0 and made.isascii() and b"\0" not in made)
+
+
+def accepted(value, most):
+    """Return what `number` does, value by value and without a pattern for all of them."""
+    text = value.rstrip(b" \0")
+    parts = text.split(b"\\")
+    one = re.compile(rb" *(?:[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?)? *")
+    if (most is not None and len(parts) > most) or any(len(part) > 32 for part in parts):
+        return None
+    return values.pad(text) if all(map(one.fullmatch, parts)) else None
+
+
+LIKE_NUMBERS = st.text("0019+-.eE  \\\0\n", max_size=40).map(str.encode)
+MOST = st.sampled_from((1, 2, 3, 16, None))
+
+
+@settings(max_examples=500)
+@given(LIKE_NUMBERS | st.from_regex(rb"\A( ?[0-9.]{1,34}e?-?[0-9]{0,4} ?\\?){0,4}\Z"), MOST)
+def test_numbers_are_taken_one_by_one(value, most):
+    assert values.number(value, most) == accepted(value, most)
+
+
+@settings(max_examples=500)
+@given(
+    st.lists(
+        st.tuples(LIKE_NUMBERS | st.sampled_from((b"1.5 ", b"12\\-3", b"", b"5 ", b"7\\ ")), MOST),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_numbers_that_stay_together_are_those_that_stay_alone(each):
+    each = [(value + b"1" if len(value) & 1 else value, most) for value, most in each]
+    stay = values.numbers_that_stay([most for _, most in each])
+    alone = all(values.number(value, most) == value for value, most in each)
+    assert (stay.fullmatch(b"\n".join(value for value, _ in each)) is not None) == alone
+
+
+def test_no_number_takes_long():
+    """Spaces between values could be tried in more ways than can be counted."""
+    hostile = b"\\".join([b" " * 30 + b"1" * 2] * 2000) + b"x"
+    assert values.number(hostile, None) is None
+    assert values.numbers_that_stay([None] * 2).fullmatch(hostile + b"\n" + hostile) is None
