@@ -70,7 +70,7 @@ def deidentify_command(
         raise click.BadParameter(f"{error.message}. {error.advice}", param_hint="--profile") from None
     policy = replace(settings.pixels.policy("") if settings else PixelPolicy(), recognizable=recognizable)
     context = Context(key, release, policy, profiles)
-    outcomes = _run(source, target, context)
+    outcomes = _run(source, target, context, settings.max_series_bytes if settings else 0)
     if report:
         report.write_text("".join(_line(outcome) for outcome in outcomes), "utf-8")
     _summary(outcomes)
@@ -85,7 +85,8 @@ def _settings(site: Path) -> Settings:
         raise click.BadParameter(str(error), param_hint="--site") from None
 
 
-def _run(source: Path, target: Path, context: Context) -> list[Outcome]:
+def _run(source: Path, target: Path, context: Context, series_bytes: int) -> list[Outcome]:
+    """De-identify all files; a series that needs a transform, as a site's file names it, within a bound."""
     work = list(pairs(source, target))
     outcomes: list[Outcome] = []
     together: dict[bytes, list[_Work]] = {}
@@ -95,7 +96,7 @@ def _run(source: Path, target: Path, context: Context) -> list[Outcome]:
         except SeriesNeeded as needed:
             together.setdefault(needed.series, []).append(item)
     for files in track(together.values(), "Whole series", console=Console(stderr=True), disable=not together):
-        outcomes += _outcomes(files, lambda files: deidentify_series(files, context))
+        outcomes += _outcomes(files, lambda files: deidentify_series(files, context, series_bytes))
     return sorted(outcomes, key=lambda outcome: outcome.name)
 
 

@@ -14,6 +14,7 @@ from srm_dicom.errors import ObjectRefused
 from srm_plugin_dicom.deidentify.engine import Context, Output, deidentifier, deidentify
 from srm_plugin_dicom.deidentify.paging import STEP_BYTES, forget, open_bytes
 from srm_plugin_dicom.deidentify.part10 import looks_like_an_object
+from srm_plugin_dicom.deidentify.reasons import Reason, refused
 from srm_plugin_dicom.deidentify.report import Report
 from srm_plugin_dicom.deidentify.series import Received
 
@@ -60,12 +61,22 @@ def deidentify_file(name: Path, source: Path, target: Path, context: Context) ->
     return Outcome(name, report=output.report)
 
 
-def deidentify_series(files: Sequence[tuple[Path, Path, Path]], context: Context) -> list[Outcome]:
+def deidentify_series(
+    files: Sequence[tuple[Path, Path, Path]], context: Context, most_bytes: int
+) -> list[Outcome]:
     """De-identify the files of a series that leave only together; all of them, or none.
+
+    Args:
+        files: relative name, file to read and file to write of each.
+        context: see `engine.deidentify`.
+        most_bytes: the largest series that is held in memory; a larger one is refused, and not read.
 
     Raises:
         OSError: a file cannot be read or written.
     """
+    if sum(source.stat().st_size for _, source, _ in files) > most_bytes:
+        refusal = refused(Reason.TOO_LARGE, "its series").message
+        return [Outcome(name, refusal=refusal) for name, _, _ in files]
     received = [Received(bytearray(source.read_bytes())) for _, source, _ in files]
     try:
         outputs = deidentifier(context).deidentify_series(received)

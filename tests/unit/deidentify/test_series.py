@@ -238,6 +238,16 @@ def test_a_tree_is_cleaned_series_by_series(tmp_path, blank_block):
     assert blank_block.saw == 3
     assert pydicom.dcmread(target / "1.dcm").PixelData[:16] == bytes(16)
     assert pydicom.dcmread(target / "chest.dcm").PixelData[:16] != bytes(16)
+    size = sum(each.stat().st_size for each in source.glob("[0-9].dcm"))
+    for most, refused in ((size, 0), (size - 1, 3)):
+        site.write_text(
+            site.read_text().replace("[settings]\n", f"[settings]\nmax_series_bytes = {most}\n", 1)
+        )
+        cleaned = tmp_path / str(most)
+        result = CliRunner().invoke(group(), ["deidentify", str(source), str(cleaned), *words[3:]])
+        assert (result.exit_code, len(list(cleaned.iterdir()))) == (bool(refused), 4 - refused)
+        assert ("its series" in result.output) == bool(refused)
+        site.write_text(site.read_text().replace(f"max_series_bytes = {most}\n", ""))
 
 
 # --- where files are staged ----------------------------------------------------------------------
