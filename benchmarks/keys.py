@@ -5,8 +5,10 @@
 Every key server is a process of its own with TLS, rights and a durable audit log, all on this machine. A
 hung one is stopped by a signal: its port still takes connections. Times are medians; what is compared is
 measured in turns. The measure of a fetch is one TLS round trip to one of the same servers: the smallest call
-there is (getVersion), on a connection that is kept; for a first fetch the same with its handshake. Of many
-keys the processor time of client and servers is shown too: it depends less on who else is on the machine.
+there is (getVersion), on a connection that is kept; for a first fetch the same with its handshake. A share
+is released when the disk has the audit's event, for which two servers of one fetch wait here at the same
+disk: what one such write takes is shown beside. Of many keys the processor time of client and servers is
+shown too: it depends less on who else is on the machine.
 """
 
 import argparse
@@ -157,21 +159,29 @@ def single(bench: Bench, repeats: int) -> None:
         one.fetch(key_id, public)
         one.close()
 
+    def event() -> None:
+        disk.write(b"an event of the audit".ljust(500))
+        os.fsync(disk.fileno())
+
     server, client = Server(bench.urls[0], connect), bench.client(bench.user, 3)
     client.fetch(key_id, public)
+    disk = (bench.directory / "disk").open("wb", buffering=0)
     kept = medians(
         {
             "call": lambda: server.call("getVersion"),
             "share": lambda: server.call("getKeys", [key_id]),
             "fetch": lambda: client.fetch(key_id, public),
+            "disk": event,
         },
         repeats,
     )
+    disk.close()
     new = medians({"call": first_call, "fetch": first_fetch}, max(5, repeats // 4))
     call = kept["call"]
     print(f"TLS round trip, nothing done:       {ms(call)}")
     print(f"TLS round trip, one share released: {ms(kept['share'])}   {kept['share'] / call:.1f} of it")
     print(f"fetch, 2 of 3:                      {ms(kept['fetch'])}   {kept['fetch'] / call:.1f} of it")
+    print(f"one event written to the disk:      {ms(kept['disk'])}")
     print(f"TLS round trip with its handshake:  {ms(new['call'])}")
     print(f"first fetch, 2 of 3:                {ms(new['fetch'])}   {new['fetch'] / new['call']:.1f} of it")
 

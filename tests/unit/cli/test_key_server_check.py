@@ -6,6 +6,7 @@ import pytest
 
 from srm_dicom.cli import checks
 from srm_dicom.config import Catalogues
+from srm_dicom.demo.site import DemoSite
 
 APART = ("https://192.0.2.1:8450", "https://192.0.2.2:8450", "https://192.0.2.3:8450")
 
@@ -37,3 +38,18 @@ def test_two_on_one_machine_fail_outside_of_a_trial(keys):
 def test_an_impossible_threshold(threshold):
     with pytest.raises(ValueError, match="makes no sense"):
         look(APART, threshold)
+
+
+def test_the_check_of_a_whole_site_fails_when_it_is_no_demo(tmp_path):
+    demo = DemoSite(tmp_path)
+    demo.write()
+
+    def check():
+        return next(one for one in checks.run(demo.config) if one.name == "key servers")
+
+    assert check().passed
+    text = demo.config.read_text()
+    assert "one_machine = true" in text
+    demo.config.write_text(text.replace("one_machine = true", "one_machine = false"))
+    assert not check().passed
+    assert "it would hold two shares" in check().detail
