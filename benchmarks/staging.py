@@ -154,7 +154,8 @@ class Bench:
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, 0.05)
             request = self.client.srm.status(request.token, [request.waiting[-1].surl])
-        request = self.client.srm.wait(self.client.srm.status(request.token), 120.0)
+            if not request.waiting:  # of all it was the last one asked for; now all of them
+                request = self.client.srm.wait(self.client.srm.status(request.token), 120.0)
         took_s = time.monotonic() - started_s
         assert {file.status.code for file in request.files} == {"SRM_FILE_PINNED"}
         self.client.srm.release(request.token)
