@@ -24,7 +24,9 @@ def bars(groups: Mapping[str, Mapping[str, float]], form: str = "{:.0f}") -> str
     return _svg(rows, y)
 
 
-def lines(title: str, labels: Sequence[str], values: Mapping[int, Sequence[float]]) -> str:
+def lines(
+    title: str, labels: Sequence[str], values: Mapping[int, Sequence[float]], form: str = "{:.0f}"
+) -> str:
     """Return a line for each label over the keys of `values`."""
     left, right, top, bottom = 60, 600, 60, 300
     highest = max(map(max, values.values()))
@@ -42,7 +44,9 @@ def lines(title: str, labels: Sequence[str], values: Mapping[int, Sequence[float
         points = [(x(key), y(each[number]), each[number]) for key, each in values.items()]
         joined = " ".join(f"{across:.0f},{up:.0f}" for across, up, _ in points)
         rows.append(f'<polyline points="{joined}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        rows += [f'<text x="{a - 8:.0f}" y="{u - 6:.0f}">{value:.0f}</text>' for a, u, value in points]
+        rows += [
+            f'<text x="{a - 8:.0f}" y="{u - 6:.0f}">{form.format(value)}</text>' for a, u, value in points
+        ]
         rows.append(f'<text x="{240 * number}" y="36" fill="{colour}">{label}</text>')
     rows += [f'<text x="{x(key) - 8:.0f}" y="{bottom + 24}">{key}</text>' for key in values]
     return _svg(rows, bottom + 34)

@@ -9,6 +9,7 @@ from benchmarks._charts import bars
 OURS, SCRATCH = "srm-dicom: mdm get", "srm-dicom: to scratch"
 LIMIT, ANCHOR = "limit: moved and dropped", "anchor: Orthanc REST + age"
 DCMTK_ANCHOR = "anchor: dcmtk, dicom-anonymizer, age"
+NAIVE_ANCHOR = "anchor: pynetdicom, pydicom, age"
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 
 

@@ -7,7 +7,8 @@ de-identified, checked, sealed and durable, and audited. Beside it, in the same 
 * the limit: the same C-MOVE, received and thrown away;
 * the best anchor that can be put together from existing programs: Orthanc anonymises by REST, each
   instance is fetched on one kept-alive connection, age encrypts two at a time;
-* where it is installed, what people do with dcmtk: movescu to storescp, dicom-anonymizer, age.
+* where it is installed, what people do with dcmtk: movescu to storescp, dicom-anonymizer, age;
+* a straightforward script of pynetdicom and pydicom (`_naive`), age.
 
 Rounds of all ways alternate; medians are compared. What each process of the site and the archive spend of the
 processor for one image on its way to scratch is told beside it. ``--archive dcmqrscp`` measures over dcmtk's
@@ -36,7 +37,18 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from pydicom.dataset import FileDataset
 
 from benchmarks._charts import bars, lines
-from benchmarks._figures import ANCHOR, DCMTK_ANCHOR, LIMIT, OURS, SCRATCH, Measured, into, report, tables
+from benchmarks._figures import (
+    ANCHOR,
+    DCMTK_ANCHOR,
+    LIMIT,
+    NAIVE_ANCHOR,
+    OURS,
+    SCRATCH,
+    Measured,
+    into,
+    report,
+    tables,
+)
 from srm_dicom.client.library import Client
 from srm_dicom.clock import SystemClock
 from srm_dicom.crypto.digest import Proof
@@ -78,12 +90,13 @@ class Bench:
         self.directory = directory
         self.images = images
         self.site = DemoSite(directory / "site", push=False)
-        self.drop_port, self.storescp_port = free_port(), free_port()
+        self.drop_port, self.storescp_port, self.naive_port = free_port(), free_port(), free_port()
         ports = {
             "MDM1": self.site.ports["moves"],
             "MDMIN": self.site.ports["arrivals"],
             "DROP": self.drop_port,
             "STORESCP": self.storescp_port,
+            "NAIVE": self.naive_port,
         }
         self.archive = archive(directory / "archive", ports)
         leaving.callback(self.archive.stop)
@@ -217,6 +230,19 @@ class Bench:
         assert len(list(sealed.iterdir())) == len(self.images[name])
         return took_s
 
+    def naive_anchor(self, name: str) -> float:
+        """Return the seconds of a script of pynetdicom and pydicom, and age."""
+        clear, sealed = self._fresh("clear"), self._fresh("sealed")
+        first = self.images[name][0]
+        ports = (str(self.naive_port), str(self.archive.port))
+        started_s = time.monotonic()
+        script = [sys.executable, "-m", "benchmarks._naive", *ports]
+        subprocess.run([*script, first.StudyInstanceUID, first.SeriesInstanceUID, clear], check=True)
+        self._encrypt(clear, sealed)
+        took_s = time.monotonic() - started_s
+        assert len(list(sealed.iterdir())) == len(self.images[name])
+        return took_s
+
     def stages(self, name: str) -> dict[str, float]:
         """Return the milliseconds that one image takes in each stage, one after the other."""
         image = self.images[name][0]
@@ -339,6 +365,8 @@ def run(bench: Bench, rounds: int) -> Measured:
         ways[ANCHOR] = bench.anchor
     if has_age and _anonymizer():
         ways[DCMTK_ANCHOR] = bench.dcmtk_anchor
+    if has_age:
+        ways[NAIVE_ANCHOR] = bench.naive_anchor
     seconds: dict[str, dict[str, list[float]]] = {name: {way: [] for way in ways} for name in SERIES}
     spent: dict[str, list[dict[str, float]]] = {name: [] for name in SERIES}
     for _ in range(rounds + 1):

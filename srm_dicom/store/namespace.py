@@ -275,7 +275,7 @@ class Namespace:
 
     def _insert(self, entry: Entry) -> None:
         try:
-            self._row.create(**_columns(entry))
+            self._row.create(**columns(entry))
         except peewee.IntegrityError as error:
             raise AlreadyExists(f"{name(entry.path)} exists") from error
 
@@ -300,7 +300,8 @@ def _entry(row: Any) -> Entry:
     )
 
 
-def _columns(entry: Entry) -> dict[str, Any]:
+def columns(entry: Entry) -> dict[str, Any]:
+    """Return an entry as the columns of `EntryRow`."""
     release, facts = entry.release, entry.facts
     return {
         "path": entry.path,

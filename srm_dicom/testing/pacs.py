@@ -82,6 +82,7 @@ class PacsSimulator:
         self.stores = 0
         self.forwarded: set[str] = set()
         self._objects: dict[str, Dataset] = {}
+        self._told: dict[str, dict[str, str]] = {}
         self._lock = threading.Lock()
         self._server: ThreadedAssociationServer | None = None
         self._outbox: queue.Queue[Dataset | None] = queue.Queue()
@@ -149,8 +150,10 @@ class PacsSimulator:
         ]
 
     def _hold(self, dataset: Dataset, *, forward: bool) -> None:
+        instance = str(dataset.SOPInstanceUID)
+        told = {keyword: str(dataset.get(keyword) or "") for keyword in ("PatientID", *_UNIQUE.values())}
         with self._lock:
-            self._objects[str(dataset.SOPInstanceUID)] = dataset
+            self._objects[instance], self._told[instance] = dataset, told
         if forward:
             self._outbox.put(dataset)
 
@@ -188,7 +191,7 @@ class PacsSimulator:
 
     def _matching(self, wanted: Dataset) -> list[Dataset]:
         with self._lock:
-            objects = list(self._objects.values())
+            objects = [(each, self._told[instance]) for instance, each in self._objects.items()]
         keys = {
             element.keyword: str(element.value)
             for element in wanted
@@ -197,7 +200,11 @@ class PacsSimulator:
             and element.keyword not in {"QueryRetrieveLevel", "SpecificCharacterSet"}
             and element.keyword not in self.faults.ignores_keys
         }
-        return [each for each in objects if all(_agrees(each, key, value) for key, value in keys.items())]
+        return [
+            each
+            for each, told in objects
+            if all(_agrees(told if key in told else each, key, value) for key, value in keys.items())
+        ]
 
     def _describe(self, dataset: Dataset, level: str, wanted: Dataset) -> Dataset:
         answer = Dataset()
@@ -271,7 +278,7 @@ class PacsSimulator:
                 dataset
                 for instance, dataset in self._objects.items()
                 if instance not in self.faults.lost
-                and all(str(dataset.get(keyword)) in values for keyword, values in keys.items())
+                and all(self._told[instance][keyword] in values for keyword, values in keys.items())
             ]
 
     def _another(self, dataset: Dataset) -> Dataset:
@@ -317,7 +324,7 @@ def _contexts(datasets: Iterable[Dataset]) -> list[PresentationContext]:
     return [build_context(abstract, transfer) for abstract, transfer in sorted(pairs)]
 
 
-def _agrees(dataset: Dataset, keyword: str, wanted: str) -> bool:
+def _agrees(dataset: Dataset | Mapping[str, str], keyword: str, wanted: str) -> bool:
     if keyword == "ModalitiesInStudy":
         keyword = "Modality"
     value = str(dataset.get(keyword) or "")

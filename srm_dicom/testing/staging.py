@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -28,13 +28,14 @@ from srm_dicom.daemon.inner import load_plugins
 from srm_dicom.demo.processes import Unit
 from srm_dicom.demo.site import PROJECT, Archive, DemoSite
 from srm_dicom.ids import Guid, SitePath, Token, new_token, parse_path
-from srm_dicom.rights.acl import Acl
+from srm_dicom.plugin.api import Discovered
 from srm_dicom.rights.project import Release
 from srm_dicom.scratch.area import ScratchArea, StagedName
 from srm_dicom.scratch.slot import SlotSettings
-from srm_dicom.store.namespace import Entry, Kind
+from srm_dicom.store.namespace import Entry, Kind, columns
 from srm_dicom.store.requests import Request, RequestFile, RequestKind
 from srm_dicom.store.staged import Staged
+from srm_dicom.store.stores import Stores
 from srm_dicom.testing.pki import TestPki
 
 RELEASE = Release(PROJECT, "basic", "v1")
@@ -43,6 +44,16 @@ PUBLIC_KEY = X25519PrivateKey.from_private_bytes(PRIVATE_KEY).public_key().publi
 """Of every file, so that a test opens what it staged."""
 
 PATIENCE_S = 40.0
+
+
+def add_files(stores: Stores, entries: Iterable[Entry]) -> None:
+    """Let the namespace have files by the thousand; their directories are there."""
+    rows = [columns(entry) for entry in entries]
+    names = list(rows[0])
+    places = ", ".join("?" * len(names))
+    statement = f"INSERT INTO entry ({', '.join(names)}) VALUES ({places})"
+    with stores.database.transaction():
+        stores.database.execute_many(statement, [[row[name] for name in names] for row in rows])
 
 
 @dataclass
@@ -79,21 +90,31 @@ class Staging:
     def register(self, selector: str = "") -> list[list[Guid]]:
         """Let the namespace have what the PACS has; returns the GUIDs by their series' directory."""
         host = load_plugins(self.common)["dicom"]
+        try:
+            return self.register_found(host.discover(selector, RELEASE))
+        finally:
+            host.close()
+
+    def register_found(self, things: Iterable[Discovered]) -> list[list[Guid]]:
+        """Let the namespace have these; see `register`."""
         by_series: dict[SitePath, list[Guid]] = {}
         now = datetime.now(UTC)
-        for found in host.discover(selector, RELEASE):
+        project = self.common.projects[PROJECT]
+        file_acl, directory_acl = project.file_acl(), project.directory_acl()
+        entries: list[Entry] = []
+        for found in things:
             directory = parse_path("/".join(["", "biomed", *found.path[:-1]]))
             if directory not in by_series:
-                self.stores.namespace.make_directory(directory, Acl(), now, RELEASE)
-            self.stores.namespace.add_file(
+                self.stores.namespace.make_directory(directory, directory_acl, now, RELEASE)
+            entries.append(
                 Entry(
-                    SitePath(f"{directory}/{found.path[-1]}"), Kind.FILE, "", Acl(), now, found.guid,
+                    SitePath(f"{directory}/{found.path[-1]}"), Kind.FILE, "", file_acl, now, found.guid,
                     release=RELEASE, key_id="k", public_key=PUBLIC_KEY, plugin="dicom",
                     plugin_ref=found.plugin_ref,
                 )
             )  # fmt: skip
             by_series.setdefault(directory, []).append(found.guid)
-        host.close()
+        add_files(self.stores, entries)
         return list(by_series.values())
 
     def want(self, owner: str, guids: Sequence[Guid], total_s: float = 600) -> Token:
@@ -128,14 +149,12 @@ class Staging:
         return list(self.stores.staged.on_node(self.common.node))
 
     def opened(self, guid: Guid) -> bytes:
-        """Return what a staged file is for whoever has its key.
+        """Return what a file staged in its first generation is for whoever has its key.
 
         Raises:
             IntegrityError: it is not what this site sealed.
         """
-        staged = self.stores.staged.find_on(guid, self.common.node)
-        assert staged is not None, "it is not staged"
-        sealed = self.area.path(StagedName(guid, staged.generation)).read_bytes()
+        sealed = self.area.path(StagedName(guid, 1)).read_bytes()
         header = Header.parse(sealed)
         reader = verified_reader(header.open(PRIVATE_KEY), Layout(len(sealed), header.size_bytes))
         opened = reader.update(memoryview(sealed)[header.size_bytes :])

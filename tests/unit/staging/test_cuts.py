@@ -7,8 +7,6 @@ synced is lost as well, as in a power cut. Another one goes on with what is on d
 import os
 import signal
 import subprocess
-import sys
-import textwrap
 
 import pytest
 from pynetdicom import AE
@@ -16,6 +14,8 @@ from pynetdicom import AE
 from srm_dicom.broker.views import FileState
 from srm_dicom.crypto.digest import Digest
 from srm_dicom.crypto.manifest import Manifest
+from srm_dicom.testing import faults
+from srm_dicom.testing.faults import STEPS
 from srm_dicom.testing.images import SeriesSpec, make_series
 
 IMAGES = 4
@@ -26,56 +26,13 @@ UNSYNCED = {"sealed", "before fsync"}
 ANNOUNCED = {"before the transaction": False, "in the transaction": False, "after the transaction": True}
 """Whether the first group that became complete is known; at the other steps a group before may have been."""
 
-STEPS = {
-    "received": ("srm_plugin_dicom.delivery:Delivery.deliver", "before", 2),
-    "sealed": ("srm_dicom.scratch.slot:FileSlot._emit", "after", 2),
-    "answered": ("srm_plugin_dicom.delivery:Delivery.deliver", "after", 2),
-    "pushed": ("srm_dicom.scratch.area:ScratchArea.publish", "before", 1),
-    "before fsync": ("srm_dicom.scratch.area:_make_durable", "before", 1),
-    "between write and rename": ("srm_dicom.scratch.area:_sync", "after", 1),
-    "before the transaction": ("srm_dicom.broker.publish:Publisher._announce", "before", 1),
-    "in the transaction": ("srm_dicom.broker.publish:Publisher._announce", "after", 1),
-    "after the transaction": ("srm_dicom.broker.publish:Publisher.publish", "after", 1),
-}
-
-STAGER = """
-    import os, signal, sys, time
-    from importlib import import_module
-    from pathlib import Path
-    from srm_dicom.daemon.processes import builder
-
-    place, when, times = sys.argv[2], sys.argv[3], int(sys.argv[4])
-    module, _, name = place.partition(":")
-    owner = import_module(module)
-    *classes, name = name.split(".")
-    for each in classes:
-        owner = getattr(owner, each)
-    true, reached = getattr(owner, name), []
-
-    def reach():
-        reached.append(name)
-        if len(reached) == times:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def faulty(*args, **options):
-        if when == "before":
-            reach()
-        done = true(*args, **options)
-        if when == "after":
-            reach()
-        return done
-
-    setattr(owner, name, faulty)
-    for service in builder("stager")(Path(sys.argv[1])):
-        service.start()
-    time.sleep(60)
-"""
+TIMES = dict.fromkeys(STEPS, 1) | dict.fromkeys(("received", "sealed", "answered"), 2)
+"""At which time that a step is reached the stager dies."""
 
 
 def cut(staging, step):
     """Run a stager that dies at a step, and let the disk have what it surely had."""
-    place, when, times = STEPS[step]
-    command = [sys.executable, "-c", textwrap.dedent(STAGER), staging.demo.config, place, when, str(times)]
+    command = faults.command(staging.demo.config, step, TIMES[step])
     done = subprocess.run(command, timeout=70, check=False, capture_output=True)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()[-2000:]
     for path in staging.incoming() if step in UNSYNCED else ():
