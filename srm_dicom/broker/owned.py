@@ -11,8 +11,8 @@ from srm_dicom.identity.principal import Principal
 from srm_dicom.ids import Surl
 from srm_dicom.store.requests import FileState, Request, RequestFile, RequestKind, Requests
 
-_FEW = 500
-"""Up to so many files are looked up by name; for more, all files of the request are read."""
+_FEW = 1000
+"""Up to so many files, a page of a poll, are looked up by name; for more, all of the request are read."""
 
 
 @dataclass(frozen=True, slots=True)
