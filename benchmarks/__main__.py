@@ -15,6 +15,7 @@ HERE = Path(__file__).parent
 NAMES = sorted(path.stem for path in HERE.glob("[!_]*.py"))
 SHORT = {
     "get": ("--repeats", "1", "--peer-files", "20"),
+    "cost": ("--counts", "10,100,1000"),
     "connections": ("--peers", "300", "--rounds", "10"),
     "transfer": ("--megabytes", "128", "--files", "100", "--repeats", "3"),
     "keys": ("--keys", "1000", "--repeats", "10"),
