@@ -16,7 +16,7 @@ from cryptography import x509
 from srm_dicom.broker.secrets import InnerSecrets
 from srm_dicom.client.http import HttpClient
 from srm_dicom.daemon.common import Common, host_credential
-from srm_dicom.daemon.inner import load_plugins
+from srm_dicom.daemon.inner import check_areas, load_plugins
 from srm_dicom.errors import MdmError
 from srm_dicom.plugin.api import Check
 from srm_dicom.scratch.area import ScratchArea
@@ -42,6 +42,8 @@ def run(config: Path) -> Iterator[Check]:
     if common.config.inner is not None:
         yield from _each(("secrets", lambda: _secrets(common)))
         yield from _each(("key servers", lambda: _apart(common)))
+        if common.config.areas:
+            yield from _each(("areas", lambda: areas(common)))
         node = [common.inner().node] if common.inner().node else []
         for endpoint in (*common.config.catalogues.keys, common.config.catalogues.files, *node):
             yield from _each((f"reach {endpoint}", partial(_reach, common, endpoint)))
@@ -93,6 +95,13 @@ def _scratch(common: Common) -> str:
 def _secrets(common: Common) -> str:
     InnerSecrets.load(common.inner().secrets)
     return "readable by this user only"
+
+
+def areas(common: Common) -> str:
+    """See that the stager will find the areas as it needs them."""
+    check_areas(common)
+    sealed = sum(area.sealed for area in common.config.areas)
+    return f"{len(common.config.areas)} opened, {sealed} of them for handing in images"
 
 
 def _apart(common: Common) -> str:

@@ -120,6 +120,7 @@ class SealedFile:
     def cut(self, size_bytes: int) -> None:
         """Keep the first `size_bytes`."""
         with self._lock:
+            self._cipher()
             number, at = divmod(size_bytes, BLOCK_BYTES)
             if at:
                 self._opened(number)[at:] = bytes(BLOCK_BYTES - at)

@@ -1,7 +1,8 @@
-"""Where images are handed in: what the configuration has to say before a role starts."""
+"""Where images are handed in: what the configuration has to say before a role starts, and `check` tells."""
 
 import pytest
 
+from srm_dicom.cli.checks import areas
 from srm_dicom.daemon.common import Common
 from srm_dicom.daemon.inner import check_areas
 from srm_dicom.daemon.outer import make_sealed
@@ -77,9 +78,11 @@ def test_area_plugin_and_node_agree(common, area, plugin, node, said):
     made = common(INNER + node + AREA.format(area), plugin_is_sealed=plugin)
     if said is None:
         check_areas(made)
+        assert f"{int(area == 'true')} of them for handing in" in areas(made)
         return
-    with pytest.raises(ConfigError, match=said):
-        check_areas(made)
+    for look in (check_areas, areas):
+        with pytest.raises(ConfigError, match=said):
+            look(made)
 
 
 def test_an_area_of_no_plugin_is_found_at_once(common):

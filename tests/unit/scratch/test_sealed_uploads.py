@@ -210,6 +210,8 @@ def test_what_has_ended_leaves_nothing(uploads, area, on_disk):
     assert not area.incoming(NAME).exists()
     with pytest.raises(Aborted):
         file.write(0, b"more")
+    with pytest.raises(Aborted):
+        file._body.cut(1)
     with pytest.raises(Overloaded):
         uploads.read(NAME, 0, 10)
     file.close()
