@@ -1,11 +1,12 @@
 """Data connections that are ready to use: clear or TLS, never blocking longer than they may.
 
-Sockets do not block; every wait has an end, and on every turn the caller's `Guard` is asked whether
-the transfer should go on. Clear data go by `os.sendfile`.
+Sockets do not block; every wait has an end, and the caller's `Guard` is asked whether the transfer should
+go on, before every wait and now and then where there is none. Clear data go by `os.sendfile`.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import socket
@@ -22,6 +23,7 @@ Guard = Callable[[], None]
 CHUNK_BYTES = 256 * 1024
 SENDFILE_BYTES = 64 * 1024 * 1024
 _GUARD_EVERY_S = 0.25
+_GUARD_EVERY_BYTES = 1024 * 1024
 
 
 class DataChannel:
@@ -41,6 +43,7 @@ class DataChannel:
         self._stall_s = stall_s
         self._clock = clock
         self._buffer: memoryview | None = None
+        self._unguarded_bytes = 0
         self.private = isinstance(sock, ssl.SSLSocket)
 
     def send(self, data: bytes | memoryview, guard: Guard) -> None:
@@ -106,21 +109,33 @@ class DataChannel:
 
     def _push(self, attempt: Callable[[], int], guard: Guard, ready: int = select.POLLOUT) -> int:
         """Attempt until something has gone through; `ready` is what a plain socket waits for."""
-        deadline_s = self._clock.monotonic_s() + self._stall_s
+        deadline_s = math.inf
         while True:
-            guard()
             try:
-                return attempt()
+                moved_bytes = attempt()
             except BlockingIOError:
-                self._wait(ready)
+                event = ready
             except ssl.SSLWantWriteError:
-                self._wait(select.POLLOUT)
+                event = select.POLLOUT
             except ssl.SSLWantReadError:
-                self._wait(select.POLLIN)
+                event = select.POLLIN
+            else:
+                self._count(moved_bytes, guard)
+                return moved_bytes
+            deadline_s = min(deadline_s, self._clock.monotonic_s() + self._stall_s)
+            self._wait(event, guard)
             if self._clock.monotonic_s() > deadline_s:
                 raise TimeoutError("the other side stopped moving data")
 
-    def _wait(self, event: int) -> None:
+    def _count(self, moved_bytes: int, guard: Guard) -> None:
+        self._unguarded_bytes += moved_bytes
+        if self._unguarded_bytes >= _GUARD_EVERY_BYTES:
+            self._unguarded_bytes = 0
+            guard()
+
+    def _wait(self, event: int, guard: Guard) -> None:
+        self._unguarded_bytes = 0
+        guard()
         poll = select.poll()
         poll.register(self._sock.fileno(), event)
         poll.poll(_GUARD_EVERY_S * 1000)

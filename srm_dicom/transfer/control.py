@@ -241,6 +241,7 @@ class ControlConnection:
         self._flush()
 
     def _guard(self) -> None:
+        self._flush()
         now_s = self._clock.monotonic_s()
         if now_s < self._look_again_s:
             return

@@ -27,6 +27,8 @@ from srm_dicom.wire.gridftp.dialogue import Parameters
 from srm_dicom.wire.gridftp.replies import Reply
 
 _GUARD_EVERY_S = 0.25
+_BEGINNING = Reply.of(150, "Beginning transfer.")
+_GOING_ON = Reply.of(125, "Beginning transfer; reusing existing data connection.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +160,8 @@ class DataPort:
     ) -> list[DataChannel]:
         """Return connections to send on, or the one to receive on in MODE S: kept ones, or fresh ones.
 
+        What is told may wait until `guard` is called: that is done before anything is waited for.
+
         With `targets`, the connections are just these, in their order.
 
         Raises:
@@ -194,7 +198,7 @@ class DataPort:
     ) -> list[DataChannel]:
         """Say that the transfer begins; return the connections that are there already."""
         if self._kept and self._kept_under == parameters.connection:
-            tell(Reply.of(125, "Beginning transfer; reusing existing data connection."))
+            tell(_GOING_ON)
             kept, self._kept = self._kept, []
             return kept
         self.drop()
@@ -204,7 +208,7 @@ class DataPort:
             )
         if parameters.dcau != "N" and not security.possible:
             raise CannotConnect("no credential was delegated: delegate at login, or send DCAU N")
-        tell(Reply.of(150, "Beginning transfer."))
+        tell(_BEGINNING)
         return []
 
     def keep(self, channels: list[DataChannel], parameters: Parameters) -> None:
@@ -249,6 +253,8 @@ class DataPort:
     def _accept(
         self, listener: socket.socket, parameters: Parameters, security: DataSecurity, guard: Guard
     ) -> DataChannel:
+        if parameters.dcau != "N":
+            guard()
         try:
             sock = self._accept_peer(listener, guard, proven=parameters.dcau != "N")
         finally:
@@ -293,11 +299,11 @@ class DataPort:
     def _connect_all(
         self, targets: tuple[Address, ...], parameters: Parameters, security: DataSecurity, guard: Guard
     ) -> list[DataChannel]:
+        guard()
         if len(targets) == 1:
             return [self._connect(targets[0], parameters, security)]
         with ThreadPoolExecutor(len(targets), thread_name_prefix="connect") as pool:
             futures = [pool.submit(self._connect, target, parameters, security) for target in targets]
-        guard()
         return _all_or_none(futures)
 
     def _connect(self, target: Address, parameters: Parameters, security: DataSecurity) -> DataChannel:

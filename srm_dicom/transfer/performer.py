@@ -212,7 +212,7 @@ class Performer:
     def _transfer(self, send: Callable[[list[DataChannel]], None]) -> None:
         """Open connections, send, and keep them (MODE E) or close them."""
         parameters = self._parameters
-        channels = self._port.open(parameters, self._secure(), self._line.tell, self._guard)
+        channels = self._port.open(parameters, self._secure(), self._session.reply, self._guard)
         try:
             send(channels)
         except BaseException:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import struct
 import threading
-from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntFlag
@@ -145,13 +144,10 @@ def ends_of_streams(stripes: Sequence[Hashable]) -> list[Header]:
     A receiver of several nodes has an address for each (SPOR): every node is told how many connections it
     has itself.
     """
-    seen: Counter[Hashable] = Counter()
-    total = Counter(stripes)
-    ends = []
-    for stripe in stripes:
-        ends.append(end_of_stream(seen[stripe], total[stripe]))
-        seen[stripe] += 1
-    return ends
+    return [
+        end_of_stream(stripes[:number].count(stripe), stripes.count(stripe))
+        for number, stripe in enumerate(stripes)
+    ]
 
 
 class BlockQueue:
