@@ -210,14 +210,17 @@ class ControlConnection:
             self._session.close(over.reply)
 
     def _ask_gate(self) -> None:
-        """Ask once a second at most, which is how often the gate looks at its directory anyway."""
-        now_s = self._clock.monotonic_s()
-        if now_s >= self._ask_gate_again_s and self._dialogue.stage is Stage.OPEN:
-            self._ask_gate_again_s = now_s + _ASK_GATE_EVERY_S
-            try:
-                self._services.gate.recheck(self._dialogue.principal)
-            except NotAuthenticated as error:
-                raise SessionOver(Reply.of(421, error.message)) from error
+        """Ask once a second, as often as the gate looks at its directory, and at once what has expired."""
+        if self._dialogue.stage is not Stage.OPEN:
+            return
+        now_s, principal = self._clock.monotonic_s(), self._dialogue.principal
+        if now_s < self._ask_gate_again_s and self._clock.now() < principal.expires:
+            return
+        self._ask_gate_again_s = now_s + _ASK_GATE_EVERY_S
+        try:
+            self._services.gate.recheck(principal)
+        except NotAuthenticated as error:
+            raise SessionOver(Reply.of(421, error.message)) from error
 
     def _new_acceptor(self) -> GsiAcceptor:
         gate = self._services.gate
