@@ -51,9 +51,9 @@ Judge = Callable[[bytes], tuple[Room, ...] | None]
 class _Memory:
     """What is remembered of one encoding: elements that passed, by their bytes, and heads."""
 
-    def __init__(self) -> None:
+    def __init__(self, codec: Codec) -> None:
         self.passed: dict[bytes, tuple[Room, ...]] = {}
-        self.heads = Heads()
+        self.heads = Heads(codec)
 
 
 class Checker:
@@ -69,7 +69,7 @@ class Checker:
         self._originals = Originals(profile.rules)
         self._remembered = remembered
         self._judges: dict[tuple[int, bytes], Judge] = {}
-        self._memory = {codec: _Memory() for codec in (*CODECS.values(), LITTLE_EXPLICIT)}
+        self._memory = {codec: _Memory(codec) for codec in (*CODECS.values(), LITTLE_EXPLICIT)}
 
     def check(
         self,

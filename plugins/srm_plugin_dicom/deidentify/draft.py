@@ -74,6 +74,7 @@ class _Known:
         draft: what was made of it, without its parts.
         sop_class: as it may be announced.
         encodings: what is remembered of its elements goes by these, of the input and of the output.
+        fixed: the indices of elements that decide about it as a whole.
     """
 
     example: Example
@@ -81,6 +82,7 @@ class _Known:
     patient: Patient
     sop_class: str
     encodings: str
+    fixed: frozenset[int]
     plan: Plan | None = None
     native: frames.Native | None = None
 
@@ -266,13 +268,18 @@ class Drafter:
         if example is None:
             return
         stated = statement(draft.syntax, self._profile, draft.options)
-        fixed = example.fixed(stated)
         known = self._known
+        alike = next((each for each in known if each.example.has_attributes_of(example)), None)
+        if alike:
+            example, fixed = replace(example, shape=alike.example.shape), alike.fixed
+        else:
+            fixed = example.fixed(stated)
         for index, each in enumerate(known):
-            differing = each.example.differing(example, fixed)
+            differing = each.example.differing(example, fixed) if alike else None
             if differing is not None:
                 varying = differing | (each.plan.varying if each.plan else frozenset())
-                plan = Plan(each.example, varying, self._made(each), stated, searched=self._searches(example))
+                made = each.plan.made if each.plan else self._made(each)
+                plan = Plan(each.example, varying, made, stated, searched=self._searches(example))
                 wider = replace(each, plan=plan)
                 self._known = (wider, *known[:index], *known[index + 1 :])
                 return
@@ -282,19 +289,29 @@ class Drafter:
         without = draft._replace(parts=[], original=b"")  # what it holds of the object itself may go
         sop_class = draft.sop_class.decode("ascii", "replace")
         encodings = f"{draft.source.encoding} to {draft.syntax.encoding}"
-        new = _Known(example, without, self._patient(example.facts), sop_class, encodings, None, native)
-        plans = (each.plan for each in known if each.plan and each.example.has_attributes_of(example))
-        varying = next((plan.varying - fixed for plan in plans), frozenset[int]())
+        new = _Known(
+            example, without, self._patient(example.facts), sop_class, encodings, fixed, None, native
+        )
+        plans = (
+            each.plan
+            for each in known
+            if each.plan and each.draft.syntax == draft.syntax and each.example.has_attributes_of(example)
+        )
+        like = next(plans, None)
+        varying = like.varying - fixed if like else frozenset[int]()
         if varying:
             searched = self._searches(example)
-            new = replace(new, plan=Plan(example, varying, self._made(new), stated, searched=searched))
+            new = replace(new, plan=Plan(example, varying, self._made(new, like), stated, searched=searched))
         self._known = (new, *known[: _MOST_PLANS - 1])
 
-    def _made(self, known: _Known) -> list[Made]:
-        """Return what becomes of each element of a known header."""
+    def _made(self, known: _Known, plan: Plan | None = None) -> list[Made]:
+        """Return what becomes of each element of a known header; a plan for such tells of some."""
         found = []
         walk = self._walk(known, known.example.data)
-        for element in known.example.elements:
+        for index, element in enumerate(known.example.elements):
+            if plan and plan.tells(index, known.example):
+                found.append(plan.made[index])
+                continue
             walk.seen, walk.removed = set(), set()
             inside = known.example.has(element)
             chunk = b"".join(walk.elements((element,), known.example.source)) if inside else b""

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import NamedTuple
 
+from srm_plugin_dicom.deidentify.originals import Codec
+
 _MOST_BYTES = 1 << 16
 _MOST_KINDS, _MOST_LENGTHS, _MOST_OF_A_LENGTH = 32, 32, 16
-_SETTLED = 8
+_SETTLED, _SHORT_HEADER_BYTES = 8, 8
 
 
 class Room(NamedTuple):
@@ -39,37 +41,19 @@ class Found(NamedTuple):
     rooms: tuple[Room, ...]
 
 
-@dataclass(slots=True)
-class _Kind:
-    """Heads with the same attributes.
+class _Step(NamedTuple):
+    """Bytes to compare, up to the length of the element behind them, and what that element is."""
 
-    Attributes:
-        model: one of them, and `elements` its own.
-        varying: by their numbers, the elements of which other values were seen.
-        fits: how many were like it since the last of them was found.
-    """
-
-    model: bytes
-    elements: Sequence[Found]
-    varying: frozenset[int] = frozenset()
-    fits: int = 0
-
-    def differing(self, head: bytes, found: Sequence[Found]) -> frozenset[int] | None:
-        """Return which elements another head has with other values beside those; None if it has others."""
-        if len(found) != len(self.elements):
-            return None
-        pairs = zip(self.elements, found, strict=True)
-        if any(mine.tag != other.tag or mine.vr != other.vr for mine, other in pairs):
-            return None
-        return frozenset(
-            index
-            for index, (mine, other) in enumerate(zip(self.elements, found, strict=True))
-            if index not in self.varying and self.model[mine.at : mine.stop] != head[other.at : other.stop]
-        )
+    same: bytes
+    length: Struct
+    tag: int
+    vr: bytes
+    header_bytes: int
+    is_number: bool
 
 
 class Layout(NamedTuple):
-    """A head that passed, and where in it the values are that may differ.
+    """A head that passed but for the values that may differ, and where in it these are.
 
     Attributes:
         shared: takes out all the rest of a head of that length; in this one it was `same`.
@@ -85,10 +69,65 @@ class Layout(NamedTuple):
     room: Room
 
 
+@dataclass(slots=True)
+class _Kind:
+    """Heads with the same attributes.
+
+    Attributes:
+        shape: the tags and representations of these.
+        encoded: the elements of one of the heads.
+        varying: by their numbers, the elements of which other values were seen.
+        same: the elements that do not vary.
+        mark: bytes that all of them have, and of others of the shape hardly one.
+        steps: to each that varies; `last` is what follows the last.
+        room: in all that do not vary.
+        fits: how many were like it since the last of them was found.
+    """
+
+    shape: tuple[tuple[int, bytes], ...]
+    encoded: tuple[bytes, ...]
+    varying: frozenset[int]
+    same: frozenset[bytes]
+    mark: bytes
+    steps: Sequence[_Step]
+    last: bytes
+    room: Room
+    fits: int = 0
+
+    def differing(self, encoded: tuple[bytes, ...]) -> frozenset[int]:
+        """Return which elements another head of the shape has with other values beside those."""
+        pairs = enumerate(zip(self.encoded, encoded, strict=True))
+        return frozenset([index for index, (mine, other) in pairs if mine != other]) - self.varying
+
+    def layout(self, head: bytes) -> Layout | None:
+        """Return the layout of a head of this kind, whatever the lengths in it; None if it is of another."""
+        at, shared, numbers, others = 0, [], [], []
+        for same, length_of, tag, vr, header_bytes, is_number in self.steps:
+            value = at + len(same) + length_of.size
+            if value > len(head) or not head.startswith(same, at):
+                return None
+            (length,) = length_of.unpack_from(head, value - length_of.size)
+            if length & 1:
+                return None
+            stop = value + length
+            shared.append((at, value))
+            if is_number:
+                numbers.append((value, stop))
+            else:
+                others.append(Found(tag, vr, value - header_bytes, value, stop, ()))
+            at = stop
+        if head[at:] != self.last or at > len(head):
+            return None
+        taken = _taking([*shared, (at, len(head))])
+        return Layout(self, taken, taken(head), _taking(numbers), others, self.room)
+
+
 class Heads:
     """What is remembered of heads in one encoding, within bounds; for any number of threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, codec: Codec) -> None:
+        """Take how the heads are encoded."""
+        self._short, self._long = codec.u16 if codec.explicit else codec.u32, codec.u32
         self._kinds: tuple[_Kind, ...] = ()
         self._layouts: dict[int, tuple[Layout, ...]] = {}
 
@@ -101,10 +140,19 @@ class Heads:
                 if index:
                     self._layouts[len(head)] = (layout, *known[:index], *known[index + 1 :])
                 return layout
+        for kind in self._kinds:
+            found = kind.layout(head) if kind.varying and kind.mark in head else None
+            if found:
+                kind.fits += 1
+                self._remember(head, found)
+                return found
         return None
 
     def learn(self, head: bytes, found: Sequence[Found], is_number: Callable[[Found], bool]) -> None:
         """Remember a head that passed as a whole.
+
+        While a kind is young, what differs will differ again; later it is a new series, within which the same
+        values differ as within the last.
 
         Args:
             head: its bytes.
@@ -113,58 +161,60 @@ class Heads:
         """
         if len(head) > _MOST_BYTES:
             return
-        kind = self._kind_of(head, found)
-        if not kind.varying:
+        known = self._kinds
+        shape = tuple([(each.tag, each.vr) for each in found])
+        encoded = tuple([head[each.at : each.stop] for each in found])
+        alike = [each for each in known if each.shape == shape]
+        values = frozenset(encoded)
+        nearest = min(alike, key=lambda each: len(each.same - values), default=None)
+        least = nearest.differing(encoded) if nearest else frozenset[int]()
+        if nearest is not None and not least:
             return
+        varying, mark = frozenset[int](), b""
+        others: Sequence[_Kind] = known[: _MOST_KINDS - 1]
+        if nearest is not None and nearest.fits >= _SETTLED:
+            varying, mark = nearest.varying, max((encoded[index] for index in least), key=len)
+        elif nearest is not None:
+            varying = nearest.varying | least
+            mark = b"" if nearest.mark in (nearest.encoded[index] for index in least) else nearest.mark
+            others = [each for each in known if each is not nearest]
+        kind = self._kind(shape, encoded, varying, mark, head, found, is_number)
+        self._kinds = (kind, *others)
+        layout = kind.layout(head) if varying else None
+        if layout:
+            self._remember(head, layout)
+
+    def _kind(
+        self,
+        shape: tuple[tuple[int, bytes], ...],
+        encoded: tuple[bytes, ...],
+        varying: frozenset[int],
+        mark: bytes,
+        head: bytes,
+        found: Sequence[Found],
+        is_number: Callable[[Found], bool],
+    ) -> _Kind:
+        steps, begin = [], 0
+        for index in sorted(varying):
+            tag, vr, at, value, stop, _ = each = found[index]
+            length = self._short if value - at == _SHORT_HEADER_BYTES else self._long
+            steps.append(
+                _Step(head[begin : value - length.size], length, tag, vr, value - at, is_number(each))
+            )
+            begin = stop
+        rooms = [room for index, each in enumerate(found) if index not in varying for room in each.rooms]
+        room = Room(
+            frozenset[bytes]().union(*(room.values for room in rooms)),
+            tuple(text for room in rooms for text in room.texts),
+        )
+        same = frozenset([each for index, each in enumerate(encoded) if index not in varying])
+        return _Kind(shape, encoded, varying, same, mark, steps, head[begin:], room)
+
+    def _remember(self, head: bytes, layout: Layout) -> None:
         known = self._layouts.get(len(head), ())
         if not known and len(self._layouts) >= _MOST_LENGTHS:
             self._layouts.clear()
-        layout = _layout(kind, head, found, is_number)
         self._layouts[len(head)] = (layout, *known[: _MOST_OF_A_LENGTH - 1])
-
-    def _kind_of(self, head: bytes, found: Sequence[Found]) -> _Kind:
-        """Return what a head is of: the nearest kind, wider if need be, or another with the head for a model.
-
-        While a kind is young, what differs will differ again; later it is a new series, within which the same
-        values differ as within the last.
-        """
-        known = self._kinds
-        near = [(each, each.differing(head, found)) for each in known]
-        least = min(
-            ((len(differing), index) for index, (_, differing) in enumerate(near) if differing is not None),
-            default=None,
-        )
-        if least is None:
-            kind, others = _Kind(head, found), known[: _MOST_KINDS - 1]
-        else:
-            index = least[1]
-            nearest, differing = near[index]
-            if not differing:
-                return nearest
-            if nearest.fits < _SETTLED:
-                kind = _Kind(nearest.model, nearest.elements, nearest.varying | differing)
-                others = (*known[:index], *known[index + 1 :])
-            else:
-                kind, others = _Kind(head, found, nearest.varying), known[: _MOST_KINDS - 1]
-        self._kinds = (kind, *others)
-        return kind
-
-
-def _layout(kind: _Kind, head: bytes, found: Sequence[Found], is_number: Callable[[Found], bool]) -> Layout:
-    varying = [found[index] for index in sorted(kind.varying)]
-    kept = [each for index, each in enumerate(found) if index not in kind.varying]
-    numbers = [each for each in varying if is_number(each)]
-    rooms = [room for each in kept for room in each.rooms]
-    room = Room(
-        frozenset[bytes]().union(*(room.values for room in rooms)),
-        tuple(text for room in rooms for text in room.texts),
-    )
-    between = [0, *(place for each in varying for place in (each.value, each.stop)), len(head)]
-    shared = _taking([(each, stop) for each, stop in zip(between[::2], between[1::2], strict=True)])
-    others = [each for each in varying if each not in numbers]
-    return Layout(
-        kind, shared, shared(head), _taking([(each.value, each.stop) for each in numbers]), others, room
-    )
 
 
 def _taking(spans: Sequence[tuple[int, int]]) -> Callable[[bytes], tuple[bytes, ...]]:

@@ -6,6 +6,7 @@ nothing of DICOM, so that a wrong idea of an encoding cannot be in it.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,6 +21,8 @@ _MOST_LENGTHS = 64
 _STRIDE = 4
 
 Span = tuple[int, int]
+Common = tuple[int, int, int]
+"""A span of one string, and where in another the same is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,29 +64,40 @@ class Likeness:
             return None
         return [*found, place]
 
-    def carried(self, data: bytes) -> Likeness:
-        """Return another string's own likeness, with gaps where this one has them."""
-        common = _common(self.model, data)
+    def carried(self, data: bytes, common: Sequence[Common] | None = None) -> Likeness:
+        """Return another string's own likeness, with gaps where this one has them.
+
+        Args:
+            data: the string.
+            common: what both have in common, if that is known.
+        """
+        common = _common(self.model, data) if common is None else common
+        firsts, lasts = [first for first, _, _ in common], [last for _, last, _ in common]
         runs, begin = [], 0
         for (_, stop), (start, _) in pairwise(self.runs):
-            ends = [at + min(stop, end) - first for first, end, at in common if first <= stop]
-            begins = [at + max(0, start - first) for first, end, at in common if end >= start]
-            end = max(begin, ends[-1] if ends else begin)
+            end, last = begin, bisect_right(firsts, stop)
+            if last:
+                first, its_end, at = common[last - 1]
+                end = max(begin, at + min(stop, its_end) - first)
             runs.append((begin, end))
-            begin = max(end, begins[0] if begins else len(data))
+            begin, next_ = max(end, len(data)), bisect_left(lasts, start)
+            if next_ < len(common):
+                first, _, at = common[next_]
+                begin = max(end, at + max(0, start - first))
         spans = [*runs, (begin, len(data))]
         kept = [(at, end) for at, end in spans[1:-1] if end - at >= _SHORTEST_RUN]
         return Likeness(data, (spans[0], *kept, *spans[1:][-1:]))
 
-    def narrowed(self, data: bytes) -> Likeness | None:
-        """Return what is also in another string; None if that is less than half."""
-        common = _common(self.model, data)
-        runs = [
-            (max(mine[0], other[0]), min(mine[1], other[1]))
-            for mine in self.runs
-            for other in common
-            if max(mine[0], other[0]) + _SHORTEST_RUN <= min(mine[1], other[1])
+    def narrowed(self, data: bytes, common: Sequence[Common] | None = None) -> Likeness | None:
+        """Return what is also in another string; None if that is less than half (`common`: see `carried`)."""
+        common = _common(self.model, data) if common is None else common
+        both = [
+            (max(start, first), min(stop, last))
+            for start, stop in self.runs
+            for first, last, _ in common
+            if first + _SHORTEST_RUN <= stop and start + _SHORTEST_RUN <= last
         ]
+        runs = [(start, stop) for start, stop in both if start + _SHORTEST_RUN <= stop]
         if not runs or 2 * sum(stop - start for start, stop in runs) < len(self.model):
             return None
         ends = [] if runs[0][0] == 0 else [(0, 0)]
@@ -141,12 +155,18 @@ def _format(places: Sequence[int], runs: Sequence[bytes]) -> str:
     return text
 
 
-def narrowed(known: Sequence[Likeness], data: bytes) -> tuple[int | None, Likeness]:
-    """Return which of some likenesses a string belongs to, and what is left of it; or one of its own."""
+def taught(
+    known: Sequence[Likeness], is_settled: Callable[[int], bool], data: bytes
+) -> tuple[int | None, Likeness]:
+    """Return which of some likenesses a string belongs to, and what is left of it; or one of its own.
+
+    Of one that is settled (by its number) all is left: what its gaps are becomes the string's own.
+    """
     for index, each in enumerate(known):
-        likeness = each.narrowed(data)
+        common = _common(each.model, data)
+        likeness = each.narrowed(data, common)
         if likeness is not None:
-            return index, likeness
+            return (None, each.carried(data, common)) if is_settled(index) else (index, likeness)
     return None, Likeness.of(data)
 
 
@@ -159,9 +179,9 @@ def with_new(known: tuple[_Known, ...], instead: int | None, new: _Known) -> tup
     return (new, *kept)
 
 
-def _common(one: bytes, two: bytes) -> Sequence[tuple[int, int, int]]:
+def _common(one: bytes, two: bytes) -> Sequence[Common]:
     """Return spans of `one` that `two` has in the same order, and where: greedily, as long as they last."""
-    found: list[tuple[int, int, int]] = []
+    found: list[Common] = []
     at = other = 0
     while True:
         length = _shared(one, at, two, other)

@@ -7,13 +7,14 @@ that was searched only what differs is searched.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from struct import Struct
 from typing import NamedTuple
 
-from srm_plugin_dicom.deidentify.likeness import MOST_BYTES, Fits, Likeness, Span, narrowed, with_new
+from srm_plugin_dicom.deidentify.likeness import MOST_BYTES, Fits, Likeness, Span, taught, with_new
 from srm_plugin_dicom.deidentify.profile import Rule
 
 _BIG_ENDIAN, _IMPLICIT = "1.2.840.10008.1.2.2", "1.2.840.10008.1.2"
@@ -103,11 +104,13 @@ class Originals:
                     return self._values_like(each.values, places, original, codec)
         found = originals(original, codec, self._tags)
         if len(original) <= MOST_BYTES and len(found) < _MOST_VALUES:
-            index, likeness = narrowed([each.likeness for each in known], original)
-            if index is not None and known[index].places.count >= _SETTLED:
-                # Another series, most likely: of this one the same will differ from input to input.
-                likeness = known[index].likeness.carried(original)
-                index = None
+            # Like one that is settled it is of another series, most likely: of this one the same will differ
+            # from input to input.
+            index, likeness = taught(
+                [each.likeness for each in known],
+                lambda index: known[index].places.count >= _SETTLED,
+                original,
+            )
             self._known[codec] = with_new(known, index, _original_of(likeness, codec, self._tags))
         return found
 
@@ -149,15 +152,17 @@ def _is_retained(rule: Rule | None) -> bool:
 def _original_of(likeness: Likeness, codec: Codec, tags: tuple[int, ...]) -> _Original:
     values: set[bytes] = set()
     crossing: list[tuple[int, int]] = []
+    starts = [start for start, _ in likeness.runs]
     for match in _finder(codec, tags).finditer(likeness.model):
         at = match.start()
-        for run, (start, stop) in enumerate(likeness.runs):
-            if not start <= at <= stop - 4:
-                continue
-            if _extent(likeness.model, at, codec) <= stop:
-                values.update(_identified(likeness.model, at, codec))
-            else:
-                crossing.append((run, at - start))
+        run = bisect_right(starts, at) - 1
+        start, stop = likeness.runs[run]
+        if at > stop - 4:
+            continue
+        if _extent(likeness.model, at, codec) <= stop:
+            values.update(_identified(likeness.model, at, codec))
+        else:
+            crossing.append((run, at - start))
 
     def derived(places: Sequence[int]) -> _Places:
         ends = [place + stop - start for place, (start, stop) in zip(places, likeness.runs, strict=True)]

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from struct import Struct
 from typing import NamedTuple
 
@@ -42,6 +41,7 @@ class Example:
         said: the transfer syntax that was told beside the object.
         syntax, source: see `part10.Opened`.
         pixel: the pixel data, behind `data`; `pixel_head` their header up to the length.
+        encoded: the bytes of each element.
         shape: what is known of each element but its value: tag, representation, length of the header.
     """
 
@@ -51,6 +51,7 @@ class Example:
     syntax: Syntax
     source: Syntax
     elements: tuple[Element, ...]
+    encoded: tuple[bytes, ...]
     pixel: Element
     pixel_head: bytes
     shape: tuple[tuple[int, bytes, int], ...]
@@ -64,15 +65,15 @@ class Example:
         if pixel.tag != PIXEL_DATA or len(facts.data) > MOST_BYTES or opened.syntax.deflated or ahead is None:
             return None
         tags = [element.tag for element in elements]
-        if not before or before[-1].tag >= _PIXEL_GROUP or any(a >= b for a, b in pairwise(tags)):
+        if not before or before[-1].tag >= _PIXEL_GROUP or tags != sorted({*tags}):
             return None
         length_at = pixel.value - _length_of(opened.source, pixel).size
         head = bytes(opened.data[pixel.start : length_at])
         whole = (*ahead, *before)
-        shape = tuple((tag, vr, value - start) for tag, vr, start, value, *_ in whole)
-        return cls(
-            facts.data, opened.start, said, opened.syntax, opened.source, whole, pixel, head, shape, facts
-        )
+        shape = tuple([(tag, vr, value - start) for tag, vr, start, value, *_ in whole])
+        data, syntax, source = facts.data, opened.syntax, opened.source
+        encoded = tuple([data[element.start : element.stop] for element in whole])
+        return cls(data, opened.start, said, syntax, source, whole, encoded, pixel, head, shape, facts)
 
     def has(self, element: Element) -> bool:
         """Tell whether an element is of the data set, and not ahead of it."""
@@ -86,13 +87,10 @@ class Example:
         """
         if not self.has_attributes_of(other):
             return None
-        pairs = enumerate(zip(self.elements, other.elements, strict=True))
-        found = frozenset(
-            index
-            for index, (one, two) in pairs
-            if self.data[one.start : one.stop] != other.data[two.start : two.stop]
-        )
-        return found if found.isdisjoint(fixed) else None
+        mine, its = self.encoded, other.encoded
+        if any(mine[index] != its[index] for index in fixed):
+            return None
+        return frozenset([index for index, each in enumerate(mine) if each != its[index]])
 
     def has_attributes_of(self, other: Example) -> bool:
         """Tell whether another example has the same elements, whatever their values."""
@@ -258,6 +256,7 @@ class Plan:
 
     Attributes:
         example: the header that it was made from; `varying` the indices of its elements that differ.
+        made: what became of each element of the example.
         runs: what leaves ahead of each of those on which what leaves depends, room for that, and what leaves
             behind the last.
         seen: the tags of the top level and of what is shared below it; `removed` those of what always is.
@@ -283,6 +282,7 @@ class Plan:
         """
         self.example = example
         self.varying = varying
+        self.made = made
         inside = [index for index in sorted(varying) if example.has(example.elements[index])]
         told = [index for index in inside if _is_told(example.elements[index].tag, made[index].fate)]
         self._told = [
@@ -297,8 +297,8 @@ class Plan:
         self._reach = len(example.data) + _MORE_BYTES
         shared = (*(step.prefix for step in self._steps), self._last)
         self._searched = searched
-        self._mentions = any(map(mentions_head, shared))
-        self._mentioned = mentions_head(example.data)
+        self._mentions = searched and any(map(mentions_head, shared))
+        self._mentioned = searched and mentions_head(example.data)
         self._meta_start = meta_start(example.data)
         self._pixel_length = _length_of(example.source, example.pixel)
         self._patient = next(
@@ -307,11 +307,18 @@ class Plan:
         )
         self._layouts: tuple[_Layout, ...] = ()
         kept = [each for index, each in enumerate(made) if index not in told]
-        own = [element.tag for element in example.elements if example.has(element)]
+        own = [tag for tag, _, start, *_ in example.elements if start >= example.start]
         self.seen = frozenset((*own, PIXEL_DATA)).union(*(each.seen for each in kept))
         self.removed = frozenset[int]().union(*(each.removed for each in kept))
         runs = list(_runs(example, told, made, stated))
         self.runs = [each for run in runs for each in (run, b"")][:-1]
+
+    def tells(self, index: int, example: Example) -> bool:
+        """Tell whether the same becomes of an element of another example, which has these attributes."""
+        fate = self.made[index].fate
+        if fate is None or not fate.lasting:
+            return False
+        return self.example.encoded[index] == example.encoded[index]
 
     def follow(self, data: Buffer, said: str, *, known: bool) -> Followed | None:
         """Return what differs in an object; None if the plan does not fit it.
@@ -448,9 +455,11 @@ def _runs(
     left = sorted(stated.items(), reverse=True)
     run: list[bytes] = []
     for index, (element, its) in enumerate(zip(example.elements, made, strict=True)):
-        while left and left[-1][0] < element.tag and example.has(element):
-            run.append(left.pop()[1])
-        if left and left[-1][0] == element.tag and example.has(element):
+        tag = element[0]
+        if left and left[-1][0] <= tag and example.has(element):
+            while left and left[-1][0] < tag:
+                run.append(left.pop()[1])
+        if left and left[-1][0] == tag and example.has(element):
             run.append(left.pop()[1])
         elif index not in told:
             run.append(its.chunk)

@@ -80,6 +80,20 @@ def test_slices_of_a_series_become_what_each_becomes_alone(syntax, name):
             assert fate == result(engine(name), data, *more)
 
 
+@pytest.mark.parametrize("name", ["basic", "devices", "full-dates", "own"])
+@pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT])
+def test_a_patient_gets_nothing_of_the_one_before(syntax, name):
+    """The dates are the same, and go back by days that are not; what is next begins like a series before."""
+    write = Writer(syntax)
+    warm = engine(name)
+    for number in range(24):
+        made = image(number % 8 + 1, write)
+        made.extra[0x00100020] = write.element(0x00100020, "LO", b"PID-%d" % (number // 4 % 3))
+        made.extra[0x00080012] = write.element(0x00080012, "DA", b"2004011%d" % (number // 8))
+        assert result(warm, made.file()) == result(engine(name), made.file())
+    assert len(warm._drafter._known) == 3
+
+
 def test_a_known_header_is_not_read_again(monkeypatch):
     warm = engine()
     for number in range(1, 14):
@@ -344,6 +358,23 @@ def test_values_in_which_known_heads_differ_are_checked():
                 each.check(wrong, [], EXPLICIT, b"")
 
 
+def test_a_known_head_is_told_whatever_its_lengths():
+    checker = checker_that_knows_heads()
+    heads = checker._memory[LITTLE_EXPLICIT].heads
+    longer = head_with(b"7700", b"2.25.88888", b"+2.5\\7\\9999")
+    assert heads.like(longer)
+    checker.check(longer, [], EXPLICIT, b"")
+    odd = longer.replace(b"IS\4\x007700", b"IS\3\x00770")
+    assert len(odd) == len(longer) - 1
+    for cut in range(1, len(longer)):
+        assert heads.like(longer[:cut]) is None
+    for wrong in (odd, longer.replace(b"IS\4\0", b"IS\xff\xff"), longer.replace(b"IS\4\0", b"IS\6\0")):
+        assert heads.like(wrong) is None
+        for each in (checker, Checker(profile("basic"))):
+            with pytest.raises(ObjectRefused, match="independent check"):
+                each.check(wrong, [], EXPLICIT, b"")
+
+
 @pytest.mark.parametrize("position", [b"08154711\\0\\1", b"1\\08154711\\0"])
 def test_a_patient_number_is_found_where_known_heads_differ(position):
     original = TestObject(extra={0x00100020: Writer().element(0x00100020, "LO", b"08154711")}).data_set()
@@ -355,11 +386,15 @@ def test_a_patient_number_is_found_where_known_heads_differ(position):
 
 
 def test_what_is_remembered_of_heads_is_bounded():
-    heads = Heads()
+    heads = Heads(LITTLE_EXPLICIT)
     for number in range(1, 3000):
-        made = head_with(b"%d" % (number % 7), position=b"1" * (2 * number % 300), uid=b"2.25.%d" % number)
-        heads.learn(made, [Found(0x00080018, b"UI", 0, 8, len(made), ())], bool)
-    assert len(heads._kinds) <= 32
+        made = Writer().element(0x00080018, "UI", b"2.25.%d" % number + b"1" * (2 * number % 300))
+        more = Writer().element(0x00080060, "CS", b"%d " % (number // 20 % 60 + 20))
+        found = [Found(0x00080018, b"UI", 0, 8, len(made), ())]
+        found.append(Found(0x00080060, b"CS", len(made), len(made) + 8, len(made) + len(more), ()))
+        if not heads.like(made + more):
+            heads.learn(made + more, found, bool)
+    assert len(heads._kinds) == 32
     assert len(heads._layouts) <= 32
     assert max(map(len, heads._layouts.values())) <= 16
 
