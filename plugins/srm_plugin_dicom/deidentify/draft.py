@@ -18,11 +18,12 @@ from typing import NamedTuple, cast
 from srm_plugin_dicom.deidentify import blank, frames, large, part10, values
 from srm_plugin_dicom.deidentify import facts as f
 from srm_plugin_dicom.deidentify.elements import Buffer, Element, Limits, Reader
+from srm_plugin_dicom.deidentify.example import Example
 from srm_plugin_dicom.deidentify.facts import Facts
 from srm_plugin_dicom.deidentify.keyed import ProjectKey
 from srm_plugin_dicom.deidentify.options import BY_OPTION, Option
 from srm_plugin_dicom.deidentify.pixels import PixelPolicy, is_head_volume, searches_header
-from srm_plugin_dicom.deidentify.plan import Example, Followed, Made, Plan
+from srm_plugin_dicom.deidentify.plan import Followed, Made, Plan
 from srm_plugin_dicom.deidentify.profile import Profile
 from srm_plugin_dicom.deidentify.reasons import Reason, refused
 from srm_plugin_dicom.deidentify.series import Received, SeriesNeeded

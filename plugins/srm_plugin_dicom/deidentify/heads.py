@@ -164,7 +164,8 @@ class Heads:
         known = self._kinds
         shape = tuple([(each.tag, each.vr) for each in found])
         encoded = tuple([head[each.at : each.stop] for each in found])
-        alike = [each for each in known if each.shape == shape]
+        shape = next((each.shape for each in known if each.shape == shape), shape)
+        alike = [each for each in known if each.shape is shape]
         values = frozenset(encoded)
         nearest = min(alike, key=lambda each: len(each.same - values), default=None)
         least = nearest.differing(encoded) if nearest else frozenset[int]()

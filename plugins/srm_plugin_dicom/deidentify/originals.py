@@ -150,38 +150,40 @@ def _is_retained(rule: Rule | None) -> bool:
 
 
 def _original_of(likeness: Likeness, codec: Codec, tags: tuple[int, ...]) -> _Original:
+    model = likeness.model
     values: set[bytes] = set()
-    crossing: list[tuple[int, int]] = []
+    bounded: list[tuple[int, int, int, int, int]] = []
+    others: list[tuple[int, int]] = []
     starts = [start for start, _ in likeness.runs]
-    for match in _finder(codec, tags).finditer(likeness.model):
+    for match in _finder(codec, tags).finditer(model):
         at = match.start()
         run = bisect_right(starts, at) - 1
         start, stop = likeness.runs[run]
         if at > stop - 4:
             continue
-        if _extent(likeness.model, at, codec) <= stop:
-            values.update(_identified(likeness.model, at, codec))
+        if _extent(model, at, codec) <= stop:
+            values.update(_identified(model, at, codec))
+            continue
+        long = codec.explicit is not None and model[at + 4 : at + 6] in LONG_VRS
+        known = at + (_HEADER_BYTES if long else 8) <= stop
+        if known and at + _HEADER_BYTES <= len(model):
+            group, element = codec.tag.unpack_from(model, at)
+            begin, end = _bounds(model, at, codec)
+            bounded.append((run, at - start, group << 16 | element, begin - at, end - at))
         else:
-            crossing.append((run, at - start))
+            others.append((run, at - start))
 
     def derived(places: Sequence[int]) -> _Places:
         ends = [place + stop - start for place, (start, stop) in zip(places, likeness.runs, strict=True)]
         gaps = [(max(0, end - 3), place + 3) for end, place in zip(ends, places[1:], strict=False)]
-        bounded, others = [], []
-        for run, offset in crossing:
-            at, begin = places[run] + offset, likeness.runs[run][0] + offset
-            long = codec.explicit is not None and likeness.model[begin + 4 : begin + 6] in LONG_VRS
-            known = begin + (_HEADER_BYTES if long else 8) <= likeness.runs[run][1]
-            if (
-                not known
-                or max(at + _HEADER_BYTES - ends[-1], begin + _HEADER_BYTES - len(likeness.model)) > 0
-            ):
-                others.append(at)
-                continue
-            group, element = codec.tag.unpack_from(likeness.model, begin)
-            start, stop = _bounds(likeness.model, begin, codec)
-            bounded.append((group << 16 | element, at + start - begin, at + stop - begin))
-        return _Places(bounded, others, _taking(gaps, ends[-1]), gaps)
+        values, tags = [], [places[run] + offset for run, offset in others]
+        for run, offset, tag, begin, end in bounded:
+            at = places[run] + offset
+            if at + _HEADER_BYTES <= ends[-1]:
+                values.append((tag, at + begin, at + end))
+            else:
+                tags.append(at)
+        return _Places(values, tags, _taking(gaps, ends[-1]), gaps)
 
     return _Original(likeness, frozenset(values), Fits(likeness, derived))
 
