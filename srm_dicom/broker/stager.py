@@ -313,17 +313,17 @@ class Stager:
     def _disappoint(self, rows: Sequence[RequestFile], error: MdmError, source: str) -> None:
         """Let rows wait for another visit where one may help, else fail them."""
         lost = isinstance(error, NotDelivered)
-        patient = [row for row in rows if lost and row.attempts + 1 < self._settings.deliveries]
+        patient = [row for row in rows if lost and row.lost + 1 < self._settings.deliveries]
         waiting = list(rows) if isinstance(error, PASSING) else patient
         waiting_ids = {row.id for row in waiting}
         self._fail([row for row in rows if row.id not in waiting_ids], error)
-        by_attempts: dict[int, list[int]] = {}
+        alike: dict[tuple[int, int], list[int]] = {}
         for row in waiting:
-            by_attempts.setdefault(row.attempts, []).append(row.id)
-        for attempts, ids in by_attempts.items():
-            self._put_off(ids, attempts, error, source)
+            alike.setdefault((row.attempts, row.lost), []).append(row.id)
+        for (attempts, before_lost), ids in alike.items():
+            self._put_off(ids, attempts, before_lost + lost, error, source)
 
-    def _put_off(self, ids: Sequence[int], attempts: int, error: MdmError, source: str) -> None:
+    def _put_off(self, ids: Sequence[int], attempts: int, lost: int, error: MdmError, source: str) -> None:
         """Let rows wait; that we had no room is no attempt of the source's."""
         ours = isinstance(error, NoSpace)
         first_s, longest_s = self._settings.first_pause_s, self._settings.longest_pause_s
@@ -342,6 +342,7 @@ class Stager:
             not_before=again,
             lease_until=0,
             attempts=attempts + (0 if ours else 1),
+            lost=lost,
         )
 
     def _fail(self, rows: Sequence[RequestFile], error: MdmError) -> None:

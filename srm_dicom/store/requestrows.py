@@ -83,6 +83,8 @@ class RequestFile:
     """One file of a request; `id` is the row, 0 while it has none.
 
     Attributes:
+        attempts: visits to its source for it that brought nothing, for whatever reason.
+        lost: those of them in which the source said that it was done.
         parts: of a name that is made of others, one for each of them; it has no GUID itself.
     """
 
@@ -94,6 +96,7 @@ class RequestFile:
     explanation: str | None = None
     pin_until: datetime | None = None
     attempts: int = 0
+    lost: int = 0
     deadline_at: datetime | None = None
     pin_s: int = 0
     id: int = 0
@@ -157,6 +160,7 @@ class RequestFileRow(peewee.Model):
     lease_until = peewee.BigIntegerField(default=0)
     worker = peewee.TextField(default="")
     attempts = peewee.IntegerField(default=0)
+    lost = peewee.IntegerField(default=0)
 
     class Meta:
         """The queue and what time ends are read by state, a request by token, a release by owner and path."""
@@ -231,6 +235,7 @@ def file_columns(request: Request, position: int, file: RequestFile) -> dict[str
         "lease_until": 0,
         "worker": "",
         "attempts": 0,
+        "lost": 0,
     }
 
 
@@ -259,6 +264,7 @@ def read_file(row: Any) -> RequestFile:
         explanation=row.explanation,
         pin_until=from_ms(row.pin_until) if row.pin_until is not None else None,
         attempts=row.attempts,
+        lost=row.lost,
         deadline_at=from_ms(row.deadline_at),
         pin_s=row.pin_s,
         id=row.id,

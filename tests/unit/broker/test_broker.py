@@ -328,6 +328,23 @@ def test_a_file_that_the_source_has_lost_is_asked_for_three_times(house):
     assert isinstance(house.broker.status(who(), request.token, None).files[0].failure, NotDelivered)
 
 
+def test_an_outage_is_no_sign_that_a_file_is_lost(house):
+    guid = house.file("a")
+    house.plugin.down = True
+    request = house.broker.submit(who(), get("a"))
+    for visits in (1, 2, 3):
+        house.stage()
+        assert len(house.plugin.visits) == visits
+        house.clock.advance(60)
+    house.plugin.down = False
+    content = house.plugin.bytes.pop(guid)
+    house.stage()
+    house.clock.advance(60)
+    house.plugin.bytes[guid] = content
+    house.stage()
+    assert house.broker.status(who(), request.token, None).files[0].state is FileState.PINNED
+
+
 def test_a_refused_object_fails_with_its_class_of_reason(house):
     guid = house.file("a")
     house.plugin.refused.add(guid)
