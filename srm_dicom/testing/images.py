@@ -7,6 +7,7 @@ anything got through. The same arguments make the same objects.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from array import array
 from collections.abc import Iterable, Sequence
@@ -135,6 +136,16 @@ def identities(datasets: Sequence[Dataset]) -> tuple[bytes, ...]:
     for dataset in datasets:
         found.update(str(dataset.get(keyword)).encode() for keyword in _IDENTIFYING if dataset.get(keyword))
     return tuple(sorted(found))
+
+
+def written_forms(identity: bytes) -> set[bytes]:
+    """Return a text as it might be written down: itself, in hex, in base64, in UTF-16."""
+    return {
+        identity,
+        identity.hex().encode(),
+        base64.b64encode(identity),
+        identity.decode().encode("utf-16-le"),
+    }
 
 
 def uid_of(*parts: object) -> str:

@@ -4,7 +4,6 @@ Images come by arrival and by query, are registered, staged, refused, fetched, s
 who may know the patient; then every file below the site is searched, of every role.
 """
 
-import base64
 import os
 import signal
 import subprocess
@@ -15,20 +14,10 @@ import pytest
 from srm_dicom.client.library import Client
 from srm_dicom.demo.site import Archive, DemoSite
 from srm_dicom.errors import MdmError
-from srm_dicom.testing.images import SeriesSpec, identities, make_series
+from srm_dicom.testing.images import SeriesSpec, identities, make_series, written_forms
 from srm_dicom.testing.pacs import PacsSimulator
 
 pytestmark = pytest.mark.timeout(300)
-
-
-def forms(identity):
-    """A text as it might be written down."""
-    return {
-        identity,
-        identity.hex().encode(),
-        base64.b64encode(identity),
-        identity.decode().encode("utf-16-le"),
-    }
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +72,7 @@ def test_only_the_nominative_group_tells_who(site):
     found = {
         path
         for path, content in below(demo.directory).items()
-        if any(form in content for identity in told for form in forms(identity))
+        if any(form in content for identity in told for form in written_forms(identity))
     }
     assert {path.parts[0] for path in found} == {"metadata"}, "the search works, and finds nothing elsewhere"
     assert all("metadata.db" in path.name for path in found)

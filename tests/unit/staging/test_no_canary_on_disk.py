@@ -1,6 +1,5 @@
 """Identity is nowhere below the site's directory, whatever was staged, refused, broken off or killed."""
 
-import base64
 import shutil
 import signal
 import subprocess
@@ -8,7 +7,7 @@ import subprocess
 import pytest
 
 from srm_dicom.broker.views import FileState
-from srm_dicom.testing.images import SeriesSpec, identities, make_series
+from srm_dicom.testing.images import SeriesSpec, identities, make_series, written_forms
 
 DISK_BYTES = 64 * 1024 * 1024
 
@@ -33,18 +32,8 @@ def disk(tmp_path):
     subprocess.run(["umount", "-l", str(directory)], check=True, timeout=20)
 
 
-def forms(identity):
-    """A text as it might be written down."""
-    return {
-        identity,
-        identity.hex().encode(),
-        base64.b64encode(identity),
-        identity.decode().encode("utf-16-le"),
-    }
-
-
 def found_in(content, images):
-    return [one for identity in identities(images) for one in forms(identity) if one in content]
+    return [one for identity in identities(images) for one in written_forms(identity) if one in content]
 
 
 def test_nothing_that_was_ever_written_names_a_patient(disk, staging, pacs, wait_for):
