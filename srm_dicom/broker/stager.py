@@ -148,6 +148,7 @@ class Stager:
         self._database = stores.database
         self._namespace = stores.namespace
         self._requests = stores.requests
+        self._leases = stores.leases
         self._publisher = publisher
         self._sealing = sealing
         self._audit = audit
@@ -155,7 +156,7 @@ class Stager:
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set; visits under way are finished."""
-        self._requests.free_leases(self._settings.worker)
+        self._leases.free(self._settings.worker)
         turns: Turns[Visit] = Turns()
         running: dict[Future[None], Turn[Visit]] = {}
         seen, look_at_s, rest_until_s = -1, self._clock.monotonic_s(), 0.0
@@ -195,11 +196,11 @@ class Stager:
 
     def _give_back(self, turns: Sequence[Turn[Visit]]) -> None:
         rows = (row for turn in turns for row in turn.visit.waiting(turn.visit.rows))
-        self._requests.give_back([row.id for row in rows])
+        self._leases.give_back([row.id for row in rows])
 
     def claim(self, held: Mapping[str, int] | None = None) -> list[Visit]:
         """Claim waiting files and return them as visits; `held` are those in hand already, by owner."""
-        rows = self._requests.claim(
+        rows = self._leases.claim(
             self._settings.worker,
             ACTIVE,
             after(FileState.QUEUED, Event.CLAIM),

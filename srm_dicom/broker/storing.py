@@ -117,7 +117,7 @@ class Storing:
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set; what is under way is finished."""
-        self._stores.requests.free_leases(self._settings.worker)
+        self._stores.leases.free(self._settings.worker)
         under_way: set[Future[None]] = set()
         seen, look_at_s = -1, self._clock.monotonic_s()
         with ThreadPoolExecutor(self._settings.at_once, "store") as pool:
@@ -137,7 +137,7 @@ class Storing:
         """Claim files that wait to be stored."""
         if limit <= 0:
             return []
-        return self._stores.requests.claim(
+        return self._stores.leases.claim(
             self._settings.worker,
             before(Event.TAKE),
             after(STORING, Event.TAKE),

@@ -167,7 +167,8 @@ class RequestFileRow(peewee.Model):
 
         table_name = "request_file"
         indexes = (
-            (("state", "not_before"), False),
+            (("state", "owner", "id"), False),
+            (("state", "lease_until"), False),
             (("state", "deadline_at"), False),
             (("state", "pin_until"), False),
             (("token", "position"), False),

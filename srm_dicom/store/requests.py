@@ -58,16 +58,6 @@ _STATES = (
     f"SELECT MIN(CASE state {_RANK} END) AS worst FROM request_file"  # noqa: S608 - our names
     " WHERE token = ? GROUP BY position ORDER BY position"
 )
-_WAITING = (
-    "state IN ({}) AND not_before <= ? AND lease_until <= ? AND deadline_at > ?"
-    " AND guid NOT IN (SELECT guid FROM request_file"
-    " WHERE state IN ({}) AND lease_until > ? AND guid IS NOT NULL)"
-)
-"""What a worker may take: it waits, and no visit is bringing the same file, for which others wait, too."""
-
-_CLAIM = (
-    "UPDATE request_file SET state = ?, lease_until = ?, worker = ?, attempts = attempts + 1 WHERE id IN ({})"
-)
 
 
 class Requests:
@@ -218,70 +208,6 @@ class Requests:
                 [target.value, to_ms(now), *chunk, *movable],
             )
         return pinned
-
-    def claim(
-        self,
-        worker: str,
-        sources: Sequence[FileState],
-        target: FileState,
-        *,
-        now: datetime,
-        lease_s: float,
-        limit: int,
-        held: Mapping[str, int] | None = None,
-    ) -> list[RequestFile]:
-        """Take waiting files of every owner for a lease, the oldest of each first.
-
-        Args:
-            worker: whose lease it is.
-            sources: states that wait.
-            target: the state after.
-            now: the time.
-            lease_s: for how long.
-            limit: most files of one owner that a worker has in hand.
-            held: how many of these it has already.
-        """
-        moment = to_ms(now)
-        states = values(sources)
-        places = marks(len(states))
-        waiting = _WAITING.format(places, places)
-        known = [*states, moment, moment, moment, *states, moment]
-        owners = self._owners(waiting, known)  # mostly nobody waits, and a reader waits for no writer
-        if not owners:
-            return []
-        with self._database.transaction(lasting=False):  # without it, it waits as before
-            rows = [
-                row
-                for owner in owners
-                for row in self._oldest(waiting, known, owner, limit - (held or {}).get(owner, 0))
-            ]
-            lease = (target.value, to_ms(now + timedelta(seconds=lease_s)), worker)
-            for start in range(0, len(rows), _CHUNK):
-                ids = [row.id for row in rows[start : start + _CHUNK]]
-                self._database.change(_CLAIM.format(marks(len(ids))), [*lease, *ids])
-        return [read_file(row) for row in rows]
-
-    def _owners(self, waiting: str, known: Sequence[object]) -> list[str]:
-        rows = self._database.select(f"SELECT DISTINCT owner FROM request_file WHERE {waiting}", known)  # noqa: S608
-        return [row.owner for row in rows]
-
-    def _oldest(self, waiting: str, known: Sequence[object], owner: str, limit: int) -> list[Any]:
-        if limit <= 0:
-            return []
-        mine = f"SELECT * FROM request_file WHERE {waiting} AND owner = ? ORDER BY id LIMIT ?"  # noqa: S608
-        return self._database.select(self._database.claiming(mine), [*known, owner, limit])
-
-    def give_back(self, ids: Sequence[int]) -> None:
-        """End the leases of files that nobody has been sent for."""
-        for start in range(0, len(ids), _CHUNK):
-            mine = self._file.id.in_(list(ids[start : start + _CHUNK])) & (self._file.lease_until > 0)
-            self._file.update(lease_until=0, attempts=self._file.attempts - 1).where(mine).execute()
-
-    def free_leases(self, worker: str) -> int:
-        """Give back what a worker of this name held when it died; dying is no failure of the source's."""
-        held = (self._file.worker == worker, self._file.lease_until > 0)
-        freed = self._file.update(lease_until=0, attempts=self._file.attempts - 1)
-        return int(freed.where(*held).execute())
 
     def fail_overdue(self, sources: Sequence[FileState], target: FileState, now: datetime) -> int:
         """Fail what waits beyond its deadline, with the last reason that a source gave."""

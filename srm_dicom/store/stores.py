@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from srm_dicom.db.database import Database
 from srm_dicom.store.copies import Copies
 from srm_dicom.store.errands import Errands
+from srm_dicom.store.leases import Leases
 from srm_dicom.store.namespace import Namespace
 from srm_dicom.store.removals import Removals
 from srm_dicom.store.requests import Requests
@@ -23,6 +24,7 @@ class Stores:
     database: Database
     namespace: Namespace
     requests: Requests
+    leases: Leases
     staged: StagedFiles
     uploads: Uploads
     removals: Removals
@@ -39,6 +41,7 @@ class Stores:
             database,
             Namespace(database),
             Requests(database),
+            Leases(database),
             StagedFiles(database),
             Uploads(database),
             Removals(database),

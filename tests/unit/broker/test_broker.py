@@ -27,6 +27,7 @@ from srm_dicom.broker.states import ACTIVE, TRANSITIONS, Event, after, before
 from srm_dicom.broker.views import FileState, RequestKind, Wish
 from srm_dicom.clock import SystemClock
 from srm_dicom.crypto.manifest import Manifest
+from srm_dicom.db.database import Database
 from srm_dicom.errors import (
     InternalError,
     NotAuthorised,
@@ -472,15 +473,34 @@ def test_a_crowd_of_one_user_keeps_nobody_else_waiting(house):
     house.file("b")
     house.broker.submit(who(), get(*(f"f{number}" for number in range(30))))
     house.broker.submit(who("/CN=Bob", ["/vo"]), get("b"))
-    claimed = house.stores.requests.claim(
+    claimed = house.stores.leases.claim(
         "worker", ACTIVE, FileState.IN_PROGRESS,
         now=house.clock.now(), lease_s=10, limit=10, held={"/CN=Alice": 4},
     )  # fmt: skip
     assert Counter(row.owner for row in claimed) == {"/CN=Alice": 6, "/CN=Bob": 1}
-    house.stores.requests.give_back([row.id for row in claimed])
+    house.stores.leases.give_back([row.id for row in claimed])
     house.stage()
     assert len(house.plugin.visits[0].files) == 31
     assert house.stores.requests.counts() == {FileState.PINNED: 31}
+
+
+def test_a_claim_looks_at_what_it_takes_and_not_at_all_that_waits(house, monkeypatch):
+    for number in range(3):
+        house.file(f"f{number}")
+    house.broker.submit(who(), get("f0", "f1", "f2"))
+    asked = []
+    select = Database.select
+    monkeypatch.setattr(Database, "select", lambda self, *query: asked.append(query) or select(self, *query))
+    house.stores.leases.claim("w", ACTIVE, FileState.IN_PROGRESS, now=house.clock.now(), lease_s=9, limit=2)
+    if not house.stores.database.is_sqlite:
+        pytest.skip("only SQLite tells its plan in these words")
+    plans = [
+        row.detail
+        for statement, parameters in asked
+        for row in select(house.stores.database, f"EXPLAIN QUERY PLAN {statement}", parameters)
+    ]
+    assert len(asked) == 6
+    assert not [plan for plan in plans if "TEMP B-TREE" in plan or plan.startswith("SCAN request_file")]
 
 
 def test_listing(house):
