@@ -61,14 +61,14 @@ RELEASES = {Action.BYTES_RELEASED, Action.KEY_RELEASED, Action.QUERY}
 
 
 def test_without_the_alarm_nothing_leaves(house: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = AuditLog._record
+    real = AuditLog._append
 
     def failing(log: AuditLog, event: Any) -> None:
         if event.action is Action.ALARM:
             raise InternalError("the disk is full")
         real(log, event)
 
-    monkeypatch.setattr(AuditLog, "_record", failing)
+    monkeypatch.setattr(AuditLog, "_append", failing)
     with pytest.raises(InternalError):
         house.keys.get_keys(house.roles["emergency"], [house.heart.key_id])
 
