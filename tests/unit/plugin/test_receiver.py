@@ -157,7 +157,8 @@ def test_a_defect_ends_one_association_only(open_receiver: Callable[..., Receive
 def test_titles_that_are_not_configured(
     open_receiver: Callable[..., Receiver], calling: str, called: str
 ) -> None:
-    assert associate(open_receiver(), calling=calling, called=called).is_rejected
+    receiver = open_receiver(Limits(close_s=30))  # pynetdicom may be slow to read why
+    assert associate(receiver, calling=calling, called=called).is_rejected
 
 
 def test_a_connection_from_the_address_of_no_peer(open_receiver: Callable[..., Receiver]) -> None:
