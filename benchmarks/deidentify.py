@@ -30,7 +30,7 @@ from pydicom.data import get_testdata_file
 from srm_dicom.rights.project import Release
 from srm_dicom.testing.archives import SYSTEM_PATH, Orthanc
 from srm_plugin_dicom.deidentify import Context, PixelPolicy
-from srm_plugin_dicom.deidentify.draft import Drafter
+from srm_plugin_dicom.deidentify.drafter import Drafter
 from srm_plugin_dicom.deidentify.elements import Limits
 from srm_plugin_dicom.deidentify.engine import deidentifier
 from srm_plugin_dicom.deidentify.keyed import ProjectKey

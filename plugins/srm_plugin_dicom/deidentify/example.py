@@ -17,6 +17,8 @@ from srm_plugin_dicom.deidentify.syntax import EXPLICIT_LITTLE, PIXEL_DATA, Synt
 MOST_BYTES = 1 << 16
 _PRIVATE, _LAST_CREATOR = 0x10000, 0xFF
 _AHEAD, _PIXEL_GROUP = 0, 0x7FE00000
+_KIND = frozenset((f.SOP_CLASS, f.MODALITY, f.BODY_PART))
+"""What tells how it is decided about an object; all else that decides may differ (see `learnt`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ class Example:
 
     def fixed(self, stated: Iterable[int]) -> frozenset[int]:
         """Return the indices of elements that a plan may not let differ."""
-        tags = f.DECIDING.union(luts.TAGS, stated, (_AHEAD,))
+        tags = _KIND.union(luts.TAGS, stated, (_AHEAD,))
         return frozenset(
             index
             for index, (tag, _, start, *_) in enumerate(self.elements)

@@ -3,8 +3,9 @@
 A plan is learnt from headers that the whole walk has dealt with. It holds the bytes that they share, and
 what became of these; of a further header it compares them, in few large steps, and has only the elements
 between them walked. A header that differs anywhere else is nothing that a plan may judge. Whatever
-decides about an object as a whole is among the bytes that must be shared (`facts.DECIDING`), so that what a
-plan makes is what the whole walk makes, byte by byte.
+decides about an object as a whole (`facts.DECIDING`) is among the bytes that must be shared, or comes back
+by itself, so that it is decided anew (see `learnt`): what a plan makes is what the whole walk makes, byte by
+byte.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from srm_plugin_dicom.deidentify.syntax import EXPLICIT_LITTLE, LONGEST_SHORT, P
 from srm_plugin_dicom.deidentify.walk import Fate
 
 _MORE_BYTES = 2048
-_MOST_LAYOUTS = 8
+_MOST_SIZES, _MOST_OF_A_SIZE, _LAYOUTS_BYTES = 64, 8, 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +35,14 @@ class Made:
 
     Attributes:
         fate: what becomes of others in its place; None where that takes the walk.
+        personal: of another patient's it would be something else.
     """
 
     chunk: bytes = b""
     seen: frozenset[int] = frozenset()
     removed: frozenset[int] = frozenset()
     fate: Fate | None = None
+    personal: bool = False
 
 
 class _Step(NamedTuple):
@@ -49,6 +52,7 @@ class _Step(NamedTuple):
         meta_bytes: how long it was in the example, if it is file meta information; 0 in the data set.
         whole: it is no sequence, and its length must be defined.
         told: what leaves depends on it; `number`: it is decimal numbers, which leave as they are if they may.
+        decides: about an object as a whole.
     """
 
     prefix: bytes
@@ -60,6 +64,7 @@ class _Step(NamedTuple):
     whole: bool
     told: bool
     number: bool
+    decides: bool
 
 
 class _Layout:
@@ -68,20 +73,20 @@ class _Layout:
     Attributes:
         size: bytes that are looked at: the header, and that of the pixel data with its length.
         elements: of the data set, those on which what leaves depends; `encoded` takes out their bytes.
+        deciding: takes out the elements that decide about an object as a whole.
         numbers: takes out the values of those that may stay together; None if one cannot stay as it is.
         spans: of all that may differ.
         start: where the data set starts; `stop` where it ends ahead of the pixel data.
     """
 
     __slots__ = (
-        *("_patient", "_same", "_shared", "elements", "encoded", "numbers", "pixel"),
+        *("_same", "_shared", "deciding", "elements", "encoded", "numbers", "pixel"),
         *("size", "spans", "start", "stop"),
     )
 
     def __init__(
         self,
         data: bytes,
-        patient: bytes,
         start: int,
         found: Sequence[tuple[Element, _Step]],
         stop: int,
@@ -91,7 +96,6 @@ class _Layout:
 
         Args:
             data: the object, up to its pixels.
-            patient: an element of it that others mostly differ in; it is compared ahead of all else.
             start: see above.
             found: the elements that may differ, each with its step.
             stop: see above.
@@ -107,17 +111,15 @@ class _Layout:
         ]
         self._shared = _taking(zip(between[::2], between[1::2], strict=True))
         self._same = self._shared(data)
-        at = data.find(patient)
-        self._patient = at, at + len(patient), patient
         self.encoded = _taking((element.start, element.stop) for element in self.elements)
+        self.deciding = _taking((each.start, each.stop) for each, step in found if step.decides)
         numbers = [(element.value, element.stop) for element, step in found if step.number]
         even = not any((stop - start) & 1 for start, stop in numbers)
         self.numbers = _taking(numbers) if even else None
 
     def fits(self, data: Buffer) -> bool:
         """Tell whether an object has this layout, and what must be the same in it."""
-        at, stop, patient = self._patient
-        return data[at:stop] == patient and len(data) >= self.size and self._shared(data) == self._same
+        return len(data) >= self.size and self._shared(data) == self._same
 
 
 def _taking(spans: Iterable[tuple[int, int]]) -> Callable[[Buffer], tuple[bytes, ...]]:
@@ -130,11 +132,16 @@ def _taking(spans: Iterable[tuple[int, int]]) -> Callable[[Buffer], tuple[bytes,
 
 
 class Told(NamedTuple):
-    """An element on which what leaves depends: its number among these, and what becomes of it."""
+    """An element on which what leaves depends: its number among these, and what becomes of its value.
+
+    Attributes:
+        header_bytes: where in it the value is.
+    """
 
     number: int
     tag: int
-    fate: Fate | None
+    header_bytes: int
+    fate: Fate
 
 
 class Followed(NamedTuple):
@@ -143,7 +150,8 @@ class Followed(NamedTuple):
     Attributes:
         start: where the data set starts.
         elements: of the data set, those on which what leaves depends; `encoded` their bytes.
-        told: those of them that do not leave as they are.
+        told: those of them that do not leave as they are, but for the instance's UID and for items.
+        deciding: what decides about an object as a whole, of that which differs.
     """
 
     header: bytes
@@ -151,6 +159,7 @@ class Followed(NamedTuple):
     elements: Sequence[Element]
     encoded: Sequence[bytes]
     told: Sequence[Told]
+    deciding: tuple[bytes, ...]
     pixel: Element
 
 
@@ -162,6 +171,7 @@ class Plan:
         made: what became of each element of the example.
         runs: what leaves ahead of each of those on which what leaves depends, room for that, and what leaves
             behind the last.
+        instance: the instance's UID, if it is one of those; `items` the numbers of those that take a walk.
         seen: the tags of the top level and of what is shared below it; `removed` those of what always is.
     """
 
@@ -178,23 +188,30 @@ class Plan:
 
         Args:
             example: a header.
-            varying: the indices of elements that differ from header to header.
+            varying: the indices of elements that differ from header to header; those of which what leaves
+                depends on the patient count as such.
             made: what became of each element.
             stated: encoded elements that are written, in their places, whatever stood there.
             searched: the codes of heads are looked for in all bytes of headers like this one.
         """
         self.example = example
-        self.varying = varying
+        self.varying = varying = varying.union(index for index, each in enumerate(made) if each.personal)
         self.made = made
         inside = [index for index in sorted(varying) if example.has(example.elements[index])]
         told = [index for index in inside if _is_told(example.elements[index].tag, made[index].fate)]
-        self._told = [
-            Told(number, example.elements[index].tag, made[index].fate) for number, index in enumerate(told)
-        ]
+        self._told, self.items, self.instance = list[Told](), list[int](), None
+        for number, index in enumerate(told):
+            fate, (tag, _, header_bytes) = made[index].fate, example.shape[index]
+            if fate is None:
+                self.items.append(number)
+            elif tag == f.SOP_INSTANCE:
+                self.instance = Told(number, tag, header_bytes, fate)
+            else:
+                self._told.append(Told(number, tag, header_bytes, fate))
         self._steps = tuple(_steps(example, varying, made, told))
-        number = {step.tag for step in self._steps if step.number}
-        self._not_numbers = [each for each in self._told if each.tag not in number]
-        most = [each.fate.most for each in self._told if each.fate and each.tag in number]
+        numbers = {step.tag for step in self._steps if step.number}
+        self._not_numbers = [each for each in self._told if each.tag not in numbers]
+        most = [each.fate.most for each in self._told if each.tag in numbers]
         self._stay = values.numbers_that_stay(most).fullmatch
         self._last = example.data[max((example.elements[index].stop for index in varying), default=0) :]
         self._reach = len(example.data) + _MORE_BYTES
@@ -204,11 +221,9 @@ class Plan:
         self._mentioned = searched and mentions_head(example.data)
         self._meta_start = meta_start(example.data)
         self._pixel_length = length_of(example.source, example.pixel)
-        self._patient = next(
-            (example.data[each.start : each.stop] for each in example.elements if each.tag == f.PATIENT_ID),
-            b"",
-        )
-        self._layouts: tuple[_Layout, ...] = ()
+        self._sized = example.pixel.items is None
+        self._layouts: dict[int, tuple[_Layout, ...]] = {}
+        self._most_sizes = max(1, min(_MOST_SIZES, _LAYOUTS_BYTES // (_MOST_OF_A_SIZE * len(example.data))))
         kept = [each for index, each in enumerate(made) if index not in told]
         own = [tag for tag, _, start, *_ in example.elements if start >= example.start]
         self.seen = frozenset((*own, PIXEL_DATA)).union(*(each.seen for each in kept))
@@ -243,24 +258,35 @@ class Plan:
         told = self._told
         if layout.numbers and self._stay(b"\n".join(layout.numbers(header))):
             told = self._not_numbers
-        return Followed(header, layout.start, layout.elements, layout.encoded(header), told, pixel)
+        encoded, deciding = layout.encoded(header), layout.deciding(header)
+        return Followed(header, layout.start, layout.elements, encoded, told, deciding, pixel)
 
     def _known_layout(self, data: Buffer) -> _Layout | None:
         """Return the layout of an object, if it is a known one; that one is tried first the next time."""
-        known = self._layouts
+        size = self._size(data)
+        known = self._layouts.get(size, ())
         for index, each in enumerate(known):
             if each.fits(data):
                 if index:
-                    self._layouts = (each, *known[:index], *known[index + 1 :])
+                    self._layouts[size] = (each, *known[:index], *known[index + 1 :])
                 return each
         return None
+
+    def _size(self, data: Buffer) -> int:
+        """Return what layouts are kept by: with pixels of one length objects differ as their headers do."""
+        return len(data) if self._sized else 0
+
+    def _remember(self, data: Buffer, layout: _Layout) -> None:
+        size = self._size(data)
+        known = self._layouts.get(size, ())
+        if not known and len(self._layouts) >= self._most_sizes:
+            self._layouts.clear()
+        self._layouts[size] = (layout, *known[: _MOST_OF_A_SIZE - 1])
 
     def _layout(self, data: Buffer) -> _Layout | None:
         """Return the layout of an object, element by element."""
         view = memoryview(data)
         header = bytes(view[: self._reach])
-        if self._patient not in header:
-            return None
         found: list[tuple[Element, _Step]] = []
         at, data_set, lasting = 0, self.example.start, True
         for step in self._steps:
@@ -287,9 +313,9 @@ class Plan:
         pixel = self._pixel_header(view, stop)
         if pixel is None:
             return None
-        layout = _Layout(bytes(view[: pixel.value]), self._patient, data_set, found, stop, pixel)
+        layout = _Layout(bytes(view[: pixel.value]), data_set, found, stop, pixel)
         if lasting:
-            self._layouts = (layout, *self._layouts[: _MOST_LAYOUTS - 1])
+            self._remember(data, layout)
         return layout
 
     def _undefined(self, header: bytes, tag: int, vr: bytes, start: int, value: int) -> Element | None:
@@ -347,7 +373,8 @@ def _steps(
         meta_bytes, whole = 0 if inside else stop - start, not inside or made[index].fate is not None
         fate = made[index].fate
         number = fate is not None and fate.numbers and made[index].chunk == example.data[start:stop]
-        yield _Step(prefix, length, tag, vr, value - start, meta_bytes, whole, index in told, number)
+        decides = inside and tag in f.DECIDING
+        yield _Step(prefix, length, tag, vr, value - start, meta_bytes, whole, index in told, number, decides)
         begin = stop
 
 

@@ -188,6 +188,7 @@ class Walk:
     Attributes:
         private: rules of safe private attributes of the top level.
         seen: tags that were met, at any depth; `removed` those of them of which nothing left.
+        personal: what leaves depends on the patient.
     """
 
     def __init__(self, data: bytes, reader: Reader, syntax: Syntax, rules: Rules, patient: Patient) -> None:
@@ -200,6 +201,7 @@ class Walk:
         self.private: dict[int, Rule] = {}
         self.seen: set[int] = set()
         self.removed: set[int] = set()
+        self.personal = False
 
     def elements(self, elements: Sequence[Element], source: Syntax, depth: int = 0) -> list[bytes]:
         """Return what leaves of some elements of one level, in ascending order.
@@ -267,6 +269,7 @@ class Walk:
         if element.items is not None:
             return b"", False
         fate = self._rules.fate(rule, element.vr, self._out)
+        self.personal |= not fate.lasting
         return fate.of(self._data[element.value : element.stop], self._patient), fate.lasting
 
     def _encoded(self, tag: int, vr: bytes, value: bytes) -> bytes:

@@ -91,18 +91,23 @@ def test_a_patient_gets_nothing_of_the_one_before(syntax, name):
         made.extra[0x00100020] = write.element(0x00100020, "LO", b"PID-%d" % (number // 4 % 3))
         made.extra[0x00080012] = write.element(0x00080012, "DA", b"2004011%d" % (number // 8))
         assert result(warm, made.file()) == result(engine(name), made.file())
-    assert len(warm._drafter._known) == 3
+    assert len(warm._drafter._learnt._kinds) == 1
 
 
 def test_a_known_header_is_not_read_again(monkeypatch):
     warm = engine()
     for number in range(1, 14):
         warm.deidentify(image(number * 3, Writer()).file())
-    monkeypatch.setattr(part10, "open_object", None)
-    warm.deidentify(image(7 * 3, Writer()).file())
     made = image(7 * 3, Writer())
     made.extra[0x00100020] = made.writer.element(0x00100020, "LO", b"PID-0815-4712")
-    with pytest.raises(TypeError):  # another patient is another matter
+    warm.deidentify(made.file())
+    made.extra[0x00100020] = made.writer.element(0x00100020, "LO", b"PID-0815-471200")
+    fate = result(engine(), made.file())
+    monkeypatch.setattr(part10, "open_object", None)
+    warm.deidentify(image(7 * 3, Writer()).file())
+    assert result(warm, made.file()) == fate  # nor is that of one more patient
+    made.extra[0x00180015] = made.writer.element(0x00180015, "CS", b"KNEE")
+    with pytest.raises(TypeError):  # another part of the body is another matter
         warm.deidentify(made.file())
 
 
@@ -399,14 +404,28 @@ def test_what_is_remembered_of_heads_is_bounded():
     assert max(map(len, heads._layouts.values())) <= 16
 
 
+def test_what_is_remembered_of_patients_is_bounded():
+    warm, write = engine("devices"), Writer()
+    for number in range(1, 100):
+        made = image(number, write)
+        made.extra[0x00100020] = write.element(0x00100020, "LO", b"PID-%d" % (number // 2))
+        made.extra[0x00081140] = write.sequence(
+            0x00081140, write.element(0x00081155, "UI", b"1.2.%d" % number)
+        )
+        assert result(warm, made.file()) == result(engine("devices"), made.file())
+    (kind,) = warm._drafter._learnt._kinds
+    assert 1 < len(kind.verdicts) <= 32
+
+
 def test_plans_of_many_lengths_are_bounded():
     warm = engine()
     for number in range(1, 40):
-        made = image(3 * number, Writer())
+        made = image(3 * number + 1, Writer())
         made.extra[0x00200032] = made.writer.element(0x00200032, "DS", b"1" * (number % 31))
         assert result(warm, made.file()) == result(engine(), made.file())
-    (known,) = warm._drafter._known
-    assert len(known.plan._layouts) <= 8
+    (kind,) = warm._drafter._learnt._kinds
+    assert 1 < len(kind.plan._layouts) <= 64
+    assert max(map(len, kind.plan._layouts.values())) <= 8
 
 
 def test_objects_of_many_threads_become_what_they_become_alone():
