@@ -10,23 +10,20 @@ from __future__ import annotations
 import re
 import struct
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Sequence
 from operator import methodcaller
-from typing import TypeVar
 
 from srm_dicom.errors import ObjectRefused
 from srm_plugin_dicom.deidentify import tables
+from srm_plugin_dicom.deidentify.bulk import passing
 from srm_plugin_dicom.deidentify.heads import Found, Heads, Layout, Room
 from srm_plugin_dicom.deidentify.options import Option
 from srm_plugin_dicom.deidentify.originals import CODECS, LITTLE_EXPLICIT, LONG_VRS, PAD, Codec, Originals
 from srm_plugin_dicom.deidentify.profile import Action, Profile, Rule
 from srm_plugin_dicom.deidentify.reasons import Reason, refused
-from srm_plugin_dicom.deidentify.view import Part
 
 _SHORT = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 _STATED = frozenset((0x00120062, 0x00120063, 0x00120064, 0x00280303))
-_PIXELS = range(0x7FE00008, 0x7FE00011)
 _ITEM = 0xFFFEE000
 _PSEUDONYM = re.compile(rb"[a-z2-7]{16}")
 _DUMMIES = frozenset(
@@ -42,7 +39,6 @@ _WIDTHS = dict.fromkeys((b"US", b"SS", b"OW"), 2) | dict.fromkeys((b"FD", b"OD",
 _WIDTHS |= dict.fromkeys((b"AT", b"UL", b"SL", b"FL", b"OF", b"OL"), 4) | {b"OB": 1}
 _SURE, _LONGEST_REMEMBERED = 8, 512
 _bare = methodcaller("strip", PAD)
-P = TypeVar("P", bound=Part)
 
 
 Judge = Callable[[bytes], tuple[Room, ...] | None]
@@ -374,49 +370,3 @@ def _is_text(value: bytes, vr: bytes) -> bool:
 
 def _plain_or_items(value: bytes, vr: bytes) -> bool:
     return vr in (b"SQ", b"") or _PLAIN.fullmatch(value) is not None
-
-
-def passing(bulk: Iterable[P], syntax: str) -> Iterator[P]:
-    """Yield pixel data as they are checked: that the parts are elements of them and nothing else.
-
-    Args:
-        bulk: one or more elements, or one in items; each header a part of its own.
-        syntax: transfer syntax of what leaves.
-
-    Raises:
-        ObjectRefused: they are not; only when all have been yielded is it known that they are.
-    """
-    codec = CODECS.get(syntax, LITTLE_EXPLICIT)
-    left = 0
-    in_items = False
-    for part in bulk:
-        if left:
-            if len(part) > left:
-                raise refused(Reason.CHECK, "pixel data")
-            left -= len(part)
-        elif len(part):
-            try:
-                left, in_items = _bulk_header(bytes(part[:16]), codec, in_items)
-            except struct.error:
-                raise refused(Reason.CHECK, "cut") from None
-        yield part
-    if left or in_items:
-        raise refused(Reason.CHECK, "pixel data")
-
-
-@lru_cache(maxsize=256)
-def _bulk_header(header: bytes, codec: Codec, in_items: bool) -> tuple[int, bool]:
-    """Return the length that a header announces, and whether items follow or go on."""
-    group, element, length = codec.implicit.unpack_from(header, 0)
-    tag = group << 16 | element
-    if in_items:
-        if tag == 0xFFFEE0DD:
-            return 0, False
-        if tag != _ITEM:
-            raise refused(Reason.CHECK, "pixel data")
-        return length, True
-    if tag not in _PIXELS:
-        raise refused(Reason.CHECK, "pixel data")
-    if codec.explicit is not None:
-        (length,) = codec.u32.unpack_from(header, 8)
-    return (0, True) if length == 0xFFFFFFFF else (length, False)

@@ -16,7 +16,8 @@ from operator import attrgetter
 
 from srm_dicom.rights.project import Release
 from srm_plugin_dicom.deidentify import bits, part10, series
-from srm_plugin_dicom.deidentify.checker import Checker, passing
+from srm_plugin_dicom.deidentify.bulk import passing
+from srm_plugin_dicom.deidentify.checker import Checker
 from srm_plugin_dicom.deidentify.draft import Draft, Held
 from srm_plugin_dicom.deidentify.drafter import Drafter
 from srm_plugin_dicom.deidentify.elements import Buffer, Limits
