@@ -163,7 +163,8 @@ class OrthancAnonymizes:
         self._connection = HTTPConnection(archive.web_url.split("/")[2])
 
     def hold(self, slices: list[bytes]) -> None:
-        """Give it a series, instead of what it held."""
+        """Give it a series, instead of what it held; connections that rested it has closed."""
+        self._connection.close()
         self._archive.clear()
         for data in slices:
             self._archive.add_file(data)
