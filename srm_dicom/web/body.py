@@ -106,6 +106,28 @@ class RequestBody(io.RawIOBase):
         self._http.receive_data(data)
 
 
+class BodyReader(io.BufferedReader):
+    """A request's body for the application, which reads it with the bound that it sets for a body.
+
+    A buffered reader makes room for as much as it is asked for, and gives it back to the system afterwards:
+    with a bound of 32 MiB that took longer than a small call. There is no more to come than was declared.
+
+    Args:
+        body: the body.
+        declared_bytes: its length; None when that is not known.
+    """
+
+    def __init__(self, body: RequestBody, declared_bytes: int | None) -> None:
+        super().__init__(body)
+        self._declared_bytes = declared_bytes
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return the next `size` bytes, fewer at the end; all that is left without a size."""
+        if size is not None and size > 0 and self._declared_bytes is not None:
+            size = min(size, self._declared_bytes + 1)  # one more, so that the end is seen as ever
+        return super().read(size)
+
+
 def declared_bytes(request: h11.Request) -> int | None:
     """Return how long the body of a request is; None when that is not known before its end (chunked)."""
     for name, value in request.headers:

@@ -6,7 +6,6 @@ the wire could be anything. The application's defects become a 500 that says not
 
 from __future__ import annotations
 
-import io
 import traceback
 import uuid
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from srm_dicom.errors import InternalError, MdmError
 from srm_dicom.identity.watch import LOOK_EVERY_S, Watch
 from srm_dicom.telemetry import logger
 from srm_dicom.web.bearer import Bearers
-from srm_dicom.web.body import RequestBody, declared_bytes
+from srm_dicom.web.body import BodyReader, RequestBody, declared_bytes
 from srm_dicom.web.environ import Caller, environ
 from srm_dicom.web.limits import Limits
 from srm_dicom.web.problems import Problem
@@ -148,9 +147,10 @@ class Session:
         return complete and self._settled()
 
     def _run(self, request: h11.Request, response: Response, caller: Caller) -> bool:
-        body = RequestBody(self._http, self._stream, self._limits, declared_bytes(request))
+        declared = declared_bytes(request)
+        body = RequestBody(self._http, self._stream, self._limits, declared)
         response.closes_if(lambda: body.exceeds(self._limits.drain_bytes))
-        variables = environ(request, io.BufferedReader(body), caller, self._address)
+        variables = environ(request, BodyReader(body, declared), caller, self._address)
         result = self._app(variables, response.start)
         try:
             response.run(result)
