@@ -1,10 +1,10 @@
 """The GridFTP door beside a globus-gridftp-server: same files, same client, interleaved runs, medians.
 
-    python -m benchmarks.transfer [--megabytes 1024] [--files 1000] [--repeats 5] [--only TEXT]
+    python -m benchmarks.transfer [--megabytes 1024] [--files 1000] [--repeats 7] [--only TEXT]
 
-Files lie in /dev/shm, so that no disk is measured. Prints wall seconds of the client, the ratio to
-Globus of the same run (below 1 is faster), and CPU seconds of the server for each GiB; at the end the
-median and the worst of the ratios. A login is what one small file takes beyond its bytes.
+Files lie in /dev/shm, so that no disk is measured. Prints medians of the client's wall seconds, the median of
+the ratios to the run of Globus just before (below 1 is faster), and CPU seconds of the server for each GiB;
+at the end the median and the worst of the ratios. A login is what one small file takes beyond its bytes.
 """
 
 import argparse
@@ -164,7 +164,9 @@ def report(name, template, servers, environment, base, options):
         server: statistics.median(cpu for _, cpu in pairs) / gibibytes(name, options)
         for server, pairs in runs.items()
     }
-    ratio = walls["srm-dicom"] / walls["globus"]
+    ratio = statistics.median(
+        ours / theirs for (ours, _), (theirs, _) in zip(runs["srm-dicom"], runs["globus"], strict=True)
+    )
     print(
         f"{name:<20} {walls['globus']:9.3f} {walls['srm-dicom']:9.3f} {ratio:6.2f} "
         f"{cpus['globus']:12.2f} {cpus['srm-dicom']:7.2f}",
@@ -177,7 +179,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--megabytes", type=int, default=1024)
     parser.add_argument("--files", type=int, default=1000)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--only", default="")
     with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
         run(Path(directory), parser.parse_args())
