@@ -12,15 +12,15 @@ import os
 import select
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 _MODIFIED = 0x2
 _EVENT = struct.Struct("iIII")
 _BUFFER_BYTES = 16 * 1024
-_SOON_S = (0.0, 0.0005, 0.001, 0.002, 0.004, 0.008)
-"""The log is written a little before what is in it can be read: when to look after it was."""
+_SOON_S = (0.001, 0.001, 0.002, 0.004, 0.008)
+"""The log is written a little before what is in it can be read: when to look again after it was."""
 
 
 class News:
@@ -42,13 +42,12 @@ class News:
     def wait(self, seen: int, timeout_s: float) -> None:
         """Return when the state is no longer the one that was `seen`, or the time is up."""
         until_s = time.monotonic() + timeout_s
+        pauses: Iterator[float] = iter(())
         while (left_s := until_s - time.monotonic()) > 0:
-            if not self._written(left_s):
-                continue
-            for pause_s in _SOON_S:
-                time.sleep(pause_s)
-                if self._state() != seen:
-                    return
+            if self._written(min(left_s, next(pauses, left_s))):
+                pauses = iter(_SOON_S)  # what was written before is no reason to be deaf meanwhile
+            if self._state() != seen:
+                return
 
     def close(self) -> None:
         """Hear nothing more."""

@@ -74,6 +74,22 @@ def test_what_is_written_beside_the_database_is_not_news(tmp_path, listener):
     assert heard == [True]
 
 
+@of_sqlite
+def test_the_traces_of_an_earlier_writer_make_nobody_deaf(monkeypatch, tmp_path, database, listener):
+    monkeypatch.setattr(news_module, "_SOON_S", (*[0.001] * 50, 1000 * DEADLINE_S))
+    log = next(tmp_path.glob("*-wal"))
+    thread, heard = listener(1000 * DEADLINE_S)
+    with log.open("r+b") as file:  # as it was: an event, and nothing new to be read
+        beginning = file.read(1)
+        file.seek(0)
+        file.write(beginning)
+    thread.join(0.2)
+    assert thread.is_alive()
+    tell(tmp_path)
+    thread.join(DEADLINE_S)
+    assert heard == [True]
+
+
 def test_where_nothing_is_heard_time_goes_by(monkeypatch, listener, tmp_path):
     monkeypatch.setattr(news_module, "_watch", lambda _directory: None)
     thread, heard = listener(0.3)
