@@ -34,6 +34,7 @@ from srm_dicom.broker.views import (
     Wish,
 )
 from srm_dicom.clock import Clock
+from srm_dicom.db.news import Topic
 from srm_dicom.errors import (
     InvalidRequest,
     MdmError,
@@ -186,6 +187,7 @@ class Broker:
         (source,) = before(event)
         if not self._requests.move(rows, [source], after(source, event)):
             raise InvalidRequest(otherwise)
+        self._database.tell(Topic.WORK)
 
     def forget(self, principal: Principal, token: str) -> None:
         """Withdraw a request and drop it: nobody can ask for it again.
@@ -277,6 +279,8 @@ class Broker:
             ]
             self._requests.add(request, files)
         states = tuple(file.state for file in files)
+        if FileState.QUEUED in states:
+            self._database.tell(Topic.WORK)
         return self._viewer.view(request, files, states, self._clock.now(), staged)
 
     def _held(self, request: Request, view: RequestView) -> RequestView:

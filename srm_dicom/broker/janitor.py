@@ -120,7 +120,7 @@ class Janitor:
         """Remove the least recently used files that nobody holds."""
         if surplus_bytes <= 0:
             return
-        pinned = self._requests.pinned(FileState.PINNED)
+        pinned = self._requests.pinned()
         for item in list(self._staged.on_node(self._node)):
             if surplus_bytes <= 0:
                 return
@@ -130,7 +130,7 @@ class Janitor:
     def _unstage(self, item: Staged) -> bool:
         """Forget a file in the database, unless somebody has just pinned it, then remove its bytes."""
         with self._database.transaction():
-            if item.guid in self._requests.pinned(FileState.PINNED):
+            if item.guid in self._requests.pinned():
                 return False
             self._staged.remove(item.guid, self._node)
         self._area.remove(_name(item))

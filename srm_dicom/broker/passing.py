@@ -11,7 +11,7 @@ from srm_dicom.store.stores import Stores
 def apply_time(stores: Stores, now: datetime) -> None:
     """Let everything happen that is due, whether or not a stager lives."""
     requests = stores.requests
-    if not requests.is_due(before(Event.EXPIRE), (*before(Event.FAIL), SPACE_AVAILABLE, STORING), now):
+    if not requests.is_due(now):
         return
     requests.fail_overdue(before(Event.FAIL), after(ACTIVE[0], Event.FAIL), now)
     requests.expire_pins(before(Event.EXPIRE), after(before(Event.EXPIRE)[0], Event.EXPIRE), now)

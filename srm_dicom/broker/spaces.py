@@ -27,7 +27,6 @@ from srm_dicom.errors import (
 )
 from srm_dicom.identity.principal import Principal
 from srm_dicom.ids import Guid, Surl
-from srm_dicom.store.requests import FileState
 from srm_dicom.store.spaces import Space
 from srm_dicom.store.stores import Stores
 
@@ -195,7 +194,7 @@ class SpaceAccounts:
 
         def purge(guid: Guid, _size_bytes: int) -> None:
             self._refuse_outside(guid, token)
-            if guid in self.stores.requests.pinned(FileState.PINNED):
+            if guid in self.stores.requests.pinned():
                 raise Busy("somebody is reading this file")
             staged = self.stores.staged.find([guid]).get(guid)
             if staged is not None:

@@ -26,6 +26,7 @@ from srm_dicom.broker.states import ACTIVE, Event, after, before
 from srm_dicom.broker.turns import Turn, Turns
 from srm_dicom.broker.views import FileState
 from srm_dicom.clock import Clock
+from srm_dicom.db.news import Topic
 from srm_dicom.errors import (
     InternalError,
     MdmError,
@@ -160,7 +161,10 @@ class Stager:
         turns: Turns[Visit] = Turns()
         running: dict[Future[None], Turn[Visit]] = {}
         seen, look_at_s, rest_until_s = -1, self._clock.monotonic_s(), 0.0
-        with ThreadPoolExecutor(self._settings.visits, "visit") as pool, self._database.news() as news:
+        with (
+            ThreadPoolExecutor(self._settings.visits, "visit") as pool,
+            self._database.news(Topic.WORK) as news,
+        ):
             while not stop.is_set():
                 now_s = self._clock.monotonic_s()
                 if not running or now_s >= rest_until_s:
@@ -176,7 +180,7 @@ class Stager:
                     for future in done:
                         turns.done(running.pop(future))
                 else:
-                    news.wait(seen, self._settings.idle_s)
+                    news.wait(self._settings.idle_s)
             self._give_back(turns.drop(lambda _: True))
 
     def sources(self) -> dict[str, Source]:

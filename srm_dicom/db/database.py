@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import peewee
 
-from srm_dicom.db.news import News
+from srm_dicom.db.news import Board, News, Topic
 from srm_dicom.db.pool import BUSY_TIMEOUT_S, CONNECTIONS, LentPostgresqlDatabase, LentSqliteDatabase
 from srm_dicom.errors import ConfigError
 
@@ -48,6 +48,8 @@ class Database:
         """
         self._peewee = _open(url)
         self.is_sqlite = isinstance(self._peewee, peewee.SqliteDatabase)
+        in_file = isinstance(self._peewee, LentSqliteDatabase)
+        self._board = Board(Path(self._peewee.database) if in_file else None)
 
     def bind(self, model: type[M]) -> type[M]:
         """Return `model` as a table of this database, created when it is missing."""
@@ -88,11 +90,14 @@ class Database:
             return int(self._peewee.data_version)  # type: ignore[attr-defined]
         return time.monotonic_ns()
 
+    def tell(self, topic: Topic) -> None:
+        """Have everybody hear who waits for news of a topic; after what is new was committed."""
+        self._board.tell(topic)
+
     @contextmanager
-    def news(self) -> Iterator[News]:
-        """Hear at once that others have written, where that can be heard."""
-        in_file = isinstance(self._peewee, LentSqliteDatabase)
-        news = News(self.state, Path(self._peewee.database) if in_file else None)
+    def news(self, topic: Topic) -> Iterator[News]:
+        """Hear at once what others tell of a topic, where that can be heard."""
+        news = self._board.news(topic)
         try:
             yield news
         finally:
@@ -169,6 +174,7 @@ class Database:
 
     def close(self) -> None:
         """Close every connection; nothing can be asked any more."""
+        self._board.close()
         if isinstance(self._peewee, LentSqliteDatabase | LentPostgresqlDatabase):
             self._peewee.shut()
         else:
@@ -181,8 +187,10 @@ def marks(count: int) -> str:
 
 
 def _named(columns: Any, rows: Sequence[Any]) -> list[Any]:
-    row = _row_of(tuple(column[0] for column in columns))
-    return list(map(row._make, rows))
+    if not rows:
+        return []
+    names = next(zip(*columns, strict=True))
+    return list(map(_row_of(names)._make, rows))
 
 
 @lru_cache(maxsize=256)

@@ -1,8 +1,8 @@
-"""Hearing at once that somebody has written to a database of this machine, other processes included.
+"""Hearing at once that there is news in a database of this machine, other processes included.
 
-SQLite tells nobody. But who commits writes into the log beside the database (``-wal``), and the kernel tells
-who asked (inotify). That is a hint and nothing more: where it is not to be had, or missed, time goes by
-and the caller looks anyway.
+SQLite tells nobody. So who has written what others wait for writes to a small file beside the database, too,
+one for each topic, and the kernel tells who asked (inotify). That is a hint and nothing more: where it is
+not to be had, or missed, time goes by and the caller looks anyway.
 """
 
 from __future__ import annotations
@@ -10,44 +10,84 @@ from __future__ import annotations
 import ctypes
 import os
 import select
-import struct
 import time
-from collections.abc import Callable, Iterator
 from contextlib import suppress
+from enum import Enum
 from pathlib import Path
+from threading import Lock
 
 _MODIFIED = 0x2
-_EVENT = struct.Struct("iIII")
 _BUFFER_BYTES = 16 * 1024
-_SOON_S = (0.001, 0.001, 0.002, 0.004, 0.008)
-"""The log is written a little before what is in it can be read: when to look again after it was."""
 
 
-class News:
-    """Waits for writers of one database; for one thread.
+class Topic(Enum):
+    """What there may be news of; the value ends the name of its file."""
+
+    WORK = "work"
+    READY = "ready"
+
+
+class Board:
+    """The topics of one database.
 
     Args:
-        state: tells its state, another one after others have written.
         path: of the database; None for one that is no file here.
     """
 
-    def __init__(self, state: Callable[[], int], path: Path | None) -> None:
-        self._log = os.fsencode(f"{path.name}-wal") if path else b""
-        self._state = state
-        self._fd = _watch(path.parent) if path else None
-        self._poll = select.poll()  # select() bears no descriptor above 1023
-        if self._fd is not None:
-            self._poll.register(self._fd, select.POLLIN)
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._fds: dict[Topic, int] = {}
+        self._lock = Lock()
+        self._is_open = path is not None
 
-    def wait(self, seen: int, timeout_s: float) -> None:
-        """Return when the state is no longer the one that was `seen`, or the time is up."""
-        until_s = time.monotonic() + timeout_s
-        pauses: Iterator[float] = iter(())
-        while (left_s := until_s - time.monotonic()) > 0:
-            if self._written(min(left_s, next(pauses, left_s))):
-                pauses = iter(_SOON_S)  # what was written before is no reason to be deaf meanwhile
-            if self._state() != seen:
-                return
+    def tell(self, topic: Topic) -> None:
+        """Have everybody hear who waits for news of a topic, after it was committed."""
+        with self._lock, suppress(OSError):
+            if self._is_open:
+                os.pwrite(self._fd(topic), b"\n", 0)
+
+    def news(self, topic: Topic) -> News:
+        """Return what hears the news of a topic from now on."""
+        with self._lock, suppress(OSError):
+            if self._is_open:
+                return News(_watch(self._fd(topic)))
+        return News(None)
+
+    def close(self) -> None:
+        """Tell nothing more."""
+        with self._lock:
+            self._is_open = False
+            for fd in self._fds.values():
+                os.close(fd)
+            self._fds.clear()
+
+    def _fd(self, topic: Topic) -> int:
+        if topic not in self._fds:
+            path = f"{self._path}-{topic.value}"
+            self._fds[topic] = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return self._fds[topic]
+
+
+class News:
+    """Waits for news of one topic; for one thread.
+
+    Attributes:
+        is_heard: whether anything can be heard; where not, `wait` lets time go by.
+    """
+
+    def __init__(self, fd: int | None) -> None:
+        self._fd = fd
+        self.is_heard = fd is not None
+        self._poll = select.poll()  # select() bears no descriptor above 1023
+        if fd is not None:
+            self._poll.register(fd, select.POLLIN)
+
+    def wait(self, timeout_s: float) -> None:
+        """Return when there was news since the last time, or the time is up."""
+        if self._fd is None:
+            time.sleep(timeout_s)
+        elif self._poll.poll(1e3 * timeout_s):
+            os.read(self._fd, _BUFFER_BYTES)
 
     def close(self) -> None:
         """Hear nothing more."""
@@ -55,30 +95,14 @@ class News:
             os.close(self._fd)
             self._fd = None
 
-    def _written(self, timeout_s: float) -> bool:
-        """Wait until the log is written to; tells whether it was."""
-        if self._fd is None:
-            time.sleep(timeout_s)
-            return False
-        if not self._poll.poll(1e3 * timeout_s):
-            return False
-        events, at = os.read(self._fd, _BUFFER_BYTES), 0
-        names = set()
-        while at < len(events):
-            name_bytes = _EVENT.unpack_from(events, at)[3]
-            at += _EVENT.size
-            names.add(events[at : at + name_bytes].rstrip(b"\0"))
-            at += name_bytes
-        return self._log in names
 
-
-def _watch(directory: Path) -> int | None:
-    """Have the kernel tell what is written to in a directory; None where it does not."""
+def _watch(file: int) -> int | None:
+    """Have the kernel tell when an open file is written to; None where it does not."""
     libc = ctypes.CDLL(None)
     with suppress(AttributeError):  # another kernel
         fd = int(libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK))
         if fd >= 0:
-            if libc.inotify_add_watch(fd, os.fsencode(directory), _MODIFIED) >= 0:
+            if libc.inotify_add_watch(fd, b"/proc/self/fd/%d" % file, _MODIFIED) >= 0:
                 return fd
             os.close(fd)
     return None

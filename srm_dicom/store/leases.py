@@ -11,22 +11,35 @@ from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Any
 
+import peewee
+
 from srm_dicom.db.database import Database, marks
-from srm_dicom.store.requestrows import FileState, RequestFile, RequestFileRow, read_file, to_ms, values
+from srm_dicom.store.requestrows import (
+    LEASED,
+    OPEN,
+    FileState,
+    RequestFile,
+    RequestFileRow,
+    read_file,
+    to_ms,
+    values,
+)
 
 _CHUNK = 500
 _OWNERS = (
-    "WITH RECURSIVE known(owner) AS (SELECT MIN(owner) FROM request_file WHERE state = ? UNION ALL"
-    " SELECT (SELECT MIN(owner) FROM request_file WHERE state = ? AND owner > known.owner)"
+    "WITH RECURSIVE known(owner) AS ("  # noqa: S608 - our names
+    f"SELECT MIN(owner) FROM request_file WHERE state = ? AND {OPEN} UNION ALL"
+    f" SELECT (SELECT MIN(owner) FROM request_file WHERE state = ? AND {OPEN} AND owner > known.owner)"
     " FROM known WHERE known.owner IS NOT NULL) SELECT owner FROM known WHERE owner IS NOT NULL"
 )
 """From one owner to the next in the index: however many files wait, they are not looked at."""
 
 _WAITING = (
-    "SELECT {} FROM request_file"
-    " WHERE state = ? AND owner = ? AND not_before <= ? AND lease_until + 0 <= ? AND deadline_at + 0 > ?"
+    "SELECT {} FROM request_file"  # noqa: S608 - our names
+    f" WHERE state = ? AND {OPEN} AND owner = ?"
+    " AND not_before <= ? AND lease_until + 0 <= ? AND deadline_at + 0 > ?"
     " AND guid NOT IN (SELECT guid FROM request_file"
-    " WHERE state IN ({}) AND lease_until > ? AND guid IS NOT NULL) ORDER BY id LIMIT ?"
+    f" WHERE {LEASED} AND lease_until > ? AND state IN ({{}}) AND guid IS NOT NULL) ORDER BY id LIMIT ?"
 )
 """What a worker may take: it waits, and no visit is bringing the same file, for which others wait, too.
 
@@ -110,7 +123,7 @@ class Leases:
         waiting = _WAITING.format(columns, marks(len(states)))
         statement = self._database.claiming(waiting) if claiming else waiting
         found = (
-            self._database.select(statement, [state, owner, moment, moment, moment, *states, moment, limit])
+            self._database.select(statement, [state, owner, moment, moment, moment, moment, *states, limit])
             for state in states
         )
         return sorted((row for rows in found for row in rows), key=attrgetter("id"))[:limit]
@@ -118,11 +131,11 @@ class Leases:
     def give_back(self, ids: Sequence[int]) -> None:
         """End the leases of files that nobody has been sent for."""
         for start in range(0, len(ids), _CHUNK):
-            mine = self._row.id.in_(list(ids[start : start + _CHUNK])) & (self._row.lease_until > 0)
+            mine = self._row.id.in_(list(ids[start : start + _CHUNK])) & peewee.SQL(LEASED)
             self._row.update(lease_until=0, attempts=self._row.attempts - 1).where(mine).execute()
 
     def free(self, worker: str) -> int:
         """Give back what a worker of this name held when it died; dying is no failure of the source's."""
-        held = (self._row.worker == worker, self._row.lease_until > 0)
+        held = (self._row.worker == worker, peewee.SQL(LEASED))
         freed = self._row.update(lease_until=0, attempts=self._row.attempts - 1)
         return int(freed.where(*held).execute())

@@ -57,6 +57,23 @@ WORST_FIRST = (
 """A file that is made of others is in the first of these states that one of them is in."""
 
 
+def _among(*states: FileState) -> str:
+    return "state IN ({})".format(", ".join(f"'{state.value}'" for state in states))
+
+
+OPEN = _among(
+    *(FileState.QUEUED, FileState.IN_PROGRESS, FileState.SUSPENDED),
+    *(FileState.SPACE_AVAILABLE, FileState.STORING),
+)
+HELD = _among(FileState.PINNED)
+LEASED = "lease_until > 0"
+"""What the indices of the queue have of it; a statement that says the same, to the letter, goes by them.
+
+Nearly every file is in none of these any more: to keep it in the indices nevertheless would be most of what
+it costs to write one down.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One accepted prepareToGet, bringOnline or prepareToPut.
@@ -163,14 +180,19 @@ class RequestFileRow(peewee.Model):
     lost = peewee.IntegerField(default=0)
 
     class Meta:
-        """The queue and what time ends are read by state, a request by token, a release by owner and path."""
+        """A request is read by token, a release by owner and path; the others, see `OPEN`."""
 
         table_name = "request_file"
         indexes = (
-            (("state", "owner", "id"), False),
-            (("state", "lease_until"), False),
-            (("state", "deadline_at"), False),
-            (("state", "pin_until"), False),
+            *(
+                peewee.SQL(f"CREATE INDEX IF NOT EXISTS {name} ON request_file ({columns}) WHERE {rows}")
+                for name, columns, rows in (
+                    ("request_file_open_by_owner", "state, owner, id", OPEN),
+                    ("request_file_open_by_deadline", "state, deadline_at", OPEN),
+                    ("request_file_held_by_pin", "pin_until", HELD),
+                    ("request_file_leased", "lease_until", LEASED),
+                )
+            ),
             (("token", "position"), False),
             (("owner", "path"), False),
         )

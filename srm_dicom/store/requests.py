@@ -22,6 +22,9 @@ from srm_dicom.ids import Guid, SitePath, Token
 from srm_dicom.store.copies import CopyRow
 from srm_dicom.store.errands import ErrandRow
 from srm_dicom.store.requestrows import (
+    HELD,
+    LEASED,
+    OPEN,
     WORST_FIRST,
     FileState,
     Request,
@@ -44,9 +47,9 @@ __all__ = ["FileState", "Request", "RequestFile", "RequestKind", "Requests"]
 
 _CHUNK = 500
 _DUE = (
-    "SELECT 1 AS due WHERE"
-    " EXISTS (SELECT 1 FROM request_file WHERE pin_until <= ? AND state IN ({}))"
-    " OR EXISTS (SELECT 1 FROM request_file WHERE deadline_at <= ? AND state IN ({}))"
+    "SELECT 1 AS due WHERE"  # noqa: S608 - our names
+    f" EXISTS (SELECT 1 FROM request_file WHERE pin_until <= ? AND {HELD})"
+    f" OR EXISTS (SELECT 1 FROM request_file WHERE deadline_at <= ? AND {OPEN})"
 )
 
 _PIN = (
@@ -241,14 +244,12 @@ class Requests:
             for rows in (*self._children, self._request):
                 rows.delete().where(rows.token.in_(list(tokens))).execute()
 
-    def is_due(self, pinned: Sequence[FileState], waiting: Sequence[FileState], now: datetime) -> bool:
-        """Tell whether a pin is over, or a file in one of `waiting` beyond its deadline.
+    def is_due(self, now: datetime) -> bool:
+        """Tell whether the time of a pin is over, or that of a file that waits for somebody.
 
         Every poll asks, and almost always there is nothing: a reader waits for no writer.
         """
-        now_ms = to_ms(now)
-        statement = _DUE.format(marks(len(pinned)), marks(len(waiting)))
-        return bool(self._database.select(statement, [now_ms, *values(pinned), now_ms, *values(waiting)]))
+        return bool(self._database.select(_DUE, [to_ms(now)] * 2))
 
     def is_overdue(self, sources: Sequence[FileState], now: datetime) -> bool:
         """Tell whether a file in one of `sources` is beyond its deadline."""
@@ -276,24 +277,30 @@ class Requests:
 
     def expire_pins(self, sources: Sequence[FileState], target: FileState, now: datetime) -> int:
         """End pins whose time is over."""
-        over = (self._file.pin_until <= to_ms(now)) & self._file.state.in_(values(sources))
+        over = peewee.SQL(HELD) & (self._file.pin_until <= to_ms(now)) & self._file.state.in_(values(sources))
         return self._move(over, sources, target, {}) if self._is_there(over) else 0
 
     def _overdue(self, sources: Sequence[FileState], now: datetime) -> Any:
-        return (self._file.deadline_at <= to_ms(now)) & self._file.state.in_(values(sources))
+        return (
+            peewee.SQL(OPEN) & (self._file.deadline_at <= to_ms(now)) & self._file.state.in_(values(sources))
+        )
 
     def _is_there(self, where: Any) -> bool:
         # Every poll asks, and almost always there is nothing: a reader waits for no writer.
         return bool(self._file.select(self._file.id).where(where).limit(1).exists())
 
-    def pinned(self, state: FileState) -> set[Guid]:
+    def pinned(self) -> set[Guid]:
         """Return the files that somebody holds."""
-        query = self._file.select(self._file.guid).where(self._file.state == state.value).distinct()
+        query = self._file.select(self._file.guid).where(peewee.SQL(HELD)).distinct()
         return {Guid(row.guid) for row in query if row.guid}
 
     def in_hand(self, now: datetime) -> list[Guid]:
         """Return the files that workers hold by lease."""
-        query = self._file.select(self._file.guid).where(self._file.lease_until > to_ms(now)).distinct()
+        query = (
+            self._file.select(self._file.guid)
+            .where(peewee.SQL(LEASED), self._file.lease_until > to_ms(now))
+            .distinct()
+        )
         return [Guid(row.guid) for row in query if row.guid]
 
     def counts(self) -> dict[FileState, int]:

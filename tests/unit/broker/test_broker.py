@@ -47,6 +47,7 @@ from srm_dicom.rights.project import Member, Project, Release
 from srm_dicom.scratch.area import ScratchArea, StagedName
 from srm_dicom.scratch.slot import SlotSettings
 from srm_dicom.store.namespace import Entry, Kind
+from srm_dicom.store.requestrows import HELD, OPEN
 from srm_dicom.store.stores import Stores
 from srm_dicom.testing.clock import FakeClock
 from srm_dicom.testing.databases import database_url
@@ -501,6 +502,24 @@ def test_a_claim_looks_at_what_it_takes_and_not_at_all_that_waits(house, monkeyp
     ]
     assert len(asked) == 6
     assert not [plan for plan in plans if "TEMP B-TREE" in plan or plan.startswith("SCAN request_file")]
+
+
+def test_what_time_can_change_is_in_the_indices_that_are_asked_for_it(house, monkeypatch):
+    waits = {*before(Event.FAIL), *before(Event.TIME_OUT), *before(Event.REFUSE)}
+    assert {state for state in FileState if f"'{state.value}'" in OPEN} == waits
+    assert {state for state in FileState if f"'{state.value}'" in HELD} == set(before(Event.EXPIRE))
+    asked = []
+    select = Database.select
+    monkeypatch.setattr(Database, "select", lambda self, *query: asked.append(query) or select(self, *query))
+    house.broker.apply_time()
+    if not house.stores.database.is_sqlite:
+        pytest.skip("only SQLite tells its plan in these words")
+    ((statement, parameters),) = asked
+    plan = [
+        row.detail for row in select(house.stores.database, f"EXPLAIN QUERY PLAN {statement}", parameters)
+    ]
+    assert any("request_file_held_by_pin (pin_until<?)" in step for step in plan)
+    assert any("request_file_open_by_deadline (state=? AND deadline_at<?)" in step for step in plan)
 
 
 def test_listing(house):

@@ -213,10 +213,10 @@ def test_a_file_that_fails_fails_it_and_keeps_the_reason(house, series):
 def test_what_is_held_for_it_is_given_back(house, series):
     publish(house, series)
     view = house.submit()
-    assert house.stores.requests.pinned(PINNED) == set(series)
+    assert house.stores.requests.pinned() == set(series)
     (released,) = house.broker.release(who(), None, [SURL])
     assert released.failure is None
-    assert house.stores.requests.pinned(PINNED) == set()
+    assert house.stores.requests.pinned() == set()
     assert house.status(view.token).states == (FileState.RELEASED,)
     assert house.submit(kind=RequestKind.BRING_ONLINE).states == (PINNED,)
 

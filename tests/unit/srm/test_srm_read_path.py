@@ -154,7 +154,7 @@ def test_a_release_ends_one_pin_of_two(house):
     assert house.codes("ReleaseFiles", token(first) + urls("arrayOfSURLs", "a"))[0] == "SRM_SUCCESS"
     assert house.codes("StatusOfGetRequest", token(first)) == ("SRM_SUCCESS", ["SRM_RELEASED"])
     assert house.codes("StatusOfGetRequest", token(second)) == ("SRM_SUCCESS", ["SRM_FILE_PINNED"])
-    assert house.stores.requests.pinned(FileState.PINNED) == {house.guids["a"]}
+    assert house.stores.requests.pinned() == {house.guids["a"]}
 
 
 def test_a_release_by_surl_ends_all_of_ones_own_pins_and_nobody_elses(house):
