@@ -84,7 +84,7 @@ class AuditLog:
         self._wait_s, self._max_pending = wait_s, max_pending
         self._changed = threading.Condition()
         self._pending: list[bytes] = []
-        self._flushing = False
+        self._flushing, self._torn = False, False
         self._failures = 0
         self._begun: SimpleQueue[bool] = SimpleQueue()
         self._writer: threading.Thread | None = None
@@ -209,10 +209,10 @@ class AuditLog:
         self._flushing, written = True, False
         self._changed.release()
         try:
-            written = _write(self._fd, batch, self._size)
+            written = _write(self._fd, batch, self._size, cut=self._torn)
         finally:
             self._changed.acquire()
-            self._flushing = False
+            self._flushing, self._torn = False, not written
             if written:
                 self._size, self._durable = self._size + len(batch), head
                 self._turn_over()
@@ -236,10 +236,10 @@ class AuditLog:
         self.path, self._fd, self._size = following, fd, 0
 
 
-def _write(fd: int, batch: bytes, at: int) -> bool:
-    """Put a batch behind the durable part, over whatever a failed write left there."""
+def _write(fd: int, batch: bytes, at: int, *, cut: bool) -> bool:
+    """Put a batch behind the durable part; what a failed write has left there is `cut` off before."""
     try:
-        if os.fstat(fd).st_size > at:  # to truncate what is right takes as long as to write a line
+        if cut:
             os.ftruncate(fd, at)
         done = 0
         while done < len(batch):

@@ -8,6 +8,7 @@ The rows of a statement outside a transaction are read at once; statements here 
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -73,7 +74,7 @@ class _Lent:
             return cursor.description, cursor.fetchall()
         self._still_open()
         try:
-            connection = self._connect()  # type: ignore[attr-defined]
+            connection = self._lend()
         except MaxConnectionsExceeded:
             waited = self.execute_sql(sql, params)
             return waited.description, waited.fetchall()
@@ -83,6 +84,10 @@ class _Lent:
                 return cursor.description, cursor.fetchall()
         finally:
             self._close(connection)
+
+    def _lend(self) -> Any:
+        """Return a connection that need not be good for writing."""
+        return self._connect()  # type: ignore[attr-defined]
 
     def execute_sql(self, sql: str, params: Any = None) -> Any:
         """Execute one statement."""
@@ -125,6 +130,18 @@ class _Lent:
             raise Overloaded("the service is ending")
 
 
+class _Connection(sqlite3.Connection):
+    """One that knows whether the end of a transaction waits for the disk: it does from the beginning."""
+
+    lasting = True
+
+    def be(self, *, lasting: bool) -> None:
+        """Let the ends of the transactions that follow wait for the disk, or not."""
+        if lasting is not self.lasting:
+            self.execute(f"PRAGMA synchronous = {'FULL' if lasting else 'NORMAL'}")
+            self.lasting = lasting
+
+
 class LentSqliteDatabase(_Lent, peewee.SqliteDatabase):
     """SQLite; a connection may be used by one thread after another, the one used last first.
 
@@ -132,7 +149,7 @@ class LentSqliteDatabase(_Lent, peewee.SqliteDatabase):
     """
 
     def __init__(self, *args: Any, max_connections: int = CONNECTIONS, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, factory=_Connection, **kwargs)
         self._turns: SimpleQueue[None] = SimpleQueue()
         for _ in range(max_connections):
             self._turns.put(None)
@@ -147,6 +164,11 @@ class LentSqliteDatabase(_Lent, peewee.SqliteDatabase):
                 self._idle.pop().close()
 
     def _connect(self) -> Any:
+        connection = self._lend()
+        connection.be(lasting=True)
+        return connection
+
+    def _lend(self) -> Any:
         try:
             self._turns.get(timeout=BUSY_TIMEOUT_S)
         except Empty:
@@ -176,10 +198,9 @@ class LentSqliteDatabase(_Lent, peewee.SqliteDatabase):
             lasting: whether its end waits for the disk.
         """
         self._still_open()
-        connection = self._connect()
+        connection = self._lend()
         try:
-            if not lasting:
-                connection.execute("PRAGMA synchronous = NORMAL")
+            connection.be(lasting=lasting)
             _run(connection, "BEGIN IMMEDIATE")
             # Where peewee's statements of this thread go until it has ended.
             self._state.set_connection(connection)  # type: ignore[attr-defined]
@@ -193,8 +214,6 @@ class LentSqliteDatabase(_Lent, peewee.SqliteDatabase):
             finally:
                 self._state.reset()  # type: ignore[attr-defined]
         finally:
-            if not lasting:
-                connection.execute("PRAGMA synchronous = FULL")
             self._close(connection)
 
     @property
