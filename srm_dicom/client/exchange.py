@@ -1,4 +1,7 @@
-"""One exchange after the other on a client's connection: requests out, answers in, over h11."""
+"""One exchange after the other on a client's connection: requests out, answers in, over h11.
+
+Of an exchange that is begun and taken, h11 hears only when its answer is not a plain one (`whole`).
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,11 @@ import select
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 
 import h11
 
+from srm_dicom.client import whole
 from srm_dicom.errors import TooLarge
 from srm_dicom.web.problems import error_of
 from srm_dicom.web.stream import Budget, PeerGone, Stalled, Stream
@@ -48,10 +53,16 @@ class Exchange:
         self._max_answer_bytes = max_answer_bytes
         self._http = h11.Connection(h11.CLIENT)
         self._early: object = None
+        self._untold: tuple[h11.Request, bytes] | None = None
+        self._head: tuple[h11.Request | None, bytes] = (None, b"")
+        self._arrived = select.poll()
+        self._arrived.register(sock, select.POLLIN)
 
     @property
     def reusable(self) -> bool:
         """True when both sides are ready for another request; starts the next cycle."""
+        if self._http.our_state is h11.IDLE and self._http.their_state is h11.IDLE:
+            return True
         if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
             return False
         self._http.start_next_cycle()
@@ -63,9 +74,7 @@ class Exchange:
 
     def dead(self) -> bool:
         """Tell whether anything has arrived on the idle connection: it can only be its end."""
-        poll = select.poll()
-        poll.register(self._socket, select.POLLIN)
-        return bool(poll.poll(0))
+        return bool(self._arrived.poll(0))
 
     def close(self) -> None:
         """Close it."""
@@ -77,11 +86,14 @@ class Exchange:
 
     def send(self, request: h11.Request, body: bytes) -> None:
         """Send a whole request."""
-        data = self._http.send(request) or b""
-        if body:
-            data += self._http.send(h11.Data(body)) or b""
-        data += self._http.send(h11.EndOfMessage()) or b""
-        self._stream.send(data, self._budget())
+        self._stream.send(self._tell(request, body), self._budget())
+
+    def begin(self, request: h11.Request, body: bytes) -> None:
+        """Send a whole request whose answer is taken with `receive_now`."""
+        if self._head[0] is not request:
+            self._head = request, h11.Connection(h11.CLIENT).send(request) or b""
+        self._untold = request, body
+        self._stream.send(self._head[1] + body, self._budget())
 
     def send_piece(self, event: h11.Request | h11.Data | h11.EndOfMessage) -> None:
         """Send a part of a request that is told piece by piece."""
@@ -125,6 +137,19 @@ class Exchange:
         Raises:
             PeerGone, BrokenOff, TooLarge: as `receive`.
         """
+        if self._untold is not None:
+            data = self._stream.receive_now()
+            if data is None:
+                return None
+            if not data:
+                raise PeerGone
+            plain = whole.read(data, self._max_answer_bytes)
+            if plain is not None:
+                self._untold = None
+                return Response(HTTPStatus.OK, *plain)
+            self._tell(*self._untold)
+            self._untold = None
+            self._http.receive_data(data)
         while True:
             event = self._http.next_event()
             if event is not h11.NEED_DATA:
@@ -136,6 +161,13 @@ class Exchange:
     def answer(self) -> _Answer:
         """Return where an answer is collected that `receive_now` takes in pieces."""
         return _Answer(self._max_answer_bytes, None)
+
+    def _tell(self, request: h11.Request, body: bytes) -> bytes:
+        """Tell the protocol of a whole request; returns what is sent."""
+        data = self._http.send(request) or b""
+        if body:
+            data += self._http.send(h11.Data(body)) or b""
+        return data + (self._http.send(h11.EndOfMessage()) or b"")
 
     def _next_event(self, budget: Budget) -> object:
         while (event := self._http.next_event()) is h11.NEED_DATA:

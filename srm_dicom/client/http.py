@@ -131,7 +131,7 @@ class HttpClient:
         request = self._request(method, target, body, headers)
         try:
             with self._guarded():
-                connection.send(request, body)
+                connection.begin(request, body)
         except PeerGone:
             return None
         return Started(self, connection)

@@ -139,6 +139,58 @@ def test_half_an_answer_is_none_and_is_not_asked_for_again(pki, alice, answer):
     assert len(requests) == 1
 
 
+@pytest.mark.parametrize(
+    ("answer", "status", "kept"),
+    [
+        (OK, 200, True),
+        (OK.replace(b"200 OK", b"500 No"), 500, True),
+        (OK.replace(b"OK", b"OK\r\nConnection: close"), 200, False),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", 200, True),
+    ],
+)
+def test_a_request_is_begun_and_its_answer_is_taken_later(pki, alice, answer, status, kept):
+    with scripted(pki, OK, answer, OK, OK) as (url, requests):
+        client = HttpClient(url, alice)
+        assert client.start("POST", "/0") is None
+        client.request("GET", "/1")
+        taken = client.start("POST", "/2", b"body").wait(5)
+        assert (taken.status, taken.body) == (status, b"ok")
+        again = client.start("POST", "/3", b"more")
+        assert (again is not None) == kept
+        if again is not None:
+            assert again.wait(5).body == b"ok"
+            assert client.request("POST", "/4", b"last").body == b"ok"
+        heads = [data.partition(b"\r\n\r\n")[0].lower() for data in requests[1:]]
+        assert [head.count(b"content-length: 4") for head in heads] == [1] * len(heads)
+
+
+def test_what_is_taken_is_bounded(pki, alice):
+    with scripted(pki, OK, OK) as (url, _):
+        client = HttpClient(url, alice, max_answer_bytes=2)
+        client.request("GET", "/1")
+        client._connection._max_answer_bytes = 1
+        with pytest.raises(TooLarge):
+            client.start("POST", "/2", b"body").wait(5)
+
+
+@pytest.mark.parametrize("answer", [OK[:-1], OK[:9], b"SSH-2.0-OpenSSH\r\n\r\n", OK.replace(b"2\r", b"-2\r")])
+def test_half_an_answer_is_not_taken(pki, alice, answer):
+    with scripted(pki, OK, answer, None) as (url, _):
+        client = HttpClient(url, alice, timeout_s=0.5)
+        client.request("GET", "/1")
+        with pytest.raises(CatalogueUnavailable):
+            client.start("POST", "/2", b"body").wait(0.5)
+
+
+def test_an_answer_is_taken_in_its_pieces(pki, alice):
+    with scripted(pki, OK, OK[:30], OK[30:]) as (url, _):
+        client = HttpClient(url, alice)
+        client.request("GET", "/1")
+        begun = client.start("POST", "/2", b"body")
+        threading.Timer(0.2, lambda: client._connection._socket.send(b"x")).start()
+        assert begun.wait(5).body == b"ok"
+
+
 def test_a_silent_server_has_its_time(alice):
     with socket.create_server(("localhost", 0)) as listener:
         client = HttpClient(f"https://localhost:{listener.getsockname()[1]}", alice, timeout_s=0.2)
