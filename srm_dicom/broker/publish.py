@@ -17,6 +17,7 @@ from srm_dicom.broker.states import Event, after, before
 from srm_dicom.broker.views import FileState
 from srm_dicom.clock import Clock
 from srm_dicom.crypto.manifest import Manifest
+from srm_dicom.db.news import Topic
 from srm_dicom.errors import InternalError
 from srm_dicom.ids import Guid
 from srm_dicom.scratch.area import StagedName
@@ -69,6 +70,7 @@ class Publisher:
         self._scratch.publish([(item.name, item.filled.incoming.id) for item in ready])
         with self._stores.database.transaction():
             self._announce(ready, entries)
+        self._stores.database.tell(Topic.READY)
 
     def _ready(self, filled: Filled, entry: Entry) -> _Ready:
         """Return a file as it will be announced; the same bytes have the same manifest, to the letter."""

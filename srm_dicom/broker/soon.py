@@ -11,6 +11,7 @@ import threading
 from srm_dicom.broker.states import ACTIVE
 from srm_dicom.clock import Clock
 from srm_dicom.db.database import Database
+from srm_dicom.db.news import Topic
 from srm_dicom.ids import Token
 from srm_dicom.store.requests import Requests
 
@@ -21,7 +22,10 @@ _AT_ONCE = 16
 """So many answers are held; a caller beyond them hears at once how it is."""
 
 _FIRST_S, _LATE = 0.001, 0.1
-"""How soon it is looked again, and by what part of the wait so far that may grow."""
+"""How soon it is looked again where nothing is heard, and by what part of the wait so far that may grow."""
+
+_HEARD_S = 0.05
+"""How soon it is looked again where news should have been heard."""
 
 
 class Soon:
@@ -46,10 +50,12 @@ class Soon:
 
     def _wait(self, token: Token) -> None:
         since_s, seen = self._clock.monotonic_s(), -1
-        while (waited_s := self._clock.monotonic_s() - since_s) < self._hold_s:
-            state = self._database.state()
-            if state != seen:
-                seen = state
-                if not self._requests.has_any(token, ACTIVE):
-                    return
-            self._clock.sleep(min(max(_FIRST_S, _LATE * waited_s), self._hold_s - waited_s))
+        with self._database.news(Topic.READY) as news:
+            while (waited_s := self._clock.monotonic_s() - since_s) < self._hold_s:
+                state = self._database.state()
+                if state != seen:
+                    seen = state
+                    if not self._requests.has_any(token, ACTIVE):
+                        return
+                pause_s = _HEARD_S if news.is_heard else max(_FIRST_S, _LATE * waited_s)
+                news.wait(min(pause_s, self._hold_s - waited_s))

@@ -107,6 +107,7 @@ class ScratchArea:
         self._incoming = directory / "incoming"
         for path in (self._ready, self._incoming):
             path.mkdir(parents=True, exist_ok=True, mode=0o750)
+        self._lasting: set[str] = set()
 
     def begin(self) -> Incoming:
         """Open a new file."""
@@ -118,7 +119,7 @@ class ScratchArea:
         moves = [(self._written(file_id), f"{ready}/{name.guid[:2]}", str(name)) for name, file_id in files]
         try:
             with no_space():
-                _make_durable(ready, moves)
+                _make_durable(ready, moves, self._lasting)
         except BaseException:
             for source, _, _ in moves:
                 Path(source).unlink(missing_ok=True)
@@ -210,8 +211,14 @@ def _drop_older(path: Path, before: datetime) -> bool:
     return True
 
 
-def _make_durable(ready: str, moves: Sequence[tuple[str, str, str]]) -> None:
-    """Sync every source, then give each its name in its directory, then sync the directories."""
+def _make_durable(ready: str, moves: Sequence[tuple[str, str, str]], lasting: set[str]) -> None:
+    """Sync every source, then give each its name in its directory, then sync the directories.
+
+    Args:
+        ready: where the directories are.
+        moves: source, directory and name of each.
+        lasting: the directories that are known to be durable in `ready` themselves; these become so.
+    """
     _sync([source for source, _, _ in moves])
     directories = {directory for _, directory, _ in moves}
     for directory in directories:
@@ -219,7 +226,8 @@ def _make_durable(ready: str, moves: Sequence[tuple[str, str, str]]) -> None:
             os.mkdir(directory, 0o750)
     for source, directory, name in moves:
         os.rename(source, f"{directory}/{name}")
-    _sync([*directories, ready])
+    _sync([*directories] if directories <= lasting else [*directories, ready])
+    lasting |= directories
 
 
 def _sync(paths: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 import errno
 import os
 import threading
+import time
 import uuid
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from srm_dicom.audit.event import Action
 from srm_dicom.audit.line import decode
 from srm_dicom.audit.log import AuditLog
+from srm_dicom.broker import soon
 from srm_dicom.broker.access import FileAccess
 from srm_dicom.broker.broker import Broker, BrokerSettings
 from srm_dicom.broker.janitor import Janitor, SpaceSettings
@@ -125,7 +127,7 @@ class House:
             BrokerSettings("localhost", nodes, hold_s=1000.0), self.stores, access, Waiting(self.clock)
         )
         self.holding_briefly = Broker(
-            BrokerSettings("localhost", nodes, hold_s=5.0), self.stores, access, self.clock
+            BrokerSettings("localhost", nodes, hold_s=0.2), self.stores, access, Waiting(self.clock)
         )
         self.signing_key = Ed25519PrivateKey.generate()
         publisher = Publisher("node", self.area, self.stores, self.signing_key, self.clock)
@@ -196,7 +198,9 @@ def test_a_file_is_staged_sealed_and_served(house):
     assert (manifest.guid, manifest.size_bytes) == (guid, len(staged))
 
 
-def test_an_answer_is_held_while_its_file_may_come_at_once(house):
+def test_an_answer_is_held_while_its_file_may_come_at_once(house, monkeypatch):
+    if house.stores.database.is_sqlite:  # there it is told, and nobody has to look
+        monkeypatch.setattr(soon, "_HEARD_S", 1000.0)
     house.file("a")
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(house.holding.submit, who(), get("a"))
@@ -213,9 +217,9 @@ def test_an_answer_is_not_held_for_ever_nor_for_many_files(house):
     names = [f"f{number}" for number in range(MOST_FILES + 1)]
     for name in names:
         house.file(name)
-    began_s = house.clock.monotonic_s()
+    began_s = time.monotonic()
     assert house.holding_briefly.submit(who(), get("f0")).states == (FileState.QUEUED,)
-    assert house.clock.monotonic_s() - began_s == pytest.approx(5.0)
+    assert time.monotonic() - began_s >= 0.2
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(house.holding.submit, who(), get(*names))
         assert set(answer.result(30).states) == {FileState.QUEUED}
