@@ -1,7 +1,9 @@
 """Data connections that are ready to use: clear or TLS, never blocking longer than they may.
 
 Sockets do not block; every wait has an end, and the caller's `Guard` is asked whether the transfer should
-go on, before every wait and now and then where there is none. Clear data go by `os.sendfile`.
+go on, before every wait and now and then where there is none. Clear data go to another machine by
+`os.sendfile`. On one machine the receiver would read every page of the file where it lies, far from its
+processor, and it is the slower end: there the bytes are copied, by this end.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from collections.abc import Callable
 from functools import partial
 
 from srm_dicom.clock import Clock
+from srm_dicom.web.buffers import Buffers
 from srm_dicom.wire.gridftp.addresses import Address
 
 Guard = Callable[[], None]
@@ -24,6 +27,7 @@ CHUNK_BYTES = 256 * 1024
 SENDFILE_BYTES = 64 * 1024 * 1024
 _GUARD_EVERY_S = 0.25
 _GUARD_EVERY_BYTES = 1024 * 1024
+_BUFFERS = Buffers(CHUNK_BYTES)
 
 
 class DataChannel:
@@ -34,6 +38,9 @@ class DataChannel:
         target: what it was connected to; connections to one address end at one node.
         stall_s: a peer that takes no byte for this long has gone.
         clock: for the deadlines.
+
+    Raises:
+        OSError: the connection is lost.
     """
 
     def __init__(self, sock: socket.socket, target: Address, stall_s: float, clock: Clock) -> None:
@@ -42,9 +49,9 @@ class DataChannel:
         self.target = target
         self._stall_s = stall_s
         self._clock = clock
-        self._buffer: memoryview | None = None
         self._unguarded_bytes = 0
         self.private = isinstance(sock, ssl.SSLSocket)
+        self._copies = self.private or _within_one_machine(sock)
 
     def send(self, data: bytes | memoryview, guard: Guard) -> None:
         """Send all of `data`.
@@ -55,7 +62,8 @@ class DataChannel:
         view = memoryview(data)
         while view:
             chunk = view[:CHUNK_BYTES]
-            view = view[self._push(partial(self._send_records, chunk), guard) :]
+            attempt = self._send_records if self.private else self._sock.send
+            view = view[self._push(partial(attempt, chunk), guard) :]
 
     def send_file(self, fd: int, start: int, end: int, guard: Guard) -> None:
         """Send the bytes of an open file from `start` to `end`.
@@ -63,14 +71,16 @@ class DataChannel:
         Raises:
             OSError: the connection is lost or stalled, or the file is shorter than it was.
         """
-        while start < end:
-            if self.private:
-                sent = self._encrypt_once(fd, start, end, guard)
-            else:
-                sent = self._send_file_once(fd, start, end, guard)
-            if sent == 0:
-                raise OSError("the file ended early")
-            start += sent
+        if not self._copies:
+            self._send_pages(fd, start, end, guard)
+            return
+        with _BUFFERS.one() as buffer:
+            while start < end:
+                count = os.preadv(fd, [buffer[: end - start]], start)
+                if count == 0:
+                    raise _ended_early()
+                self.send(buffer[:count], guard)
+                start += count
 
     def receive_into(self, buffer: memoryview, guard: Guard) -> int:
         """Wait for bytes and return how many came; 0 at the end of the stream.
@@ -95,17 +105,13 @@ class DataChannel:
                 raise
         return sent
 
-    def _encrypt_once(self, fd: int, start: int, end: int, guard: Guard) -> int:
-        """Read into a buffer that stays, so that its pages need not be found anew for every chunk."""
-        if self._buffer is None:
-            self._buffer = memoryview(bytearray(CHUNK_BYTES))
-        count = os.preadv(fd, [self._buffer[: min(CHUNK_BYTES, end - start)]], start)
-        self.send(self._buffer[:count], guard)
-        return count
-
-    def _send_file_once(self, fd: int, start: int, end: int, guard: Guard) -> int:
-        count = min(SENDFILE_BYTES, end - start)
-        return self._push(partial(os.sendfile, self._sock.fileno(), fd, start, count), guard)
+    def _send_pages(self, fd: int, start: int, end: int, guard: Guard) -> None:
+        while start < end:
+            count = min(SENDFILE_BYTES, end - start)
+            sent = self._push(partial(os.sendfile, self._sock.fileno(), fd, start, count), guard)
+            if sent == 0:
+                raise _ended_early()
+            start += sent
 
     def _push(self, attempt: Callable[[], int], guard: Guard, ready: int = select.POLLOUT) -> int:
         """Attempt until something has gone through; `ready` is what a plain socket waits for."""
@@ -139,3 +145,11 @@ class DataChannel:
         poll = select.poll()
         poll.register(self._sock.fileno(), event)
         poll.poll(_GUARD_EVERY_S * 1000)
+
+
+def _within_one_machine(sock: socket.socket) -> bool:
+    return bool(sock.getsockname()[:1] == sock.getpeername()[:1])
+
+
+def _ended_early() -> OSError:
+    return OSError("the file ended early")

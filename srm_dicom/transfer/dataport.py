@@ -27,6 +27,9 @@ from srm_dicom.wire.gridftp.dialogue import Parameters
 from srm_dicom.wire.gridftp.replies import Reply
 
 _GUARD_EVERY_S = 0.25
+_DYNAMIC_PORTS = (49152, 65535)
+"""What is nobody's (RFC 6335, 6). The kernel, asked for any port, takes none that lingers in TIME_WAIT, and
+from 7,000 files a minute on looks through all of them for every file."""
 _BEGINNING = Reply.of(150, "Beginning transfer.")
 _GOING_ON = Reply.of(125, "Beginning transfer; reusing existing data connection.")
 
@@ -36,7 +39,7 @@ class DataSettings:
     """Bounds of data connections.
 
     Attributes:
-        ports: first and last port to listen on; (0, 0) takes any.
+        ports: first and last port to listen on; (0, 0) takes any dynamic one.
         host: address told to clients instead of the control connection's local one (behind NAT).
         connect_s: deadline of a connection with its handshake.
         stall_s: a peer that moves no byte for this long has gone.
@@ -235,7 +238,7 @@ class DataPort:
         A port whose last connection lingers in TIME_WAIT is free: without SO_REUSEADDR a range of 200
         ports would be good for 200 files a minute.
         """
-        first, last = self._settings.ports
+        first, last = self._settings.ports if any(self._settings.ports) else _DYNAMIC_PORTS
         size = last - first + 1
         offset = secrets.randbelow(size)
         for step in range(size):
@@ -332,6 +335,7 @@ class DataPort:
                 sock = security.secure(
                     sock, accepted=accepted, private=parameters.private, subject=parameters.subject
                 )
+            return DataChannel(sock, target, self._settings.stall_s, self._clock)
         except NotAuthenticated as error:
             sock.close()
             raise CannotConnect(error.message) from error
@@ -340,7 +344,6 @@ class DataPort:
             raise CannotConnect(
                 f"the data connection with {target} failed: {error.strerror or error}"
             ) from error
-        return DataChannel(sock, target, self._settings.stall_s, self._clock)
 
 
 def _all_or_none(futures: Sequence[Future[DataChannel]]) -> list[DataChannel]:

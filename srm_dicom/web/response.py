@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from http import HTTPStatus
 from typing import Any, Protocol, cast
 
 import h11
 
+from srm_dicom.web.buffers import Buffers
 from srm_dicom.web.problems import Problem
 
 BUFFER_BYTES = 256 * 1024
 """What one answer holds of a file; larger pieces made nothing faster."""
 
 _HEAD_BYTES = 4096
-_BUFFERS: deque[memoryview] = deque(maxlen=32)
-"""Buffers that no answer is using: a fresh one costs as much as a small file."""
+_BUFFERS = Buffers(_HEAD_BYTES + BUFFER_BYTES)
 
 _BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 
@@ -116,7 +114,7 @@ class Response:
         return True
 
     def _run_parts(self, parts: Iterable[bytes | Part]) -> None:
-        with _buffer() as buffer:
+        with _BUFFERS.one() as buffer:
             for part in parts:
                 if isinstance(part, bytes):
                     self.write(part)
@@ -170,15 +168,3 @@ class Response:
         sent = self._http.send(head) or b""
         self._on_wire = True
         return sent
-
-
-@contextmanager
-def _buffer() -> Iterator[memoryview]:
-    try:
-        buffer = _BUFFERS.pop()
-    except IndexError:
-        buffer = memoryview(bytearray(_HEAD_BYTES + BUFFER_BYTES))
-    try:
-        yield buffer
-    finally:
-        _BUFFERS.append(buffer)

@@ -52,3 +52,14 @@ def test_that_a_transfer_begins_is_sent_before_anything_is_waited_for():
 
 def test_that_a_transfer_begins_is_sent_with_its_end_when_nothing_is_waited_for():
     assert _opening("N", listening=False) == [150]
+
+
+def test_any_port_is_a_dynamic_one():
+    """They are chosen here: the kernel would search long where many linger in TIME_WAIT."""
+    port = DataPort(
+        DataSettings((0, 0)), PeerPolicy(), Ends(socket.AF_INET, "127.0.0.1", "127.0.0.1"), SystemClock()
+    )
+    try:
+        assert all(49152 <= port.listen().port <= 65535 for _ in range(20))
+    finally:
+        port.close()
