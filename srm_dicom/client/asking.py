@@ -101,6 +101,7 @@ class _Asked:
         self._told: SimpleQueue[tuple[Server, Any]] = SimpleQueue()
         self._begun: dict[int, Begun] = {}
         self._poll = select.poll()
+        self._arrived: deque[int] = deque()
         self.waiting: set[Server] = set()
 
     def start(self, server: Server) -> None:
@@ -147,9 +148,12 @@ class _Asked:
     def _told_or_arrived(self, seconds: float) -> tuple[Server, Any] | None:
         if not self._told.empty():
             return self._told.get()
-        if len(self.waiting) > len(self._begun):
-            seconds = min(seconds, _LOOK_EVERY_S)
-        for descriptor, _ in self._poll.poll(seconds * 1000):
+        if not self._arrived:
+            if len(self.waiting) > len(self._begun):
+                seconds = min(seconds, _LOOK_EVERY_S)
+            self._arrived.extend(descriptor for descriptor, _ in self._poll.poll(seconds * 1000))
+        while self._arrived:
+            descriptor = self._arrived.popleft()
             begun = self._begun[descriptor]
             answer = _outcome(begun.server, begun.take)
             if answer is WAITING:

@@ -43,6 +43,27 @@ class BrokenOff(Exception):
     """The connection broke when a part of the answer had arrived."""
 
 
+class Guarded:
+    """A block that is an exchange, or a part of one.
+
+    Args:
+        failed: is told of whatever the block raises; returns what is raised instead, if anything is.
+    """
+
+    __slots__ = ("_failed",)
+
+    def __init__(self, failed: Callable[[BaseException], Exception | None]) -> None:
+        self._failed = failed
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        """End."""
+        if error is not None and (instead := self._failed(error)):
+            raise instead from error
+
+
 class Exchange:
     """One connection of a client, and the exchange that is going on upon it."""
 

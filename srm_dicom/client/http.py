@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import h11
 
-from srm_dicom.client.exchange import BrokenOff, Exchange, Response
+from srm_dicom.client.exchange import BrokenOff, Exchange, Guarded, Response
 from srm_dicom.clock import Clock, SystemClock
 from srm_dicom.errors import CatalogueUnavailable, InvalidRequest, MdmError, NotAuthenticated
 from srm_dicom.identity.credential import Shown
@@ -130,7 +130,7 @@ class HttpClient:
             return None
         request = self._request(method, target, body, headers)
         try:
-            with self._guarded():
+            with Guarded(self._failed):
                 connection.begin(request, body)
         except PeerGone:
             return None
@@ -205,7 +205,7 @@ class HttpClient:
         self, request: h11.Request, body: bytes, into: Callable[[bytes], object] | None
     ) -> Response:
         connection = self._connection = self._connection or self._connect()
-        with self._guarded():
+        with Guarded(self._failed):
             with suppress(PeerGone):  # it may have answered before it had read everything
                 connection.send(request, body)
             response = connection.receive(into)
@@ -213,19 +213,14 @@ class HttpClient:
             self.close()
         return response
 
-    @contextmanager
-    def _guarded(self) -> Iterator[None]:
-        """Close the connection if an exchange fails, and tell why in the terms of the error tree."""
-        try:
-            yield
-        except BaseException as error:
-            self.close()
-            if isinstance(error, Stalled):
-                late = f"{self._name} did not answer within {self._timeout_s:g} s"
-                raise self._unavailable(late) from error
-            if isinstance(error, h11.ProtocolError | BrokenOff):
-                raise self._unavailable(f"{self._name} broke off in the middle of its answer") from error
-            raise
+    def _failed(self, error: BaseException) -> MdmError | None:
+        """Close the connection; returns what an exchange has failed of, where the error does not tell."""
+        self.close()
+        if isinstance(error, Stalled):
+            return self._unavailable(f"{self._name} did not answer within {self._timeout_s:g} s")
+        if isinstance(error, h11.ProtocolError | BrokenOff):
+            return self._unavailable(f"{self._name} broke off in the middle of its answer")
+        return None
 
     def _connect(self) -> Exchange:
         maximum = ssl.TLSVersion.TLSv1_2 if self._httpg else ssl.TLSVersion.TLSv1_3
@@ -287,7 +282,7 @@ class Started:
             PeerGone: the connection ended before any of it: whoever may, sends the request again.
             MdmError: as `HttpClient.request`.
         """
-        with self._client._guarded():  # noqa: SLF001 - the other half of the same module
+        with Guarded(self._client._failed):  # noqa: SLF001 - the other half of the same module
             answer = self._connection.receive_now(self._answer)
         if answer is not None and not self._connection.reusable:
             self._client.close()
@@ -304,7 +299,7 @@ class Started:
         poll.register(self.fileno(), select.POLLIN)
         while (answer := self.take()) is None:
             left_s = until_s - self._client._clock.monotonic_s()  # noqa: SLF001
-            with self._client._guarded():  # noqa: SLF001
+            with Guarded(self._client._failed):  # noqa: SLF001
                 if left_s <= 0 or not poll.poll(left_s * 1000):
                     raise Stalled
         return answer
@@ -376,7 +371,7 @@ class Upload:
     @contextmanager
     def _guarded(self) -> Iterator[None]:
         try:
-            with self._client._guarded():  # noqa: SLF001 - the other half of the same module
+            with Guarded(self._client._failed):  # noqa: SLF001 - the other half of the same module
                 yield
         except PeerGone as error:
             raise self._client._gone(error) from error  # noqa: SLF001

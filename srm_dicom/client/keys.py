@@ -375,8 +375,11 @@ def _statuses(ids: Sequence[str], answer: Sequence[KeyStatus] | MdmError) -> dic
     if isinstance(answer, MdmError):
         return dict.fromkeys(ids, answer)
     answered = {status.item: status for status in answer}
-    missing = KeyServerUnavailable("the key server did not answer for this key")
-    return {key_id: answered.get(key_id, missing) for key_id in ids}
+    return {key_id: answered.get(key_id) or _missing() for key_id in ids}
+
+
+def _missing() -> KeyServerUnavailable:
+    return KeyServerUnavailable("the key server did not answer for this key")
 
 
 def _errors(outcome: Mapping[str, KeyStatus | MdmError]) -> Iterator[MdmError]:

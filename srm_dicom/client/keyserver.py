@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -81,7 +79,7 @@ class Server:
         self._target = parts.path if parts.path.strip("/") else DEFAULT_PATH
         self._connect = connect
         self._idle: list[Connection] = []
-        self._free = threading.BoundedSemaphore(MAX_CALLS_PER_SERVER)
+        self._places = [None] * MAX_CALLS_PER_SERVER
 
     def call(self, operation: str, *arguments: object) -> Any:
         """Call an operation and return its result.
@@ -97,12 +95,12 @@ class Server:
         Raises:
             MdmError: as `call`.
         """
-        if not self._free.acquire(blocking=False):
+        if not self._enter():
             raise KeyServerUnavailable(f"{self.name} has not answered earlier calls yet")
         try:
             return self.result(call, self._exchange(call.body))
         finally:
-            self._free.release()
+            self._places.append(None)
 
     def begin(self, call: Call) -> Begun | None:
         """Send a small call on a connection that is idle; None when it is not small, or there is none.
@@ -110,7 +108,7 @@ class Server:
         Raises:
             KeyServerUnavailable: the server does not take it.
         """
-        if len(call.body) > MAX_BEGUN_BYTES or not self._free.acquire(blocking=False):
+        if len(call.body) > MAX_BEGUN_BYTES or not self._enter():
             return None
         try:
             connection = self._idle.pop()
@@ -118,10 +116,10 @@ class Server:
         except IndexError:
             started = None
         except BaseException:
-            self._free.release()
+            self._places.append(None)
             raise
         if started is None:
-            self._free.release()
+            self._places.append(None)
             return None
         return Begun(self, call, connection, started)
 
@@ -138,7 +136,7 @@ class Server:
         """End a call that was begun; its connection is idle again, if it is still of use."""
         if connection is not None:
             self._idle.append(connection)
-        self._free.release()
+        self._places.append(None)
 
     def permissions(self, key_ids: Sequence[str]) -> Sequence[PermissionEntry]:
         """Return the permissions of keys.
@@ -171,6 +169,14 @@ class Server:
         while self._idle:
             self._idle.pop().close()
 
+    def _enter(self) -> bool:
+        """Take a place for a call; False when all are taken. A semaphore would cost as much as the rest."""
+        try:
+            self._places.pop()
+        except IndexError:
+            return False
+        return True
+
     def _exchange(self, body: bytes) -> Response:
         try:
             connection = self._idle.pop()
@@ -194,16 +200,16 @@ class Server:
 
 
 class Call:
-    """An operation with its arguments, the same for every server: its message is written once."""
+    """An operation with its arguments, the same for every server.
+
+    Attributes:
+        operation: its name.
+        body: the message.
+    """
 
     def __init__(self, operation: str, arguments: Sequence[object]) -> None:
         self.operation = operation
-        self._arguments = arguments
-
-    @cached_property
-    def body(self) -> bytes:
-        """The message."""
-        return messages.request(self.operation, *self._arguments)
+        self.body = messages.request(operation, *arguments)
 
 
 class Begun:
