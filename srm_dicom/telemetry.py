@@ -7,10 +7,12 @@ somebody's forgetting: it has to be put on the list first.
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import traceback
 from collections.abc import MutableMapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO, cast
 
@@ -73,45 +75,39 @@ def logger(name: str) -> structlog.stdlib.BoundLogger:
 def configure(role: str, *, stream: TextIO = sys.stderr, level: int = logging.INFO) -> None:
     """Send this process's logs to `stream` as JSON lines; called once, by the process's entry point."""
     structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            _with_role(role),
-            where_it_broke,
-            only_allowed_keys,
-            structlog.processors.JSONRenderer(sort_keys=True),
-        ],
+        processors=[_line(role)],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(stream),
+        logger_factory=structlog.WriteLoggerFactory(stream),
         cache_logger_on_first_use=False,
     )
 
 
-def where_it_broke(
-    _logger: object, _method: str, event: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
-    """Replace an exception by its places in the code: its text could hold anything."""
-    if event.pop("exc_info", None):
-        frames = traceback.extract_tb(sys.exc_info()[2])
-        event["where"] = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]
-    return event
+def _line(role: str) -> structlog.typing.Processor:
+    """Return what makes the text of a line: one step, for every request has its line."""
+    encode = json.JSONEncoder(sort_keys=True, default=repr).encode
+
+    def line(_logger: object, method: str, event: MutableMapping[str, Any]) -> str:
+        if event.pop("exc_info", None):
+            event["where"] = _where_it_broke()
+        event["level"] = method
+        event["role"] = role
+        event["timestamp"] = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        if not event.keys() <= ALLOWED_KEYS:
+            _drop(event)
+        return encode(event)
+
+    return line
 
 
-def only_allowed_keys(
-    _logger: object, _method: str, event: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
+def _where_it_broke() -> list[str]:
+    """Return the places of the exception that is handled: its text could hold anything."""
+    frames = traceback.extract_tb(sys.exc_info()[2])
+    return [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]
+
+
+def _drop(event: MutableMapping[str, Any]) -> None:
     """Drop every key that is not on the list, and say that it was dropped."""
     dropped = sorted(set(event) - ALLOWED_KEYS)
     for key in dropped:
         del event[key]
-    if dropped:
-        event["dropped_keys"] = dropped
-    return event
-
-
-def _with_role(role: str) -> structlog.typing.Processor:
-    def add(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        event["role"] = role
-        return event
-
-    return add
+    event["dropped_keys"] = dropped

@@ -73,6 +73,7 @@ class Session:
         self._limits = limits
         self._clock = clock
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.head_bytes)
+        self._log = log.bind()  # else every line looks for a logger
         self.busy = False
 
     def serve(self, first: bytes, stopping: Callable[[], bool]) -> None:
@@ -194,7 +195,7 @@ class Session:
         return Problem.of(InternalError(f"the server failed; the log has it under {error_id}"))
 
     def _record(self, method: str, response: Response, started_s: float, caller: Caller) -> None:
-        log.info(
+        self._log.info(
             "http_request",
             dn=caller.principal.dn,
             peer=caller.peer,
