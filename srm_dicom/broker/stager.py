@@ -352,8 +352,8 @@ class Stager:
 
     def _fail(self, rows: Sequence[RequestFile], error: MdmError) -> None:
         target = after(FileState.QUEUED, Event.FAIL)
-        self._requests.move([row.id for row in rows], before(Event.FAIL), target, failure=error)
-        self._database.tell(Topic.READY)
+        if self._requests.move([row.id for row in rows], before(Event.FAIL), target, failure=error):
+            self._database.tell(Topic.READY)
 
     def _record(
         self,
