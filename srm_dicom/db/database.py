@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import namedtuple
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -94,14 +94,9 @@ class Database:
         """Have everybody hear who waits for news of a topic; after what is new was committed."""
         self._board.tell(topic)
 
-    @contextmanager
-    def news(self, topic: Topic) -> Iterator[News]:
+    def news(self, topic: Topic) -> AbstractContextManager[News]:
         """Hear at once what others tell of a topic, where that can be heard."""
-        news = self._board.news(topic)
-        try:
-            yield news
-        finally:
-            news.close()
+        return self._board.news(topic)
 
     def execute_many(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
         """Run a statement of SQL, its parameters written ``?``, once for each row of them.

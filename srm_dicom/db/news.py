@@ -11,7 +11,8 @@ import ctypes
 import os
 import select
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path
 from threading import Lock
@@ -37,6 +38,7 @@ class Board:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._fds: dict[Topic, int] = {}
+        self._idle: dict[Topic, list[News]] = {topic: [] for topic in Topic}
         self._lock = Lock()
         self._is_open = path is not None
 
@@ -46,12 +48,19 @@ class Board:
             if self._is_open:
                 os.pwrite(self._fd(topic), b"\n", 0)
 
-    def news(self, topic: Topic) -> News:
-        """Return what hears the news of a topic from now on."""
-        with self._lock, suppress(OSError):
-            if self._is_open:
-                return News(_watch(self._fd(topic)))
-        return News(None)
+    @contextmanager
+    def news(self, topic: Topic) -> Iterator[News]:
+        """Lend what hears the news of a topic from now on, and perhaps some that are older."""
+        news = self._lend(topic)
+        try:
+            yield news
+        finally:
+            with self._lock:
+                if self._is_open:
+                    # To close it takes many milliseconds: the kernel waits for whoever might be telling.
+                    self._idle[topic].append(news)
+                else:
+                    news.close()
 
     def close(self) -> None:
         """Tell nothing more."""
@@ -60,6 +69,16 @@ class Board:
             for fd in self._fds.values():
                 os.close(fd)
             self._fds.clear()
+            for news in (news for idle in self._idle.values() for news in idle):
+                news.close()
+
+    def _lend(self, topic: Topic) -> News:
+        with self._lock, suppress(OSError):
+            if self._idle[topic]:
+                return self._idle[topic].pop()
+            if self._is_open:
+                return News(_watch(self._fd(topic)))
+        return News(None)
 
     def _fd(self, topic: Topic) -> int:
         if topic not in self._fds:
@@ -69,7 +88,7 @@ class Board:
 
 
 class News:
-    """Waits for news of one topic; for one thread.
+    """Waits for news of one topic; for one thread at a time.
 
     Attributes:
         is_heard: whether anything can be heard; where not, `wait` lets time go by.

@@ -66,6 +66,15 @@ def test_what_was_told_before_one_waits_is_heard(database):
 
 
 @of_sqlite
+def test_who_listens_next_has_what_the_last_one_listened_with(database):
+    with database.news(Topic.WORK) as first, database.news(Topic.WORK) as beside:
+        assert first is not beside
+    with database.news(Topic.WORK) as again:
+        assert again in (first, beside)
+        assert again.is_heard
+
+
+@of_sqlite
 def test_another_topic_is_no_news_nor_is_what_is_written_to_the_database(database, listener):
     thread = listener(FOREVER_S)
     database.tell(Topic.READY)
