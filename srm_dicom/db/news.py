@@ -81,9 +81,12 @@ class Board:
         return News(None)
 
     def _fd(self, topic: Topic) -> int:
-        if topic not in self._fds:
+        if topic not in self._fds and self._path is not None:
+            mode = self._path.stat().st_mode & 0o666
             path = f"{self._path}-{topic.value}"
-            self._fds[topic] = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fd = self._fds[topic] = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, mode)
+            with suppress(PermissionError):  # somebody else's, who has seen to it
+                os.fchmod(fd, mode)  # whoever may write to the database may tell
         return self._fds[topic]
 
 

@@ -11,13 +11,14 @@ from srm_dicom.db.news import Topic
 from srm_dicom.testing.databases import VARIABLE, database_url
 
 DEADLINE_S = 30
-FOREVER_S = 1000 * DEADLINE_S
+FOREVER_S = 10 * DEADLINE_S
 of_sqlite = pytest.mark.skipif(VARIABLE in os.environ, reason="is told beside SQLite's file")
 
 
 @pytest.fixture
 def database(tmp_path):
     database = Database(database_url(tmp_path, "some"))
+    database.change("CREATE TABLE told (number INTEGER)", ())
     yield database
     database.close()
 
@@ -75,10 +76,17 @@ def test_who_listens_next_has_what_the_last_one_listened_with(database):
 
 
 @of_sqlite
+def test_whoever_may_write_to_the_database_may_tell(tmp_path, database):
+    (tmp_path / "some.db").chmod(0o660)
+    database.tell(Topic.WORK)
+    assert (tmp_path / "some.db-work").stat().st_mode & 0o777 == 0o660
+
+
+@of_sqlite
 def test_another_topic_is_no_news_nor_is_what_is_written_to_the_database(database, listener):
     thread = listener(FOREVER_S)
     database.tell(Topic.READY)
-    database.change("CREATE TABLE told (number INTEGER)", ())
+    database.change("INSERT INTO told VALUES (1)", ())
     thread.join(0.1)
     assert thread.is_alive()
     database.tell(Topic.WORK)
