@@ -171,7 +171,7 @@ class KeyStore:
         """Return the keys that exist among `ids`."""
         found: dict[str, Key] = {}
         for chunk in _chunks(ids):
-            for row in self._database.select(_FIND.format(marks(len(chunk))), chunk):
+            for row in self._database.tuples(_FIND.format(marks(len(chunk))), chunk):
                 key = _key(*row)
                 found[key.id] = _together(found[key.id], key) if key.id in found else key
         return found
