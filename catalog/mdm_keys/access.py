@@ -7,7 +7,7 @@ and only keys that let jobs in: Hydra's ``x`` beside ``g``. Who guesses ids is t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from mdm_keys.store import Key, KeyStore
 from srm_dicom.audit.event import Action, Event, Outcome, printable
@@ -24,6 +24,7 @@ Spend = Callable[[Principal, Collection[Key], str], None]
 """Charges keys to a caller and their projects for an operation; raises `BudgetExhausted`."""
 
 _JOBS = "x"
+_UNKNOWN = Decision(allowed=False, rule="no such key")
 _NO_PROJECTS: Mapping[str, str] = {}
 
 _ACTIONS: Mapping[Right, Action] = {
@@ -85,7 +86,8 @@ class Access:
             NotAuthorised: that is so.
         """
         decision = self.creator(principal)
-        self._record(operation, principal, Action.ADMINISTRATIVE, decision, ids, projects)
+        ruled = _ruled((key_id, decision, projects.get(key_id, "")) for key_id in ids)
+        self._record(operation, principal, Action.ADMINISTRATIVE, ruled or {(decision, ""): []})
         if not decision.allowed:
             raise NotAuthorised("the caller may not make keys here")
 
@@ -105,14 +107,10 @@ class Access:
         allowed = {key_id: keys[key_id] for key_id, decision in decisions.items() if decision.allowed}
         if right is Right.KEY_FETCH and allowed and self._spend is not None:
             self._spend(principal, allowed.values(), operation)
-        projects = {key.id: key.project for key in keys.values()}
-        action = _ACTIONS.get(right, Action.ADMINISTRATIVE)
-        for decision in sorted(set(decisions.values()), key=lambda one: one.rule):
-            ruled = [key_id for key_id, its_decision in decisions.items() if its_decision == decision]
-            self._record(operation, principal, action, decision, ruled, projects)
-        unknown = [key_id for key_id in ids if key_id not in keys]
-        if unknown:
-            self._record(operation, principal, action, Decision(allowed=False, rule="no such key"), unknown)
+        ruled = _ruled((key.id, decisions[key.id], key.project) for key in keys.values())
+        if len(keys) < len(ids):
+            ruled[_UNKNOWN, ""] = [key_id for key_id in ids if key_id not in keys]
+        self._record(operation, principal, _ACTIONS.get(right, Action.ADMINISTRATIVE), ruled)
         refused = [key_id for key_id in ids if key_id not in allowed]
         if refused and not self.creator(principal).allowed:
             self._guesses.missed(principal.dn, len(refused))
@@ -172,16 +170,27 @@ class Access:
         operation: str,
         principal: Principal,
         action: Action,
-        decision: Decision,
-        ids: Sequence[str],
-        projects: Mapping[str, str] = _NO_PROJECTS,
+        ruled: Mapping[tuple[Decision, str], Sequence[str]],
     ) -> None:
-        """Write one event a project."""
-        outcome = Outcome.ALLOWED if decision.allowed else Outcome.DENIED
-        rule = printable(decision.rule)
-        objects: dict[str, list[str]] = {}
-        for key_id in ids:
-            objects.setdefault(projects.get(key_id, ""), []).append(key_id)
-        for project, some in sorted((objects or {"": []}).items()):
-            details = {"operation": operation, "project": project, "objects": tuple(some), "rule": rule}
-            self._audit.record(Event.by(principal, action, outcome, **details))
+        """Write one event a decision and project, all together."""
+        events = [
+            Event.by(
+                principal,
+                action,
+                Outcome.ALLOWED if decision.allowed else Outcome.DENIED,
+                operation=operation,
+                project=project,
+                objects=tuple(ids),
+                rule=printable(decision.rule),
+            )
+            for (decision, project), ids in ruled.items()
+        ]
+        self._audit.record(*events)
+
+
+def _ruled(decisions: Iterable[tuple[str, Decision, str]]) -> dict[tuple[Decision, str], list[str]]:
+    """Return the ids of keys by what was decided about them and by their project, in a fixed order."""
+    ruled: dict[tuple[Decision, str], list[str]] = {}
+    for key_id, decision, project in decisions:
+        ruled.setdefault((decision, project), []).append(key_id)
+    return dict(sorted(ruled.items()))

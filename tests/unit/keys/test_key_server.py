@@ -1,6 +1,7 @@
 """The server: rights, records, Hydra's operations and faults."""
 
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -278,6 +279,18 @@ def test_events_name_the_project_that_the_site_signed(site, server, service, reg
         ("getKeys", "denied", "heart", (ids[0],)),
         ("setPermission", "allowed", "lung", (ids[1],)),
     ]
+
+
+def test_what_one_call_decides_goes_to_the_disk_at_once(site, server, service, registrar, alice, monkeypatch):
+    records = [site.issue(project=project)[0] for project in ("heart", "lung")]
+    ids = [one.charter.key_id for one in records]
+    service.put_keys(registrar, [shared(one) for one in records], permission_of(Acl.parse(ALICE)))
+    waits, fsync = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: waits.append(fsync(fd)))
+    service.get_keys(alice, [*ids, "unknown"])
+    assert len(waits) == 1
+    events = [json.loads(line)["event"] for line in server.events().splitlines()[-3:]]
+    assert [tuple(one["objects"]) for one in events] == [(ids[0],), (ids[1],), ("unknown",)]
 
 
 def budgeted(site, server, registrar, *projects):
