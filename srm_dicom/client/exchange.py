@@ -114,7 +114,10 @@ class Exchange:
         if self._head[0] is not request:
             self._head = request, h11.Connection(h11.CLIENT).send(request) or b""
         self._untold = request, body
-        self._stream.send(self._head[1] + body, self._budget())
+        data = self._head[1] + body
+        sent_bytes = self._stream.send_now(data)
+        if sent_bytes < len(data):
+            self._stream.send(data[sent_bytes:], self._budget())
 
     def send_piece(self, event: h11.Request | h11.Data | h11.EndOfMessage) -> None:
         """Send a part of a request that is told piece by piece."""

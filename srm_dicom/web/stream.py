@@ -100,6 +100,21 @@ class Stream:
             budget.spend(self._clock.monotonic_s() - started_s, sent_bytes)
             view = view[sent_bytes:]
 
+    def send_now(self, data: bytes) -> int:
+        """Send what the peer takes without waiting; returns how many bytes that is.
+
+        Raises:
+            PeerGone: the connection broke.
+        """
+        self._guard()
+        try:
+            self._tls.settimeout(0.0)
+            return self._tls.send(data)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError):
+            return 0
+        except (OSError, ValueError) as error:
+            raise PeerGone from error
+
     def _send_briskly(self, view: memoryview, started_s: float) -> int:
         """Send record after record for as long as the peer keeps up: a deadline costs a system call."""
         sent_bytes, elapsed_s = 0, 0.0
