@@ -1,9 +1,7 @@
 """Data connections that are ready to use: clear or TLS, never blocking longer than they may.
 
 Sockets do not block; every wait has an end, and the caller's `Guard` is asked whether the transfer should
-go on, before every wait and now and then where there is none. Clear data go to another machine by
-`os.sendfile`. On one machine the receiver would read every page of the file where it lies, far from its
-processor, and it is the slower end: there the bytes are copied, by this end.
+go on, before every wait and now and then where there is none. Clear data go by `os.sendfile`.
 """
 
 from __future__ import annotations
@@ -38,9 +36,6 @@ class DataChannel:
         target: what it was connected to; connections to one address end at one node.
         stall_s: a peer that takes no byte for this long has gone.
         clock: for the deadlines.
-
-    Raises:
-        OSError: the connection is lost.
     """
 
     def __init__(self, sock: socket.socket, target: Address, stall_s: float, clock: Clock) -> None:
@@ -51,10 +46,9 @@ class DataChannel:
         self._clock = clock
         self._unguarded_bytes = 0
         self.private = isinstance(sock, ssl.SSLSocket)
-        self._copies = self.private or _within_one_machine(sock)
 
-    def send(self, data: bytes | memoryview, guard: Guard) -> None:
-        """Send all of `data`.
+    def send(self, data: bytes | memoryview, guard: Guard, *, more: bool = False) -> None:
+        """Send all of `data`; with `more`, clear bytes may wait for what follows at once.
 
         Raises:
             OSError: the connection is lost or stalled.
@@ -62,8 +56,10 @@ class DataChannel:
         view = memoryview(data)
         while view:
             chunk = view[:CHUNK_BYTES]
-            attempt = self._send_records if self.private else self._sock.send
-            view = view[self._push(partial(attempt, chunk), guard) :]
+            attempt = partial(self._send_records, chunk)
+            if not self.private:
+                attempt = partial(self._sock.send, chunk, socket.MSG_MORE if more else 0)
+            view = view[self._push(attempt, guard) :]
 
     def send_file(self, fd: int, start: int, end: int, guard: Guard) -> None:
         """Send the bytes of an open file from `start` to `end`.
@@ -71,7 +67,7 @@ class DataChannel:
         Raises:
             OSError: the connection is lost or stalled, or the file is shorter than it was.
         """
-        if not self._copies:
+        if not self.private:
             self._send_pages(fd, start, end, guard)
             return
         with _BUFFERS.one() as buffer:
@@ -145,10 +141,6 @@ class DataChannel:
         poll = select.poll()
         poll.register(self._sock.fileno(), event)
         poll.poll(_GUARD_EVERY_S * 1000)
-
-
-def _within_one_machine(sock: socket.socket) -> bool:
-    return bool(sock.getsockname()[:1] == sock.getpeername()[:1])
 
 
 def _ended_early() -> OSError:

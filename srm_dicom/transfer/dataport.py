@@ -335,7 +335,6 @@ class DataPort:
                 sock = security.secure(
                     sock, accepted=accepted, private=parameters.private, subject=parameters.subject
                 )
-            return DataChannel(sock, target, self._settings.stall_s, self._clock)
         except NotAuthenticated as error:
             sock.close()
             raise CannotConnect(error.message) from error
@@ -344,6 +343,7 @@ class DataPort:
             raise CannotConnect(
                 f"the data connection with {target} failed: {error.strerror or error}"
             ) from error
+        return DataChannel(sock, target, self._settings.stall_s, self._clock)
 
 
 def _all_or_none(futures: Sequence[Future[DataChannel]]) -> list[DataChannel]:

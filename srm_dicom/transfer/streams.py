@@ -77,7 +77,7 @@ def _send_share(
 ) -> None:
     while (block := queue.take()) is not None:
         offset, count = block
-        channel.send(Header(Flag(0), count, offset - base).encode(), guard)
+        channel.send(Header(Flag(0), count, offset - base).encode(), guard, more=True)
         _send_range(channel, file, offset, offset + count, guard)
     channel.send(end.encode(), guard)
 
