@@ -7,8 +7,9 @@ that was searched only what differs is searched.
 from __future__ import annotations
 
 import re
+import sys
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from struct import Struct
@@ -126,11 +127,9 @@ class Originals:
         search = self._finders[codec].search
         if not search(b"".join(places.gap_bytes(data))):
             return found
-        for at, stop in places.gaps:
-            match = search(data, at, stop)
-            while match:
-                found.update(_identified(data, match.start(), codec))
-                match = search(data, match.end(), stop)
+        for start, stop in places.gaps:
+            for at in _tags_in(self._finders[codec], data, start, stop):
+                found.update(_identified(data, at, codec))
         return found
 
 
@@ -155,8 +154,7 @@ def _original_of(likeness: Likeness, codec: Codec, tags: tuple[int, ...]) -> _Or
     bounded: list[tuple[int, int, int, int, int]] = []
     others: list[tuple[int, int]] = []
     starts = [start for start, _ in likeness.runs]
-    for match in _finder(codec, tags).finditer(model):
-        at = match.start()
+    for at in _tags_in(_finder(codec, tags), model):
         run = bisect_right(starts, at) - 1
         start, stop = likeness.runs[run]
         if at > stop - 4:
@@ -199,6 +197,17 @@ def _finder(codec: Codec, tags: tuple[int, ...]) -> re.Pattern[bytes]:
     return re.compile(b"|".join(alternatives), re.DOTALL)
 
 
+def _tags_in(
+    finder: re.Pattern[bytes], data: bytes, start: int = 0, stop: int = sys.maxsize
+) -> Iterator[int]:
+    """Yield where tags are, those too that begin within another: bytes before one must not hide it."""
+    match = finder.search(data, start, stop)
+    while match:
+        at = match.start()
+        yield at
+        match = finder.search(data, at + 1, stop)
+
+
 def originals(data: bytes, codec: Codec, tags: tuple[int, ...] = _IDENTIFYING) -> set[bytes]:
     """Return identifying values of an input: found by their tags wherever these occur, nested or not.
 
@@ -206,8 +215,8 @@ def originals(data: bytes, codec: Codec, tags: tuple[int, ...] = _IDENTIFYING) -
     content are found as well.
     """
     found: set[bytes] = set()
-    for match in _finder(codec, tags).finditer(data):
-        found.update(_identified(data, match.start(), codec))
+    for at in _tags_in(_finder(codec, tags), data):
+        found.update(_identified(data, at, codec))
         if len(found) >= _MOST_VALUES:
             break
     return found

@@ -5,7 +5,7 @@ import struct
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydicom.data import get_testdata_file
 
@@ -260,6 +260,7 @@ def test_real_slices(name):
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(0, 1 << 30), min_size=1, max_size=8))
+@example([23660398, 0, 0])
 def test_values_of_an_input_are_found_whatever_was_searched_before(seeds):
     search = Originals({})
     for number in range(20, 60, 2):  # enough that the next is of another series
@@ -268,6 +269,12 @@ def test_values_of_an_input_are_found_whatever_was_searched_before(seeds):
     for seed in seeds:
         data = mutated(mutated(base, seed), seed + 1) if seed % 3 else base
         assert search.of(data, LITTLE_EXPLICIT) >= originals(data, LITTLE_EXPLICIT)
+
+
+@pytest.mark.parametrize("before", [b"", b"\x10\0", b"\x10\0\x10\0", b"\x10\0\x10"])
+def test_bytes_before_a_tag_do_not_hide_it(before):
+    element = Writer().element(0x00100010, "PN", b"Mustermann^Erika")
+    assert b"Mustermann^Erika" in originals(before + element, LITTLE_EXPLICIT)
 
 
 @settings(max_examples=150, deadline=None)
