@@ -146,12 +146,13 @@ class BlockReceiver:
         self._futures: list[Future[None]] = []
         self._wake = -1
 
-    def run(self, kept: Sequence[DataChannel], guard: Guard) -> list[DataChannel]:
+    def run(self, kept: Sequence[DataChannel], guard: Guard, broken: Callable[[], None]) -> list[DataChannel]:
         """Receive everything; return the connections that may carry the next transfer.
 
         Args:
             kept: connections of the transfer before; the sender may use them or not.
             guard: called in this thread alone.
+            broken: called when the transfer has failed, before the connections are closed.
 
         Raises:
             InvalidRequest: what comes is not MODE E.
@@ -162,8 +163,11 @@ class BlockReceiver:
             try:
                 self._run(kept, guard)
             except BaseException:
-                for stream in self._streams:
-                    stream.channel.close()
+                try:
+                    broken()
+                finally:
+                    for stream in self._streams:
+                        stream.channel.close()
                 raise
         return self._reusable()
 

@@ -98,7 +98,7 @@ class Storing:
         watch = _Watch(target, self._clock, self._line, restarts=parameters.mode == "E")
         with watch:
             if parameters.mode == "E":
-                how = Connecting(parameters, security, watch.tell, watch)
+                how = Connecting(parameters, security, watch.tell, watch, watch.broken)
                 if self._stripes.receives(parameters):
                     self._stripes.receive(action.path, target, how)
                 else:
@@ -112,9 +112,10 @@ class Storing:
 class _Watch:
     """A guard that also tells the client how its transfer gets on: every few seconds, first, and last.
 
-    The last time is the one that counts when a transfer breaks off: the client goes on from there. In
-    stream mode it is told no ranges: Globus's client keeps them as those of MODE E and then sends a number
-    without meaning, the address of its list, as the offset to go on from.
+    The last time is the one that counts when a transfer breaks off: the client goes on from there, as soon
+    as it hears of the break, which may be from the sender of a copy. In stream mode it is told no ranges:
+    Globus's client keeps them as those of MODE E and then sends a number without meaning, the address of its
+    list, as the offset to go on from.
     """
 
     def __init__(self, target: Target, clock: Clock, line: Line, *, restarts: bool) -> None:
@@ -142,6 +143,12 @@ class _Watch:
         self._line.tell(reply)
         self._begun = True
         self.mark()
+
+    def broken(self) -> None:
+        """Tell it for the last time, before the sender can tell the client that its connections are gone."""
+        if self._begun:
+            self.mark()
+            self._begun = False
 
     def mark(self) -> None:
         """Tell it now."""

@@ -34,12 +34,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Connecting:
-    """How the data connections of a transfer are made: under what, as whom, and who is told of it."""
+    """How the data connections of a transfer are made: under what, as whom, and who is told of it.
+
+    Attributes:
+        broken: called when what comes in has broken off, before the sender sees its connections go.
+    """
 
     parameters: Parameters
     security: DataSecurity
     tell: Callable[[Reply], None]
     guard: Guard
+    broken: Callable[[], None] = lambda: None
 
 
 def send_share(port: DataPort, file: OpenedFile, share: Share, base: int, how: Connecting) -> None:
@@ -69,7 +74,7 @@ def receive_blocks(port: DataPort, target: Target, how: Connecting) -> None:
     kept, arrivals = port.arrivals(how.parameters, how.security, how.tell)
     receiver = BlockReceiver(target, arrivals, port.max_streams)
     with closing(arrivals):
-        port.keep(receiver.run(kept, how.guard), how.parameters)
+        port.keep(receiver.run(kept, how.guard, how.broken), how.parameters)
 
 
 class Stripes:

@@ -1,11 +1,12 @@
 """Transfers that break off in the middle, and clients that go on; and a thousand files in a row."""
 
 import os
+import time
 
 import pytest
 
 from srm_dicom.testing.served import DirectoryFiles
-from srm_dicom.transfer import storing
+from srm_dicom.transfer import receiving, storing
 
 GUC = pytest.mark.interop("globus-url-copy")
 GLOBUS = pytest.mark.interop("globus-gridftp-server")
@@ -57,8 +58,17 @@ class Transfer:
     def write(self, offset, data):
         self._file.write(offset, data)
         self.written += len(data)
+        if self._breaks:
+            time.sleep(0.002)  # long enough for a client to be told where it is, and to hear it
         if self._breaks and self.written > HALF:
             raise ConnectionResetError("the connection was killed")
+
+
+@pytest.fixture
+def told_often(monkeypatch):
+    """Tell clients where their transfers are as if these took long: one may hear of the other end first."""
+    monkeypatch.setattr(storing, "_MARK_EVERY_S", 0.01)
+    monkeypatch.setattr(receiving, "_LOOK_EVERY_S", 0.005)
 
 
 def check_second(files, site, options):
@@ -83,8 +93,8 @@ def test_a_copy_to_globus_goes_on(site, globus, new_door, tmp_path, options):
 @GLOBUS
 @GUC
 @pytest.mark.parametrize("options", ["", "-p 4", "-dcpriv", "-nodcau"])
-def test_a_copy_from_globus_goes_on(site, globus, new_door, tmp_path, options, monkeypatch):
-    monkeypatch.setattr(storing, "_MARK_EVERY_S", 0.01)  # as if it took long: the client is told where it is
+@pytest.mark.usefixtures("told_often")
+def test_a_copy_from_globus_goes_on(site, globus, new_door, tmp_path, options):
     files = Breaking(tmp_path)
     with new_door(files) as url:
         command = ["globus-url-copy", "-rst", "-rst-interval", "1", *options.split()]
@@ -95,8 +105,8 @@ def test_a_copy_from_globus_goes_on(site, globus, new_door, tmp_path, options, m
 
 @GUC
 @pytest.mark.parametrize("options", ["", "-p 4"])
-def test_a_copy_between_our_doors_goes_on(site, new_door, tmp_path, options, monkeypatch):
-    monkeypatch.setattr(storing, "_MARK_EVERY_S", 0.01)  # a client may hear of the other end first
+@pytest.mark.usefixtures("told_often")
+def test_a_copy_between_our_doors_goes_on(site, new_door, tmp_path, options):
     files = Breaking(tmp_path)
     with new_door(files) as url:
         command = ["globus-url-copy", "-rst", "-rst-interval", "1", *options.split()]
