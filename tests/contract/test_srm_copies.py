@@ -215,6 +215,9 @@ def test_after_a_restart_the_credential_is_gone(sites: Sites, busy: Callable[[],
     assert (done.request, done.code) == ("SRM_FAILURE", "SRM_AUTHENTICATION_FAILURE")
     assert done.said == "the delegated credential is gone, submit again"
     busy()
+    until_s = time.monotonic() + PATIENCE_S  # here the process that "died" goes on, and may be writing there
+    while _writing(sites.there, "restarted") and time.monotonic() < until_s:
+        time.sleep(0.05)
     again = sites.copy(source, sites.there.surl("restarted"), overwriteOption="ALWAYS")
     assert again.code == "SRM_SUCCESS", again.said
 

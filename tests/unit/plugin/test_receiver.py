@@ -157,8 +157,11 @@ def test_a_defect_ends_one_association_only(open_receiver: Callable[..., Receive
 def test_titles_that_are_not_configured(
     open_receiver: Callable[..., Receiver], calling: str, called: str
 ) -> None:
-    receiver = open_receiver(Limits(close_s=30))  # pynetdicom may be slow to read why
-    assert associate(receiver, calling=calling, called=called).is_rejected
+    receiver = open_receiver(Limits(close_s=30))
+    tried = [associate(receiver, calling=calling, called=called) for _ in range(3)]
+    assert not any(each.is_established for each in tried)
+    # Now and then pynetdicom takes the end of the connection for the answer, and does not read why.
+    assert any(each.is_rejected for each in tried)
 
 
 def test_a_connection_from_the_address_of_no_peer(open_receiver: Callable[..., Receiver]) -> None:
