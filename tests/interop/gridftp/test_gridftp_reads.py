@@ -125,7 +125,12 @@ def test_gfal_ls_stat_and_sum(site):
     [("absent", 2), ("secret/hidden", 2), ("secret/unreadable", 13), ("secret/nearline", 70)],
 )
 def test_gfal_understands_refusals(site, tmp_path, name, code):
-    done = site.run("gfal-copy", "-f", f"{site.url}/{name}", f"file://{tmp_path}/copy")
+    command = ["gfal-copy", "-f", f"{site.url}/{name}", f"file://{tmp_path}/copy"]
+    done = site.run(*command)
+    if (
+        "CLIENT_IDLE not allowed here" in done.stderr
+    ):  # a race within Globus's client: it was not asked at all
+        done = site.run(*command)
     assert done.returncode == code or died_at_exit(done), said(done)
     assert not (tmp_path / "copy").exists() or not (tmp_path / "copy").stat().st_size
 

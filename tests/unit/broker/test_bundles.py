@@ -1,5 +1,6 @@
 """``<series>.tar``: asked for, told of, held and served as one file, of which no copy exists."""
 
+import gc
 import os
 import tarfile
 import uuid
@@ -272,8 +273,9 @@ def test_every_file_is_paid_for_and_named_in_the_log(tmp_path, objects_a_day, pa
 
 def test_no_descriptor_is_left_open(house, series):
     publish(house, series)
+    gc.collect()  # what tests before have left may go at any time
     before_count = len(list(DESCRIPTORS.iterdir()))
     house.read(0, 2000)
     with house.files.open(who(), TAR) as file:
         next(iter(read_bytes(file, 600, 2000, 10)))
-    assert len(list(DESCRIPTORS.iterdir())) == before_count
+    assert len(list(DESCRIPTORS.iterdir())) <= before_count
