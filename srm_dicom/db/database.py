@@ -180,7 +180,7 @@ class Database:
     def close(self) -> None:
         """Close every connection; nothing can be asked any more."""
         self._board.close()
-        if isinstance(self._peewee, LentSqliteDatabase | LentPostgresqlDatabase):
+        if isinstance(self._peewee, _LENT):
             self._peewee.shut()
         else:
             self._peewee.close()

@@ -69,8 +69,9 @@ class Board:
             for fd in self._fds.values():
                 os.close(fd)
             self._fds.clear()
-            for news in (news for idle in self._idle.values() for news in idle):
-                news.close()
+            for idle in self._idle.values():
+                while idle:
+                    idle.pop().close()
 
     def _lend(self, topic: Topic) -> News:
         with self._lock, suppress(OSError):
