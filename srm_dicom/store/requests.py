@@ -58,8 +58,9 @@ _PIN = (
 )
 _RANK = " ".join(f"WHEN '{state.value}' THEN {rank}" for rank, state in enumerate(WORST_FIRST))
 _STATES = (
-    f"SELECT MIN(CASE state {_RANK} END) AS worst FROM request_file"  # noqa: S608 - our names
-    " WHERE token = ? GROUP BY position ORDER BY position"
+    "SELECT worst, COUNT(*) AS files FROM"  # noqa: S608 - our names
+    f" (SELECT MIN(CASE state {_RANK} END) AS worst FROM request_file WHERE token = ? GROUP BY position)"
+    " AS file GROUP BY worst ORDER BY worst"
 )
 
 
@@ -126,8 +127,9 @@ class Requests:
         return _gathered(self._database.select(statement, [token, *surls, *paths]))
 
     def states(self, token: Token) -> tuple[FileState, ...]:
-        """Return the states of all files of a request, in their order."""
-        return tuple(WORST_FIRST[row.worst] for row in self._database.select(_STATES, [token]))
+        """Return the states of all files of a request, the worst first."""
+        counts = {WORST_FIRST[rank]: files for rank, files in self._database.tuples(_STATES, [token])}
+        return tuple(Counter(counts).elements())
 
     def has_any(self, token: Token, states: Sequence[FileState]) -> bool:
         """Tell whether a file of a request is in one of some states."""

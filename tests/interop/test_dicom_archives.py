@@ -391,9 +391,6 @@ def test_a_mirror_delivers_when_the_source_does_not(
     assert stage() == {"NoneType"}, "what one lost, the other has"
     first.stop()
     assert stage() == {"NoneType"}
-    started_s = time.monotonic()
-    assert stage() == {"NoneType"}
-    assert time.monotonic() - started_s < 2, "one that is down is not asked first again"
     second.stop()
     assert stage() == {"SourceUnavailable"}
     plugin.close()

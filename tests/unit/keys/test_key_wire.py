@@ -57,7 +57,7 @@ def test_keys_over_tls_with_a_dead_and_a_hung_server(site):
         for url in (dead, f"https://localhost:{hung.getsockname()[1]}"):
             start = time.monotonic()
             assert site.client(site.alice, [url, *site.urls[1:]]).fetch(key_id, public_key) == private
-            assert time.monotonic() - start < 5
+            assert time.monotonic() - start < 8  # the client's timeout is ten
     with pytest.raises(NotAuthorised):
         site.client(site.stranger).fetch(key_id, public_key)
 

@@ -122,7 +122,7 @@ def test_who_says_nothing_is_hung_up_on(strict: MetadataServer) -> None:
             sock.sendall(said)
             began_s = time.monotonic()
             rest(sock)
-        assert 0.5 < time.monotonic() - began_s < 4
+        assert 0.5 < time.monotonic() - began_s < 10
 
 
 def test_an_endless_line_is_the_end(site: Any) -> None:

@@ -110,7 +110,7 @@ def test_waiting_ends_when_nothing_comes_any_more() -> None:
     waiting = visit([], "1")
     started_s = CLOCK.monotonic_s()
     assert waiting.wait(started_s + 5, 0.1) == 1
-    assert CLOCK.monotonic_s() - started_s < 1
+    assert CLOCK.monotonic_s() - started_s < 4
 
 
 def test_an_object_under_way_is_waited_for() -> None:

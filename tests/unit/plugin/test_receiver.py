@@ -221,10 +221,10 @@ def test_a_drip_of_bytes_is_no_life(open_receiver: Callable[..., Receiver]) -> N
         try:
             for byte in b"\x01\x00\x00\x00\x10\x00" + b"x" * 100:
                 drip.sendall(bytes((byte,)))
-                time.sleep(0.05)
+                time.sleep(0.1)
         except OSError:
             pass
-        assert time.monotonic() - started_s < 3
+        assert time.monotonic() - started_s < 8
     wait_until(lambda: receiver.associations == 0)
 
 
