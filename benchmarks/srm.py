@@ -4,6 +4,7 @@
 
 * Ping, and PrepareToGet + StatusOfGet + ReleaseFiles of a staged file, a second, on one kept httpg
   connection; the floor is asked by the same client and answers with what ours once answered.
+  The inner zone, at a site another process, is at rest.
 * srmLs of a directory, from the bytes of the request to those of the answer, beside hand-written lxml that
   builds the same bytes from values that it has already.
 * submit and status, with that many requests in the database and with none.
@@ -85,6 +86,7 @@ def serve(directory: Path, told: Connection) -> None:
     with element.written.create(principal(element), parse_path(f"{ROOT}/a")) as file:
         file.write(0, b"content")
         file.finish()
+    element.end_inner_zone()
     told.send((f"httpg://localhost:{element.srm.port}", element.alice))
     answers = told.recv()
 

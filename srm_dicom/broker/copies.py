@@ -24,6 +24,7 @@ from srm_dicom.broker.states import PINNED, SPACE_AVAILABLE, Event, after, befor
 from srm_dicom.broker.viewing import Viewer
 from srm_dicom.broker.views import FileState, PutWish, RequestView
 from srm_dicom.clock import Clock
+from srm_dicom.db.news import Topic
 from srm_dicom.errors import MdmError, NotAuthenticated, NotFound, NotSupported
 from srm_dicom.identity.delegation import GONE, DelegatedCredential
 from srm_dicom.identity.principal import Principal
@@ -178,6 +179,8 @@ class Copies:
             for errand in self._errands(principal, request, wish, plans, away, credential):
                 self._carrier.carry(errand)
         states = tuple(file.state for file in files)
+        if FileState.QUEUED in states:
+            self._stores.database.tell(Topic.WORK)
         return self._viewer.view(request, files, states, self._clock.now())
 
     # --- what a carrier calls --------------------------------------------------------------------

@@ -65,6 +65,7 @@ class StagerSettings:
         claim: files of one owner in hand; another owner's are claimed beside them.
         visit_s: the longest visit to a source; leases last a little longer.
         idle_s: pause between two looks at whether anybody has written, where that is not heard.
+        heard_s: the same where it should be.
         look_s: after so long waiting files are looked for in any case: pauses and leases end by themselves.
         busy_s: pause between two such looks while visits are under way.
         gather_s: how long the first file of a group waits for others, to become ready with them; later in
@@ -77,6 +78,7 @@ class StagerSettings:
     visit_s: float = 600.0
     deliveries: int = 3
     idle_s: float = 0.02
+    heard_s: float = 0.25
     look_s: float = 1.0
     drain_s: float = 0.5
     busy_s: float = 0.1
@@ -180,7 +182,7 @@ class Stager:
                     for future in done:
                         turns.done(running.pop(future))
                 else:
-                    news.wait(self._settings.idle_s)
+                    news.wait(self._settings.heard_s if news.is_heard else self._settings.idle_s)
             self._give_back(turns.drop(lambda _: True))
 
     def sources(self) -> dict[str, Source]:

@@ -220,13 +220,18 @@ class StorageElement:
         for thread in self._inner:
             thread.start()
 
+    def end_inner_zone(self) -> None:
+        """Leave the doors alone, as where the inner zone is another process; nothing new is staged."""
+        self._stop.set()
+        for thread in self._inner:
+            thread.join(10)
+
     def stop(self) -> None:
         """Stop everything, and wait a bounded time for it."""
         self._stop.set()
         for service in (self.srm, self.webdav, self.gridftp):
             service.stop()
-        for thread in self._inner:
-            thread.join(10)
+        self.end_inner_zone()
 
     def surl(self, name: str = "") -> str:
         """Return the full SURL of a name below `ROOT`."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import ssl
 import subprocess
 import threading
@@ -46,6 +45,7 @@ from srm_dicom.srm.service import application
 from srm_dicom.store.namespace import Entry, Kind
 from srm_dicom.store.requests import FileState, Request
 from srm_dicom.store.stores import Stores
+from srm_dicom.testing.gfal import died_at_exit
 from srm_dicom.testing.issuer import TestIssuer
 from srm_dicom.testing.pki import TestPki
 from srm_dicom.testing.voms import TestVo
@@ -60,8 +60,6 @@ from srm_dicom.web.server import WebServer
 from srm_dicom.wire.tape import BASE, DISCOVERY
 
 PATH = "/usr/bin:/bin:/usr/sbin:/sbin"
-FLAKE = "free(): invalid pointer"
-"""gfal2 sometimes dies so at exit, after all its work, with Globus servers too."""
 
 SHOWN = datetime(2026, 11, 1, tzinfo=UTC)
 RELEASE = Release("heart", "basic", "v1")
@@ -277,7 +275,7 @@ class Grid:
             input=text.encode(), capture_output=True, timeout=timeout_s, check=False,
         )  # fmt: skip
         said = done.stdout.decode(errors="replace") + done.stderr.decode(errors="replace")
-        flaked = done.returncode in (-signal.SIGABRT, 134) and FLAKE in said
+        flaked = died_at_exit(done.returncode, said)
         return SimpleNamespace(
             code=0 if flaked else done.returncode,
             flaked=flaked,
