@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
@@ -211,6 +211,8 @@ class Inner(Struct, frozen=True, kw_only=True):
     Attributes:
         node: ``https://host:port`` of the node's intake; empty when the stager writes into
             ``scratch.directory`` itself.
+        workers: processes in which the stager has images de-identified and sealed; 0 does all of it in the
+            stager. Left out, it is one for each core, up to eight, and none where there is one core.
     """
 
     secrets: Path
@@ -220,6 +222,7 @@ class Inner(Struct, frozen=True, kw_only=True):
     node: str = ""
     visits: int = 8
     visit_s: float = 600.0
+    workers: Annotated[int, msgspec.Meta(ge=0, le=64)] | None = None
     spool_above_bytes: int = 16 * 1024 * 1024
     max_object_bytes: int = 8 * 1024**3
 

@@ -8,30 +8,25 @@ like that it is in memory for as long as that takes, up to a bound.
 
 from __future__ import annotations
 
-import traceback
-import uuid
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
 from srm_dicom.errors import InternalError, MdmError, ObjectRefused
 from srm_dicom.plugin.api import Slot
-from srm_dicom.telemetry import logger
 from srm_plugin_dicom.deidentify import Context, Output
 from srm_plugin_dicom.deidentify.engine import deidentifier
 from srm_plugin_dicom.deidentify.reasons import Reason, refused
-from srm_plugin_dicom.deidentify.report import Report
 from srm_plugin_dicom.deidentify.series import Received, SeriesNeeded
 from srm_plugin_dicom.deidentify.view import MOST_BYTES, View, WholeNeeded
+from srm_plugin_dicom.making import Making, Reports, reported
 from srm_plugin_dicom.moves import ArrivedObject, MemoryBudget
 from srm_plugin_dicom.stores import ObjectInfo
 
-log = logger("dicom")
-
 _Made = TypeVar("_Made")
+_BROKE = "de-identification failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +47,10 @@ class Delivery:
             NotSupported: the release names a profile or version that this program does not have.
         """
         self._deidentifier = deidentifier(context)
+        self._making = Making(context)
+        self._reports = Reports()
         self._budget = budget
         self._max_series_bytes = max_series_bytes
-        self._told: dict[tuple[object, ...], str] = {}
         self._waiting: list[_Waiting] = []
         self._arrived: set[str] = set()
 
@@ -106,6 +102,10 @@ class Delivery:
         """Fill a slot with what leaves of an object, or keep the object."""
         received = Received(data, info.transfer_syntax, info.sop_class)
         slots = [slot] if slot else []
+        if slot and not isinstance(data, View):
+            words = (info.transfer_syntax, info.sop_class)
+            if _refusing(slots, lambda: slot.make(self._making, data, words)):
+                return
         try:
             clean = _refusing(slots, lambda: self._deidentifier.deidentify(*received))
             if slot:
@@ -139,20 +139,13 @@ class Delivery:
 
     def _fill(self, slot: Slot, clean: Output, *, held: bool) -> None:
         """Fill a slot with what leaves of an object, which is held in memory or read as it is taken."""
-        report = self._compact(clean.report)
+        report = self._reports.compact(clean.report)
         if held:
             slot.fill(list(clean), report)
             return
         for part in clean:
             slot.write(part)
         slot.commit(report)
-
-    def _compact(self, report: Report) -> str:
-        """Return what is told of an object: the images of a series have one report, written once."""
-        same = (report.options, frozenset(report.seen), frozenset(report.removed))
-        if same not in self._told:
-            self._told[same] = report.compact()
-        return self._told[same]
 
     def _series(self) -> list[Output]:
         if self._waiting_bytes() > self._max_series_bytes:
@@ -179,21 +172,14 @@ def _refusing(slots: Collection[Slot], make: Callable[[], _Made]) -> _Made:
     """Return what is made; where that is refused or breaks, so are the slots."""
     try:
         return make()
-    except (SeriesNeeded, WholeNeeded, MdmError) as error:
-        if isinstance(error, ObjectRefused):
+    except (SeriesNeeded, WholeNeeded):
+        raise
+    except MdmError as error:
+        if isinstance(error, ObjectRefused | InternalError):
             for slot in slots:
-                slot.refuse(error.message)
+                slot.refuse(error.message if isinstance(error, ObjectRefused) else _BROKE)
         raise
     except Exception as error:  # noqa: BLE001 - one object may not end the visit of the others
         for slot in slots:
-            slot.refuse("de-identification failed")
-        raise _reported(error) from None
-
-
-def _reported(error: Exception) -> InternalError:
-    """Log a defect by its class and place, since its text may hold a value of the object."""
-    error_id = str(uuid.uuid4())
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    place = f"{Path(frame.filename).name}:{frame.lineno}"
-    log.error("deidentify_failed", error=type(error).__name__, error_id=error_id, reason=place)
-    return InternalError(f"de-identification failed (error {error_id})")
+            slot.refuse(_BROKE)
+        raise reported(error) from None

@@ -1,22 +1,23 @@
 """Reads PDUs from a socket, fast without touching the PACS.
 
-TCP_QUICKACK is armed again after every receive: a sender with Nagle's algorithm on (dcmtk, Orthanc)
-waits for the ACK of each fragment, and a delayed ACK costs 40 ms an image. The kernel keeps the time of a
-receive, not Python: that would ask before each one whether something is there, and let go of the
-interpreter twice.
+TCP_QUICKACK is armed again after a receive: a sender with Nagle's algorithm on (dcmtk, Orthanc) waits for
+the ACK of each fragment, and a delayed ACK costs 40 ms an image. But not after the end of an object: the
+packet of our answer bears that ACK.
 """
 
 from __future__ import annotations
 
 import socket
 import ssl
-import struct
 
 from srm_dicom.clock import Clock
+from srm_dicom.waits import bound_waits
 from srm_plugin_dicom import pdu
-from srm_plugin_dicom.pdu import PduError
+from srm_plugin_dicom.pdu import PduError, PduType
 
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
+_CONTROL = 5
+"""Where in the body of a P-DATA-TF the control header of its first fragment is (PS3.8, 9.3.5.1)."""
 
 
 class ConnectionClosed(Exception):
@@ -32,7 +33,12 @@ class PduReader:
         self._max_pdu_bytes = max_pdu_bytes
         self._view = memoryview(bytearray(2 * (max_pdu_bytes + pdu.HEADER_BYTES)))
         self._start = self._end = 0
-        self._timeout_s = -1.0
+        self._wanted_s = self._bound_s = -1.0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing has arrived behind the last PDU, as far as that is known."""
+        return self._start == self._end
 
     def read(self, timeout_s: float) -> tuple[int, memoryview]:
         """Return type and body of the next PDU; the body is valid until the next call.
@@ -42,29 +48,30 @@ class PduReader:
             ConnectionClosed: the peer went away.
             PduError: the PDU is longer than we said we would take.
         """
-        if timeout_s != self._timeout_s:
-            _bound(self._connection, timeout_s)
-            self._timeout_s = timeout_s
+        self._wanted_s = timeout_s
         self._fill(1, self._clock.monotonic_s() + timeout_s)
         deadline_s = self._clock.monotonic_s() + timeout_s
         self._fill(pdu.HEADER_BYTES, deadline_s)
         kind, length = pdu.parse_header(self._take(pdu.HEADER_BYTES))
         if length > self._max_pdu_bytes:
             raise PduError("a PDU is longer than was agreed")
-        self._fill(length, deadline_s)
+        self._fill(length, deadline_s, body_of=kind)
         return kind, self._take(length)
 
     def _take(self, count: int) -> memoryview:
         self._start += count
         return self._view[self._start - count : self._start]
 
-    def _fill(self, count: int, deadline_s: float) -> None:
+    def _fill(self, count: int, deadline_s: float, *, body_of: int | None = None) -> None:
         if self._end - self._start >= count:
             return
         if len(self._view) - self._start < count or self._start == self._end:
             rest = self._end - self._start
             self._view[:rest] = self._view[self._start : self._end]
             self._start, self._end = 0, rest
+        if self._wanted_s != self._bound_s:
+            _bound(self._connection, self._wanted_s)
+            self._bound_s = self._wanted_s
         while self._end - self._start < count:
             try:
                 received = self._connection.recv_into(self._view[self._end :])
@@ -73,19 +80,32 @@ class PduReader:
             if not received:
                 raise ConnectionClosed
             self._end += received
-            if _QUICKACK is not None:
+            if _QUICKACK is not None and not self._is_end_of_object(count, body_of):
                 self._connection.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
             if self._end - self._start < count and self._clock.monotonic_s() > deadline_s:
                 raise TimeoutError
+
+    def _is_end_of_object(self, length: int, kind: int | None) -> bool:
+        """Tell whether what is there ends with an object's last fragment; of PDUs with several it is unknown.
+
+        Args:
+            length: of the body that is being read.
+            kind: of its PDU; None while that begins with its header.
+        """
+        at, there = self._start, self._end - self._start
+        if kind is None:
+            if there <= pdu.HEADER_BYTES:
+                return False
+            kind, length = pdu.parse_header(self._view[at : at + pdu.HEADER_BYTES])
+            at, there = at + pdu.HEADER_BYTES, there - pdu.HEADER_BYTES
+        if kind != PduType.DATA or there != length or length <= _CONTROL:
+            return False
+        return self._view[at + _CONTROL] & (pdu.COMMAND | pdu.LAST) == pdu.LAST
 
 
 def _bound(connection: socket.socket, timeout_s: float) -> None:
     """Let no receive and no send take longer."""
     if isinstance(connection, ssl.SSLSocket):  # it has to know why nothing comes
         connection.settimeout(timeout_s)
-        return
-    connection.settimeout(None)
-    seconds, rest = divmod(max(timeout_s, 0.001), 1)
-    interval = struct.pack("@ll", int(seconds), int(rest * 1_000_000))
-    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-        connection.setsockopt(socket.SOL_SOCKET, option, interval)
+    else:
+        bound_waits(connection, timeout_s)

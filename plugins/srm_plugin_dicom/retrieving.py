@@ -34,6 +34,10 @@ CONTEXT = 1
 Content = Dataset | memoryview
 """The data set of a request: an identifier, or an object in the transfer syntax of its context."""
 
+WORTH_HEARING, HEARD_EVERY_S = 8, 0.01
+"""After so many pending responses an archive is heard less often: it sends one for each image, which arrive
+by another association, and to wake for each takes as long as to receive a small one."""
+
 _PENDING = 0xFF00
 
 
@@ -77,6 +81,8 @@ class Retrieving:
         self._connection = _connect(settings, timeout_s)
         self._reader = PduReader(self._connection, clock, MAX_PDU_BYTES)
         self._final: Command | None = None
+        self._told = 0
+        self._is_stored_to = handler is not None
         self._message_id = 0
         self._stores = StoreService(
             self._connection,
@@ -106,6 +112,8 @@ class Retrieving:
         with self._translated():
             self._ask(request, content, end_s)
             while self._final is None:
+                if self._told > WORTH_HEARING and not self._is_stored_to and self._reader.is_empty:
+                    self._clock.sleep(HEARD_EVERY_S)
                 body = self._expect(PduType.DATA, end_s - self._clock.monotonic_s())
                 self._stores.receive(body)
             return self._final
@@ -141,7 +149,7 @@ class Retrieving:
 
     def _ask(self, request: Callable[[int], bytes], content: Content, end_s: float) -> None:
         encoded = _encoded(content)
-        self._final, self.answered = None, False
+        self._final, self.answered, self._told = None, False, 0
         self._message_id = self._message_id % 0xFFFF + 1
         self._connection.sendall(pdu.encode_command(CONTEXT, request(self._message_id)))
         for part in pdu.encode_dataset(CONTEXT, encoded, self._max_pdu_bytes or MAX_PDU_BYTES):
@@ -153,6 +161,7 @@ class Retrieving:
         if not command.field & dimse.RESPONSE:
             return Status.UNRECOGNISED_OPERATION
         self.answered = True
+        self._told += 1
         if command.status != _PENDING:
             self._final = command
         return None

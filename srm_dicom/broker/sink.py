@@ -12,17 +12,26 @@ from srm_dicom.crypto.siv import Sealer
 from srm_dicom.errors import InternalError, MdmError
 from srm_dicom.ids import Guid
 from srm_dicom.plugin.api import FileRef
+from srm_dicom.scratch.making import Recipe
 from srm_dicom.scratch.node import Incoming
 from srm_dicom.scratch.slot import FileSlot, Filled, SlotSettings
+from srm_dicom.scratch.workshop import Workshop
 from srm_dicom.store.namespace import Entry
 
 
 @dataclass(frozen=True, slots=True)
 class Sealing:
-    """The inner zone's key for sealing (it opens nothing) and the bounds of a slot."""
+    """How slots are filled.
+
+    Attributes:
+        key: the inner zone's for sealing; it opens nothing.
+        slots: bounds of each.
+        workshop: makes files in other processes; None makes them here.
+    """
 
     key: bytes
     slots: SlotSettings
+    workshop: Workshop | None = None
 
 
 Outcome = tuple[Guid, Filled | MdmError]
@@ -59,7 +68,9 @@ class BatchSink:
         if entry is None:
             raise InternalError("a plugin opened a slot for a file that is not in its batch")
         sealer = Sealer(self._sealing.key, ref.guid, entry.public_key) if entry.public_key else None
-        slot = FileSlot(ref.guid, sealer, self._begin, self._sealing.slots, self._done, self._take)
+        workshop, slots = self._sealing.workshop, self._sealing.slots
+        hire = workshop.take if workshop is not None else _nobody
+        slot = FileSlot(ref.guid, sealer, self._begin, slots, self._done, self._take, hire)
         with self._lock:
             if self._closed or ref.guid in self._slots:
                 raise InternalError("a slot was opened twice or too late")
@@ -98,3 +109,7 @@ class BatchSink:
             self._left -= 1
             if not self._left:
                 self._complete.set()
+
+
+def _nobody(_recipe: Recipe, _size_bytes: int) -> None:
+    """Hire nobody: where there is no workshop."""

@@ -65,9 +65,9 @@ class StagerSettings:
         claim: files of one owner in hand; another owner's are claimed beside them.
         visit_s: the longest visit to a source; leases last a little longer.
         idle_s: pause between two looks at whether anybody has written, where that is not heard.
-        heard_s: the same where it should be.
+        heard_s: the same where it should be, while visits are under way too.
         look_s: after so long waiting files are looked for in any case: pauses and leases end by themselves.
-        busy_s: pause between two such looks while visits are under way.
+        busy_s: pause between two such looks while visits are under way, where nothing is heard.
         gather_s: how long the first file of a group waits for others, to become ready with them; later in
             a visit it is a fifth of the time so far, at most `longest_gather_s`.
     """
@@ -162,15 +162,16 @@ class Stager:
         self._leases.free(self._settings.worker)
         turns: Turns[Visit] = Turns()
         running: dict[Future[None], Turn[Visit]] = {}
-        seen, look_at_s, rest_until_s = -1, self._clock.monotonic_s(), 0.0
+        seen, look_at_s, rest_until_s, told = -1, self._clock.monotonic_s(), 0.0, False
         with (
             ThreadPoolExecutor(self._settings.visits, "visit") as pool,
             self._database.news(Topic.WORK) as news,
         ):
             while not stop.is_set():
                 now_s = self._clock.monotonic_s()
-                if not running or now_s >= rest_until_s:
-                    rest_until_s, state = now_s + self._settings.busy_s, self._database.state()
+                if told or not running or now_s >= rest_until_s:
+                    busy_s = self._settings.heard_s if news.is_heard else self._settings.busy_s
+                    rest_until_s, state = now_s + busy_s, self._database.state()
                     if state != seen or now_s >= look_at_s:
                         seen, look_at_s = state, now_s + self._settings.look_s
                         self._line_up(turns, now_s)
@@ -181,8 +182,9 @@ class Stager:
                     done, _ = wait(running, self._settings.idle_s, FIRST_COMPLETED)
                     for future in done:
                         turns.done(running.pop(future))
+                    told = news.wait(0.0)
                 else:
-                    news.wait(self._settings.heard_s if news.is_heard else self._settings.idle_s)
+                    told = news.wait(self._settings.heard_s if news.is_heard else self._settings.idle_s)
             self._give_back(turns.drop(lambda _: True))
 
     def sources(self) -> dict[str, Source]:

@@ -46,7 +46,7 @@ from srm_dicom.errors import (
     SourceUnavailable,
 )
 from srm_dicom.ids import Guid, parent
-from srm_dicom.plugin.api import Arrived, Discovered, FileRef
+from srm_dicom.plugin.api import Arrived, Discovered, FileRef, Slot
 from srm_dicom.plugin.api import Upload as PluginUpload
 from srm_dicom.plugin.host import PluginHost
 from srm_dicom.scratch.area import StagedName
@@ -354,7 +354,7 @@ class Storing:
         )
 
 
-class _CopySink:
+class _CopySink(Slot):
     """Takes one file's bytes into scratch; it is its own slot."""
 
     def __init__(self, scratch: ScratchNode) -> None:

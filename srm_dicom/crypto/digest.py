@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable, Iterator
 
 from blake3 import blake3
+
+Buffer = bytes | bytearray | memoryview
 
 
 def blake3_of(sealed: bytes) -> str:
@@ -22,7 +25,7 @@ class Proof:
         self.size_bytes = 0
         self._blake3 = blake3()
 
-    def update(self, sealed: bytes | bytearray | memoryview) -> None:
+    def update(self, sealed: Buffer) -> None:
         """Add the next bytes."""
         self.size_bytes += len(sealed)
         self._blake3.update(sealed)
@@ -40,10 +43,16 @@ class Digest(Proof):
         super().__init__()
         self._adler32 = zlib.adler32(b"")
 
-    def update(self, sealed: bytes | bytearray | memoryview) -> None:
+    def update(self, sealed: Buffer) -> None:
         """Add the next bytes."""
         super().update(sealed)
         self._adler32 = zlib.adler32(sealed, self._adler32)
+
+    def passing(self, sealed: Iterable[Buffer]) -> Iterator[Buffer]:
+        """Add the bytes of each piece that is taken."""
+        for piece in sealed:
+            self.update(piece)
+            yield piece
 
     @property
     def adler32(self) -> str:

@@ -27,7 +27,11 @@ PLACES = 16 * 1024
 
 
 class Sealer:
-    """The first pass: absorbs the clear object."""
+    """The first pass: absorbs the clear object.
+
+    Attributes:
+        public_key: the file's.
+    """
 
     def __init__(self, seal_key: bytes, guid: Guid, public_key: bytes) -> None:
         """Begin a file.
@@ -38,7 +42,7 @@ class Sealer:
             public_key: the file's X25519 public key, 32 bytes.
         """
         self._mac = blake3(guid.encode("ascii"), key=_mac_key(seal_key))
-        self._public_key = public_key
+        self.public_key = public_key
         self._clear_bytes = 0
 
     def absorb(self, clear: crypt4gh.Buffer) -> None:
@@ -48,7 +52,7 @@ class Sealer:
 
     def seal(self) -> Sealed:
         """End the first pass."""
-        return Sealed(self._mac.digest(), self._public_key, self._clear_bytes)
+        return Sealed(self._mac.digest(), self.public_key, self._clear_bytes)
 
 
 @lru_cache(maxsize=4)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -26,6 +26,7 @@ from srm_dicom.crypto.signing import trusting
 from srm_dicom.daemon.common import Common, Loop, host_credential
 from srm_dicom.daemon.coredump import never_dump
 from srm_dicom.daemon.reload import PluginFiles
+from srm_dicom.daemon.tuning import tune_for_arrivals
 from srm_dicom.db.database import Database
 from srm_dicom.errors import ConfigError
 from srm_dicom.plugin.api import Arrived, Spooling
@@ -41,14 +42,11 @@ from srm_dicom.scratch.area import ScratchArea
 from srm_dicom.scratch.node import ScratchNode
 from srm_dicom.scratch.slot import SlotSettings
 from srm_dicom.scratch.spool import SealedSpool
+from srm_dicom.scratch.workshop import Workshop
 from srm_dicom.web.hosting import Activity, Service
 
-SWITCH_S = 0.0005
-"""How long a thread of the stager may keep the others from the interpreter. A thread that receives lets go
-of it some twenty times an object, and each way back took up to the usual 5 ms."""
-
-_M_TRIM_THRESHOLD, KEPT_BYTES = -1, 64 * 1024 * 1024
-_M_MMAP_THRESHOLD, LARGE_BYTES = -3, 4 * 1024 * 1024
+MOST_WORKERS = 8
+"""That are started by themselves: so many are as fast as what one process receives and publishes."""
 
 
 def stager(path: Path) -> list[Service]:
@@ -57,17 +55,18 @@ def stager(path: Path) -> list[Service]:
     common = Common(path, "stager")
     inner = common.inner()
     secrets = InnerSecrets.load(inner.secrets)
-    _tune_for_arrivals()
+    tune_for_arrivals()
     inner.spool.mkdir(parents=True, exist_ok=True, mode=0o700)
     slots = SlotSettings(inner.spool, inner.spool_above_bytes, inner.max_object_bytes)
     check_areas(common)
     hosts, node = load_plugins(common), scratch_node(common)
+    workshop = make_workshop(common, hosts, secrets.seal_key)
     worker = Stager(
         StagerSettings(f"{common.node}/stager", visits=inner.visits, visit_s=inner.visit_s),
         hosts,
         common.stores,
         Publisher(common.node, node, common.stores, secrets.signing_key, common.clock),
-        Sealing(secrets.seal_key, slots),
+        Sealing(secrets.seal_key, slots, workshop),
         common.audit,
         common.clock,
         Room(common.config.scratch.quota_bytes, partial(common.stores.lying, common.node)),
@@ -85,6 +84,7 @@ def stager(path: Path) -> list[Service]:
     )
     return [
         Activity(common.audit, "stager"),
+        workshop,
         Loop("plugins", PluginFiles(inner.plugins, hosts).run),
         Loop("stager", worker.run),
         Loop("storing", storing.run),
@@ -127,17 +127,18 @@ def check_areas(common: Common) -> None:
             )
 
 
-def _tune_for_arrivals() -> None:
-    """Let threads take turns often, and glibc keep the memory of one image for the next.
-
-    Otherwise each image's buffers are mapped anew, page by page, which takes a seventh of the stager's time.
-    Where the C library has no such call nothing is lost but that.
-    """
-    sys.setswitchinterval(SWITCH_S)
-    tune = getattr(ctypes.CDLL(None), "mallopt", None)
-    if tune is not None:
-        tune(_M_TRIM_THRESHOLD, KEPT_BYTES)
-        tune(_M_MMAP_THRESHOLD, LARGE_BYTES)
+def make_workshop(common: Common, hosts: Mapping[str, PluginHost], seal_key: bytes) -> Workshop:
+    """Make the workshop of a stager: a worker for each core, where there is more than one."""
+    inner, cores = common.inner(), len(os.sched_getaffinity(0))
+    by_itself = min(cores, MOST_WORKERS) if cores > 1 else 0
+    return Workshop(
+        (sys.executable, "-m", "srm_dicom.daemon.worker"),
+        by_itself if inner.workers is None else inner.workers,
+        room_bytes=2 * inner.spool_above_bytes,
+        seal_key=seal_key,
+        modules=tuple(host.module for host in hosts.values()),
+        clock=common.clock,
+    )
 
 
 def scratch_node(common: Common) -> ScratchNode:

@@ -105,12 +105,14 @@ class News:
         if fd is not None:
             self._poll.register(fd, select.POLLIN)
 
-    def wait(self, timeout_s: float) -> None:
-        """Return when there was news since the last time, or the time is up."""
+    def wait(self, timeout_s: float) -> bool:
+        """Return when there was news since the last time, or the time is up; tells whether any was heard."""
         if self._fd is None:
             time.sleep(timeout_s)
         elif self._poll.poll(1e3 * timeout_s):
             os.read(self._fd, _BUFFER_BYTES)
+            return True
+        return False
 
     def close(self) -> None:
         """Hear nothing more."""

@@ -151,8 +151,14 @@ class Check:
     detail: str
 
 
+Recipe = Callable[..., "tuple[Sequence[bytes | bytearray | memoryview], str] | None"]
+"""Makes a file of an object: called with its bytes and a few words, in this process or, as a pickled copy, in
+another. It returns the parts of the plain file and the report of `Slot.commit`, or None to decline, and
+raises errors of the tree. It keeps nothing of an object, and does nothing but compute."""
+
+
 class Slot(Protocol):
-    """Where one file's plain bytes go. Exactly one of `commit`, `fill` and `refuse` ends it."""
+    """Where one file's plain bytes go. One of `commit`, `fill`, `make` and `refuse` ends it."""
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append bytes; raises `TooLarge` or `NoSpace` when a bound is reached."""
@@ -169,6 +175,23 @@ class Slot(Protocol):
     def fill(self, parts: Sequence[bytes | bytearray | memoryview], report: str = "") -> None:
         """Write and commit a whole file that is in memory: cheaper, as the slot need not keep it."""
         ...
+
+    def make(self, recipe: Recipe, data: bytes | bytearray | memoryview, words: Sequence[str] = ()) -> bool:
+        """Have a recipe make the whole file of an object that is in memory, here or elsewhere, and commit.
+
+        Until this returns the object must not change.
+
+        Returns:
+            False: the recipe has declined; the slot is open.
+
+        Raises:
+            MdmError: as the recipe does, and the slot is open; `TooLarge` and `NoSpace` as `write`.
+            Overloaded: the process that was at it has ended.
+        """
+        made = recipe(data, *words)
+        if made is not None:
+            self.fill(*made)
+        return made is not None
 
     def refuse(self, reason: str) -> None:
         """Give the slot up; `reason` is a class of reasons, never a value."""

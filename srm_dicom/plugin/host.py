@@ -41,6 +41,7 @@ from srm_dicom.plugin.api import (
     Discovered,
     FileRef,
     PluginContext,
+    Recipe,
     Sink,
     Slot,
     Source,
@@ -98,6 +99,11 @@ class PluginHost:
         self._limits = limits or HostLimits()
         self._abandoned: list[threading.Thread] = []
         self._lock = threading.Lock()
+
+    @property
+    def module(self) -> str:
+        """Name of the module that the plugin's class is in."""
+        return type(self._plugin).__module__
 
     @classmethod
     def load(
@@ -298,20 +304,23 @@ class _GuardedSlot:
         self.refusal: ObjectRefused | None = None
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        with self._using():
+        with self._lock:
+            self._be_usable()
             self._left_bytes -= len(data)
             if self._left_bytes < 0:
                 raise TooLarge("the file is larger than a file may be")
             self._slot.write(data)
 
     def commit(self, report: str = "") -> None:
-        with self._using():
+        with self._lock:
+            self._be_usable()
             self._ended = True
             self._slot.commit(report)
             self.committed = not self._shut
 
     def fill(self, parts: Sequence[bytes | bytearray | memoryview], report: str = "") -> None:
-        with self._using():
+        with self._lock:
+            self._be_usable()
             self._left_bytes -= sum(map(len, parts))
             if self._left_bytes < 0:
                 raise TooLarge("the file is larger than a file may be")
@@ -319,8 +328,18 @@ class _GuardedSlot:
             self._slot.fill(parts, report)
             self.committed = not self._shut
 
+    def make(self, recipe: Recipe, data: bytes | bytearray | memoryview, words: Sequence[str] = ()) -> bool:
+        with self._lock:
+            self._be_usable()
+            if len(data) > self._left_bytes:
+                raise TooLarge("the file is larger than a file may be")
+            self._ended = self._slot.make(recipe, data, words)
+            self.committed = self._ended and not self._shut
+            return self._ended
+
     def refuse(self, reason: str) -> None:
-        with self._using():
+        with self._lock:
+            self._be_usable()
             self._ended = True
             self.refusal = ObjectRefused(reason if _REASON.match(reason) else "unspecified")
             self._slot.refuse(self.refusal.message)
@@ -328,14 +347,11 @@ class _GuardedSlot:
     def shut(self) -> None:
         self._shut = True
 
-    @contextmanager
-    def _using(self) -> Iterator[None]:
-        with self._lock:
-            if self._shut:
-                raise NotDelivered("the time of this slot is up")
-            if self._ended:
-                raise InternalError("a slot was used after its end")
-            yield
+    def _be_usable(self) -> None:
+        if self._shut:
+            raise NotDelivered("the time of this slot is up")
+        if self._ended:
+            raise InternalError("a slot was used after its end")
 
 
 class _GuardedSink:

@@ -14,10 +14,12 @@ from pathlib import Path
 from srm_dicom.crypto.crypt4gh import Buffer
 from srm_dicom.crypto.digest import Digest, blake3_of
 from srm_dicom.crypto.siv import Sealed, Sealer
-from srm_dicom.errors import InternalError, MdmError, ObjectRefused
+from srm_dicom.errors import InternalError, MdmError, ObjectRefused, TooLarge
 from srm_dicom.ids import Guid
+from srm_dicom.scratch.making import Recipe
 from srm_dicom.scratch.node import Incoming
 from srm_dicom.scratch.spool import SealedSpool
+from srm_dicom.scratch.workshop import MadeFile, Worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,10 @@ class Filled:
     report: str = ""
 
 
+Hire = Callable[[Recipe, int], Worker | None]
+"""Takes a worker for an object of so many bytes, if one is idle: `Workshop.take`."""
+
+
 class FileSlot:
     """The slot of one file.
 
@@ -57,6 +63,7 @@ class FileSlot:
         settings: bounds.
         done: is called exactly once, with a `Filled` or with the failure.
         take: takes room in scratch for the whole file before it is begun; raises `NoSpace`.
+        hire: finds who makes a file elsewhere.
     """
 
     def __init__(
@@ -67,9 +74,11 @@ class FileSlot:
         settings: SlotSettings,
         done: Callable[[Guid, Filled | MdmError], None],
         take: Callable[[int], None] = lambda _size_bytes: None,
+        hire: Hire = lambda _recipe, _size_bytes: None,
     ) -> None:
         self._guid = guid
         self._sealer = sealer
+        self._hire = hire
         self._begin = begin
         self._done = done
         self._take = take
@@ -129,6 +138,31 @@ class FileSlot:
                 self._sealer.absorb(part)
         self._complete(parts, size_bytes, report)
 
+    def make(self, recipe: Recipe, data: Buffer, words: Sequence[str] = ()) -> bool:
+        """Have a recipe make the file of an object that is in memory, here or in another process, and commit.
+
+        Returns:
+            False: the recipe declines; the slot is as before.
+
+        Raises:
+            MdmError: as the recipe does; the slot is as before.
+            TooLarge, NoSpace: as `fill`.
+            Overloaded: the process that was at it has ended; the slot is as before.
+        """
+        worker = self._hire(recipe, len(data))
+        if worker is None:
+            made = recipe(data, *words)
+            if made is not None:
+                self.fill(*made)
+            return made is not None
+        with worker:
+            public_key = self._sealer.public_key if self._sealer is not None else b""
+            file = worker.make(data, words, self._guid, public_key)
+            if file is not None:
+                self._end()
+                self._settled(lambda: self._kept(file))
+            return file is not None
+
     def refuse(self, reason: str) -> None:
         """Give the slot up for a class of reasons."""
         self.fail(ObjectRefused(reason))
@@ -149,10 +183,13 @@ class FileSlot:
             self._open = False
 
     def _complete(self, clear: Iterable[Buffer], size_bytes: int, report: str) -> None:
+        sealed = self._sealer.seal() if self._sealer is not None else None
+        self._settled(lambda: self._sealed(sealed, clear, size_bytes, report))
+
+    def _settled(self, write: Callable[[], Filled]) -> None:
+        """Write the file, and tell the owner how that went."""
         try:
-            sealed = self._sealer.seal() if self._sealer is not None else None
-            self._take(size_bytes if sealed is None else sealed.size_bytes)
-            filled = self._emit(sealed, clear if sealed is None else sealed.file(clear), report)
+            filled = write()
         except MdmError as error:
             self._done(self._guid, error)
             raise
@@ -160,18 +197,40 @@ class FileSlot:
             self._spool.close()
         self._done(self._guid, filled)
 
-    def _emit(self, sealed: Sealed | None, file: Iterable[Buffer], report: str) -> Filled:
-        """Write the file and return what is known of it."""
-        digest, incoming = Digest(), self._begin()
+    def _sealed(self, sealed: Sealed | None, clear: Iterable[Buffer], size_bytes: int, report: str) -> Filled:
+        """Seal what is clear on its way, where it has to be."""
+        self._take(size_bytes if sealed is None else sealed.size_bytes)
+        digest = Digest()
+        incoming = self._written(digest.passing(clear if sealed is None else sealed.file(clear)))
+        header_blake3 = blake3_of(sealed.header) if sealed is not None else ""
+        return Filled(
+            self._guid, incoming, digest.size_bytes, digest.adler32, digest.blake3, header_blake3, report
+        )
+
+    def _kept(self, file: MadeFile) -> Filled:
+        """Take over what a worker has made."""
+        facts = file.facts
+        if facts.size_bytes > self._max_bytes:
+            raise TooLarge(f"an object has at most {self._max_bytes} bytes")
+        self._take(facts.size_bytes)
+        incoming = self._written([file.data])
+        return Filled(
+            self._guid,
+            incoming,
+            facts.size_bytes,
+            facts.adler32,
+            facts.blake3,
+            facts.header_blake3,
+            facts.report,
+        )
+
+    def _written(self, file: Iterable[Buffer]) -> Incoming:
+        incoming = self._begin()
         try:
             for piece in file:
-                digest.update(piece)
                 incoming.write(piece)
             incoming.finish()
         except BaseException:
             incoming.discard()
             raise
-        header_blake3 = blake3_of(sealed.header) if sealed is not None else ""
-        return Filled(
-            self._guid, incoming, digest.size_bytes, digest.adler32, digest.blake3, header_blake3, report
-        )
+        return incoming

@@ -17,7 +17,7 @@ from srm_dicom.daemon.processes import builder
 
 STEPS = {
     "received": ("srm_plugin_dicom.delivery:Delivery.deliver", "before"),
-    "sealed": ("srm_dicom.scratch.slot:FileSlot._emit", "after"),
+    "sealed": ("srm_dicom.scratch.slot:FileSlot._written", "after"),
     "answered": ("srm_plugin_dicom.delivery:Delivery.deliver", "after"),
     "pushed": ("srm_dicom.scratch.area:ScratchArea.publish", "before"),
     "before fsync": ("srm_dicom.scratch.area:_make_durable", "before"),

@@ -6,10 +6,10 @@ import threading
 from collections.abc import Sequence
 
 from srm_dicom.ids import Guid
-from srm_dicom.plugin.api import FileRef
+from srm_dicom.plugin.api import FileRef, Slot
 
 
-class MemorySlot:
+class MemorySlot(Slot):
     """A slot; `data` is what was written, `committed`, `report` and `reason` how it ended."""
 
     def __init__(self) -> None:

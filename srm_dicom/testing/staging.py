@@ -32,6 +32,7 @@ from srm_dicom.plugin.api import Discovered
 from srm_dicom.rights.project import Release
 from srm_dicom.scratch.area import ScratchArea, StagedName
 from srm_dicom.scratch.slot import SlotSettings
+from srm_dicom.scratch.workshop import Workshop
 from srm_dicom.store.namespace import Entry, Kind, columns
 from srm_dicom.store.requests import Request, RequestFile, RequestKind
 from srm_dicom.store.staged import Staged
@@ -191,13 +192,22 @@ class Staging:
         """What manifests are signed with."""
         return InnerSecrets.load(self.common.inner().secrets).signing_key
 
+    @property
+    def seal_key(self) -> bytes:
+        """What files are sealed with."""
+        return InnerSecrets.load(self.common.inner().secrets).seal_key
+
     def publisher(self) -> Publisher:
         """Return a publisher into this site's scratch."""
         return Publisher(self.common.node, self.area, self.stores, self.signing_key, self.common.clock)
 
     @contextmanager
     def stager(
-        self, publisher: Publisher | None = None, quota_bytes: int = 0, **settings: Any
+        self,
+        publisher: Publisher | None = None,
+        quota_bytes: int = 0,
+        workshop: Workshop | None = None,
+        **settings: Any,
     ) -> Iterator[Stager]:
         """Run a stager in a thread."""
         inner = self.common.inner()
@@ -211,7 +221,7 @@ class Staging:
             hosts,
             self.stores,
             publisher or self.publisher(),
-            Sealing(InnerSecrets.load(inner.secrets).seal_key, SlotSettings(inner.spool)),
+            Sealing(self.seal_key, SlotSettings(inner.spool), workshop),
             self.common.audit,
             self.common.clock,
             Room(quota_bytes, partial(self.stores.lying, self.common.node)),

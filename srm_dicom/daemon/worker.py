@@ -1,0 +1,35 @@
+"""A worker of the stager's workshop: ``python -m srm_dicom.daemon.worker CHANNEL OBJECTS FILES``.
+
+The three numbers are of descriptors that it inherits. It ends when the stager does, and by no signal that is
+meant for the stager.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import signal
+import socket
+import sys
+from contextlib import suppress
+
+from srm_dicom.daemon.coredump import never_dump
+from srm_dicom.daemon.tuning import tune_for_arrivals
+from srm_dicom.scratch.making import work
+from srm_dicom.telemetry import configure
+
+
+def main(channel: int, objects: int, files: int) -> None:
+    """Work until the other side of the channel is gone."""
+    never_dump()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    configure("worker")
+    tune_for_arrivals()
+    rooms = [mmap.mmap(room, os.fstat(room).st_size) for room in (objects, files)]
+    with socket.socket(fileno=channel) as orders, suppress(ConnectionError):
+        work(orders, *rooms)
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))
