@@ -67,6 +67,7 @@ WORDS = {
     "inner.node": "`https://host:port` of the intake to push to; else `scratch.directory` is written to.",
     "inner.visits": "Batches that are staged at a time.",
     "inner.visit_s": "The longest visit to a source.",
+    "inner.workers": "Processes that de-identify and seal; left out, one for each core, up to eight.",
     "inner.spool_above_bytes": "Objects up to this size wait in memory instead of the spool.",
     "inner.max_object_bytes": "Larger objects are refused.",
     "registrar.settle_s": "A series is registered when nothing of it has arrived for so long.",

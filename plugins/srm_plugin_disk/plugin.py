@@ -13,7 +13,6 @@ import os
 import re
 import stat
 import uuid
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import sha256
@@ -23,6 +22,7 @@ from typing import Annotated
 
 import msgspec
 from msgspec import Meta
+from zlib_ng import zlib_ng
 
 from srm_dicom.clock import Clock
 from srm_dicom.errors import (
@@ -259,7 +259,7 @@ def _write(hidden: int, upload: Upload) -> None:
     with FileIO(handle, "wb") as file:
         for chunk in upload.chunks:
             view = memoryview(chunk)
-            adler32 = zlib.adler32(view, adler32)
+            adler32 = zlib_ng.adler32(view, adler32)
             size_bytes += len(view)
             while view:
                 view = view[file.write(view) :]

@@ -12,13 +12,13 @@ registrar's journal is told as of anything that arrives, and the name that its u
 from __future__ import annotations
 
 import threading
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from zlib_ng import zlib_ng
 
 from srm_dicom.audit.event import Action, is_object
 from srm_dicom.audit.event import Event as AuditEvent
@@ -393,7 +393,7 @@ class _Sum:
     def update(self, data: bytes) -> None:
         """Add the next bytes."""
         self.size_bytes += len(data)
-        self._adler32 = zlib.adler32(data, self._adler32)
+        self._adler32 = zlib_ng.adler32(data, self._adler32)
 
     @property
     def adler32(self) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable, Iterator
 
 from blake3 import blake3
+from zlib_ng import zlib_ng
 
 Buffer = bytes | bytearray | memoryview
 
@@ -41,12 +41,12 @@ class Digest(Proof):
 
     def __init__(self) -> None:
         super().__init__()
-        self._adler32 = zlib.adler32(b"")
+        self._adler32 = zlib_ng.adler32(b"")
 
     def update(self, sealed: Buffer) -> None:
         """Add the next bytes."""
         super().update(sealed)
-        self._adler32 = zlib.adler32(sealed, self._adler32)
+        self._adler32 = zlib_ng.adler32(sealed, self._adler32)
 
     def passing(self, sealed: Iterable[Buffer]) -> Iterator[Buffer]:
         """Add the bytes of each piece that is taken."""

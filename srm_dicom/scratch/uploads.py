@@ -12,9 +12,10 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
-import zlib
 from pathlib import Path
 from typing import Protocol
+
+from zlib_ng import zlib_ng
 
 from srm_dicom.errors import Busy, InvalidRequest, TooLarge
 from srm_dicom.scratch.area import no_space
@@ -150,7 +151,7 @@ class UploadSlot:
         with self._lock:
             in_order = offset == self._summed
             if in_order:
-                self._adler32 = zlib.adler32(view, self._adler32)
+                self._adler32 = zlib_ng.adler32(view, self._adler32)
                 self._summed += len(view)
             elif offset < self._summed:
                 self._summed, self._adler32 = 0, 1
@@ -165,7 +166,7 @@ class UploadSlot:
         self._body.flush()
         at, value = self._summed, self._adler32
         while chunk := self._body.read(at, _CHUNK_BYTES):
-            at, value = at + len(chunk), zlib.adler32(chunk, value)
+            at, value = at + len(chunk), zlib_ng.adler32(chunk, value)
         return self.size_bytes, f"{value:08x}"
 
     def close(self) -> None:

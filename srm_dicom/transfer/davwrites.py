@@ -8,11 +8,12 @@ it, and not before.
 from __future__ import annotations
 
 import hashlib
-import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from http import HTTPStatus
 from urllib.parse import unquote, urlsplit
+
+from zlib_ng import zlib_ng
 
 from srm_dicom.broker.areas import UPLOADS
 from srm_dicom.errors import AlreadyExists, InvalidRequest, IsADirectory, NotAuthorised, NotFound
@@ -149,7 +150,7 @@ class _Sums:
         return f"{self._adler32:08x}"
 
     def update(self, piece: memoryview) -> None:
-        self._adler32 = zlib.adler32(piece, self._adler32)
+        self._adler32 = zlib_ng.adler32(piece, self._adler32)
         for one in self._hashes.values():
             one.update(piece)
 

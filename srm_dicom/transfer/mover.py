@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import re
 import socket
-import zlib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Protocol
 from urllib.parse import quote, urljoin, urlsplit
+
+from zlib_ng import zlib_ng
 
 from srm_dicom.client.ftp_session import Timeouts
 from srm_dicom.client.gridftp import GridFtpClient
@@ -272,7 +273,7 @@ class _Landed:
         self._progress.moved(len(data))
         self._landing.write(self._offset, memoryview(data))
         self._offset += len(data)
-        self._adler32 = zlib.adler32(data, self._adler32)
+        self._adler32 = zlib_ng.adler32(data, self._adler32)
 
     def moved(self, digest: str) -> Moved:
         return _moved(self._offset, f"{self._adler32:08x}", digest)
@@ -302,7 +303,7 @@ class _Sent:
         self._adler32 = 1
         for piece in read_bytes(self._file, 0, self._file.size_bytes, _PIECE_BYTES):
             self._progress.moved(len(piece))
-            self._adler32 = zlib.adler32(piece, self._adler32)
+            self._adler32 = zlib_ng.adler32(piece, self._adler32)
             yield piece
 
     def moved(self, digest: str) -> Moved:

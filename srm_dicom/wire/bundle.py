@@ -9,11 +9,12 @@ where. `Bundle` is all that anybody has to know of the format, which is that of 
 from __future__ import annotations
 
 import tarfile
-import zlib
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+
+from zlib_ng import zlib_ng
 
 from srm_dicom.ids import SitePath, name
 
@@ -85,7 +86,7 @@ class Bundle:
         value = _EMPTY_ADLER
         for piece in self._pieces:
             if piece.member is None:
-                value = zlib.adler32(self.filler[piece.start : piece.end], value)
+                value = zlib_ng.adler32(self.filler[piece.start : piece.end], value)
             else:
                 member = self.members[piece.member]
                 value = adler32_joined(value, int(member.adler32, 16), member.size_bytes)

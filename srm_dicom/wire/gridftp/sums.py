@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import zlib
 from collections.abc import Callable
 from typing import Protocol
+
+from zlib_ng import zlib_ng
 
 ALGORITHMS = {"ADLER32": 10, "MD5": 20, "CRC32": 30, "SHA1": 30, "SHA256": 31, "SHA512": 32}
 """Names and, for FEAT, ranks: a lower one is preferred."""
@@ -36,7 +37,7 @@ class _Rolling:
 def new_sum(algorithm: str) -> Sum:
     """Begin a checksum of one of `ALGORITHMS`."""
     if algorithm == "ADLER32":
-        return _Rolling(zlib.adler32, 1)
+        return _Rolling(zlib_ng.adler32, 1)
     if algorithm == "CRC32":
-        return _Rolling(zlib.crc32, 0)
+        return _Rolling(zlib_ng.crc32, 0)
     return hashlib.new(algorithm.lower(), usedforsecurity=False)
