@@ -283,11 +283,13 @@ class Bench:
         }
 
     def spent(self) -> dict[str, float]:
-        """Return the seconds of the processor that each process has taken so far."""
+        """Return the seconds of the processor that each process has taken, the stager with its workers."""
         processes = {name: process.pid for name, (_, process) in self.site.processes._running.items()}
         processes = {name: processes[name] for name in ("front", "stager")}
         processes |= {"archive": self.archive._process.pid, "client": os.getpid()}
-        return {name: _seconds_of(pid) for name, pid in processes.items()}
+        spent = {name: _seconds_of(pid) for name, pid in processes.items()}
+        spent["stager"] += sum(map(_seconds_of, _children_of(processes["stager"])))
+        return spent
 
     def _encrypt(self, clear: Path, sealed: Path) -> None:
         recipient = self._age_recipient()
@@ -331,6 +333,11 @@ def _seconds_of(pid: int) -> float:
     """Return what a process has taken of the processor, by itself and for the system (proc(5))."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _children_of(pid: int) -> set[int]:
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return {int(child) for task in tasks for child in (task / "children").read_text().split()}
 
 
 def _rest(connection: http.client.HTTPConnection, method: str, target: str, body: bytes | None = None):
