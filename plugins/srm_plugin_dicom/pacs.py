@@ -7,15 +7,17 @@ And no error or log line has anything that the PACS said but a status number.
 from __future__ import annotations
 
 import socket
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
-from pynetdicom import AE, evt
+from pynetdicom import evt
 from pynetdicom.association import Association
 
 from srm_dicom.errors import SourceRefused, SourceUnavailable
+from srm_plugin_dicom.checkpoint import Entity
 from srm_plugin_dicom.header import keep_values_out_of_logs, texts
 from srm_plugin_dicom.selector import Level
 from srm_plugin_dicom.tls import TlsCredential, client_context
@@ -113,7 +115,7 @@ class Pacs:
         association.release()
 
     def _associate(self) -> Association:
-        entity = AE(ae_title=self._own_title)
+        entity = Entity(ae_title=self._own_title)
         entity.connection_timeout = entity.acse_timeout = self.settings.connect_s
         entity.dimse_timeout = entity.network_timeout = self.settings.answer_s
         for model in (ECHO, FIND):
@@ -159,11 +161,25 @@ class AskedByDimse:
         """Give back what is held; by default nothing is."""
 
 
-def images(study: str, series: str, instances: Sequence[str]) -> Dataset:
-    """Return the identifier that names images of one series (PS3.4, C.4.2.2.1)."""
-    identifier = _identifier(Level.IMAGE, {"StudyInstanceUID": study, "SeriesInstanceUID": series})
-    identifier.SOPInstanceUID = list(instances)
-    return identifier
+def images(study: str, series: str, instances: Sequence[str]) -> bytes:
+    """Return the identifier that names images of one series (PS3.4, C.4.2.2.1), implicit little endian.
+
+    Written by hand: pydicom takes as long for the names of a hundred images as one image takes here.
+    """
+    return b"".join(
+        (
+            _element(0x0008, 0x0018, "\\".join(instances), b"\0"),
+            _element(0x0008, 0x0052, Level.IMAGE.value, b" "),
+            _element(0x0020, 0x000D, study, b"\0"),
+            _element(0x0020, 0x000E, series, b"\0"),
+        )
+    )
+
+
+def _element(group: int, number: int, value: str, padding: bytes) -> bytes:
+    encoded = value.encode("ascii")
+    encoded += padding * (len(encoded) & 1)
+    return struct.pack("<HHL", group, number, len(encoded)) + encoded
 
 
 def refusal(name: str, status: int) -> SourceUnavailable | SourceRefused:

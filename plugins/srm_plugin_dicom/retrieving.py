@@ -12,9 +12,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from pydicom.dataset import Dataset
-from pynetdicom.dsutils import encode
-
 from srm_dicom.clock import Clock
 from srm_dicom.errors import NotAuthorised, NotDelivered, SourceRefused, SourceUnavailable
 from srm_plugin_dicom import dimse, pdu
@@ -31,8 +28,8 @@ KEEP_S = 15.0
 CONTEXT = 1
 """The presentation context of the request itself; those of what is stored to us follow."""
 
-Content = Dataset | memoryview
-"""The data set of a request: an identifier, or an object in the transfer syntax of its context."""
+Content = bytes | memoryview
+"""The data set of a request in the transfer syntax of its context: an identifier, or an object."""
 
 WORTH_HEARING, HEARD_EVERY_S = 8, 0.01
 """After so many pending responses an archive is heard less often: it sends one for each image, which arrive
@@ -148,11 +145,10 @@ class Retrieving:
         return accepted
 
     def _ask(self, request: Callable[[int], bytes], content: Content, end_s: float) -> None:
-        encoded = _encoded(content)
         self._final, self.answered, self._told = None, False, 0
         self._message_id = self._message_id % 0xFFFF + 1
         self._connection.sendall(pdu.encode_command(CONTEXT, request(self._message_id)))
-        for part in pdu.encode_dataset(CONTEXT, encoded, self._max_pdu_bytes or MAX_PDU_BYTES):
+        for part in pdu.encode_dataset(CONTEXT, content, self._max_pdu_bytes or MAX_PDU_BYTES):
             if self._clock.monotonic_s() > end_s:
                 raise TimeoutError
             self._connection.sendall(part)  # the reader has bounded how long one may take
@@ -278,15 +274,6 @@ class _Nothing:
         """Refuse it."""
         del info
         raise NotAuthorised("an object where only answers are expected")
-
-
-def _encoded(content: Content) -> bytes | memoryview:
-    if isinstance(content, memoryview):
-        return content
-    encoded = encode(content, is_implicit_vr=True, is_little_endian=True)
-    if encoded is None:
-        raise PduError("an identifier cannot be encoded")
-    return encoded
 
 
 def _connect(settings: PacsSettings, timeout_s: float) -> socket.socket:

@@ -16,9 +16,11 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from pydicom.dataset import Dataset, FileDataset
-from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, evt
+from pynetdicom import ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, evt
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.transport import ThreadedAssociationServer
+
+from srm_plugin_dicom.checkpoint import Entity
 
 ECHO = "1.2.840.10008.1.1"
 FIND = "1.2.840.10008.5.1.4.1.2.2.1"
@@ -97,7 +99,7 @@ class PacsSimulator:
 
     def start(self) -> None:
         """Open the port; after `stop` the same one again."""
-        entity = AE(ae_title=self.ae_title)
+        entity = Entity(ae_title=self.ae_title)
         entity.maximum_associations = 32
         entity.maximum_pdu_size = 0
         for context in AllStoragePresentationContexts:
@@ -308,7 +310,7 @@ class PacsSimulator:
         if self.forward_to is None:
             return
         title, host, port = self.forward_to
-        entity = AE(ae_title=self.ae_title)
+        entity = Entity(ae_title=self.ae_title)
         association = entity.associate(host, port, contexts=_contexts(datasets), ae_title=title)
         if not association.is_established:
             return

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from pydicom import dcmread
-from pynetdicom import AE
 
 from srm_dicom.clock import SystemClock
 from srm_dicom.errors import (
@@ -33,6 +32,7 @@ from srm_dicom.testing.images import SeriesSpec, identities, make_series
 from srm_dicom.testing.pacs import PacsSimulator
 from srm_dicom.testing.sink import MemorySink
 from srm_plugin_dicom.archive import Wanted
+from srm_plugin_dicom.checkpoint import Entity
 from srm_plugin_dicom.plugin import DicomPlugin
 from srm_plugin_dicom.reference import open_ref
 
@@ -264,7 +264,7 @@ def test_an_object_that_nobody_asked_for_is_refused(
 ) -> None:
     stage(host, refs(host))
     _, port = pacs.destinations["MDM1"]
-    entity = AE(ae_title="PACS")
+    entity = Entity(ae_title="PACS")
     entity.add_requested_context(CT[0].SOPClassUID, CT[0].file_meta.TransferSyntaxUID)
     association = entity.associate("127.0.0.1", port, ae_title="MDM1")
     assert association.send_c_store(CT[0]).Status == 0x0124

@@ -9,12 +9,12 @@ from io import BytesIO
 
 import pytest
 from pydicom.dataset import Dataset, FileDataset
-from pynetdicom import AE
 from pynetdicom.association import Association
 
 from srm_dicom.clock import SystemClock
 from srm_dicom.errors import NoSpace, NotAuthorised, TooLarge
 from srm_dicom.testing.images import SeriesSpec, make_series, shipped
+from srm_plugin_dicom.checkpoint import Entity
 from srm_plugin_dicom.dimse import Status
 from srm_plugin_dicom.receiver import Limits, ObjectInfo, Peer, Receiver
 
@@ -78,7 +78,7 @@ def open_receiver(keeper: Keeper) -> Iterator[Callable[..., Receiver]]:
 def associate(
     receiver: Receiver, *datasets: Dataset, calling: str = "PACS", called: str = "MDM1"
 ) -> Association:
-    entity = AE(ae_title=calling)
+    entity = Entity(ae_title=calling)
     entity.acse_timeout = entity.dimse_timeout = 30
     entity.add_requested_context("1.2.840.10008.1.1")
     for dataset in datasets:

@@ -8,6 +8,8 @@ from contextlib import suppress
 from functools import partial
 
 import pytest
+from pydicom.dataset import Dataset
+from pynetdicom.dsutils import encode
 
 from srm_dicom.clock import SystemClock
 from srm_dicom.errors import NotDelivered, SourceUnavailable
@@ -120,3 +122,12 @@ def test_an_idle_one_is_released(pacs: PacsSimulator) -> None:
 def test_the_deadline_ends_it(pacs: PacsSimulator) -> None:
     with pytest.raises(NotDelivered):
         Source(pacs).ask(patience_s=0.0)
+
+
+@pytest.mark.parametrize("instances", [["1.2"], ["1.2.3"], ["1.2.3", "1.2.34", "1.2.345"]])
+def test_an_identifier_is_what_pydicom_writes(instances: list[str]) -> None:
+    written = Dataset()
+    written.QueryRetrieveLevel = "IMAGE"
+    written.StudyInstanceUID, written.SeriesInstanceUID = "1.22", "1.222"
+    written.SOPInstanceUID = instances
+    assert images("1.22", "1.222", instances) == encode(written, is_implicit_vr=True, is_little_endian=True)

@@ -9,7 +9,6 @@ import signal
 import subprocess
 
 import pytest
-from pynetdicom import AE
 
 from srm_dicom.broker.views import FileState
 from srm_dicom.crypto.digest import Digest
@@ -17,6 +16,7 @@ from srm_dicom.crypto.manifest import Manifest
 from srm_dicom.testing import faults
 from srm_dicom.testing.faults import STEPS
 from srm_dicom.testing.images import SeriesSpec, make_series
+from srm_plugin_dicom.checkpoint import Entity
 
 IMAGES = 4
 TAKEN, REFUSED = 0x0000, 0x0124
@@ -75,7 +75,7 @@ def test_a_stager_that_dies(staging, pacs, wait_for, step):
 
 def send(images, port, calling="PACS"):
     """Send as an AE; returns the statuses, or None where the association was refused."""
-    entity = AE(ae_title=calling)
+    entity = Entity(ae_title=calling)
     entity.add_requested_context(images[0].SOPClassUID, images[0].file_meta.TransferSyntaxUID)
     association = entity.associate("127.0.0.1", port, ae_title="MDM1")
     if not association.is_established:
