@@ -13,8 +13,10 @@ import socket
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from srm_dicom.crypto.crypt4gh import Buffer
 from srm_dicom.crypto.digest import Digest, blake3_of
@@ -81,11 +83,11 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
 class Finished(msgspec.Struct, frozen=True, tag=True):
     """The file lies where files do; `header_blake3` is empty when it is not sealed."""
 
-    size_bytes: int
-    adler32: str
-    blake3: str
-    header_blake3: str
-    report: str
+    size_bytes: Annotated[int, Meta(ge=0)]
+    adler32: Annotated[str, Meta(pattern=r"^[0-9a-f]{8}\Z")]
+    blake3: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+    header_blake3: Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?\Z")]
+    report: Annotated[str, Meta(pattern=r"^[ -~]*\Z")]
 
 
 Order = Begin | Learn | Make

@@ -251,7 +251,7 @@ class Worker:
             raise _LEAVES.get(answer.leaf, InternalError)(answer.message)
         if isinstance(answer, Declined):
             return None
-        if not isinstance(answer, Finished) or not 0 <= answer.size_bytes <= len(self._files):
+        if not isinstance(answer, Finished) or answer.size_bytes > len(self._files):
             raise self._lost()
         return MadeFile(memoryview(self._files)[: answer.size_bytes], answer)
 

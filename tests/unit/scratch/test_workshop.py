@@ -179,8 +179,10 @@ channel.recv(100000)
     "answer",
     [
         "b'nonsense'",
-        "msgspec.msgpack.encode(Finished(10**15, '', '', '', ''))",
-        "msgspec.msgpack.encode(Finished(-1, '', '', '', ''))",
+        "msgspec.msgpack.encode(Finished(10**15, '0' * 8, '0' * 64, '0' * 64, ''))",
+        "msgspec.msgpack.encode(Finished(-1, '0' * 8, '0' * 64, '0' * 64, ''))",
+        "msgspec.msgpack.encode(Finished(1, 'nonsense', '0' * 64, '0' * 64, ''))",
+        "msgspec.msgpack.encode(Finished(1, '0' * 8, '0' * 64, '0' * 64, 'Grüße'))",
         "msgspec.msgpack.encode(Ready())",
         "msgspec.msgpack.encode(Begin(b'', ()))",
         "b'x' * 130000",
