@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import mmap
 import os
+import select
 import signal
 import socket
 import sys
+import threading
 from contextlib import suppress
 
 from srm_dicom.daemon.coredump import never_dump
@@ -28,7 +30,16 @@ def main(channel: int, objects: int, files: int) -> None:
     tune_for_arrivals()
     rooms = [mmap.mmap(room, os.fstat(room).st_size) for room in (objects, files)]
     with socket.socket(fileno=channel) as orders, suppress(ConnectionError):
+        threading.Thread(target=_leave_with, args=(orders.fileno(),), daemon=True).start()
         work(orders, *rooms)
+
+
+def _leave_with(channel: int) -> None:
+    """End when the other side does, in the middle of a file too: nobody else would end what never returns."""
+    poll = select.poll()
+    poll.register(channel, 0)  # that it was hung up is told in any case
+    poll.poll()
+    os._exit(0)
 
 
 if __name__ == "__main__":

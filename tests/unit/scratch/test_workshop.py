@@ -4,11 +4,13 @@ import os
 import random
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -255,6 +257,22 @@ def test_a_worker_leaves_no_picture_and_only_with_its_stager(open_workshop):
     worker = workshop.take(recipes.where, 1)
     worker._channel.close()  # as when the stager is no more
     assert worker._process.wait(PATIENCE_S) == 0
+
+
+def test_a_worker_leaves_in_the_middle_of_a_file(open_workshop):
+    worker = open_workshop().take(recipes.hang, 1)
+
+    def make():
+        with suppress(Overloaded):
+            worker.make(b"x", (), "guid", PUBLIC)
+
+    thread = threading.Thread(target=make)
+    thread.start()
+    time.sleep(0.5)
+    assert worker._process.poll() is None
+    worker._channel.shutdown(socket.SHUT_RDWR)  # as when the stager is no more
+    assert worker._process.wait(PATIENCE_S) == 0
+    thread.join(PATIENCE_S)
 
 
 def test_the_end_of_a_workshop_ends_those_at_work(open_workshop, slots):
