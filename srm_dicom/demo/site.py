@@ -186,6 +186,8 @@ class DemoSite:
             **{name.upper(): value for name, value in samples.get("samples", {}).items()},
         }
         lines = [f"export {name}={shlex.quote(str(value))}" for name, value in exports.items()]
+        # Debian's gfal programs are for Debian's Python, whatever other one stands first on the path.
+        lines.append('export GFAL_PYTHONBIN="${GFAL_PYTHONBIN:-/usr/bin/python3}"')
         lines.append(f'export PATH="$PATH":{shlex.quote(str(Path(sys.executable).parent))}')
         (self.directory / "env.sh").write_text("\n".join(lines) + "\n")
 

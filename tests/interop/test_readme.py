@@ -130,6 +130,15 @@ def test_the_readme_does_what_it_says(terminal: Terminal) -> None:
     assert len(list((terminal.directory / "demo-site" / "series").glob("*.dcm"))) > 1
 
 
+def test_gfal_runs_beside_another_python(terminal: Terminal) -> None:
+    """As in the shell of who has conda or pyenv: its Python stands first, and knows no gfal2."""
+    first = terminal.directory / "first"
+    first.mkdir()
+    for name in ("python", "python3"):
+        (first / name).symlink_to(sys.executable)
+    terminal.must("PATH=$PWD/first:$PATH gfal-ls -l $SURL")
+
+
 def test_what_the_readme_says_of_other_users(terminal: Terminal) -> None:
     copy = "gfal-copy -f $SURL file://$PWD/demo-site/copy.c4gh"
     key = "mdm key $LFN -o demo-site/other.key"
