@@ -21,7 +21,7 @@ from srm_plugin_dicom.deidentify.engine import deidentifier
 from srm_plugin_dicom.deidentify.reasons import Reason, refused
 from srm_plugin_dicom.deidentify.series import Received, SeriesNeeded
 from srm_plugin_dicom.deidentify.view import MOST_BYTES, View, WholeNeeded
-from srm_plugin_dicom.making import Making, Reports, reported
+from srm_plugin_dicom.making import Making, reported
 from srm_plugin_dicom.moves import ArrivedObject, MemoryBudget
 from srm_plugin_dicom.stores import ObjectInfo
 
@@ -48,7 +48,6 @@ class Delivery:
         """
         self._deidentifier = deidentifier(context)
         self._making = Making(context)
-        self._reports = Reports()
         self._budget = budget
         self._max_series_bytes = max_series_bytes
         self._waiting: list[_Waiting] = []
@@ -139,7 +138,7 @@ class Delivery:
 
     def _fill(self, slot: Slot, clean: Output, *, held: bool) -> None:
         """Fill a slot with what leaves of an object, which is held in memory or read as it is taken."""
-        report = self._reports.compact(clean.report)
+        report = self._making.reports.compact(clean.report)
         if held:
             slot.fill(list(clean), report)
             return

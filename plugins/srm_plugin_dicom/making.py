@@ -35,11 +35,15 @@ class Reports:
 
 
 class Making:
-    """De-identifies one object that is in memory and leaves alone; a pickled copy does the same elsewhere."""
+    """De-identifies one object that is in memory and leaves alone; a pickled copy does the same elsewhere.
+
+    Attributes:
+        reports: what was told of objects so far.
+    """
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._reports = Reports()
+        self.reports = Reports()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Making, (self._context,)
@@ -55,7 +59,7 @@ class Making:
         """
         try:
             clean = deidentifier(self._context).deidentify(data, transfer_syntax, sop_class)
-            return list(clean), self._reports.compact(clean.report)
+            return list(clean), self.reports.compact(clean.report)
         except (SeriesNeeded, WholeNeeded):
             return None
         except MdmError:

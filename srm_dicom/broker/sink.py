@@ -12,7 +12,6 @@ from srm_dicom.crypto.siv import Sealer
 from srm_dicom.errors import InternalError, MdmError
 from srm_dicom.ids import Guid
 from srm_dicom.plugin.api import FileRef
-from srm_dicom.scratch.making import Recipe
 from srm_dicom.scratch.node import Incoming
 from srm_dicom.scratch.slot import FileSlot, Filled, SlotSettings
 from srm_dicom.scratch.workshop import Workshop
@@ -69,7 +68,7 @@ class BatchSink:
             raise InternalError("a plugin opened a slot for a file that is not in its batch")
         sealer = Sealer(self._sealing.key, ref.guid, entry.public_key) if entry.public_key else None
         workshop, slots = self._sealing.workshop, self._sealing.slots
-        hire = workshop.take if workshop is not None else _nobody
+        hire = workshop.take if workshop is not None else None
         slot = FileSlot(ref.guid, sealer, self._begin, slots, self._done, self._take, hire)
         with self._lock:
             if self._closed or ref.guid in self._slots:
@@ -109,7 +108,3 @@ class BatchSink:
             self._left -= 1
             if not self._left:
                 self._complete.set()
-
-
-def _nobody(_recipe: Recipe, _size_bytes: int) -> None:
-    """Hire nobody: where there is no workshop."""

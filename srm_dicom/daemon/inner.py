@@ -137,7 +137,6 @@ def make_workshop(common: Common, hosts: Mapping[str, PluginHost], seal_key: byt
         room_bytes=2 * inner.spool_above_bytes,
         seal_key=seal_key,
         modules=tuple(host.module for host in hosts.values()),
-        clock=common.clock,
     )
 
 

@@ -63,7 +63,7 @@ class FileSlot:
         settings: bounds.
         done: is called exactly once, with a `Filled` or with the failure.
         take: takes room in scratch for the whole file before it is begun; raises `NoSpace`.
-        hire: finds who makes a file elsewhere.
+        hire: finds who makes a file elsewhere; None makes all of them here.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class FileSlot:
         settings: SlotSettings,
         done: Callable[[Guid, Filled | MdmError], None],
         take: Callable[[int], None] = lambda _size_bytes: None,
-        hire: Hire = lambda _recipe, _size_bytes: None,
+        hire: Hire | None = None,
     ) -> None:
         self._guid = guid
         self._sealer = sealer
@@ -149,7 +149,7 @@ class FileSlot:
             TooLarge, NoSpace: as `fill`.
             Overloaded: the process that was at it has ended; the slot is as before.
         """
-        worker = self._hire(recipe, len(data))
+        worker = self._hire(recipe, len(data)) if self._hire is not None else None
         if worker is None:
             made = recipe(data, *words)
             if made is not None:

@@ -23,7 +23,6 @@ from typing import NamedTuple
 
 import msgspec
 
-from srm_dicom.clock import Clock
 from srm_dicom.crypto.crypt4gh import Buffer
 from srm_dicom.errors import InternalError, MdmError, Overloaded, leaves
 from srm_dicom.ids import Guid
@@ -39,6 +38,7 @@ from srm_dicom.scratch.making import (
     Learn,
     Make,
     Order,
+    Ready,
     Recipe,
 )
 from srm_dicom.telemetry import logger
@@ -81,7 +81,6 @@ class Workshop:
         room_bytes: the largest object, and the largest file, that goes by way of a worker.
         seal_key: what they seal with.
         modules: what they load before there is work.
-        clock: for pauses.
     """
 
     def __init__(
@@ -92,13 +91,11 @@ class Workshop:
         room_bytes: int,
         seal_key: bytes,
         modules: Sequence[str] = (),
-        clock: Clock,
     ) -> None:
         self._command = tuple(command)
         self._workers = workers
         self._room_bytes = room_bytes
         self._begin = Begin(seal_key, tuple(modules))
-        self._clock = clock
         self._idle: list[Worker] = []
         self._all: set[Worker] = set()
         self._pause_s = FIRST_PAUSE_S
@@ -229,7 +226,7 @@ class Worker:
             Overloaded: it ended, or was late.
         """
         bound_waits(self._channel, START_S)
-        self._ask(order)
+        self._tell(order)
         bound_waits(self._channel, WORK_S)
 
     def make(self, data: Buffer, words: Sequence[str], guid: Guid, public_key: bytes) -> MadeFile | None:
@@ -244,7 +241,7 @@ class Worker:
         answer = self._ask(order)
         if isinstance(answer, Lacks):
             self._put(self.packed.pickled)
-            self._ask(Learn(self.packed.number, len(self.packed.pickled)))
+            self._tell(Learn(self.packed.number, len(self.packed.pickled)))
             self._put(data)
             answer = self._ask(order)
         if isinstance(answer, Failed):
@@ -278,6 +275,11 @@ class Worker:
     def _put(self, data: Buffer) -> None:
         self._taken_bytes = max(self._taken_bytes, len(data))
         self._objects[: len(data)] = data
+
+    def _tell(self, order: Begin | Learn) -> None:
+        """Say something that is answered by being ready."""
+        if not isinstance(self._ask(order), Ready):
+            raise self._lost()
 
     def _ask(self, order: Order) -> Answer:
         try:

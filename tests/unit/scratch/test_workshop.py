@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from srm_dicom.clock import SystemClock
 from srm_dicom.crypto.siv import Sealer
 from srm_dicom.errors import InternalError, NoSpace, ObjectRefused, Overloaded
 from srm_dicom.scratch import workshop as workshop_module
@@ -45,7 +44,7 @@ def open_workshop(monkeypatch):
     opened = []
 
     def open_it(workers=1, command=COMMAND):
-        rest = {"seal_key": KEY, "modules": [recipes.__name__], "clock": SystemClock()}
+        rest = {"seal_key": KEY, "modules": [recipes.__name__]}
         workshop = Workshop(command, workers, room_bytes=ROOM_BYTES, **rest)
         opened.append(workshop)
         workshop.start()
@@ -298,7 +297,7 @@ def test_the_end_of_a_workshop_ends_those_at_work(open_workshop, slots):
 
 def test_who_cannot_be_started_is_tried_again(monkeypatch):
     monkeypatch.setattr(workshop_module, "FIRST_PAUSE_S", 0.01)
-    workshop = Workshop(("/nonexistent",), 1, room_bytes=4096, seal_key=KEY, clock=SystemClock())
+    workshop = Workshop(("/nonexistent",), 1, room_bytes=4096, seal_key=KEY)
     with capture_logs() as logs:
         workshop.start()
         eventually(lambda: len(logs) > 2)

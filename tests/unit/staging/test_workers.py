@@ -10,7 +10,6 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from srm_dicom.broker.states import ACTIVE
-from srm_dicom.clock import SystemClock
 from srm_dicom.scratch import workshop as workshop_module
 from srm_dicom.scratch.workshop import Workshop
 from srm_dicom.testing.images import SeriesSpec, make_series
@@ -23,7 +22,7 @@ def workshop(staging, monkeypatch, wait_for):
     monkeypatch.setattr(workshop_module, "FIRST_PAUSE_S", 0.02)
     monkeypatch.setattr(workshop_module, "LONGEST_PAUSE_S", 0.1)
     command = (sys.executable, "-m", "srm_dicom.daemon.worker")
-    rest = {"seal_key": staging.seal_key, "modules": ["srm_plugin_dicom.plugin"], "clock": SystemClock()}
+    rest = {"seal_key": staging.seal_key, "modules": ["srm_plugin_dicom.plugin"]}
     workshop = Workshop(command, 2, room_bytes=16 * 1024 * 1024, **rest)
     workshop.start()
     wait_for(lambda: workshop.idle == 2)
