@@ -12,7 +12,7 @@ import re
 
 Headers = tuple[tuple[str, str], ...]
 
-_HEAD = re.compile(rb"HTTP/1\.1 200 [ -~]*+\r\n((?:[A-Za-z-]++: [!-~][ -~]*+\r\n)++)\r\n")
+_HEAD = re.compile(rb"HTTP/1\.1 200 [ -~]*+\r\n((?>(?:[A-Za-z-]++: [!-~][ -~]*+\r\n)+))\r\n")
 _HEADER = re.compile(r"([A-Za-z-]+): ([^\r]*[^\r ]) *\r\n")
 _LENGTH = re.compile(r"[0-9]{1,18}\Z")
 _OF_THE_CONNECTION = frozenset({"connection", "trailer", "transfer-encoding", "upgrade"})

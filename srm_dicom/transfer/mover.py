@@ -362,7 +362,7 @@ def _scheme(url: str) -> str:
 
 def _target(url: str) -> str:
     parts = urlsplit(url)
-    path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~-._")
+    path = quote(parts.path or "/", safe="/%:@!$&'()+*,;=~-._")
     return f"{path}?{parts.query}" if parts.query else path
 
 

@@ -22,8 +22,10 @@ SIZES = {
 }  # fmt: skip
 _BLANK = b" \0"
 # Nothing is tried in two ways: spaces in hundreds of values would be tried in more than can be counted.
-_NUMBER = rb"(?=[^\\\n]{0,32}(?:[\\\n]|\Z)) *+(?:[+-]?+(?:\d++\.?+\d*+|\.\d++)(?:[eE][+-]?+\d{1,3}+)?+)?+ *+"
-_NUMBERS = re.compile(rb"%b(?:\\%b)*+" % (_NUMBER, _NUMBER))
+# Groups are atomic and not possessive, which Python does wrong before 3.11.5; Debian 12 has 3.11.2.
+_EXPONENT = rb"(?>(?:[eE][+-]?+\d{1,3}+)?)"
+_NUMBER = rb"(?=[^\\\n]{0,32}(?:[\\\n]|\Z)) *+(?>(?:[+-]?+(?:\d++\.?+\d*+|\.\d++)%b)?) *+" % _EXPONENT
+_NUMBERS = re.compile(rb"%b(?>(?:\\%b)*)" % (_NUMBER, _NUMBER))
 _DATE = re.compile(rb"(?:\d{8})?")
 _TIME = re.compile(rb"(?:\d\d(?:\d\d(?:\d\d(?:\.\d{1,6})?)?)?)?")
 _DATETIME = re.compile(rb"(?:\d{8}(?:\d\d(?:\d\d(?:\d\d(?:\.\d{1,6})?)?)?)?(?:[+-]\d{4})?)?")
@@ -66,7 +68,7 @@ def numbers_that_stay(most: Sequence[int | None]) -> re.Pattern[bytes]:
         most: the multiplicity of each.
     """
     each = (
-        rb"%b(?:\\%b){0,%b}+(?<!  )" % (_NUMBER, _NUMBER, b"" if one is None else b"%d" % (one - 1))
+        rb"%b(?>(?:\\%b){0,%b})(?<!  )" % (_NUMBER, _NUMBER, b"" if one is None else b"%d" % (one - 1))
         for one in most
     )
     return re.compile(b"\n".join(each))

@@ -133,8 +133,8 @@ def _structure_reader(structure: type) -> _Reader:
         item = item_of(kind)
         reader = _reader(item or kind)
         element = f"<{name}>{reader.bare}</{name}>"
-        bare += f"(?:{element})*+" if item else element
-        pattern += f"((?:{element})*+)" if item else f"<{name}>{reader.pattern}</{name}>"
+        bare += f"(?>(?:{element})*)" if item else element
+        pattern += f"((?>(?:{element})*))" if item else f"<{name}>{reader.pattern}</{name}>"
         makers.append(_list_maker(name, reader) if item else reader.make)
     return _Reader.of(pattern, bare, lambda groups: structure(*[make(groups) for make in makers]))
 
