@@ -1,5 +1,6 @@
 # Every target builds what it needs in .venv; nothing else is touched.
-PYTHON ?= python3
+# A distribution's Python is compiled by the profile of its use: it takes two thirds of the time of one that is not.
+PYTHON ?= $(shell /usr/bin/python3 -c 'import ensurepip, sys; sys.exit(print(sys.executable) if sys.version_info >= (3, 11) else 1)' 2>/dev/null || echo python3)
 VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS := test,lint,types,docs
