@@ -25,6 +25,8 @@ SitePath = NewType("SitePath", str)
 
 MAX_PATH_CHARS = 1024
 _COMPONENT = re.compile(r"[A-Za-z0-9._-]{1,255}\Z")
+_NORMALISED = re.compile(r"(?:/(?!\.)[A-Za-z0-9._-]{1,255})+\Z")
+"""What nearly every path is; it stays as it is."""
 
 
 def parse_path(text: str) -> SitePath:
@@ -35,6 +37,8 @@ def parse_path(text: str) -> SitePath:
     """
     if len(text) > MAX_PATH_CHARS:
         raise InvalidRequest(f"a path has at most {MAX_PATH_CHARS} characters")
+    if _NORMALISED.match(text):
+        return SitePath(text)
     parts: list[str] = []
     for part in text.split("/"):
         if part in ("", "."):

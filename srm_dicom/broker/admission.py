@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
@@ -123,12 +123,20 @@ def file_to_get(
         staged: those of its parts that are.
         now: the time.
     """
-    fresh = RequestFile(surl, path, None, FileState.QUEUED, pin_s=request.pin_s)
-    until = now + timedelta(seconds=request.pin_s)
-    held = replace(fresh, state=after(FileState.QUEUED, Event.PUBLISH), pin_until=until)
-    return RequestFile.of(
-        [replace(held if is_staged(file, staged) else fresh, guid=file.guid) for file in entry.files]
-    )
+    until, pinned = now + timedelta(seconds=request.pin_s), after(FileState.QUEUED, Event.PUBLISH)
+
+    def part(file: Entry) -> RequestFile:
+        there = is_staged(file, staged)
+        return RequestFile(
+            surl,
+            path,
+            file.guid,
+            pinned if there else FileState.QUEUED,
+            pin_until=until if there else None,
+            pin_s=request.pin_s,
+        )
+
+    return RequestFile.of([part(file) for file in entry.files])
 
 
 def bound_files(settings: BrokerSettings, count: int) -> None:
