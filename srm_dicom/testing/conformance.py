@@ -58,9 +58,15 @@ class Caller:
 
 
 class Run:
-    """One case under way; `verbs` are its methods."""
+    """One case under way; `verbs` are its methods.
 
-    def __init__(self, element: StorageElement, callers: dict[str, Caller]) -> None:
+    Args:
+        element: is asked.
+        callers: the users, by name.
+        simple: call files ``srm://host:port/path``, not ``srm://host:port/endpoint?SFN=/path``.
+    """
+
+    def __init__(self, element: StorageElement, callers: dict[str, Caller], *, simple: bool = False) -> None:
         self._element = element
         self._callers = callers
         self._caller = callers["alice"]
@@ -68,6 +74,7 @@ class Run:
         self._tokens: list[str] = []
         self._turls: dict[str, str] = {}
         self._kinds: dict[str, str] = {}
+        self._simple = simple
         self.answer: Any = None
         self._call("srmMkdir", SURL=self.surl(""))
 
@@ -75,9 +82,9 @@ class Run:
         """Return the SURL of a name of the case; what begins with ``srm:`` or ``/`` stays as it is."""
         if name.startswith("srm:") or "://" in name:
             return name
-        if name.startswith("/"):
-            return f"srm://localhost:{self._element.srm.port}/srm/managerv2?SFN={name}"
-        return self._element.surl(f"{self._top}/{name}".rstrip("/"))
+        path = name if name.startswith("/") else f"{ROOT}/{self._top}/{name}".rstrip("/")
+        endpoint = "" if self._simple else "/srm/managerv2?SFN="
+        return f"srm://localhost:{self._element.srm.port}{endpoint}{path}"
 
     def steps(self, text: str) -> None:
         """Run the steps of a case.
@@ -99,7 +106,7 @@ class Run:
         self._caller = self._callers[words[0]]
 
     def do_put(self, words: Sequence[str]) -> list[str]:
-        """``put name... [size=N] [overwrite] [total=S] [protocol=P] [space] [about=TEXT]``."""
+        """``put name... [size=N] [overwrite] [total=S] [protocol=P] [space] [about=TEXT] [policy=P]``."""
         names, options = _split(words)
         files = [
             {"targetSURL": self.surl(name), "expectedFileSize": int(options.get("size", 8))} for name in names
@@ -113,11 +120,12 @@ class Run:
             desiredTotalRequestTime=_number(options, "total"),
             userRequestDescription=options.get("about"),
             targetSpaceToken=options.get("token", self._tokens[-1] if "space" in options else None),
+            targetFileRetentionPolicyInfo=_policy(options) if "policy" in options else None,
             transferParameters=_parameters(options.get("protocol", "https")),
         )
 
     def do_get(self, words: Sequence[str]) -> list[str]:
-        """``get name... [protocol=P] [about=TEXT]``."""
+        """``get name... [protocol=P] [about=TEXT] [pin=S]``."""
         return self._prepare("get", "srmPrepareToGet", words)
 
     def do_bring(self, words: Sequence[str]) -> list[str]:
@@ -265,6 +273,22 @@ class Run:
         assert top.checkSumType == "ADLER32"
         assert len(top.checkSumValue) == len("00000001")
 
+    def do_detailed(self, _words: Sequence[str]) -> None:
+        """Look whether the first name of the last ls is described as a full listing has to."""
+        top = self.answer.details.pathDetailArray[0]
+        assert top.createdAtTime is not None
+        assert top.lastModificationTime is not None
+        assert top.ownerPermission.userID
+        assert top.ownerPermission.mode
+        assert top.otherPermission is not None
+        assert top.type in ("FILE", "DIRECTORY")
+
+    def do_left(self, words: Sequence[str]) -> None:
+        """``left LEAST MOST``: seconds that the last status has for the pin of its first file."""
+        file = self.answer.arrayOfFileStatuses.statusArray[0]
+        kept = file.remainingPinTime if hasattr(file, "remainingPinTime") else file.remainingPinLifetime
+        assert int(words[0]) <= (kept or 0) <= int(words[1]), kept
+
     def do_permit(self, words: Sequence[str]) -> list[str]:
         """``permit name ADD|REMOVE|CHANGE other=R``."""
         names, options = _split(words)
@@ -287,9 +311,9 @@ class Run:
     # --- spaces and the rest ---------------------------------------------------------------------
 
     def do_reserve(self, words: Sequence[str]) -> list[str]:
-        """``reserve size=N [lifetime=S] [about=TEXT] [policy=P]``."""
+        """``reserve size=N [lifetime=S] [about=TEXT] [policy=P] [latency=L]``."""
         options = _split(words)[1]
-        policy = None if "unspoken" in options else {"retentionPolicy": options.get("policy", "REPLICA")}
+        policy = None if "unspoken" in options else _policy(options)
         codes = self._call(
             "srmReserveSpace",
             retentionPolicyInfo=policy or zeep.xsd.SkipValue,
@@ -397,6 +421,7 @@ class Run:
             "arrayOfFileStatuses",
             arrayOfFileRequests={"requestArray": files},
             userRequestDescription=options.get("about"),
+            desiredPinLifeTime=_number(options, "pin"),
             transferParameters=_parameters(options.get("protocol", "https")),
         )
 
@@ -442,6 +467,11 @@ def _split(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
 
 def _number(options: dict[str, str], name: str) -> int | None:
     return int(options[name]) if name in options else None
+
+
+def _policy(options: dict[str, str]) -> dict[str, str]:
+    policy = {"retentionPolicy": options.get("policy", "REPLICA")}
+    return policy | ({"accessLatency": options["latency"]} if "latency" in options else {})
 
 
 def _parameters(protocol: str) -> dict[str, Any]:

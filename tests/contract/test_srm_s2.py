@@ -3,7 +3,12 @@
 The codes are the ones that this server answers; each is among those that the case accepts.
 """
 
+import csv
+from pathlib import Path
+
 import pytest
+
+SUITE = Path(__file__).parents[3] / "shared" / "reference" / "conformance_s2.tsv"
 
 CASES = {
     "avail/Ping": "ping",
@@ -100,13 +105,9 @@ CASES = {
         unused 1000
         free #1 = SUCCESS
     """,
-    "usecase/ExtendFileLifeTime": """
-        store f content = SUCCESS
-        get f = SUCCESS
-        extend f pin=720 = SUCCESS/SUCCESS
-    """,
+    "usecase/ExtendFileLifeTime": "store f content = SUCCESS \n extend f file=720 = SUCCESS/SUCCESS",
     "usecase/FileNames00": f"store {'X' * 190} content = SUCCESS/SUCCESS \n ls {'X' * 190} = SUCCESS/SUCCESS",
-    "usecase/FileNames01": "ping",
+    "usecase/FileNames01": f"put {'X' * 256} = FAILURE/INVALID_PATH \n ping",
     "usecase/GetRemoved01": "store f content = SUCCESS \n rm f = SUCCESS \n get f = FAILURE/INVALID_PATH",
     "usecase/GetStatusPartialEx": """
         store f content = SUCCESS
@@ -125,7 +126,12 @@ CASES = {
         ls d offset=1 count=1 = SUCCESS/SUCCESS
         shown g
     """,
-    "usecase/LsDirDetail": "mkdir d = SUCCESS \n ls d levels=0 = SUCCESS/SUCCESS \n shown",
+    "usecase/LsDirDetail": """
+        mkdir d = SUCCESS
+        ls d levels=0 = SUCCESS/SUCCESS
+        shown
+        detailed
+    """,
     "usecase/LsDirFull": """
         mkdir d = SUCCESS
         store d/f content = SUCCESS
@@ -134,10 +140,21 @@ CASES = {
         rm d/f = SUCCESS
         rmdir d = SUCCESS
     """,
-    "usecase/LsFullDetail": "store f content = SUCCESS \n ls f = SUCCESS/SUCCESS \n size 7",
+    "usecase/LsFullDetail": """
+        store f content = SUCCESS
+        ls f = SUCCESS/SUCCESS
+        size 7
+        detailed
+    """,
     "usecase/LsNonExistent": "ls nothing = FAILURE/INVALID_PATH",
     "usecase/LsTopDir": "ls /vo/data = SUCCESS/SUCCESS",
-    "usecase/Mkdir00": "mkdir d = SUCCESS \n ls d = SUCCESS/SUCCESS \n rmdir d = SUCCESS",
+    "usecase/Mkdir00": "\n".join(
+        (
+            *(f"mkdir {'/'.join('abcdefgh'[:depth])} = SUCCESS" for depth in range(1, 9)),
+            *(f"ls {'/'.join('abcdefgh'[:depth])} = SUCCESS/SUCCESS" for depth in range(1, 9)),
+            *(f"rmdir {'/'.join('abcdefgh'[:depth])} = SUCCESS" for depth in range(8, 0, -1)),
+        )
+    ),
     "usecase/MkdirExistent": "mkdir d = SUCCESS \n mkdir d = DUPLICATION_ERROR",
     "usecase/MvBeingPut": """
         put f = SUCCESS
@@ -203,25 +220,34 @@ CASES = {
     """,
     "usecase/Pin05": """
         store f content = SUCCESS
-        get f = SUCCESS
-        get f = SUCCESS
+        get f pin=1000 = SUCCESS
+        status f = SUCCESS/FILE_PINNED
+        left 900 1000
+        get f pin=2000 = SUCCESS
+        status f = SUCCESS/FILE_PINNED
+        left 1900 2000
         release f #1 = SUCCESS/SUCCESS
         status f #1 = SUCCESS/RELEASED
+        left 0 0
         status f #2 = SUCCESS/FILE_PINNED
+        left 1900 2000
     """,
     "usecase/Pin06": """
         store f content = SUCCESS
-        get f = SUCCESS
-        get f = SUCCESS
+        get f pin=1000 = SUCCESS
+        get f pin=2000 = SUCCESS
         release f anywhere = SUCCESS/SUCCESS
         status f #1 = SUCCESS/RELEASED
+        left 0 0
         status f #2 = SUCCESS/RELEASED
+        left 0 0
     """,
     "usecase/Pin07": """
         store f content = SUCCESS
-        get f = SUCCESS
+        get f pin=1000 = SUCCESS
         extend f pin=1440 = SUCCESS/SUCCESS
         status f = SUCCESS/FILE_PINNED
+        left 1400 1440
     """,
     "usecase/PrepareToPutNEVER": "put f = SUCCESS/SPACE_AVAILABLE \n rm f = SUCCESS/SUCCESS",
     "usecase/PutGet01": """
@@ -239,11 +265,12 @@ CASES = {
     """,
     "usecase/PutGetAbort": """
         store f content = SUCCESS
-        get f = SUCCESS
+        store g content = SUCCESS
+        get f g = SUCCESS/FILE_PINNED,FILE_PINNED
         abort f = SUCCESS/SUCCESS
-        status f = ABORTED/ABORTED
+        status = PARTIAL_SUCCESS/ABORTED,FILE_PINNED
     """,
-    "usecase/PutNearline": "store f content = SUCCESS/SUCCESS \n rm f = SUCCESS",
+    "usecase/PutNearline": "put f policy=CUSTODIAL latency=NEARLINE = ?",
     "usecase/PutOverwriteTransf": """
         put f overwrite = SUCCESS/SPACE_AVAILABLE
         put f overwrite = FAILURE/FILE_BUSY
@@ -299,7 +326,12 @@ CASES = {
         get f = SUCCESS
         release f anywhere = SUCCESS/SUCCESS
     """,
-    "usecase/ReserveSpace": "reserve = SUCCESS \n reserved = SUCCESS \n free = SUCCESS",
+    "usecase/ReserveSpace": """
+        reserve size=1000000000000 = NO_FREE_SPACE
+        reserve = SUCCESS
+        reserved = SUCCESS
+        free = SUCCESS
+    """,
     "usecase/Rmdir01": "mkdir d = SUCCESS \n store d/f content = SUCCESS \n rmdir d = NON_EMPTY_DIRECTORY",
     "usecase/RmdirBeingPutInto": """
         mkdir d = SUCCESS
@@ -324,11 +356,10 @@ CASES = {
         rmdir d = SUCCESS
     """,
     "usecase/Space00": """
-        reserve size=1 = SUCCESS
-        reserve size=1048576 = SUCCESS
-        reserve size=1073741824000 = NO_FREE_SPACE
-        free #1 = SUCCESS
-        free #2 = SUCCESS
+        reserve policy=CUSTODIAL latency=NEARLINE = NOT_SUPPORTED
+        reserve policy=CUSTODIAL latency=ONLINE = NOT_SUPPORTED
+        reserve policy=REPLICA latency=ONLINE = SUCCESS
+        free = SUCCESS
     """,
     "usecase/Space03": "reserve unspoken = INVALID_REQUEST",
     "usecase/TokenSensCase": """
@@ -343,3 +374,10 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_s2(run, name):
     run.steps(CASES[name].replace(" \n ", "\n"))
+
+
+@pytest.mark.skipif(not SUITE.exists(), reason="the list of the suite's cases is not at hand")
+def test_every_case_of_the_suite_is_here():
+    with SUITE.open(newline="") as file:
+        rows = list(csv.reader(file, delimiter="\t"))[1:]
+    assert {f"{row[0]}/{row[1]}" for row in rows} == set(CASES)

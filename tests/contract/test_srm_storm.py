@@ -1,16 +1,17 @@
 """What the StoRM test suite asks of an SRM operation, a row each, in the words of `testing.conformance`.
 
 Rows about StoRM's own back end, about other protocols and about its storage areas' special files are not
-here. Where two rows ask for the same of several forms of a SURL, each has a case of its own.
+here. Rows that ask for the same of several forms of a SURL are one case: each is run with both forms.
 """
 
 import pytest
+
+from srm_dicom.testing.conformance import Run
 
 WELL_FORMED = "token=00000000-0000-4000-8000-000000000000"
 FAKE = "token=fake"
 GOT = "store f content = SUCCESS \n get f = SUCCESS/FILE_PINNED"
 PUT = "put f = SUCCESS \n send f content \n done f = SUCCESS/SUCCESS"
-QUERY_FORM = "/vo/data/query.dat"
 
 CASES = {
     "srmAbort/another user's request": f"{GOT} \n as bob \n abort = INVALID_REQUEST",
@@ -48,6 +49,7 @@ CASES = {
         shown f
     """,
     "srmLs/another storage area": "ls /vo/other = FAILURE/INVALID_PATH",
+    "srmLs/a reserved area": "ls /.upload = FAILURE/INVALID_PATH",
     "srmLs/dots": "mkdir d = SUCCESS \n store f content = SUCCESS \n ls d/../f = SUCCESS/SUCCESS",
     "srmLs/dots that leave the root": "ls /../../etc = FAILURE/INVALID_PATH",
     "srmMkDir/new": "mkdir d = SUCCESS",
@@ -103,6 +105,7 @@ CASES = {
     "srmPd/existent": PUT,
     "srmPd/twice": f"{PUT} \n done f = FAILURE/DUPLICATION_ERROR",
     "srmPing/ping": "ping",
+    "srmPing/a request with other letters": "put f about=Größe = SUCCESS \n tokens about=Größe = SUCCESS",
     "srmPtG/existent": f"{GOT} \n read f content",
     "srmPtG/non-existent": "get nothing = FAILURE/INVALID_PATH",
     "srmPtG/twice": f"{GOT} \n get f = SUCCESS/FILE_PINNED",
@@ -129,6 +132,11 @@ CASES = {
     "srmPtP/a protocol that is not spoken": "put f protocol=xroot = NOT_SUPPORTED",
     "srmPtP/the first protocol that is spoken": "put f protocol=xroot,https = SUCCESS/SPACE_AVAILABLE",
     "srmPtP/unknown space": f"put f {WELL_FORMED} = FAILURE/INVALID_REQUEST",
+    "srmPtP/the token of a space": """
+        reserve size=100 about=mine = SUCCESS
+        spaces about=mine = SUCCESS
+        put f size=7 space = SUCCESS/SPACE_AVAILABLE
+    """,
     "srmPtP/expected size": "put f size=1000 = SUCCESS/SPACE_AVAILABLE",
     "srmPtP/multiple SURLs": "put f g = SUCCESS/SPACE_AVAILABLE,SPACE_AVAILABLE",
     "srmPtP/busy": "put f = SUCCESS \n put f = FAILURE/FILE_BUSY",
@@ -173,6 +181,14 @@ CASES = {
     """,
     "srmRmDir/a file": "store f content = SUCCESS \n rmdir f = INVALID_PATH",
     "srmRmDir/unauthorised": "mkdir d = SUCCESS \n as reader \n rmdir d = AUTHORIZATION_FAILURE",
+    "srmSBoL/not yet recalled": """
+        store f content = SUCCESS
+        reserve size=100 = SUCCESS
+        into f = SUCCESS
+        purge f = SUCCESS
+        bring f = SUCCESS|REQUEST_QUEUED|REQUEST_INPROGRESS
+        ready = SUCCESS/SUCCESS
+    """,
     "srmSBoL/unknown token": f"status kind=bring {WELL_FORMED} = INVALID_REQUEST",
     "srmSPtG/pinned": f"{GOT} \n status = SUCCESS/FILE_PINNED",
     "srmSPtG/unexistent file": "get nothing = FAILURE \n status = FAILURE/INVALID_PATH",
@@ -258,6 +274,7 @@ CASES = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("simple", [False, True], ids=["query", "simple"])
 @pytest.mark.parametrize("name", CASES)
-def test_storm(run, name):
-    run.steps(CASES[name].replace(" \n ", "\n"))
+def test_storm(element, users, name, simple):
+    Run(element, users, simple=simple).steps(CASES[name].replace(" \n ", "\n"))
