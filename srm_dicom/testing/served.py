@@ -39,6 +39,7 @@ class NewDirectoryFile:
     fd: int
     partial: Path
     final: Path
+    kept: bool = True
 
     @property
     def size_bytes(self) -> int:
@@ -60,6 +61,8 @@ class NewDirectoryFile:
 
     def __exit__(self, *_: object) -> None:
         os.close(self.fd)
+        if not self.kept:
+            self.partial.unlink(missing_ok=True)
 
 
 @dataclass
@@ -119,12 +122,13 @@ class DirectoryFiles:
         *,
         keep_bytes: int | None = 0,
         expected_bytes: int | None = None,  # noqa: ARG002 a directory reserves nothing
+        resumable: bool = True,
     ) -> NewDirectoryFile:
         """Begin a file, or go on with an unfinished one."""
         final = self._free(principal, path, over_files=True)
         partial = final.with_name(f".{final.name}.part")
         file = NewDirectoryFile(
-            os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), partial, final
+            os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), partial, final, resumable
         )
         if keep_bytes is not None:
             if file.size_bytes < keep_bytes:

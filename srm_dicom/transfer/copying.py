@@ -110,7 +110,7 @@ class Copies:
 
     def _pulling(self, request: Request, remote: Remote, wanted: Copy, writing: WrittenFiles) -> _Move:
         with ExitStack() as stack:
-            file = stack.enter_context(writing.create(request.principal, request.path))
+            file = stack.enter_context(writing.create(request.principal, request.path, resumable=False))
 
             def pull(progress: Progress) -> None:
                 _check(self._mover.pull(remote, file, progress), wanted)

@@ -19,7 +19,7 @@ from srm_dicom.broker.areas import UPLOADS
 from srm_dicom.errors import AlreadyExists, InvalidRequest, IsADirectory, NotAuthorised, NotFound
 from srm_dicom.ids import parse_path
 from srm_dicom.rights.declare import requires
-from srm_dicom.transfer.davmessage import Answer, Handlers, Request, told
+from srm_dicom.transfer.davmessage import ABSENT, Answer, Handlers, Request, told
 from srm_dicom.transfer.files import NewFile, ServedFiles, WrittenFiles
 from srm_dicom.web.problems import Problem
 from srm_dicom.wire.dav.conditions import entity_tag
@@ -64,7 +64,9 @@ class Writes:
         announced = request.environ.get("CONTENT_LENGTH")
         expected = int(announced) if announced else None
         try:
-            file = self._writing.create(request.principal, request.path, expected_bytes=expected)
+            file = self._writing.create(
+                request.principal, request.path, expected_bytes=expected, resumable=False
+            )
         except IsADirectory:
             return told(Problem(HTTPStatus.METHOD_NOT_ALLOWED, "this is a directory"))
         with file:
@@ -95,13 +97,23 @@ class Writes:
 
     @requires(METHODS["DELETE"].right)
     def delete(self, request: Request) -> Answer:
-        """Remove a file, or a directory that is empty.
+        """Remove a file, what is being written to its name, or a directory that is empty.
 
         Raises:
             MdmError: see `files.WrittenFiles.remove`.
         """
-        directory = self._files.stat(request.principal, request.path).is_directory
+        try:
+            directory = self._files.stat(request.principal, request.path).is_directory
+        except NotFound:  # what is only being written nobody sees
+            return self._delete_unseen(request)
         self._writing.remove(request.principal, request.path, directory=directory)
+        return Answer(HTTPStatus.NO_CONTENT, [])
+
+    def _delete_unseen(self, request: Request) -> Answer:
+        try:
+            self._writing.remove(request.principal, request.path, directory=False)
+        except IsADirectory as error:
+            raise NotFound(ABSENT) from error
         return Answer(HTTPStatus.NO_CONTENT, [])
 
     @requires(METHODS["MOVE"].right)

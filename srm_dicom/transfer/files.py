@@ -193,6 +193,7 @@ class WrittenFiles(Protocol):
         *,
         keep_bytes: int | None = 0,
         expected_bytes: int | None = None,
+        resumable: bool = True,
     ) -> NewFile:
         """Begin to write a file: at the name of an upload, or at a name that the caller may write.
 
@@ -201,6 +202,8 @@ class WrittenFiles(Protocol):
             path: where.
             keep_bytes: how much stays of what an earlier call has written and not finished; None keeps all.
             expected_bytes: how many there will be, if the client says.
+            resumable: whether a later call may go on with it; if not, a name that the caller may write is
+                free again as soon as the file is left unfinished.
 
         Raises:
             AlreadyExists: the name is a finished file's.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from srm_dicom.broker.areas import Area
 from srm_dicom.broker.names import Names
 from srm_dicom.broker.puts import Puts
-from srm_dicom.errors import NotSupported
+from srm_dicom.errors import Busy, NotSupported
 from srm_dicom.identity.principal import Principal
 from srm_dicom.ids import SitePath
 from srm_dicom.scratch.area import ScratchArea
@@ -21,13 +21,19 @@ class UploadOfNode:
 
     At the path of a TURL `finish` notes that every byte is here: srmPutDone is still to come. At a plain
     path it waits until the file is stored under its name.
+
+    Args:
+        kept: whether what is not complete when it is closed stays, for whoever goes on with it.
     """
 
-    def __init__(self, principal: Principal, upload: Upload, slot: UploadSlot, puts: Puts) -> None:
+    def __init__(
+        self, principal: Principal, upload: Upload, slot: UploadSlot, puts: Puts, *, kept: bool = True
+    ) -> None:
         self._principal = principal
         self._upload = upload
         self._slot = slot
         self._puts = puts
+        self._kept = kept
 
     @property
     def size_bytes(self) -> int:
@@ -45,6 +51,7 @@ class UploadOfNode:
             MdmError: why a plain path cannot have these bytes after all.
         """
         self._puts.received(self._upload, Received(*self._slot.complete()))
+        self._kept = True  # it is the inner zone's now
         self._slot.close()
         if self._upload.implicit:
             self._puts.finish(self._principal, self._upload)
@@ -53,7 +60,11 @@ class UploadOfNode:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._slot.close()
+        try:
+            if not self._kept:  # before another connection can take it
+                self._puts.give_up(self._upload)
+        finally:
+            self._slot.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +91,20 @@ class WrittenFilesOfNode:
         *,
         keep_bytes: int | None = 0,
         expected_bytes: int | None = None,
+        resumable: bool = True,
     ) -> UploadOfNode:
         """Begin or go on to write a file; see `files.WrittenFiles.create`."""
         upload, area = self.puts.open(principal, path, size_bytes=expected_bytes or 0)
-        slot = UploadSlot(self._body(upload, area), keep_bytes, area.max_file_bytes)
-        return UploadOfNode(principal, upload, slot, self.puts)
+        kept = resumable or not upload.implicit
+        try:
+            slot = UploadSlot(self._body(upload, area), keep_bytes, area.max_file_bytes)
+        except Busy:  # it is another connection's
+            raise
+        except BaseException:
+            if not kept:
+                self.puts.give_up(upload)
+            raise
+        return UploadOfNode(principal, upload, slot, self.puts, kept=kept)
 
     def join(self, principal: Principal, path: SitePath) -> UploadOfNode:
         """Write a part of an upload that another node's door holds; see `files.WrittenFiles.join`."""
