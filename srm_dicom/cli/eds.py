@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from srm_dicom.cli import edspermissions
 from srm_dicom.cli.exits import reported
+from srm_dicom.client.appearing import appearing
 from srm_dicom.client.download import open_any, open_sealed
 from srm_dicom.client.files import FileRecord
 from srm_dicom.client.keys import KeyServers
@@ -298,7 +299,7 @@ def get(lfn: str, target: Path, key_id: str | None, **options: Any) -> None:
         record = eds.client.files.lookup(lfn)
         began_s = time.monotonic()
         if key_id is None and not _was_put(record):
-            with eds.client.open(lfn) as file, target.open("wb") as out:
+            with eds.client.open(lfn) as file, appearing(target) as out:
                 while block := file.read(BLOCK_BYTES):
                     out.write(block)
         else:
@@ -411,12 +412,10 @@ def chmod(mode: str, names: tuple[str, ...], **options: Any) -> None:
 
 def seal_file(source: Path, target: Path, public_key: bytes) -> None:
     """Write a local file sealed to a public key."""
-    part = target.with_name(target.name + ".part")
-    with source.open("rb") as clear, part.open("wb") as out:
+    with source.open("rb") as clear, appearing(target) as out:
         blocks = iter(lambda: clear.read(BLOCK_BYTES), b"")
         for piece in sealing.seal([public_key], blocks, secrets.token_bytes):
             out.write(piece)
-    part.replace(target)
 
 
 def copy(source: str, target: str) -> None:

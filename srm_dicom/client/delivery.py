@@ -16,7 +16,8 @@ from typing import TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from srm_dicom.client.download import Holding, Part, fetch_part, part_of, read_manifest, read_manifests
+from srm_dicom.client.appearing import part_of
+from srm_dicom.client.download import Holding, Part, fetch_part, read_manifest, read_manifests
 from srm_dicom.client.gridftp import GridFtpClient
 from srm_dicom.client.orders import Got, Order, Parcel
 from srm_dicom.client.unpacking import Arrival, Member, Unpacking, shares

@@ -6,16 +6,15 @@ interrupted download goes on where it stopped, and a name without ``.part`` is a
 
 from __future__ import annotations
 
-import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from srm_dicom.client.appearing import appearing, part_of, settle
 from srm_dicom.client.ftp_session import Sink
 from srm_dicom.crypto.crypt4gh import (
     KEY_BYTES,
@@ -88,11 +87,6 @@ def download(
 ) -> None:
     """Fetch the sealed file to `target`; see `fetch_part`."""
     fetch_part(door, turl, Part(part_of(target), manifest), progress).settle(target)
-
-
-def part_of(target: Path) -> Path:
-    """Return where a file is until it is proven."""
-    return target.with_name(target.name + ".part")
 
 
 def fetch_part(door: Door, turl: str, part: Part, progress: Progress | None = None) -> Part:
@@ -233,7 +227,7 @@ class Part:
         try:
             header = Header.parse(self._held)
             reader = verified_reader(header.open(private_key), Layout(self.size_bytes, header.size_bytes))
-            with memoryview(self._held) as sealed, _appearing(target) as clear:
+            with memoryview(self._held) as sealed, appearing(target) as clear:
                 clear.write(reader.update(sealed[header.size_bytes :]))
                 reader.finish()
         finally:
@@ -251,7 +245,7 @@ def open_sealed(source: Path, target: Path, private_key: bytes) -> None:
     Raises:
         IntegrityError: the key is not the file's, or a segment is not where the site put it.
     """
-    with source.open("rb") as sealed, _appearing(target) as clear:
+    with source.open("rb") as sealed, appearing(target) as clear:
         copy_clear(sealed, source.stat().st_size, clear, private_key)
 
 
@@ -267,7 +261,7 @@ def open_any(source: Path, target: Path, private_key: bytes) -> bool:
         IntegrityError: the key is not the file's, or a segment is forged, or is one of a file of this site
             and not where the site put it.
     """
-    with source.open("rb") as sealed, _appearing(target) as clear:
+    with source.open("rb") as sealed, appearing(target) as clear:
         layout, session_key = _header(sealed, source.stat().st_size, private_key)
         is_ours = _is_ours(sealed, layout, session_key)
         reader = verified_reader(session_key, layout) if is_ours else SegmentReader(session_key, layout)
@@ -279,18 +273,6 @@ def copy_clear(sealed: BinaryIO, size_bytes: int, clear: BinaryIO, private_key: 
     """Copy the clear bytes of an open sealed file of `size_bytes`."""
     layout, session_key = _header(sealed, size_bytes, private_key)
     _copy(sealed, layout, clear, verified_reader(session_key, layout))
-
-
-@contextmanager
-def _appearing(target: Path) -> Iterator[BinaryIO]:
-    """Open a place for bytes that becomes `target` if all goes well."""
-    part = part_of(target)
-    try:
-        with part.open("wb") as out:
-            yield out
-        settle(part, target)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _header(sealed: BinaryIO, size_bytes: int, private_key: bytes) -> tuple[Layout, bytes]:
@@ -334,19 +316,12 @@ def hand_on(
     Raises:
         InvalidRequest: the key is not the file's.
     """
-    with source.open("rb") as sealed, _appearing(target) as out:
+    with source.open("rb") as sealed, appearing(target) as out:
         header = Header.parse(sealed.read(MAX_HEADER_BYTES))
         sealed.seek(header.size_bytes)
         ephemeral_key, nonce = random_bytes(KEY_BYTES), random_bytes(NONCE_BYTES)
         out.write(header.reencrypt(private_key, recipient, ephemeral_key, nonce))
         shutil.copyfileobj(sealed, out, _CHUNK_BYTES)
-
-
-def settle(part: Path, target: Path) -> None:
-    """Give a whole file its name; it is on the disk before it has it."""
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    part.replace(target)
 
 
 def _measure(path: Path, proof: Proof) -> None:

@@ -196,3 +196,12 @@ def test_names_below_a_directory_are_kept():
     (file,) = named(f"guid:{GUID}", [sealed])
     assert target_of(file, Path("out"), sealed=True) == Path("out/b.bin.c4gh")
     assert target_of(file, Path("out"), sealed=False) == Path("out/b.bin")
+
+
+def test_a_link_to_a_file_is_filled_and_stays(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "x").symlink_to("elsewhere/x")
+    download(Served(), "", manifest(), tmp_path / "x")
+    assert (tmp_path / "x").is_symlink()
+    assert (tmp_path / "elsewhere/x").read_bytes() == CONTENT
+    assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["x"]

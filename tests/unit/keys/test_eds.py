@@ -4,8 +4,10 @@ import os
 import re
 import secrets
 import shlex
+import stat
 import subprocess
 import sys
+from contextlib import suppress
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -269,3 +271,36 @@ def test_entries_with_commas_and_colons_in_names():
     told = edspermissions.read_entries(["/DC=x/CN=Doe, Jane:g,/vo/Role=a:------g-", "/CN=a:b:gs"])
     names = ["/DC=x/CN=Doe, Jane", "/vo/Role=a", "/CN=a:b"]
     assert told == tuple(ACLEntry(Perm.of(p), n) for n, p in zip(names, ("g", "g", "gs"), strict=True))
+
+
+def test_pipes_and_devices_are_written_as_they_are(run, key_id, tmp_path):
+    """Whoever encrypts into a pipe or a device of his finds it there afterwards."""
+    Path("clear").write_bytes(b"clear")
+    os.mkfifo("pipe")
+    reader = os.open("pipe", os.O_RDONLY | os.O_NONBLOCK)
+    run("key-register", "-q", key_id)
+    run("encrypt", key_id, "clear", "pipe")
+    Path("sealed").write_bytes(os.read(reader, 100_000))
+    run("decrypt", key_id, "sealed", "pipe")
+    assert os.read(reader, 100) == b"clear"
+    os.close(reader)
+    assert Path("pipe").is_fifo()
+    with suppress(PermissionError):  # only root makes device nodes, and not everywhere
+        os.mknod("null", stat.S_IFCHR | 0o600, os.makedev(1, 3))
+        run("encrypt", key_id, "clear", "null")
+        run("decrypt", key_id, "sealed", "null")
+        assert Path("null").is_char_device()
+
+
+def test_links_stay_links(run, key_id):
+    Path("there").mkdir()
+    Path("clear").write_bytes(b"clear")
+    Path("sealed").symlink_to("there/sealed")
+    Path("again").symlink_to("there/again")
+    run("key-register", "-q", key_id)
+    run("encrypt", key_id, "clear", "sealed")
+    run("decrypt", key_id, "sealed", "again")
+    assert Path("sealed").is_symlink()
+    assert Path("again").is_symlink()
+    assert sorted(path.name for path in Path("there").iterdir()) == ["again", "sealed"]
+    assert Path("there/again").read_bytes() == b"clear"
