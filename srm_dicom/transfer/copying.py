@@ -140,18 +140,20 @@ class Copies:
         return Answer(HTTPStatus.ACCEPTED, [("Content-Type", CONTENT_TYPE)], body)
 
     def _shown(self, request: Request, wanted: Copy) -> Shown | None:
-        """Return what is shown to the other side; None if the caller has to delegate it first."""
+        """Return what is shown to the other side; None if the caller has to delegate it first.
+
+        Certificates are shown for who came with one and for nobody else: the other side cannot know what
+        a token leaves of its owner's rights.
+        """
         if wanted.credential is Credential.NONE:
             return Nobody(self._settings.trust)
-        held = request.environ.get(DELEGATED) or self._delegations.best(request.principal)
-        if held is not None:
-            return Delegate(held, self._settings.trust)
-        if not request.environ.get(CHAIN):
+        if not request.environ.get(CHAIN) or request.principal.scopes is not None:
             raise NotSupported(
                 "there is nothing to show to the other side",
-                advice="Hand on a token with TransferHeaderAuthorization, or come with a certificate.",
+                advice="Hand on a token with TransferHeaderAuthorization, or come with a certificate alone.",
             )
-        return None
+        held = request.environ.get(DELEGATED) or self._delegations.best(request.principal)
+        return Delegate(held, self._settings.trust) if held is not None else None
 
     def _delegate_first(self, request: Request) -> Answer:
         """Point to the delegation service and back here, as davix understands it."""

@@ -2,7 +2,7 @@
 
 They are in the memory of this process and nowhere else: what was delegated is gone after a restart, and
 whoever needs it is told to delegate again. One that was delegated with some groups does not serve the
-same person's requests with others.
+same person's requests with others, nor any that a token has narrowed: those could do by it what they may not.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from srm_dicom.identity.delegation import (
     DelegationAcceptor,
 )
 from srm_dicom.identity.principal import Principal
+from srm_dicom.identity.scopes import Scope
 from srm_dicom.ids import new_token
 from srm_dicom.soap.envelope import body_entry
 from srm_dicom.soap.faults import fault
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 PATH = "/.gridsite-delegation"
 MAX_MESSAGE_BYTES = 2 * MAX_CERTIFICATE_BYTES
 
-_Owner = tuple[str, tuple[str, ...], bool]
+_Owner = tuple[str, tuple[str, ...], bool, tuple[Scope, ...] | None]
 _Key = tuple[_Owner, str]
 
 
@@ -81,10 +82,10 @@ class Delegations:
             chain: of the caller's session, verified; empty without a certificate.
 
         Raises:
-            NotSupported: who came with a token alone has nothing to delegate.
+            NotSupported: a token cannot be delegated, and whom one narrows delegates nothing.
             Overloaded: too many are kept.
         """
-        if not chain:
+        if not chain or principal.scopes is not None:
             raise NotSupported("a token cannot be delegated", advice="Hand it on with TransferHeader.")
         acceptor = DelegationAcceptor(chain)
         key = (_owner(principal), name)
@@ -214,7 +215,7 @@ _Value = str | Mapping[str, str] | None
 
 
 def _owner(principal: Principal) -> _Owner:
-    return principal.dn, principal.fqans, principal.limited
+    return principal.dn, principal.fqans, principal.limited, principal.scopes
 
 
 def _pem(request: bytes) -> str:

@@ -108,3 +108,23 @@ def test_what_is_refused_at_once(pair, copy):
     assert copy(here, f"Destination: {there}", "Credential: oidc")[0] == 501
     assert copy(here, f"Destination: {there}", "TransferHeaderHost: evil")[0] == 400
     assert copy(here, f"Source: {there}", "Overwrite: F")[0] == 412
+
+
+@pytest.mark.interop("gfal-copy")
+def test_a_token_does_not_use_what_its_owner_delegated_with_a_certificate(pair):
+    """A limited proxy and a mapped token are alike in name, groups and being limited."""
+    limited = pair.pki.proxy(pair.pki.user("Alice"), limited=True)
+    copy = ("gfal-copy", "--copy-mode", "push", pair.here.url("file"), pair.there.url("delegated"))
+    succeeded(pair.run(*copy, **pair.pki.environment(limited)))
+    token = pair.issuer.token("alice", "storage.read:/")
+    trust = ("--capath", pair.pki.trust_dir)
+    ask = ("-X", "COPY", "-H", f"Destination: {pair.there.url('evil', 'https')}", "-w", "\n%{http_code}")
+    bearer = ("-H", f"Authorization: Bearer {token}", pair.here.url("file", "https"))
+    said = {
+        "alone": succeeded(pair.run("curl", "-sS", *trust, *ask, *bearer)),
+        "beside a certificate": succeeded(
+            pair.run("curl", "-sS", *trust, "-E", limited.certificate, "--key", limited.key, *ask, *bearer)
+        ),
+    }
+    assert {name: text.rpartition("\n")[2] for name, text in said.items()} == dict.fromkeys(said, "501")
+    assert not (pair.there.root / "evil").exists()

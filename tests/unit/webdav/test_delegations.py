@@ -1,6 +1,7 @@
 """Delegation over https: GridSite's messages, what is kept for whom, and for how long."""
 
 import io
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,6 +11,7 @@ from lxml import etree
 
 from srm_dicom.errors import InvalidRequest, NotAuthenticated, NotSupported, Overloaded, RequestExpired
 from srm_dicom.identity.principal import Principal
+from srm_dicom.identity.scopes import parse
 from srm_dicom.testing.certificates import proxy_certificate, read_credential
 from srm_dicom.testing.clock import FakeClock
 from srm_dicom.transfer.delegations import DelegationBounds, Delegations, DelegationService
@@ -57,7 +59,11 @@ def test_delegate_and_find(clock, chain, alice, me):
 def test_a_credential_is_for_its_owner_with_the_same_groups(clock, chain, alice, me):
     delegations = Delegations(clock)
     delegations.end(me, "x", der(signed(alice, delegations.begin(me, "x", chain))))
-    for other in (BOB, Principal(me.dn, (), False, END), Principal(me.dn, me.fqans, True, END)):
+    others = (
+        *(BOB, Principal(me.dn, (), False, END), Principal(me.dn, me.fqans, True, END)),
+        replace(me, scopes=parse("storage.read:/", "/")),
+    )
+    for other in others:
         assert delegations.best(other) is None
         with pytest.raises(RequestExpired, match="submit again"):
             delegations.find(other, "x")
@@ -89,6 +95,11 @@ def test_somebody_elses_signature(clock, chain, pki, me):
 def test_a_token_has_nothing_to_delegate(clock, me):
     with pytest.raises(NotSupported):
         Delegations(clock).begin(me, "x", ())
+
+
+def test_who_is_narrowed_by_a_token_delegates_nothing(clock, chain, me):
+    with pytest.raises(NotSupported):
+        Delegations(clock).begin(replace(me, scopes=parse("storage.read:/", "/")), "x", chain)
 
 
 def test_bounds(clock, chain, alice, me):
