@@ -2,18 +2,21 @@
 
 Default deny. An id that does not exist and a key that the caller has no right to give the same answer,
 unless the caller may create keys. A limited proxy, as batch jobs carry it, may fetch and nothing else,
-and only keys that let jobs in: Hydra's ``x`` beside ``g``. Who guesses ids is told to come back later.
+and only keys that let jobs in: Hydra's ``x`` beside ``g``. Who guesses ids, or fetches too fast, is told
+to come back later; it is audited too, within the bound of a door's refusals.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from mdm_keys.store import Key, KeyStore
+from srm_dicom.audit.doors import DoorLog
 from srm_dicom.audit.event import Action, Event, Outcome, printable
 from srm_dicom.audit.log import AuditLog
 from srm_dicom.clock import SystemClock
-from srm_dicom.errors import MdmError, NotAuthorised, NotFound
+from srm_dicom.errors import MdmError, NotAuthorised, NotFound, Overloaded
 from srm_dicom.identity.principal import Principal
 from srm_dicom.rights.declare import Right
 from srm_dicom.rights.enumeration import Guesses, Patience
@@ -24,6 +27,9 @@ Spend = Callable[[Principal, Collection[Key], str], None]
 """Charges keys to a caller and their projects for an operation; raises `BudgetExhausted`."""
 
 _JOBS = "x"
+_TOLD = 20
+"""Ids in the event of a call that a limit has refused, which may be as large as it likes."""
+
 _UNKNOWN = Decision(allowed=False, rule="no such key")
 _NO_PROJECTS: Mapping[str, str] = {}
 
@@ -43,6 +49,7 @@ class Access:
         creators: frozenset[str],
         guesses: Guesses | None = None,
         spend: Spend | None = None,
+        door: DoorLog | None = None,
     ) -> None:
         """Decide with the ACLs of `store`.
 
@@ -52,12 +59,14 @@ class Access:
             creators: DNs and FQANs that may make keys.
             guesses: counts the ids that callers try in vain.
             spend: charges keys that are about to be released to the caller's daily budget and the projects'.
+            door: takes down who is told to come back later.
         """
         self._store = store
         self._audit = audit
         self._creators = creators
         self._guesses = guesses or Guesses(Patience(), SystemClock())
         self._spend = spend
+        self._door = door or DoorLog(audit, "keys", SystemClock())
 
     def creator(self, principal: Principal) -> Decision:
         """Tell whether a caller may make keys."""
@@ -101,19 +110,21 @@ class Access:
             BudgetExhausted: the caller may fetch no more keys today, or nobody may of a project; none is
                 released then.
         """
-        self._guesses.admit(principal.dn)
+        action = _ACTIONS.get(right, Action.ADMINISTRATIVE)
+        with self._limited(operation, principal, action, ids):
+            self._guesses.admit(principal.dn)
         keys = self._store.find(ids)
         decisions = self._decisions(keys.values(), principal, right)
         allowed = {key_id: keys[key_id] for key_id, decision in decisions.items() if decision.allowed}
         if right is Right.KEY_FETCH and allowed and self._spend is not None:
-            self._spend(principal, allowed.values(), operation)
+            with self._limited(operation, principal, action, list(allowed)):
+                self._spend(principal, allowed.values(), operation)
         ruled = _ruled((key.id, decisions[key.id], key.project) for key in keys.values())
         if len(keys) < len(ids):
             ruled[_UNKNOWN, ""] = [key_id for key_id in ids if key_id not in keys]
-        self._record(operation, principal, _ACTIONS.get(right, Action.ADMINISTRATIVE), ruled)
+        self._record(operation, principal, action, ruled)
         refused = [key_id for key_id in ids if key_id not in allowed]
-        if refused and not self.creator(principal).allowed:
-            self._guesses.missed(principal.dn, len(refused))
+        self._missed(principal, len(refused))
         return allowed, {key_id: self._refusal(key_id, keys, principal) for key_id in refused}
 
     def require(
@@ -130,6 +141,49 @@ class Access:
         for error in refused.values():
             raise error
         return allowed
+
+    def require_letters(
+        self, operation: str, principal: Principal, ids: Sequence[str], letters: frozenset[str]
+    ) -> None:
+        """Refuse a caller who does not have every one of these permissions on every key.
+
+        Raises:
+            NotAuthorised: that is so, or there is no such key.
+            Overloaded: as for `sort`.
+        """
+        with self._limited(operation, principal, Action.QUERY, ids):
+            self._guesses.admit(principal.dn)
+        keys = self._store.find(ids)
+        lacking = Decision(allowed=False, rule=f"the caller does not have {''.join(sorted(letters))}")
+        refused = [
+            (key_id, lacking, keys[key_id].project) if key_id in keys else (key_id, _UNKNOWN, "")
+            for key_id in ids
+            if key_id not in keys or not letters <= self.letters(keys[key_id], principal)
+        ]
+        if refused:
+            self._record(operation, principal, Action.QUERY, _ruled(refused))
+            self._missed(principal, len(refused))
+            raise NotAuthorised("no such key, or the caller does not have these permissions")
+
+    @contextmanager
+    def _limited(
+        self, operation: str, principal: Principal, action: Action, ids: Sequence[str]
+    ) -> Iterator[None]:
+        """Run a block that may tell the caller to come back later, and take it down when it does."""
+        try:
+            yield
+        except Overloaded as error:
+            rule = printable(f"{error.message}: {len(ids)} keys")
+            told = tuple(ids[:_TOLD])
+            self._door.denied(
+                Event.by(principal, action, Outcome.DENIED, operation=operation, objects=told, rule=rule)
+            )
+            raise
+
+    def _missed(self, principal: Principal, count: int) -> None:
+        """Count ids that were asked for in vain; who makes keys may ask for any."""
+        if count and not self.creator(principal).allowed:
+            self._guesses.missed(principal.dn, count)
 
     def _decisions(self, keys: Collection[Key], principal: Principal, right: Right) -> dict[str, Decision]:
         """Decide about keys; those of a project have one owner and one ACL, which is asked once."""

@@ -14,6 +14,7 @@ from mdm_keys.application import MAX_MESSAGE_BYTES, application
 from mdm_keys.ledger import DestructionLedger
 from mdm_keys.service import KeyService
 from mdm_keys.store import Key, KeyStore
+from srm_dicom.audit.doors import DoorLog
 from srm_dicom.audit.log import AuditLog
 from srm_dicom.clock import Clock
 from srm_dicom.crypto.signing import trusting
@@ -80,6 +81,7 @@ class KeyServer:
             frozenset(settings.creators),
             Guesses(Patience(settings.misses_per_minute), clock),
             spending(settings, Ledger(self._database, audit, clock), clock),
+            DoorLog(audit, "keys", clock),
         )
         sites = trusted_sites(settings)
         ledger = DestructionLedger(ledger_path(audit.path.parent, audit.path.name.partition("@")[0]))

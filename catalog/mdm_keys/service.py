@@ -23,7 +23,6 @@ from srm_dicom.errors import (
     AlreadyExists,
     InvalidRequest,
     MdmError,
-    NotAuthorised,
     NotFound,
     NotSupported,
     RequestExpired,
@@ -173,10 +172,7 @@ class KeyService:
     @requires(OpenAccess("asks what the caller itself may do"))
     def check_permission(self, principal: Principal, items: Sequence[str], perm: Perm) -> None:
         """Say nothing when the caller has every permission on every key, and refuse otherwise."""
-        keys = self._store.find(_checked(items))
-        for key_id in items:
-            if key_id not in keys or not perm.letters <= self._access.letters(keys[key_id], principal):
-                raise NotAuthorised("no such key, or the caller does not have these permissions")
+        self._access.require_letters("checkPermission", principal, _checked(items), perm.letters)
 
     # --- many at once ----------------------------------------------------------------------------
 

@@ -1,13 +1,15 @@
 """Logins and refusals of one door.
 
 A login that cannot be written down does not happen. A refusal concerns somebody whom nobody has
-verified, so anyone could fill the disk with them: beyond a bound a minute they are only counted, and
-the next one that is kept says how many were not.
+verified, or who may go on being refused as fast as it asks, so anyone could fill the disk with them:
+beyond a bound a minute they are only counted, and the next one that is kept says how many were not.
 """
 
 from __future__ import annotations
 
 import threading
+
+import msgspec
 
 from srm_dicom.audit.event import Action, Event, Outcome, printable
 from srm_dicom.audit.log import AuditLog
@@ -57,17 +59,24 @@ class DoorLog:
 
     def refused(self, reason: str, dn: str = "") -> None:
         """Record that somebody was not let in; never raises, for the answer is no anyway."""
+        self.denied(
+            Event(
+                action=Action.REFUSAL,
+                outcome=Outcome.DENIED,
+                dn=dn,
+                operation=self._door,
+                rule=printable(reason),
+            )
+        )
+
+    def denied(self, event: Event) -> None:
+        """Record a refusal that costs nobody anything to cause, as `refused` does."""
         left_out = self._room()
         if self._audit is None or left_out is None:
             return
-        rule = f"{left_out} refusals before it were not kept; {reason}" if left_out else reason
-        event = Event(
-            action=Action.REFUSAL,
-            outcome=Outcome.DENIED,
-            dn=dn,
-            operation=self._door,
-            rule=printable(rule),
-        )
+        if left_out:
+            rule = f"{left_out} refusals before it were not kept; {event.rule}"
+            event = msgspec.structs.replace(event, rule=printable(rule))
         try:
             self._audit.record(event)
         except MdmError as error:
