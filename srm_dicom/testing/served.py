@@ -40,6 +40,7 @@ class NewDirectoryFile:
     partial: Path
     final: Path
     kept: bool = True
+    replaces: bool = False
 
     @property
     def size_bytes(self) -> int:
@@ -128,7 +129,11 @@ class DirectoryFiles:
         final = self._free(principal, path, over_files=True)
         partial = final.with_name(f".{final.name}.part")
         file = NewDirectoryFile(
-            os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), partial, final, resumable
+            os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644),
+            partial,
+            final,
+            kept=resumable,
+            replaces=final.exists(),
         )
         if keep_bytes is not None:
             if file.size_bytes < keep_bytes:

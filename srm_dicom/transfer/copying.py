@@ -16,19 +16,19 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from srm_dicom.clock import Clock
-from srm_dicom.errors import IntegrityError, InternalError, MdmError, NotFound, NotSupported, Overloaded
+from srm_dicom.errors import IntegrityError, InternalError, MdmError, NotSupported, Overloaded
 from srm_dicom.identity.credential import Nobody, Shown
 from srm_dicom.identity.delegation import Delegate
 from srm_dicom.ids import SitePath
 from srm_dicom.rights.declare import requires
 from srm_dicom.telemetry import logger
-from srm_dicom.transfer.davmessage import Answer, Handlers, Request, told
+from srm_dicom.transfer.davconditions import unmet_by_change
+from srm_dicom.transfer.davmessage import Answer, Handlers, Request
 from srm_dicom.transfer.delegations import PATH as DELEGATION_PATH
 from srm_dicom.transfer.delegations import Delegations
 from srm_dicom.transfer.files import ServedFiles, WrittenFiles
 from srm_dicom.transfer.mover import Moved, Mover, Progress, Remote
 from srm_dicom.web.environ import CHAIN, DELEGATED
-from srm_dicom.web.problems import Problem
 from srm_dicom.wire.dav.methods import METHODS
 from srm_dicom.wire.dav.thirdparty import CONTENT_TYPE, Copy, Credential, failure, marker, success
 
@@ -95,18 +95,11 @@ class Copies:
             private = self._writing.private_only(request.principal, request.path)
             if private and not remote.is_encrypted:
                 raise NotSupported("what is written here must not cross a network in clear: pull it by https")
-            if not wanted.overwrite and self._is_there(request):
-                return told(Problem(HTTPStatus.PRECONDITION_FAILED, "there is a file of this name"))
+            if refusal := unmet_by_change(self._files, request, overwrite=wanted.overwrite):
+                return refusal
             move = self._pulling(request, remote, wanted, self._writing)
             return self._started(request, wanted, replace(move, path=None) if private else move)
         return self._started(request, wanted, self._pushing(request, remote, wanted))
-
-    def _is_there(self, request: Request) -> bool:
-        try:
-            self._files.stat(request.principal, request.path)
-        except NotFound:
-            return False
-        return True
 
     def _pulling(self, request: Request, remote: Remote, wanted: Copy, writing: WrittenFiles) -> _Move:
         with ExitStack() as stack:

@@ -8,17 +8,17 @@ it, and not before.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection
 from dataclasses import replace
 from http import HTTPStatus
 from urllib.parse import unquote, urlsplit
 
 from zlib_ng import zlib_ng
 
-from srm_dicom.broker.areas import UPLOADS
-from srm_dicom.errors import AlreadyExists, InvalidRequest, IsADirectory, NotAuthorised, NotFound
+from srm_dicom.errors import AlreadyExists, InvalidRequest, IsADirectory, NotFound
 from srm_dicom.ids import parse_path
 from srm_dicom.rights.declare import requires
+from srm_dicom.transfer.davconditions import is_there, unmet_by_change
 from srm_dicom.transfer.davmessage import ABSENT, Answer, Handlers, Request, told
 from srm_dicom.transfer.files import NewFile, ServedFiles, WrittenFiles
 from srm_dicom.web.problems import Problem
@@ -58,8 +58,8 @@ class Writes:
         """
         if request.header("Content-Range") is not None:  # RFC 9110, 14.5
             raise InvalidRequest("a file is written as a whole")
-        if request.header("If-None-Match") == "*" and self._is_there(request):
-            return told(Problem(HTTPStatus.PRECONDITION_FAILED, "there is a file of this name"))
+        if refusal := unmet_by_change(self._files, request):
+            return refusal
         sums = _Sums(told_of(request.header))
         announced = request.environ.get("CONTENT_LENGTH")
         expected = int(announced) if announced else None
@@ -73,7 +73,8 @@ class Writes:
             size_bytes = _pour(request, file, sums)
             sums.check()
             file.finish()
-        return _created(
+        return _done(
+            HTTPStatus.OK if file.replaces else HTTPStatus.CREATED,
             ("ETag", entity_tag(sums.adler32, size_bytes) or ""),
             ("Digest", RFC3230.value(Algorithm.ADLER32, bytes.fromhex(sums.adler32))),
         )
@@ -87,13 +88,13 @@ class Writes:
         """
         if request.body.read(1):
             return told(Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "a directory is made without a body"))
-        if self._is_there(request):  # whether or not the caller might make it
+        if is_there(self._files, request):  # whether or not the caller might make it
             return told(Problem(HTTPStatus.METHOD_NOT_ALLOWED, "the name is taken"))
         try:
             self._writing.mkdir(request.principal, request.path)
         except NotFound:
             return told(Problem(HTTPStatus.CONFLICT, "the directory above is not there"))
-        return _created()
+        return _done(HTTPStatus.CREATED)
 
     @requires(METHODS["DELETE"].right)
     def delete(self, request: Request) -> Answer:
@@ -102,6 +103,8 @@ class Writes:
         Raises:
             MdmError: see `files.WrittenFiles.remove`.
         """
+        if refusal := unmet_by_change(self._files, request):
+            return refusal
         try:
             directory = self._files.stat(request.principal, request.path).is_directory
         except NotFound:  # what is only being written nobody sees
@@ -129,33 +132,24 @@ class Writes:
             return told(Problem(HTTPStatus.BAD_GATEWAY, "the new name is another server's"))
         if not wanted.path:
             raise InvalidRequest("MOVE needs a Destination")
+        if refusal := unmet_by_change(self._files, request):
+            return refusal
         try:
             self._writing.rename(request.principal, request.path, parse_path(unquote(wanted.path)))
         except AlreadyExists as error:
             refused = request.header("Overwrite") == "F"
             status = HTTPStatus.PRECONDITION_FAILED if refused else HTTPStatus.CONFLICT
             return told(replace(Problem.of(error), status=status))
-        return _created()
-
-    def _is_there(self, request: Request) -> bool:
-        if request.path.startswith(f"{UPLOADS}/"):
-            return False  # an upload has no name yet, however much of it is here: ARC forbids overwriting
-        try:
-            self._files.stat(request.principal, request.path)
-        except NotFound:
-            return False
-        except NotAuthorised:
-            return True
-        return True
+        return _done(HTTPStatus.CREATED)
 
 
 class _Sums:
     """The sums of a body while it comes in: adler32, and what else its sender tells."""
 
-    def __init__(self, announced: Mapping[Algorithm, bytes]) -> None:
+    def __init__(self, announced: Collection[tuple[Algorithm, bytes]]) -> None:
         self._announced = announced
         self._adler32 = 1
-        self._hashes = {one: hashlib.new(_NAMES[one]) for one in announced if one in _NAMES}
+        self._hashes = {one: hashlib.new(_NAMES[one]) for one, _ in announced if one in _NAMES}
 
     @property
     def adler32(self) -> str:
@@ -174,7 +168,7 @@ class _Sums:
         """
         found = {algorithm: one.digest() for algorithm, one in self._hashes.items()}
         found[Algorithm.ADLER32] = bytes.fromhex(self.adler32)
-        for algorithm, digest in self._announced.items():
+        for algorithm, digest in self._announced:
             if found[algorithm] != digest:
                 raise InvalidRequest(
                     f"the file has another {algorithm.value} than its sender says", advice="Send it again."
@@ -193,5 +187,5 @@ def _pour(request: Request, file: NewFile, sums: _Sums) -> int:
     return offset
 
 
-def _created(*headers: tuple[str, str]) -> Answer:
-    return Answer(HTTPStatus.CREATED, [*headers, ("Content-Length", "0")])
+def _done(status: HTTPStatus, *headers: tuple[str, str]) -> Answer:
+    return Answer(status, [*headers, ("Content-Length", "0")])

@@ -147,6 +147,10 @@ class NewFile(Protocol):
     def size_bytes(self) -> int:
         """How many bytes there are."""
 
+    @property
+    def replaces(self) -> bool:
+        """Whether it takes the place of a file that was there when it was begun."""
+
     def write(self, offset: int, data: memoryview, /) -> None:
         """Write bytes where they belong; from several threads at once if they write different places.
 

@@ -21,12 +21,13 @@ from srm_dicom.errors import IsADirectory, MdmError, NotFound, RequestExpired, T
 from srm_dicom.ids import name
 from srm_dicom.rights.declare import requires
 from srm_dicom.transfer.body import FileBody, Plan
+from srm_dicom.transfer.davconditions import of_tag, unmet_by_reading
 from srm_dicom.transfer.davmessage import ABSENT, Answer, Handlers, Headers, Request, told
 from srm_dicom.transfer.digests import Digests, DigestSettings
 from srm_dicom.transfer.files import FileInfo, OpenedFile, ServedFiles
 from srm_dicom.transfer.nearline import Nearline
 from srm_dicom.web.problems import Problem
-from srm_dicom.wire.dav.conditions import entity_tag, fails_if_match, meets_if_none_match, meets_if_range
+from srm_dicom.wire.dav.conditions import entity_tag, meets_if_range
 from srm_dicom.wire.dav.methods import METHODS
 from srm_dicom.wire.dav.multistatus import MAX_BODY_BYTES, href, multistatus, wanted_properties
 from srm_dicom.wire.dav.prefer import Patience
@@ -122,9 +123,9 @@ class WebDavDoor:
                 return found
             file = stack.enter_context(found)
             tag = entity_tag(file.adler32, file.size_bytes)
-            if refusal := _unmet(request, tag):
+            if refusal := unmet_by_reading(request, tag):
                 return refusal
-            headers = [*_headers(tag), *self._digest(request, file)]
+            headers = [*of_tag(tag), *self._digest(request, file)]
             try:
                 answer, plan = self._plan(request, tag, file.size_bytes)
             except Unsatisfiable:
@@ -144,14 +145,14 @@ class WebDavDoor:
         if info.is_directory:
             return Answer(HTTPStatus.OK, [("Content-Type", _HTML)])
         tag = entity_tag(info.adler32, info.size_bytes)
-        if refusal := _unmet(request, tag):
+        if refusal := unmet_by_reading(request, tag):
             return refusal
         size = [] if info.size_bytes is None else [("Content-Length", str(info.size_bytes))]
         headers = [
             ("Content-Type", CONTENT_TYPE),
             ("Last-Modified", format_datetime(info.shown_at, usegmt=True)),
             *size,
-            *_headers(tag),
+            *of_tag(tag),
             *self._digest(request, info),
         ]
         return Answer(HTTPStatus.OK, headers)
@@ -222,21 +223,8 @@ class WebDavDoor:
         return Answer(HTTPStatus.OK, [("Content-Type", _HTML)], [page.encode("ascii")])
 
 
-def _headers(tag: str | None) -> Headers:
-    return [("Accept-Ranges", "bytes"), *([("ETag", tag)] if tag else [])]
-
-
 def _sized(status: HTTPStatus, content_type: str, size_bytes: int) -> Answer:
     return Answer(status, [("Content-Type", content_type), ("Content-Length", str(size_bytes))])
-
-
-def _unmet(request: Request, tag: str | None) -> Answer | None:
-    """Return the answer to a request whose conditions are not met (RFC 9110, 13.2.2)."""
-    if fails_if_match(request.header("If-Match"), tag):
-        return told(Problem(HTTPStatus.PRECONDITION_FAILED, "the file has other bytes by now"))
-    if meets_if_none_match(request.header("If-None-Match"), tag):
-        return Answer(HTTPStatus.NOT_MODIFIED, _headers(tag))
-    return None
 
 
 def _unsatisfiable(size_bytes: int) -> Answer:

@@ -24,11 +24,20 @@ class UploadOfNode:
 
     Args:
         kept: whether what is not complete when it is closed stays, for whoever goes on with it.
+        replaces: see `files.NewFile.replaces`.
     """
 
     def __init__(
-        self, principal: Principal, upload: Upload, slot: UploadSlot, puts: Puts, *, kept: bool = True
+        self,
+        principal: Principal,
+        upload: Upload,
+        slot: UploadSlot,
+        puts: Puts,
+        *,
+        kept: bool = True,
+        replaces: bool = False,
     ) -> None:
+        self.replaces = replaces
         self._principal = principal
         self._upload = upload
         self._slot = slot
@@ -104,7 +113,8 @@ class WrittenFilesOfNode:
             if not kept:
                 self.puts.give_up(upload)
             raise
-        return UploadOfNode(principal, upload, slot, self.puts, kept=kept)
+        replaces = upload.implicit and self.names.stores.namespace.find(upload.path) is not None
+        return UploadOfNode(principal, upload, slot, self.puts, kept=kept, replaces=replaces)
 
     def join(self, principal: Principal, path: SitePath) -> UploadOfNode:
         """Write a part of an upload that another node's door holds; see `files.WrittenFiles.join`."""

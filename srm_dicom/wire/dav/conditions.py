@@ -17,18 +17,22 @@ def entity_tag(adler32: str | None, size_bytes: int | None) -> str | None:
     return None if adler32 is None or size_bytes is None else f'"{adler32}-{size_bytes}"'
 
 
-def fails_if_match(header: str | None, tag: str | None) -> bool:
-    """Tell whether If-Match forbids the answer (412)."""
-    if header is None or header.strip() == "*":
+def fails_if_match(header: str | None, tag: str | None, *, there: bool = True) -> bool:
+    """Tell whether If-Match forbids the answer (412); `there` says whether something has the name."""
+    if header is None:
         return False
+    if header.strip() == "*":
+        return not there
     return tag is None or tag not in _tags(header, weak=False)
 
 
-def meets_if_none_match(header: str | None, tag: str | None) -> bool:
-    """Tell whether If-None-Match says that the caller has these bytes (304)."""
+def meets_if_none_match(header: str | None, tag: str | None, *, there: bool = True) -> bool:
+    """Tell whether If-None-Match speaks of these bytes: had by the caller (304), or to be kept (412)."""
     if header is None:
         return False
-    return header.strip() == "*" or (tag is not None and tag in _tags(header, weak=True))
+    if header.strip() == "*":
+        return there
+    return tag is not None and tag in _tags(header, weak=True)
 
 
 def meets_if_range(header: str | None, tag: str | None) -> bool:

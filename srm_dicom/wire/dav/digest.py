@@ -1,5 +1,6 @@
 """Checksums in headers: ``Want-Digest`` and ``Digest`` (RFC 3230), and their successors (RFC 9530).
 
+A sender tells the sums of its body by the same, by ``Content-Digest`` or by the older ``Content-MD5``.
 Grid clients ask with the first pair and in capitals (``Want-Digest: ADLER32``); adler32 is hexadecimal
 there and the others base64. Of several wanted algorithms the one with the highest weight is told.
 """
@@ -68,13 +69,18 @@ RFC9530 = Dialect(
 DIALECTS = (RFC3230, RFC9530)
 
 
-def told_of(header: Callable[[str], str | None]) -> dict[Algorithm, bytes]:
-    """Return all sums that a sender tells; `header` looks a header of the request up."""
-    return {
-        algorithm: digest
-        for dialect in DIALECTS
-        for algorithm, digest in dialect.told(header(dialect.answer) or "").items()
+def told_of(header: Callable[[str], str | None]) -> set[tuple[Algorithm, bytes]]:
+    """Return all sums that a sender tells of its body; `header` looks a header of the request up.
+
+    No content coding is taken, so that the content (``Content-Digest``) is the file itself (``Repr-Digest``).
+    """
+    found = {
+        sum_
+        for name, dialect in (*((one.answer, one) for one in DIALECTS), ("Content-Digest", RFC9530))
+        for sum_ in dialect.told(header(name) or "").items()
     }
+    md5 = _decoded(Algorithm.MD5, header("Content-MD5") or "")
+    return found | {(Algorithm.MD5, md5)} if md5 else found
 
 
 def _decoded(algorithm: Algorithm, text: str) -> bytes | None:

@@ -47,7 +47,7 @@ _METHODS = (
         "PUT",
         "RFC 9110, 9.3.4",
         Right.FILE_WRITE,
-        "a whole file; appears when all of it is here, or not at all",
+        "a whole file, when all of it is here, or nothing; 200 when it replaced one",
     ),
     Method(
         "DELETE",
@@ -78,14 +78,16 @@ class Header:
 HEADERS = (
     Header("Range", "RFC 9110, 14.2", "bytes: one range, or up to 256 as multipart/byteranges"),
     Header("If-Range", "RFC 9110, 13.1.5", "by ETag; a date is never met"),
-    Header("If-Match", "RFC 9110, 13.1.1", "by ETag"),
-    Header("If-None-Match", "RFC 9110, 13.1.2", "by ETag"),
+    Header("If-Match", "RFC 9110, 13.1.1", "by ETag; kept by what changes the name too"),
+    Header("If-None-Match", "RFC 9110, 13.1.2", "by ETag; kept by what changes the name too"),
     Header("ETag", "RFC 9110, 8.8.3", "strong, of adler32 and size"),
     Header("Last-Modified", "RFC 9110, 8.8.2", "of HEAD; as coarse as the site's constant"),
     Header("Want-Digest, Digest", "RFC 3230", "adler32 as registered; md5 and sha-256 summed on request"),
     Header("Want-Repr-Digest, Repr-Digest", "RFC 9530", "adler, md5, sha-256"),
     Header(
-        "Digest, Repr-Digest", "of PUT", "compared with what came; the file appears only if it is the same"
+        "Digest, Repr-Digest, Content-Digest, Content-MD5",
+        "of PUT",
+        "compared with what came; the file appears only if it is the same",
     ),
     Header("Expect", "RFC 9110, 10.1.1", "100-continue: sent when the body is wanted"),
     Header("Prefer", "RFC 7240", "`wait=N` and `respond-async`, while a file is being staged"),

@@ -8,6 +8,7 @@ import zlib
 import pytest
 
 from srm_dicom.transfer.davwrites import Writes
+from srm_dicom.wire.dav.conditions import entity_tag
 
 DATA = b"sealed" * 100_000
 SUM = f"{zlib.adler32(DATA):08x}"
@@ -22,7 +23,7 @@ def test_put(write, files):
 
 
 def test_put_again_replaces(write, files):
-    assert write("PUT", "/file", b"other")[0] == 201
+    assert write("PUT", "/file", b"other")[0] == 200
     assert (files.root / "file").read_bytes() == b"other"
     assert write("PUT", "/file", b"third", If_None_Match="*")[0] == 412
     assert (files.root / "file").read_bytes() == b"other"
@@ -35,6 +36,8 @@ def test_put_again_replaces(write, files):
         {"Digest": f"ADLER32={SUM.lstrip('0')}, unknown=x"},
         {"Digest": "md5=" + base64.b64encode(hashlib.md5(DATA).digest()).decode()},
         {"Repr_Digest": f"sha-256=:{base64.b64encode(hashlib.sha256(DATA).digest()).decode()}:"},
+        {"Content_Digest": f"sha-256=:{base64.b64encode(hashlib.sha256(DATA).digest()).decode()}:"},
+        {"Content_MD5": base64.b64encode(hashlib.md5(DATA).digest()).decode()},
     ],
 )
 def test_put_with_a_sum(write, files, sums):
@@ -45,11 +48,56 @@ def test_put_with_a_sum(write, files, sums):
     assert (files.root / "file").stat().st_size == 600_000
 
 
+def test_every_sum_has_to_match(write, files):
+    right = base64.b64encode(hashlib.md5(DATA).digest()).decode()
+    wrong = base64.b64encode(hashlib.md5(b"x").digest()).decode()
+    for first, second in ((right, wrong), (wrong, right)):
+        assert write("PUT", "/dir/new", DATA, Content_MD5=first, Digest=f"md5={second}")[0] == 400
+    assert not (files.root / "dir/new").exists()
+
+
 @pytest.mark.parametrize(
     ("target", "status"), [("/none/new", 404), ("/dir", 409), ("/dir/c", 403), ("/no%20thing", 404)]
 )
 def test_put_where_nothing_may_be_put(write, target, status):
     assert write("PUT", target, DATA)[0] == status
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "MOVE"])
+@pytest.mark.parametrize("tag", ['"deadbeef-1"', "W/{}", '"x", W/{}'])
+def test_a_file_that_changed_meanwhile_stays(write, files, content, method, tag):
+    wanted = tag.format(entity_tag(f"{zlib.adler32(content):08x}", len(content)))
+    assert write(method, "/file", b"", Destination="/moved", If_Match=wanted)[0] == 412
+    assert (files.root / "file").read_bytes() == content
+
+
+@pytest.mark.parametrize(("method", "status"), [("PUT", 200), ("DELETE", 204), ("MOVE", 201)])
+@pytest.mark.parametrize("tag", ["*", "{}", '"x", {}'])
+def test_a_file_that_did_not_change_meanwhile(write, content, method, status, tag):
+    wanted = tag.format(entity_tag(f"{zlib.adler32(content):08x}", len(content)))
+    assert write(method, "/file", b"", Destination="/moved", If_Match=wanted)[0] == status
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "MOVE"])
+@pytest.mark.parametrize("target", ["/absent", "/dir/b"])
+def test_what_is_not_there_matches_nothing(write, files, method, target):
+    assert write(method, target, b"", Destination="/moved", If_Match="*")[0] == 412
+    assert not (files.root / "absent").exists()
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "MOVE"])
+@pytest.mark.parametrize("tag", ["*", "{}", "W/{}"])
+def test_not_if_it_is_the_same_still(write, files, content, method, tag):
+    wanted = tag.format(entity_tag(f"{zlib.adler32(content):08x}", len(content)))
+    assert write(method, "/file", b"", Destination="/moved", If_None_Match=wanted)[0] == 412
+    assert (files.root / "file").read_bytes() == content
+    assert write(method, "/empty", b"", Destination="/moved", If_None_Match='"x"')[0] < 300
+
+
+def test_a_directory_has_no_tag(write, files):
+    (files.root / "made").mkdir()
+    assert write("DELETE", "/made", If_Match='"x"')[0] == 412
+    assert write("DELETE", "/made", If_Match="*")[0] == 204
 
 
 def test_a_part_is_no_file(write):
