@@ -85,6 +85,20 @@ class Requests(Struct, frozen=True, kw_only=True):
     retention_s: int = 30 * 24 * 3600
 
 
+class Connections(Struct, frozen=True, kw_only=True):
+    """How many connections each door has open at a time, and how many of them others leave to one.
+
+    Attributes:
+        at_once: of one door, in all; of those who have not authenticated themselves the oldest makes room.
+        per_address: of them from one address.
+        per_identity: of them of one caller; a service such as FTS comes under one name for all of its users.
+    """
+
+    at_once: Annotated[int, msgspec.Meta(ge=1)] = 2000
+    per_address: Annotated[int, msgspec.Meta(ge=1)] = 1500
+    per_identity: Annotated[int, msgspec.Meta(ge=1)] = 1500
+
+
 class GridFtp(Struct, frozen=True, kw_only=True):
     """The GridFTP door."""
 
@@ -281,6 +295,7 @@ class Config(Struct, frozen=True, kw_only=True):
     scratch: Scratch
     projects: Path
     requests: Requests = Requests()
+    connections: Connections = Connections()
     srm: Listen = Listen(port=8446)
     gridftp: GridFtp = GridFtp()
     webdav: WebDav = WebDav()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,7 +92,7 @@ def front(path: Path) -> list[Service]:
         host=config.srm.host,
         port=config.srm.port,
         maximum_tls=ssl.TLSVersion.TLSv1_2,
-        limits=Limits(body_bytes=SOAP_BODY_BYTES, idle_s=SRM_IDLE_S),
+        limits=replace(web_limits(config, SOAP_BODY_BYTES), idle_s=SRM_IDLE_S),
         name="srm",
         audit=common.audit,
     )
@@ -206,7 +207,7 @@ def transfer(path: Path) -> list[Service]:
     gridftp = GridFtpDoor(
         files,
         common.gate(),
-        gridftp_settings(config.gridftp),
+        gridftp_settings(config),
         common.clock,
         common.audit,
         written,
@@ -247,7 +248,7 @@ def stripe(path: Path) -> list[Service]:
         )
     area, access = ScratchArea(config.scratch.directory), common.access()
     broker = make_broker(common, access)
-    settings = gridftp_settings(config.gridftp)
+    settings = gridftp_settings(config)
     services = NodeServices(
         make_files(common, area, access),
         WrittenFilesOfNode(area, broker.puts, broker.names),
@@ -262,13 +263,23 @@ def stripe(path: Path) -> list[Service]:
     return [Activity(common.audit, "stripe"), StripeNode(services, listen.host, listen.port)]
 
 
-def gridftp_settings(table: configuration.GridFtp) -> GridFtpSettings:
-    """Read the table of the GridFTP door."""
+def web_limits(config: configuration.Config, body_bytes: int) -> Limits:
+    """Return what peers of a web server may cost."""
+    bounds = config.connections
+    return Limits(bounds.at_once, bounds.per_address, bounds.per_identity, body_bytes=body_bytes)
+
+
+def gridftp_settings(config: configuration.Config) -> GridFtpSettings:
+    """Read what concerns the GridFTP door."""
+    table, bounds = config.gridftp, config.connections
     return GridFtpSettings(
         host=table.listen.host,
         port=table.listen.port,
         data_ports=table.data_ports,
         data_host=table.data_host,
+        max_sessions=bounds.at_once,
+        max_sessions_per_address=bounds.per_address,
+        max_sessions_per_identity=bounds.per_identity,
         active=table.mode_e_active,
         third_party=table.third_party,
         third_party_public=table.third_party_public,
@@ -315,7 +326,7 @@ def make_webdav(common: Common, files: ServedFiles, written: WrittenFiles, broke
         common.gate(),
         host=listen.host,
         port=listen.port,
-        limits=Limits(body_bytes=ANY_BYTES),
+        limits=web_limits(common.config, ANY_BYTES),
         name="webdav",
         audit=common.audit,
         tokens=make_tokens(common.config.webdav.tokens, common.clock),
@@ -363,7 +374,7 @@ def make_intake(
         common.gate(),
         host=settings.listen.host,
         port=settings.listen.port,
-        limits=Limits(body_bytes=settings.max_file_bytes),
+        limits=web_limits(common.config, settings.max_file_bytes),
         name="intake",
         audit=common.audit,
     )

@@ -10,13 +10,13 @@ import contextlib
 import errno
 import socket
 import threading
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from srm_dicom.clock import Clock
 from srm_dicom.telemetry import logger
+from srm_dicom.turns import Turns
 from srm_dicom.wire.gridftp.addresses import plain
 
 log = logger("transfer")
@@ -71,7 +71,7 @@ class Acceptor:
         self._clock = clock
         self._lock = threading.Lock()
         self._live: dict[Session, threading.Thread] = {}
-        self._from: Counter[str] = Counter()
+        self._places = Turns(bounds.sessions, bounds.sessions_per_address)
         self._listener: socket.socket | None = None
         self._thread: threading.Thread | None = None
 
@@ -135,14 +135,7 @@ class Acceptor:
             self._admit(sock, plain(address[0]))
 
     def _admit(self, sock: socket.socket, peer: str) -> None:
-        with self._lock:
-            full = (
-                len(self._live) >= self._bounds.sessions
-                or self._from[peer] >= self._bounds.sessions_per_address
-            )
-            if not full:
-                self._from[peer] += 1
-        if full:
+        if not self._places.take(peer):
             log.warning("session_refused", peer=peer, reason="too many sessions")
             with contextlib.suppress(OSError), sock:
                 sock.settimeout(0)
@@ -171,9 +164,7 @@ class Acceptor:
             self._forget(session, peer)
 
     def _forget(self, session: Session | None, peer: str) -> None:
-        with self._lock:
-            self._from[peer] -= 1
-            if self._from[peer] <= 0:
-                del self._from[peer]
-            if session is not None:
+        self._places.release(peer)
+        if session is not None:
+            with self._lock:
                 self._live.pop(session, None)

@@ -25,6 +25,7 @@ from srm_dicom.transfer.performer import Performer
 from srm_dicom.transfer.replies import reply_for
 from srm_dicom.transfer.storing import Line
 from srm_dicom.transfer.stripelink import StripeNodes
+from srm_dicom.turns import Place, Turns
 from srm_dicom.wire.gridftp import actions
 from srm_dicom.wire.gridftp.addresses import plain
 from srm_dicom.wire.gridftp.dialogue import Dialogue, Limits, Stage
@@ -64,6 +65,7 @@ class Services:
 
     Attributes:
         writing: None at a door that only sends.
+        identities: counts the sessions of each.
         nodes: the site's other transfer nodes, if it has any.
     """
 
@@ -75,6 +77,7 @@ class Services:
     data: DataSettings
     policy: PeerPolicy
     door: DoorLog
+    identities: Turns
     nodes: StripeNodes | None = None
 
 
@@ -94,7 +97,8 @@ class ControlConnection:
         self._welcomed = False
         self._poll = select.poll()
         self._poll.register(sock.fileno(), select.POLLIN)
-        self._dialogue = Dialogue(self._new_acceptor, services.control.limits)
+        self._place = Place(services.identities)
+        self._dialogue = Dialogue(self._new_acceptor, services.control.limits, self._place.take)
         self._session = ServerSession(
             self._dialogue,
             reply_for,
@@ -123,6 +127,7 @@ class ControlConnection:
         finally:
             self._port.close()
             self._performer.close()
+            self._place.leave()
             self._sock.close()
             self._log_end()
 

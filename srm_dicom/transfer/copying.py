@@ -28,6 +28,7 @@ from srm_dicom.transfer.delegations import PATH as DELEGATION_PATH
 from srm_dicom.transfer.delegations import Delegations
 from srm_dicom.transfer.files import ServedFiles, WrittenFiles
 from srm_dicom.transfer.mover import Moved, Mover, Progress, Remote
+from srm_dicom.turns import Turns
 from srm_dicom.web.environ import CHAIN, DELEGATED
 from srm_dicom.wire.dav.methods import METHODS
 from srm_dicom.wire.dav.thirdparty import CONTENT_TYPE, Copy, Credential, failure, marker, success
@@ -42,7 +43,8 @@ class CopySettings:
     Attributes:
         url: ``https://host:port`` of the door.
         trust: directory of the authorities that other servers must come from.
-        at_once: copies that run at the same time; more are told to come later.
+        at_once: copies that run at the same time, half of them for one identity at most; more are told to
+            come later.
         marker_s: from one marker to the next.
     """
 
@@ -70,7 +72,7 @@ class Copies:
         self._delegations = delegations
         self._settings = settings
         self._clock = clock
-        self._turns = threading.BoundedSemaphore(settings.at_once)
+        self._turns = Turns(settings.at_once)
         self.handlers: Handlers = {"COPY": self.copy}
 
     @requires(METHODS["COPY"].right)
@@ -124,9 +126,9 @@ class Copies:
     def _started(self, request: Request, wanted: Copy, move: _Move) -> Answer:
         with ExitStack() as stack:
             stack.callback(move.resources.close)
-            if not self._turns.acquire(blocking=False):
+            if not self._turns.take(request.principal.dn):
                 raise Overloaded("enough copies are running", advice="Try again in a minute.")
-            stack.callback(self._turns.release)
+            stack.callback(self._turns.release, request.principal.dn)
             running = _Running(move, wanted, request, self._clock)
             running.start(stack.pop_all())
         body = _Markers(running, self._settings.marker_s, self._clock)

@@ -65,8 +65,4 @@ Handlers = Mapping[str, Callable[[Request], Answer]]
 def told(problem: Problem) -> Answer:
     """Return a refusal."""
     body = problem.body()
-    return Answer(
-        problem.status,
-        [("Content-Type", "application/problem+json"), ("Content-Length", str(len(body)))],
-        [body],
-    )
+    return Answer(problem.status, problem.headers(body), [body])

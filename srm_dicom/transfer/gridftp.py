@@ -1,6 +1,6 @@
 """The GridFTP door: accepts control connections and gives each a thread.
 
-Bounds: sessions in all, sessions from one address, seconds until a login is complete.
+Bounds: sessions in all, from one address and of one identity, seconds until a login is complete.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from srm_dicom.transfer.dataport import DataSettings
 from srm_dicom.transfer.files import ServedFiles, WrittenFiles
 from srm_dicom.transfer.peers import PeerPolicy
 from srm_dicom.transfer.stripelink import StripeNodes
+from srm_dicom.turns import Turns
 from srm_dicom.wire.gridftp.dialogue import Limits
 
 _FULL = b"421 Too many sessions, try again later.\r\n"
@@ -38,6 +39,7 @@ class GridFtpSettings:
         data_stall_s: a peer that takes no byte for this long has gone.
         max_sessions: control connections at once.
         max_sessions_per_address: of them from one address.
+        max_sessions_per_identity: of them of one identity.
         max_streams: data connections of one transfer.
         active: connect out to clients (PORT): MODE E downloads need it.
         third_party: networks besides the control peer that data may go to and come from.
@@ -52,8 +54,9 @@ class GridFtpSettings:
     idle_s: float = 600.0
     data_connect_s: float = 30.0
     data_stall_s: float = 120.0
-    max_sessions: int = 1000
-    max_sessions_per_address: int = 500
+    max_sessions: int = 2000
+    max_sessions_per_address: int = 1500
+    max_sessions_per_identity: int = 1500
     max_streams: int = 16
     active: bool = True
     third_party: tuple[str, ...] = ()
@@ -82,6 +85,7 @@ class GridFtpSettings:
             self.data,
             self.policy,
             DoorLog(audit, "gridftp", clock),
+            Turns(self.max_sessions, self.max_sessions_per_identity),
             nodes,
         )
 

@@ -19,6 +19,7 @@ from srm_dicom.identity.scopes import STAGE
 from srm_dicom.ids import SitePath, Token
 from srm_dicom.transfer.served import MANIFEST_SUFFIX
 from srm_dicom.transfer.tape import Broker
+from srm_dicom.turns import Turns
 
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 2.0
@@ -31,7 +32,8 @@ class NearlineSettings:
     Attributes:
         host: of this site's SURLs.
         wait_s: that a connection waits, at most and if its client says nothing.
-        waiting: connections that wait at the same time; more are told to come back at once.
+        waiting: connections that wait at the same time, half of them for one identity at most; more are told
+            at once to come back.
         remembered: requests that a caller who comes back is found by.
     """
 
@@ -48,7 +50,7 @@ class Nearline:
         self._broker = broker
         self._settings = settings
         self._clock = clock
-        self._turns = threading.BoundedSemaphore(settings.waiting)
+        self._turns = Turns(settings.waiting)
         self._lock = threading.Lock()
         self._asked: OrderedDict[tuple[str, SitePath], Token] = OrderedDict()
 
@@ -73,11 +75,11 @@ class Nearline:
         bound_s = self._settings.wait_s
         until_s = self._clock.monotonic_s() + (bound_s if wait_s is None else min(wait_s, bound_s))
         token, view = self._request(principal, path)
-        if view.state in ACTIVE and self._turns.acquire(blocking=False):
+        if view.state in ACTIVE and self._turns.take(principal.dn):
             try:
                 view = self._wait(principal, token, until_s)
             finally:
-                self._turns.release()
+                self._turns.release(principal.dn)
         if view.state in ACTIVE:
             return view.wait_s or 1
         with self._lock:

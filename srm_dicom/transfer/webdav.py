@@ -214,7 +214,7 @@ class WebDavDoor:
                 return self._files.open(request.principal, request.path)
             return nullcontext(known)
 
-        return self._digests.headers(request.header, known.adler32, opening)
+        return self._digests.headers(request.principal.dn, request.header, known.adler32, opening)
 
     def _index(self, request: Request) -> Answer:
         entries = self._files.listdir(request.principal, request.path)

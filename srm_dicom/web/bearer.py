@@ -13,10 +13,11 @@ from datetime import UTC, datetime
 import h11
 
 from srm_dicom.audit.doors import DoorLog
-from srm_dicom.errors import NotAuthenticated
+from srm_dicom.errors import NotAuthenticated, Overloaded
 from srm_dicom.identity.gate import Gate
 from srm_dicom.identity.principal import Principal
 from srm_dicom.identity.tokens import TokenVerifier
+from srm_dicom.turns import Place
 from srm_dicom.web.environ import Caller
 
 NAMELESS = Principal("", (), limited=True, expires=datetime.max.replace(tzinfo=UTC), scopes=())
@@ -32,12 +33,14 @@ class Bearers:
         tokens: None takes no tokens: the caller is who came through the handshake.
         gate: has a word about bearers too: bans and admission.
         visitors: is told of each new bearer and of each that is refused.
+        place: of the connection among those of its caller.
     """
 
-    def __init__(self, tokens: TokenVerifier | None, gate: Gate, visitors: DoorLog) -> None:
+    def __init__(self, tokens: TokenVerifier | None, gate: Gate, visitors: DoorLog, place: Place) -> None:
         self._tokens = tokens
         self._gate = gate
         self._visitors = visitors
+        self._place = place
         self._known: Principal | None = None
 
     def caller_of(self, request: h11.Request, caller: Caller) -> Caller:
@@ -45,7 +48,14 @@ class Bearers:
 
         Raises:
             NotAuthenticated: the token is not good, or there is neither token nor certificate.
+            Overloaded: the caller has too many connections.
         """
+        found = self._found(request, caller)
+        if not self._place.take(found.principal.dn):
+            raise Overloaded("you have too many connections", advice="Close some, or try again later.")
+        return found
+
+    def _found(self, request: h11.Request, caller: Caller) -> Caller:
         if self._tokens is None:
             return caller
         values = [value for name, value in request.headers if name == b"authorization"]

@@ -21,6 +21,7 @@ from srm_dicom.identity.principal import Principal
 from srm_dicom.identity.tokens import TokenVerifier
 from srm_dicom.identity.watch import Watch
 from srm_dicom.telemetry import logger
+from srm_dicom.turns import Place, Turns
 from srm_dicom.web.bearer import NAMELESS, Bearers
 from srm_dicom.web.environ import Caller
 from srm_dicom.web.limits import Limits
@@ -46,7 +47,8 @@ class Door:
     clock: Clock
     address: tuple[str, int]
     visitors: DoorLog
-    tokens: TokenVerifier | None = None
+    tokens: TokenVerifier | None
+    identities: Turns
 
 
 class Connection:
@@ -54,16 +56,16 @@ class Connection:
 
     def __init__(self, sock: socket.socket, peer: str, door: Door) -> None:
         self._socket = sock
-        self._peer = peer
+        self.peer = peer
         self._door = door
         self._session: Session | None = None
-        self._identified = False
+        self._place = Place(door.identities)
         self._stopping = False
 
     @property
     def identified(self) -> bool:
-        """True once the peer's credential has been accepted."""
-        return self._identified
+        """True once the peer's credential has been accepted, and had not too many connections."""
+        return self._place.held
 
     @property
     def busy(self) -> bool:
@@ -77,14 +79,13 @@ class Connection:
         except (NotAuthenticated, ssl.SSLError) as error:
             self._refused(error)
         except (PeerGone, Stalled, OSError) as error:
-            log.debug("connection_broken", peer=self._peer, port=self._door.address[1], reason=_reason(error))
+            log.debug("connection_broken", peer=self.peer, port=self._door.address[1], reason=_reason(error))
         except MdmError as error:
-            log.warning(
-                "connection_failed", peer=self._peer, error=type(error).__name__, reason=error.message
-            )
+            log.warning("connection_failed", peer=self.peer, error=type(error).__name__, reason=error.message)
         except Exception as error:  # noqa: BLE001 - the edge of a wire session
-            log.warning("connection_failed", peer=self._peer, error=type(error).__name__)
+            log.warning("connection_failed", peer=self.peer, error=type(error).__name__)
         finally:
+            self._place.leave()
             self._socket.close()
 
     def stop(self) -> None:
@@ -130,7 +131,7 @@ class Connection:
             return NAMELESS
         principal = door.gate.identify(tls)
         door.visitors.entered(principal)
-        self._identified = True
+        self._place.take(principal.dn)  # if there is none, the answer to the first request says so
         return principal
 
     def _greet(self, tls: ssl.SSLSocket, stream: Stream, principal: Principal, watch: Watch) -> None:
@@ -145,8 +146,8 @@ class Connection:
         self._session = Session(
             stream,
             door.app,
-            Caller(principal, self._peer, delegated, chain),
-            bearers=Bearers(door.tokens, door.gate, door.visitors),
+            Caller(principal, self.peer, delegated, chain),
+            bearers=Bearers(door.tokens, door.gate, door.visitors, self._place),
             watch=watch,
             address=door.address,
             limits=door.limits,
@@ -171,7 +172,7 @@ class Connection:
         reason = error.message if isinstance(error, NotAuthenticated) else _reason(error)
         if isinstance(error, NotAuthenticated | ssl.SSLCertVerificationError):
             self._door.visitors.refused(reason)
-        log.warning("connection_refused", peer=self._peer, port=self._door.address[1], reason=reason)
+        log.warning("connection_refused", peer=self.peer, port=self._door.address[1], reason=reason)
 
 
 def _reason(error: Exception) -> str:

@@ -11,6 +11,10 @@ class Limits:
 
     Attributes:
         connections: open at once; above it the oldest peer that is not yet authenticated makes room.
+        connections_per_address: of them from one address; above it only a peer of that address makes room.
+        connections_per_identity: of them of one authenticated caller; who has more is answered 503. Services
+            such as FTS carry many users' transfers under one name, so that both bounds leave room for others
+            and are not small.
         handshake_s: from accept to a verified identity.
         head_s: from the first byte of a request to the end of its headers; also the flag of httpg.
         idle_s: between two requests of one connection.
@@ -23,6 +27,8 @@ class Limits:
     """
 
     connections: int = 2000
+    connections_per_address: int = 1500
+    connections_per_identity: int = 1500
     handshake_s: float = 10.0
     head_s: float = 15.0
     idle_s: float = 60.0

@@ -46,6 +46,9 @@ STATUS: Mapping[type[errors.MdmError], HTTPStatus] = {
     errors.KeyShareInvalid: HTTPStatus.BAD_GATEWAY,
 }
 
+RETRY_AFTER_S = "30"
+"""What is overloaded by its own callers is not so for long."""
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -73,10 +76,17 @@ class Problem:
         }
         return json.dumps({key: value for key, value in fields.items() if value}).encode()
 
+    def headers(self, body: bytes) -> list[tuple[str, str]]:
+        """Return the headers of an answer with that body."""
+        headers = [("Content-Type", "application/problem+json"), ("Content-Length", str(len(body)))]
+        if self.error == errors.Overloaded.__name__:
+            headers.append(("Retry-After", RETRY_AFTER_S))
+        return headers
+
     def answer(self, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a WSGI call with this problem."""
         body = self.body()
-        headers = [("Content-Type", "application/problem+json"), ("Content-Length", str(len(body)))]
+        headers = self.headers(body)
         if self.status is HTTPStatus.UNAUTHORIZED:
             headers.append(("WWW-Authenticate", "Bearer"))
         start_response(f"{self.status.value} {self.status.phrase}", headers)

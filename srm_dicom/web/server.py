@@ -1,9 +1,9 @@
 """The HTTP server under SRM, WebDAV, keys and pages: one thread a connection, https and httpg on one port.
 
 Accepting does nothing but start a thread, so no peer can delay another one before it is authenticated
-(ADR 0001 has the figures). The number of connections is bounded; when the bound is
-reached, the peer that has been silent longest without having authenticated makes room, and only if there is
-none the newcomer is turned away.
+(ADR 0001 has the figures). The number of connections is bounded, and of them those from one address and
+those of one identity; when a bound is reached, the peer (of that address) that has been silent longest
+without having authenticated makes room, and only if there is none the newcomer is turned away.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from srm_dicom.clock import Clock, SystemClock
 from srm_dicom.identity.gate import Gate
 from srm_dicom.identity.tokens import TokenVerifier
 from srm_dicom.telemetry import logger
+from srm_dicom.turns import Turns
 from srm_dicom.web.connection import Connection, Door
 from srm_dicom.web.limits import Limits
 
@@ -84,7 +85,9 @@ class WebServer:
             (host, self.port),
             DoorLog(audit, name, self._clock),
             tokens,
+            Turns(self._limits.connections, self._limits.connections_per_identity),
         )
+        self._places = Turns(self._limits.connections, self._limits.connections_per_address)
         self._lock = threading.Lock()
         self._connections: dict[Connection, threading.Thread] = {}
         self._stopping = threading.Event()
@@ -130,7 +133,7 @@ class WebServer:
         thread = threading.Thread(
             target=self._run, args=(connection,), name=f"{self._door.name}-{peer}", daemon=True
         )
-        if not self._make_room():
+        if not self._make_room(peer):
             log.warning("connection_refused", peer=peer, port=self.port, reason="too many connections")
             sock.close()
             return
@@ -143,16 +146,18 @@ class WebServer:
             sock.close()
             log.warning("accept_failed", port=self.port, error=type(error).__name__)
 
-    def _make_room(self) -> bool:
-        with self._lock:
-            if len(self._connections) < self._limits.connections:
-                return True
-            oldest = next((one for one in self._connections if not one.identified), None)
-            if oldest is None:
-                return False
-            del self._connections[oldest]
+    def _make_room(self, peer: str) -> bool:
+        """Take a place for a peer, if need be of one that nobody knows; only this thread takes any."""
+        if self._places.take(peer):
+            return True
+        alone = self._places.full_for(peer)
+        unknown = (one for one in self._open() if not one.identified and (one.peer == peer or not alone))
+        oldest = next(unknown, None)
+        if oldest is None:
+            return False
+        self._forget(oldest)
         oldest.abort()
-        return True
+        return self._places.take(peer)
 
     def _run(self, connection: Connection) -> None:
         try:
@@ -162,7 +167,9 @@ class WebServer:
 
     def _forget(self, connection: Connection) -> None:
         with self._lock:
-            self._connections.pop(connection, None)
+            thread = self._connections.pop(connection, None)
+        if thread is not None:  # else it has made room before
+            self._places.release(connection.peer)
 
     def _open(self) -> list[Connection]:
         with self._lock:

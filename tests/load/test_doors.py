@@ -45,7 +45,7 @@ def serve(kind, base):
     gate = Gate(TrustSettings(pki.trust_dir), pki.host(), SystemClock())
     files = DirectoryFiles(base / "files", checksums=False)
     if kind == "gsiftp":
-        settings = GridFtpSettings(port=0, data_ports=(0, 0), max_sessions_per_address=1000)
+        settings = GridFtpSettings(port=0, data_ports=(0, 0))
         door = GridFtpDoor(files, gate, settings, SystemClock())
     else:
         limits = Limits(idle_s=300.0, transfer_s=300.0)

@@ -91,7 +91,7 @@ HEADERS = (
     ),
     Header("Expect", "RFC 9110, 10.1.1", "100-continue: sent when the body is wanted"),
     Header("Prefer", "RFC 7240", "`wait=N` and `respond-async`, while a file is being staged"),
-    Header("Retry-After", "RFC 9110, 10.2.3", "with 202 and 503: when to ask for the file again"),
+    Header("Retry-After", "RFC 9110, 10.2.3", "with 202 and 503: when to ask again"),
     Header("Overwrite", "RFC 4918, 10.6", "F is kept; T replaces a file with PUT and COPY, not with MOVE"),
     Header("Depth", "RFC 4918, 10.2", "0 and 1; infinity is refused"),
 )

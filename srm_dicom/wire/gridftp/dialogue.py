@@ -81,6 +81,7 @@ class Dialogue:
 
     Attributes:
         new_acceptor: makes the GSI acceptor when the client chooses the mechanism.
+        admit: tells whether a name may have one more session.
         directory: the working directory.
         restart: what REST announced for the next transfer.
         expected_bytes: what ALLO announced for the next upload.
@@ -90,6 +91,7 @@ class Dialogue:
 
     new_acceptor: Callable[[], GsiAcceptor]
     limits: Limits = field(default_factory=Limits)
+    admit: Callable[[str], bool] = lambda _name: True
     stage: Stage = Stage.GREETED
     acceptor: GsiAcceptor | None = None
     parameters: Parameters = field(default_factory=Parameters)

@@ -128,3 +128,19 @@ def test_a_token_does_not_use_what_its_owner_delegated_with_a_certificate(pair):
     }
     assert {name: text.rpartition("\n")[2] for name, text in said.items()} == dict.fromkeys(said, "501")
     assert not (pair.there.root / "evil").exists()
+
+
+@pytest.mark.interop("curl")
+def test_one_identity_has_half_of_the_copies(pair, copy):
+    here, there = pair.here.url("file", "https"), pair.there.url("half", "https")
+    turns, dn = pair.here.copies._turns, pair.pki.dn(pair.alice)
+    while turns.take(dn):
+        pass
+    try:
+        assert copy(here, f"Destination: {there}")[0] == 503
+        assert turns.take("/CN=Bob")
+        turns.release("/CN=Bob")
+    finally:
+        while turns._held[dn]:
+            turns.release(dn)
+    assert copy(here, f"Destination: {there}")[0] == 202

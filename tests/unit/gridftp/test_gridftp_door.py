@@ -14,6 +14,7 @@ from srm_dicom.client.gridftp import GridFtpClient
 from srm_dicom.clock import SystemClock
 from srm_dicom.errors import NotAuthenticated
 from srm_dicom.identity.gate import Gate, TrustSettings
+from srm_dicom.transfer.gridftp import GridFtpSettings
 from srm_dicom.wire.gridftp.addresses import parse_passive_port
 
 
@@ -497,6 +498,25 @@ def test_sessions_are_bounded(open_door, client):
         assert client.read(url(door, "/dir/a")) == b"a"
         for sock in socks:
             sock.close()
+
+
+def test_sessions_of_one_identity_are_bounded(open_door, pki, alice):
+    bob = pki.proxy(pki.user("Bob"))
+    with open_door(max_sessions_per_identity=1) as door:
+        session = new_session(door, alice)
+        with pytest.raises(errors.Overloaded, match="too many sessions"):
+            new_session(door, alice)
+        eventually(lambda: door.sessions == 1)
+        new_session(door, bob).leave()
+        session.leave()
+        eventually(lambda: door.sessions == 0)
+        new_session(door, alice).leave()
+
+
+def test_the_default_bounds_bear_a_site_behind_one_address_and_one_identity():
+    settings = GridFtpSettings()
+    assert 620 < settings.max_sessions_per_address < settings.max_sessions
+    assert 620 < settings.max_sessions_per_identity < settings.max_sessions
 
 
 def test_a_door_that_is_closed_cuts_its_sessions(open_door, alice):

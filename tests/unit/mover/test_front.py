@@ -55,7 +55,7 @@ def start(tmp_path, pki):
     """Start the role with more of a configuration; returns a client of its port."""
     running = []
 
-    def start(more=""):
+    def start(more="", clients=0):
         (tmp_path / "projects.d").mkdir(exist_ok=True)
         config = tmp_path / "srm-dicom.toml"
         config.write_text(CONFIG.format(base=tmp_path, pki=pki, host=pki.host()) + more)
@@ -64,7 +64,8 @@ def start(tmp_path, pki):
             service.start()
         running.extend(services)
         url = f"https://localhost:{services[-1].port}"
-        return HttpClient(url, pki.proxy(pki.user("Alice")))
+        alice = pki.proxy(pki.user("Alice"))
+        return [HttpClient(url, alice) for _ in range(clients)] if clients else HttpClient(url, alice)
 
     yield start
     for service in reversed(running):
@@ -101,3 +102,10 @@ def test_what_its_predecessor_had_in_hand_has_failed_when_the_port_opens(start, 
     assert [file.state for file in found] == [FileState.FAILED] * 3 + [FileState.STORING, FileState.STORED]
     assert {file.failure.message for file in found[:3]} == {"the delegated credential is gone, submit again"}
     assert stores.errands.of(f"{socket.gethostname()}/front") == []
+
+
+def test_the_bounds_of_connections_are_the_configurations(start):
+    client = start("[connections]\nper_identity = 1\n", clients=2)
+    client[0].request("POST", "/.gridsite-delegation", ASK)
+    assert client[1].request("POST", "/.gridsite-delegation", ASK).status == 503
+    client[0].close()

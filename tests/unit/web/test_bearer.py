@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from srm_dicom.clock import SystemClock
 from srm_dicom.identity.gate import Gate, TrustSettings
 from srm_dicom.identity.tokens import Issuer, TokenSettings, TokenVerifier
+from srm_dicom.web.limits import Limits
 
 ISSUER = "https://issuer.example.org"
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -143,3 +144,13 @@ def test_a_banned_bearer_stays_out(serve, tokens, pki, gate, tmp_path, monkeypat
     server = serve(whoami, tokens=tokens)
     monkeypatch.setattr(gate, "_bans", strict._bans)
     assert b" 401 " in Nameless(server.port, pki.trust_dir).ask(bearer())
+
+
+def test_who_comes_with_tokens_alone_has_the_bound_of_an_identity_too(serve, tokens, pki):
+    server = serve(whoami, tokens=tokens, limits=Limits(connections_per_identity=1))
+    first, second = (Nameless(server.port, pki.trust_dir) for _ in range(2))
+    answer(first.ask(bearer()))
+    answer(second.ask(bearer(sub="other")))
+    assert b" 503 " in second.ask(bearer())
+    answer(first.ask(bearer(sub="other")))
+    answer(first.ask(bearer()))

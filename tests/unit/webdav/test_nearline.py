@@ -99,9 +99,18 @@ def test_why_it_cannot_be_had(clock):
 def test_so_many_wait_and_no_more(clock):
     broker = Staging(clock, ready_s=5.0)
     door = nearline(broker, waiting=1)
-    assert door._turns.acquire(blocking=False)
+    assert door._turns.take("/CN=Bob")
     assert door.bring(ALICE, PATH, None) == 7
     assert clock.monotonic_s() == broker.submitted[0][2]
+
+
+def test_one_identity_waits_on_half_of_the_connections_and_leaves_the_others_to_others(clock):
+    broker = Staging(clock, ready_s=5.0)
+    door = nearline(broker, waiting=4)
+    assert door._turns.take(ALICE.dn)
+    assert door._turns.take(ALICE.dn)
+    assert door.bring(ALICE, PATH, None) == 7
+    assert door.bring(replace(ALICE, dn="/CN=Bob"), PATH, None) is None
 
 
 def test_a_token_for_reading_alone(clock):

@@ -17,7 +17,8 @@ from srm_dicom.client.http import HttpClient
 from srm_dicom.rights.declare import declared
 from srm_dicom.transfer.copying import Copies, CopySettings
 from srm_dicom.transfer.davwrites import Writes
-from srm_dicom.transfer.digests import DigestSettings
+from srm_dicom.transfer.digests import Digests, DigestSettings
+from srm_dicom.transfer.opened import OpenFile
 from srm_dicom.transfer.webdav import WebDavDoor
 from srm_dicom.wire.dav.methods import METHODS
 
@@ -213,6 +214,20 @@ def test_a_sum_that_is_too_dear_is_not_told(serve, alice):
         wish = [("Want-Digest", "md5")]
         assert client.request("HEAD", "/dir/a", headers=wish).header("digest")
         assert not client.request("HEAD", "/file", headers=wish).header("digest")
+
+
+def test_one_identity_computes_half_of_the_sums():
+    digests = Digests(DigestSettings(at_once=2, wait_s=0.01))
+    wish = {"Want-Digest": "md5"}.get
+
+    def opening():
+        return OpenFile.in_memory(b"x")
+
+    with digests._turn("/CN=Alice"):
+        with pytest.raises(errors.Overloaded):
+            digests.headers("/CN=Alice", wish, None, opening)
+        assert digests.headers("/CN=Bob", wish, None, opening)
+    assert digests.headers("/CN=Alice", wish, None, opening)
 
 
 def test_the_digest_of_a_file_that_may_not_be_read(ask):

@@ -68,7 +68,11 @@ def user(dialogue: Dialogue, _argument: str) -> Reply:
 
 @requires(_BEFORE_LOGIN)
 def password(dialogue: Dialogue, _argument: str) -> Reply:
-    """Finish the login."""
+    """Finish the login, unless the user has too many sessions."""
+    if not dialogue.admit(dialogue.principal.dn):
+        dialogue.refusal = "too many sessions of one identity"
+        dialogue.close()
+        return Reply.of(421, "You have too many sessions: close some, or try again later.")
     dialogue.advance("password")
     return Reply.of(230, f"User {dialogue.principal.dn} logged in.")
 
