@@ -9,7 +9,8 @@ file's explanation says why it waits; a refusal is final.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -62,7 +63,7 @@ class StagerSettings:
     Attributes:
         worker: name of this stager, unique and the same after a restart.
         visits: at once, to all sources together.
-        claim: files of one owner in hand; another owner's are claimed beside them.
+        claim: files of one owner from one source in hand; others are claimed beside them.
         visit_s: the longest visit to a source; leases last a little longer.
         idle_s: pause between two looks at whether anybody has written, where that is not heard.
         heard_s: the same where it should be, while visits are under way too.
@@ -185,7 +186,7 @@ class Stager:
                     told = news.wait(0.0)
                 else:
                     told = news.wait(self._settings.heard_s if news.is_heard else self._settings.idle_s)
-            self._give_back(turns.drop(lambda _: True))
+            self._give_back([turn.visit for turn in turns.drop(lambda _: True)])
 
     def sources(self) -> dict[str, Source]:
         """Return what the sources of all plugins bear now; of a plugin that cannot say, none is known."""
@@ -197,25 +198,54 @@ class Stager:
 
     def _line_up(self, turns: Turns[Visit], now_s: float) -> None:
         """Let those wait who have come; what has waited long goes back, and is planned anew."""
-        self._give_back(turns.drop(lambda turn: turn.until_s <= now_s))
+        self._give_back([turn.visit for turn in turns.drop(lambda turn: turn.until_s <= now_s)])
         for visit in self.claim(turns.held()):
             files = len(visit.batch.files)
             turns.add(Turn(visit, visit.source, visit.owner, files, now_s + self._settings.visit_s))
 
-    def _give_back(self, turns: Sequence[Turn[Visit]]) -> None:
-        rows = (row for turn in turns for row in turn.visit.waiting(turn.visit.rows))
-        self._leases.give_back([row.id for row in rows])
+    def _give_back(self, visits: Sequence[Visit]) -> None:
+        """Let files wait where they are until there is room for them."""
+        by_source: dict[str, list[int]] = {}
+        for visit in visits:
+            by_source.setdefault(visit.source, []).extend(row.id for row in visit.waiting(visit.rows))
+        for source, ids in by_source.items():
+            self._leases.give_back(ids, source)
 
-    def claim(self, held: Mapping[str, int] | None = None) -> list[Visit]:
-        """Claim waiting files and return them as visits; `held` are those in hand already, by owner."""
+    def claim(self, held: Mapping[tuple[str, str], int] | None = None) -> list[Visit]:
+        """Claim waiting files and return them as visits.
+
+        Where a file is, only the plugin knows, once it was claimed. What is of a source that bears nothing
+        now, or of which its owner has enough in hand, goes back and is not looked at until that changes: it
+        keeps nobody from what is elsewhere.
+
+        Args:
+            held: files in hand already, by owner and source.
+        """
+        in_hand, sources = Counter(held or {}), self.sources()
+
+        def room(owner: str, source: str) -> int:
+            known = sources.get(source)
+            if known is not None and not known.max_visits:
+                return 0
+            return self._settings.claim - in_hand[owner, source]
+
+        taken: list[Visit] = []
+        left: list[Visit] = []
+        for visit in self._claimed(room):
+            fits = room(visit.owner, visit.source) > 0
+            (taken if fits else left).append(visit)
+            in_hand[visit.owner, visit.source] += len(visit.batch.files)
+        self._give_back(left)
+        return taken
+
+    def _claimed(self, room: Callable[[str, str], int]) -> list[Visit]:
         rows = self._leases.claim(
             self._settings.worker,
             ACTIVE,
             after(FileState.QUEUED, Event.CLAIM),
             now=self._clock.now(),
             lease_s=self._settings.lease_s,
-            limit=self._settings.claim,
-            held=held,
+            room=room,
         )
         by_guid: dict[Guid, list[RequestFile]] = {}
         for row in rows:

@@ -143,7 +143,7 @@ class Storing:
             after(STORING, Event.TAKE),
             now=self._clock.now(),
             lease_s=self._settings.lease_s,
-            limit=limit,
+            room=lambda _owner, _source: limit,
         )
 
     def store(self, file: RequestFile) -> None:

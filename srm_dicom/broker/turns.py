@@ -85,11 +85,11 @@ class Turns(Generic[V]):
             self._served.clear()
         return dropped
 
-    def held(self) -> Counter[str]:
-        """Return how many files wait here, by owner."""
-        held: Counter[str] = Counter()
+    def held(self) -> Counter[tuple[str, str]]:
+        """Return how many files wait here, by owner and source."""
+        held: Counter[tuple[str, str]] = Counter()
         for turn in self._waiting:
-            held[turn.owner] += turn.files
+            held[turn.owner, turn.source] += turn.files
         return held
 
     def _may(self, turn: Turn[V], source: Source | None, now_s: float) -> bool:

@@ -157,6 +157,8 @@ class RequestRow(peewee.Model):
 class RequestFileRow(peewee.Model):
     """Table ``request_file``: the queue. `deadline_at`, `owner` and `pin_s` repeat the request's.
 
+    `source` is empty until a stager has found out where a file is and let it wait there.
+
     The parts of one file share its `position`.
     """
 
@@ -178,6 +180,7 @@ class RequestFileRow(peewee.Model):
     worker = peewee.TextField(default="")
     attempts = peewee.IntegerField(default=0)
     lost = peewee.IntegerField(default=0)
+    source = peewee.TextField(default="")
 
     class Meta:
         """A request is read by token, a release by owner and path; the others, see `OPEN`."""
@@ -187,7 +190,7 @@ class RequestFileRow(peewee.Model):
             *(
                 peewee.SQL(f"CREATE INDEX IF NOT EXISTS {name} ON request_file ({columns}) WHERE {rows}")
                 for name, columns, rows in (
-                    ("request_file_open_by_owner", "state, owner, id", OPEN),
+                    ("request_file_open_by_source", "state, owner, source, id", OPEN),
                     ("request_file_open_by_deadline", "state, deadline_at", OPEN),
                     ("request_file_held_by_pin", "pin_until", HELD),
                     ("request_file_leased", "lease_until", LEASED),
@@ -259,6 +262,7 @@ def file_columns(request: Request, position: int, file: RequestFile) -> dict[str
         "worker": "",
         "attempts": 0,
         "lost": 0,
+        "source": "",
     }
 
 

@@ -480,13 +480,34 @@ def test_a_crowd_of_one_user_keeps_nobody_else_waiting(house):
     house.broker.submit(who("/CN=Bob", ["/vo"]), get("b"))
     claimed = house.stores.leases.claim(
         "worker", ACTIVE, FileState.IN_PROGRESS,
-        now=house.clock.now(), lease_s=10, limit=10, held={"/CN=Alice": 4},
+        now=house.clock.now(), lease_s=10, room=lambda owner, _source: 6 if "Alice" in owner else 10,
     )  # fmt: skip
     assert Counter(row.owner for row in claimed) == {"/CN=Alice": 6, "/CN=Bob": 1}
     house.stores.leases.give_back([row.id for row in claimed])
     house.stage()
     assert len(house.plugin.visits[0].files) == 31
     assert house.stores.requests.counts() == {FileState.PINNED: 31}
+
+
+def test_what_waits_at_a_source_is_claimed_when_there_is_room_for_it(house):
+    names = [f"f{number}" for number in range(8)]
+    for name in names:
+        house.file(name)
+    house.broker.submit(who(), get(*names))
+    leases, claiming = house.stores.leases, ("worker", ACTIVE, FileState.IN_PROGRESS)
+
+    def claim(**room):
+        times = {"now": house.clock.now(), "lease_s": 10}
+        found = leases.claim(*claiming, **times, room=lambda _owner, source: room.get(source or "new", 0))
+        return [row.id for row in found]
+
+    first, second, third = claim(new=3), claim(new=2), claim(new=1)
+    leases.give_back(first, "pacs")
+    leases.give_back(second, "vna")
+    leases.give_back(third)
+    assert claim(vna=9) == second
+    assert claim(pacs=2, new=9) == [*first[:2], *third, third[0] + 1, third[0] + 2]
+    assert claim(pacs=9, vna=9, new=9) == first[2:]
 
 
 def test_a_claim_looks_at_what_it_takes_and_not_at_all_that_waits(house, monkeypatch):
@@ -496,7 +517,9 @@ def test_a_claim_looks_at_what_it_takes_and_not_at_all_that_waits(house, monkeyp
     asked = []
     select = Database.select
     monkeypatch.setattr(Database, "select", lambda self, *query: asked.append(query) or select(self, *query))
-    house.stores.leases.claim("w", ACTIVE, FileState.IN_PROGRESS, now=house.clock.now(), lease_s=9, limit=2)
+    house.stores.leases.claim(
+        "w", ACTIVE, FileState.IN_PROGRESS, now=house.clock.now(), lease_s=9, room=lambda *_: 2
+    )
     if not house.stores.database.is_sqlite:
         pytest.skip("only SQLite tells its plan in these words")
     plans = [

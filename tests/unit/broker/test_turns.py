@@ -61,6 +61,6 @@ def test_what_waited_long_is_given_up() -> None:
     turns: Turns[str] = Turns()
     turns.add(turn("a", until_s=5.0))
     turns.add(turn("b", until_s=50.0))
-    assert turns.held() == {"a": 10, "b": 10}
+    assert turns.held() == {("a", "pacs"): 10, ("b", "pacs"): 10}
     assert [one.owner for one in turns.drop(lambda one: one.until_s <= 10.0)] == ["a"]
-    assert turns.held() == {"b": 10}
+    assert turns.held() == {("b", "pacs"): 10}

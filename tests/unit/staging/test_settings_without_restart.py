@@ -15,7 +15,8 @@ def test_a_running_stager_takes_new_limits_and_refuses_a_broken_file(staging, pa
     staging.change_settings(SOURCE, CLOSED)
     staging.process()
     waiting = staging.want("/CN=Alice", first)
-    wait_for(lambda: staging.stores.requests.files(waiting)[0].attempts)
+    query = "SELECT source FROM request_file WHERE token = ?"
+    wait_for(lambda: staging.stores.database.select(query, [waiting])[0].source == "dicom:archive")
     assert pacs.moves == 0, "the source is closed all day"
 
     staging.change_settings(SOURCE, SOURCE)
