@@ -13,7 +13,7 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
@@ -41,6 +41,7 @@ def ask(
     *,
     first: int | None = None,
     hedge_s: float = HEDGE_S,
+    late: Callable[[Iterator[tuple[Server, T]]], None] | None = None,
 ) -> Generator[tuple[Server, T | MdmError], None, None]:
     """Ask servers at the same time.
 
@@ -52,6 +53,8 @@ def ask(
             more is asked for each that fails, and all others when nobody answers for `hedge_s` or nobody
             is left to wait for. So whoever has enough answers and stops has not troubled the rest.
         hedge_s: how long to wait for an answer before that.
+        late: is given the answers that are still under way when the caller stops, if there are any; it
+            may wait for them later and elsewhere.
 
     Yields:
         Each server with its answer, or with the error instead of one, in the order of arrival.
@@ -85,7 +88,7 @@ def ask(
         for server in (*asked.waiting, *rest):
             yield server, KeyServerUnavailable(f"{server.name} did not answer within {timeout_s:g} s")
     finally:
-        asked.leave()
+        asked.leave(late)
 
 
 class _Asked:
@@ -139,11 +142,25 @@ class _Asked:
             self.waiting.discard(server)
             return server, answer
 
-    def leave(self) -> None:
+    def leave(self, late: Callable[[Iterator[tuple[Server, Any]]], None] | None) -> None:
         """Stop waiting: what was begun is ended elsewhere, so that its connection can be used again."""
         for begun in self._begun.values():
-            _thread(begun.server, partial(_outcome, begun.server, partial(begun.wait, self._timeout_s)))
+            self._answer_in_a_thread(begun.server, partial(begun.wait, self._timeout_s))
         self._begun.clear()
+        if late is not None and self.waiting:
+            late(self._rest())
+
+    def _rest(self) -> Iterator[tuple[Server, Any]]:
+        """Wait for what comes after `leave`, and yield the answers among it."""
+        until_s = time.monotonic() + self._timeout_s
+        while self.waiting:
+            try:
+                server, answer = self._told.get(timeout=max(0.0, until_s - time.monotonic()))
+            except Empty:
+                return
+            self.waiting.discard(server)
+            if not isinstance(answer, Exception):
+                yield server, answer
 
     def _told_or_arrived(self, seconds: float) -> tuple[Server, Any] | None:
         if not self._told.empty():
@@ -167,12 +184,15 @@ class _Asked:
 
     def _in_a_thread(self, server: Server) -> None:
         call = self._call
-        answer = partial(server.send, call) if isinstance(call, Call) else partial(call, server)
-        _thread(server, lambda: self._told.put((server, _outcome(server, answer))))
+        self._answer_in_a_thread(
+            server, partial(server.send, call) if isinstance(call, Call) else partial(call, server)
+        )
 
+    def _answer_in_a_thread(self, server: Server, call: Callable[[], Any]) -> None:
+        def work() -> None:
+            self._told.put((server, _outcome(server, call)))
 
-def _thread(server: Server, work: Callable[[], object]) -> None:
-    threading.Thread(target=work, name=f"keys-{server.name}", daemon=True).start()
+        threading.Thread(target=work, name=f"keys-{server.name}", daemon=True).start()
 
 
 def _outcome(server: Server, call: Callable[[], Any]) -> Any:

@@ -8,6 +8,8 @@ that. Keys and shares stay in memory.
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -16,9 +18,10 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from srm_dicom.client.asking import HEDGE_S, ask
+from srm_dicom.client.fetching import Fetch, statuses
 from srm_dicom.client.http import HttpClient
 from srm_dicom.client.keyserver import Call, Connection, Server
-from srm_dicom.client.keyshares import Assembly, Charters
+from srm_dicom.client.keyshares import Charters
 from srm_dicom.client.reshare import Resharer
 from srm_dicom.crypto.keyrecord import KeyRecord
 from srm_dicom.errors import (
@@ -26,7 +29,6 @@ from srm_dicom.errors import (
     ConfigError,
     InternalError,
     KeyServerUnavailable,
-    KeyShareInvalid,
     MdmError,
     NotFound,
 )
@@ -108,9 +110,13 @@ class KeyServers:
         self._servers = tuple(Server(url, self._dial) for url in self.endpoints)
         self._needed: int | None = None
         self._charters = Charters(dict(sites or {}))
+        self._looking: set[threading.Thread] = set()
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections; answers that come at once are still looked at, to name who lies."""
+        until_s = time.monotonic() + HEDGE_S
+        for thread in tuple(self._looking):
+            thread.join(max(0.0, until_s - time.monotonic()))
         for server in self._servers:
             server.close()
 
@@ -146,26 +152,37 @@ class KeyServers:
         return found
 
     def _fetch(self, wanted: Mapping[str, bytes | None]) -> dict[str, bytes | MdmError]:
-        assemblies = {key_id: Assembly(key_id, half, self._charters) for key_id, half in wanted.items()}
-        ids = list(wanted)
+        fetch = Fetch(wanted, self._charters)
+        left: list[Iterator[tuple[Server, Any]]] = []
         asked = ask(
             self._servers,
             self._timeout_s,
-            Call("getKeys", [ids]),
+            Call("getKeys", [fetch.ids]),
             first=self._needed,
-            hedge_s=HEDGE_S + len(ids) * HEDGE_PER_KEY_S,
+            hedge_s=HEDGE_S + len(fetch.ids) * HEDGE_PER_KEY_S,
+            late=left.append,
         )
         with closing(asked) as answers:
             for server, answer in answers:
-                for key_id, status in _statuses(ids, answer).items():
-                    assemblies[key_id].add(server.name, status)
-                if all(assembly.private_key for assembly in assemblies.values()):
+                fetch.add(server, answer)
+                if fetch.complete:
                     break
-        self._needed = max((one.needed for one in assemblies.values()), default=0) or self._needed
-        found = {key_id: one.result() for key_id, one in assemblies.items()}
-        for key_id, one in assemblies.items():
-            _name_liars(key_id, one.failures)
+        found = fetch.result()
+        self._needed = fetch.needed or self._needed
+        for late in left:
+            self._look_later(fetch, late)
         return found
+
+    def _look_later(self, fetch: Fetch, late: Iterator[tuple[Server, Any]]) -> None:
+        """Look at answers that are under way in a thread of their own."""
+
+        def look() -> None:
+            fetch.look_at(late)
+            self._looking.discard(thread)
+
+        thread = threading.Thread(target=look, name="keys-late", daemon=True)
+        self._looking.add(thread)
+        thread.start()
 
     def may(self, key_id: str, letter: str) -> bool:
         """Tell whether the servers that answer would let the caller do something with a key.
@@ -222,7 +239,7 @@ class KeyServers:
             return server.call("putKeys", shares, permission)
 
         for server, answer in ask(self._servers, self._timeout_s, put):
-            outcomes[server] = _statuses(ids, answer)
+            outcomes[server] = statuses(ids, answer)
         errors = [error for outcome in outcomes.values() for error in _errors(outcome)]
         if errors:
             self._undo(keys, outcomes)
@@ -262,7 +279,7 @@ class KeyServers:
         for _, answer in list(
             ask(self._servers, self._timeout_s, lambda server: server.call("removeKeys", reference))
         ):
-            for error in _errors(_statuses([key_id], answer)):
+            for error in _errors(statuses([key_id], answer)):
                 if not isinstance(error, NotFound):
                     raise error
 
@@ -277,7 +294,7 @@ class KeyServers:
         for server, answer in ask(
             self._servers, self._timeout_s, lambda server: server.call("destroyKeys", keys)
         ):
-            for key_id, status in _statuses(list(halves), answer).items():
+            for key_id, status in statuses(list(halves), answer).items():
                 answers[key_id][server.name] = status
         return {key_id: self._destruction(told) for key_id, told in answers.items()}
 
@@ -370,30 +387,12 @@ class KeyServers:
         }
 
 
-def _statuses(ids: Sequence[str], answer: Sequence[KeyStatus] | MdmError) -> dict[str, KeyStatus | MdmError]:
-    """Return an outcome for each key, also when a server speaks of others or of none."""
-    if isinstance(answer, MdmError):
-        return dict.fromkeys(ids, answer)
-    answered = {status.item: status for status in answer}
-    return {key_id: answered.get(key_id) or _missing() for key_id in ids}
-
-
-def _missing() -> KeyServerUnavailable:
-    return KeyServerUnavailable("the key server did not answer for this key")
-
-
 def _errors(outcome: Mapping[str, KeyStatus | MdmError]) -> Iterator[MdmError]:
     for status in outcome.values():
         if isinstance(status, MdmError):
             yield status
         elif status.exception:
             yield error_of(status.exception, status.message)
-
-
-def _name_liars(key_id: str, failures: Mapping[str, MdmError]) -> None:
-    for server, failure in failures.items():
-        if isinstance(failure, KeyShareInvalid):
-            log.warning("key_share_invalid", server=server, key_id=key_id, reason=failure.message)
 
 
 def _shared_key(record: KeyRecord) -> SharedKey:

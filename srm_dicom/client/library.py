@@ -92,6 +92,7 @@ class Client:
         self._doors.close()
         self._gridftp.close()
         self.srm.close()
+        self.key_servers.close()
 
     def find(self, condition: str, attributes: Sequence[str] = (), limit: int = 1000) -> list[Found]:
         """Search every metadata server at once.

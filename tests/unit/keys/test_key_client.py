@@ -329,3 +329,38 @@ def test_nothing_secret_in_what_is_shown(site, alice, capsys):
     told = shown.out + shown.err + "".join(server.events() for server in site.servers.values())
     assert not any(secret in told.lower() for secret in secrets_)
     assert not any(secret in repr(key.records) for secret in secrets_)
+
+
+@pytest.mark.parametrize("name", ["keys1", "keys2", "keys3"])
+def test_a_liar_whom_nobody_waited_for_is_named(site, alice, name, capsys):
+    """Its wrong share comes when the key is there already."""
+    key = site.registered(ALICE)
+    liar = site.servers[name]
+    lying(liar, b"<share>.*?</share>", b"<share>" + b"00" * 32 + b"</share>")
+    liar.hung.clear()
+    client = site.client(alice)
+    assert client.fetch(key.id, key.public) == key.private
+    assert "key_share_invalid" not in capsys.readouterr().out
+    liar.hung.set()
+    assert named_in(capsys) == {name}
+    client.close()
+
+
+def test_who_forges_a_charter_and_is_late_is_named(site, alice, capsys):
+    key = site.registered(ALICE)
+    late, told = site.servers["keys3"], forged(key.records[2])
+    lying(late, rb"<keys>.*?</keys>", lambda _m: keys_element(told))
+    late.hung.clear()
+    client = site.client(alice)
+    assert client.fetch(key.id, key.public) == key.private
+    late.hung.set()
+    assert named_in(capsys) == {"keys3"}
+
+
+def named_in(capsys, seconds=10):
+    """Wait until somebody is named in the log, and for whoever else is."""
+    until, out = time.monotonic() + seconds, ""
+    while "key_share_invalid" not in out and time.monotonic() < until:
+        time.sleep(0.02)
+        out += capsys.readouterr().out
+    return set(re.findall(r"key_share_invalid.*server=(\S+)", out))

@@ -1,5 +1,6 @@
 """Real key servers on loopback: TLS, our client, and zeep driving the generated WSDL."""
 
+import re
 import secrets
 import socket
 import threading
@@ -7,6 +8,7 @@ import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -67,6 +69,8 @@ class Proxy:
 
     def __init__(self, port):
         self.port_behind, self.left, self.opened = port, None, 0
+        self.flows = threading.Event()
+        self.flows.set()
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"https://localhost:{self.listener.getsockname()[1]}"
         self.pairs = []
@@ -85,6 +89,7 @@ class Proxy:
     def pass_on(self, one, other, answers):
         with suppress(OSError):
             while data := one.recv(65536):
+                self.flows.wait(20)
                 if answers and self.left is not None:
                     data, self.left = data[: self.left], max(0, self.left - len(data))
                 other.sendall(data)
@@ -126,6 +131,25 @@ def test_a_connection_that_was_closed_while_idle_is_made_anew(site, proxy):
         assert list(client.fetch_many(wanted).values()) == private
         assert proxy.opened == opened
         proxy.cut()
+    client.close()
+
+
+def test_a_liar_that_answers_late_is_named_though_the_key_is_there(site, proxy, capsys):
+    """It is asked on a connection that is open, and the others give the key while it is silent."""
+    wanted, private = site.register()
+    [key_id] = wanted
+    client = site.client(site.alice, [proxy.url, *site.urls[1:]])
+    assert list(client.fetch_many(wanted).values()) == private
+    damaged = "UPDATE share SET share = ? WHERE key_id = ?"
+    site.servers[0]._database.execute_many(damaged, [(b"x" * 32, key_id)])
+    proxy.flows.clear()
+    assert list(client.fetch_many(wanted).values()) == private
+    proxy.flows.set()
+    until, told = time.monotonic() + 10, ""
+    while "key_share_invalid" not in told and time.monotonic() < until:
+        time.sleep(0.02)
+        told += capsys.readouterr().out
+    assert re.search(f"key_share_invalid.*{key_id}.*server={urlsplit(proxy.url).netloc}", told)
     client.close()
 
 
