@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from srm_dicom.durable import make_directory, sync_directory
 from srm_dicom.errors import ConfigError
 
 _LINE = re.compile(r"([0-9a-f]{64}) ([A-Za-z0-9_:-]{1,128})\Z")
@@ -30,6 +31,7 @@ class DestructionLedger:
         self._path = path
         self._lock = threading.Lock()
         self._destroyed: dict[bytes, str] = {}
+        self._lasting = False
         text = path.read_text("ascii") if path.exists() else ""
         for line in text.split("\n")[:-1]:
             match = _LINE.match(line)
@@ -52,9 +54,12 @@ class DestructionLedger:
             new = {public_key: key_id for public_key, key_id in destroyed if public_key not in self}
             if not new:
                 return
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            make_directory(self._path.parent)
             with self._path.open("a", encoding="ascii") as file:
                 file.writelines(f"{public_key.hex()} {key_id}\n" for public_key, key_id in new.items())
                 file.flush()
                 os.fsync(file.fileno())
+            if not self._lasting:  # nobody knows what became of the process that made the file
+                sync_directory(self._path.parent)
+                self._lasting = True
             self._destroyed |= new

@@ -12,6 +12,7 @@ import stat
 from pathlib import Path
 
 from srm_dicom.crypto.derive import derive
+from srm_dicom.durable import sync_directory
 from srm_dicom.errors import ConfigError
 
 KEY_BYTES = 32
@@ -51,6 +52,7 @@ def _create(path: Path) -> None:
     try:
         os.link(draft, path)
     except FileExistsError:
-        return
+        pass  # another process was first; its name may not be durable yet
     finally:
         draft.unlink()
+    sync_directory(path.parent)

@@ -24,6 +24,7 @@ from srm_dicom.audit.atna import frame, messages
 from srm_dicom.audit.event import Action, Event, Outcome
 from srm_dicom.audit.line import GENESIS, MAX_LINE_BYTES, Line, decode
 from srm_dicom.clock import Clock
+from srm_dicom.durable import replace
 from srm_dicom.errors import ConfigError
 from srm_dicom.telemetry import logger
 
@@ -147,7 +148,7 @@ class Forwarder:
             json.dump(offsets, file)
             file.flush()
             os.fsync(file.fileno())
-        fresh.replace(self._cursor)
+        replace(fresh, self._cursor)
 
 
 def _lines(path: Path, start: int) -> Iterator[tuple[bytes, int]]:

@@ -26,6 +26,7 @@ from srm_dicom.audit import segments
 from srm_dicom.audit.event import Action, Event, Outcome
 from srm_dicom.audit.line import GENESIS, MAX_LINE_BYTES, Line, decode, encode
 from srm_dicom.clock import Clock
+from srm_dicom.durable import make_directory, sync_directory
 from srm_dicom.errors import ConfigError, InternalError, Overloaded, TooLarge
 from srm_dicom.identity.principal import BREAK_GLASS
 from srm_dicom.telemetry import logger
@@ -283,15 +284,11 @@ def _open_newest(path: Path, clock: Clock, until_s: float) -> tuple[Path, int]:
 
 
 def _open(path: Path, clock: Clock, until_s: float) -> int:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+    make_directory(path.parent, mode=0o750)
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     try:
         _lock(fd, clock, until_s)
-        directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        sync_directory(path.parent)
     except OSError:
         os.close(fd)
         raise

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from srm_dicom.durable import make_directory, sync_directory
 from srm_dicom.errors import ConfigError
 
 KEY_BYTES = 32
@@ -31,13 +32,16 @@ class InnerSecrets:
     @classmethod
     def create(cls, directory: Path) -> InnerSecrets:
         """Draw the keys that are missing in `directory`, and read all."""
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_directory(directory, mode=0o700)
         for name in NAMES:
             path = directory / name
             if not path.exists():
                 descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
                 with os.fdopen(descriptor, "wb") as file:
                     file.write(secrets.token_bytes(KEY_BYTES))
+                    file.flush()
+                    os.fsync(descriptor)
+        sync_directory(directory)
         return cls.load(directory)
 
     @classmethod

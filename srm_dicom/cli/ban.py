@@ -13,6 +13,7 @@ from srm_dicom.cli.audit import note
 from srm_dicom.cli.exits import reported
 from srm_dicom.cli.options import config_option
 from srm_dicom.daemon.common import ADMIN, Common
+from srm_dicom.durable import replace
 from srm_dicom.errors import ConfigError
 from srm_dicom.identity import bans
 from srm_dicom.identity.listed import Listed
@@ -112,7 +113,7 @@ def _replace(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    fresh.replace(path)
+    replace(fresh, path)
 
 
 def _is(line: str, ban: bans.Ban) -> bool:

@@ -27,6 +27,7 @@ from srm_dicom.clock import SystemClock
 from srm_dicom.crypto import keyrecord, sealing
 from srm_dicom.crypto.keyfile import read_public_key, read_secret_key, write_public_key
 from srm_dicom.db.database import Database
+from srm_dicom.durable import replace
 from srm_dicom.web import hosting
 
 DEFAULT_CONFIG = Path("/etc/srm-dicom/catalog.d/keys.toml")
@@ -96,7 +97,7 @@ def export(config: Path, recipients: tuple[Path, ...], file: Path) -> None:
                 out.write(piece)
             out.flush()
             os.fsync(out.fileno())
-        part.replace(file)
+        replace(part, file)
         here.tell("export", f"for {len(public)} recipients")
     click.echo(f"{file.stat().st_size} bytes for {len(public)} recipients in {file}")
 
