@@ -7,6 +7,7 @@ parameters. Decisions and their audit are `access`, what may be kept is `records
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
@@ -186,45 +187,54 @@ class KeyService:
     @requires(Right.KEY_FETCH)
     def get_keys(self, principal: Principal, items: Sequence[str]) -> list[KeyStatus]:
         """Release the shares of keys, every generation of each."""
-        ids = _checked(items)
+        ids, failed = _named(items)
         allowed, refused = self._access.sort("getKeys", principal, ids, Right.KEY_FETCH)
+        failed |= refused
         now = self._clock.now()
-        return [_answer(key_id, refused.get(key_id), shares_of(allowed, key_id), now) for key_id in ids]
+        return [_answer(key_id, failed.get(key_id), shares_of(allowed, key_id), now) for key_id in items]
 
     @requires(Right.KEY_REMOVE)
     def remove_keys(self, principal: Principal, keys: Sequence[KeyReference]) -> list[KeyStatus]:
         """Remove keys, or one generation of each."""
-        ids = _checked(key.item for key in keys)
-        _, refused = self._access.sort("removeKeys", principal, ids, Right.KEY_REMOVE)
+        ids, failed = _named(key.item for key in keys)
+        failed |= self._access.sort("removeKeys", principal, ids, Right.KEY_REMOVE)[1]
         with self._store.transaction():
             for key in keys:
-                if key.item not in refused:
+                if key.item not in failed:
                     self._remove(key)
-        return [_status(key_id, refused.get(key_id)) for key_id in ids]
+        return [_status(key.item, failed.get(key.item)) for key in keys]
 
     @requires(Right.KEY_WRITE)
     def describe_keys(self, principal: Principal, items: Sequence[str]) -> list[KeyStatus]:
         """Tell which share of which generations of keys is here, and its charter, without the share."""
-        ids = _checked(items)
+        ids, failed = _named(items)
         allowed, refused = self._access.sort("describeKeys", principal, ids, Right.KEY_WRITE)
-        return [_described(key_id, refused.get(key_id), allowed) for key_id in ids]
+        failed |= refused
+        return [_described(key_id, failed.get(key_id), allowed) for key_id in items]
 
     @requires(Right.KEY_REMOVE)
     def destroy_keys(self, principal: Principal, keys: Sequence[StringPair]) -> list[KeyStatus]:
         """Remove keys, given with their public halves (hex), and never keep them again."""
-        halves = {key.string1: _public_key(key.string2) for key in keys}
-        ids = _checked(key.string1 for key in keys)
+        ids, failed = _named(key.string1 for key in keys)
+        halves: dict[str, bytes] = {}
+        for key in keys:
+            try:
+                halves[key.string1] = _public_key(key.string2)
+            except InvalidRequest as error:
+                failed.setdefault(key.string1, error)
+        ids = [key_id for key_id in ids if key_id not in failed]
         known = self._store.find(ids)
         unknown = [key_id for key_id in ids if key_id not in known]
         if unknown:
             self._access.require_creator("destroyKeys", principal, unknown)
         allowed, refused = self._access.sort("destroyKeys", principal, list(known), Right.KEY_REMOVE)
-        gone = [key_id for key_id in ids if key_id not in refused]
+        failed |= refused
+        gone = [key_id for key_id in ids if key_id not in failed]
         there = ((share.public_key, key.id) for key in allowed.values() for share in key.shares)
         self._ledger.add([*((halves[key_id], key_id) for key_id in gone), *there])
         self._store.remove(gone)
         self._store.wipe()
-        return [_described(key_id, refused.get(key_id), allowed) for key_id in ids]
+        return [_described(key.string1, failed.get(key.string1), allowed) for key in keys]
 
     # --- what the service is ---------------------------------------------------------------------
 
@@ -293,7 +303,7 @@ class KeyService:
         self, principal: Principal, keys: Sequence[SharedKey], permission: Permission
     ) -> list[KeyStatus]:
         """Keep new shares that were taken, now that the site has signed a charter for them."""
-        self._access.require_creator("adoptKeys", principal, _checked(key.item for key in keys))
+        self._access.require_creator("adoptKeys", principal, _named(key.item for key in keys)[0])
         statuses = self._put("adoptKeys", principal, self._resharing.taken(keys), permission)
         self._store.forget_pending(status.item for status in statuses if not status.exception)
         return statuses
@@ -303,8 +313,8 @@ class KeyService:
     def _put(
         self, operation: str, principal: Principal, keys: Sequence[SharedKey], permission: Permission
     ) -> list[KeyStatus]:
-        ids = _checked(key.item for key in keys)
-        held, failed = self._acceptable(keys)
+        failed = _named(key.item for key in keys)[1]
+        held = self._acceptable((key for key in keys if key.item not in failed), failed)
         known = self._store.find(held)
         new = [key_id for key_id in held if key_id not in known]
         if new:
@@ -317,17 +327,17 @@ class KeyService:
             self._store.create([Key(key_id, owner, permission.group_name, acl) for key_id in new])
             added, conflicts = self._add([held[key_id] for key_id in held if key_id not in failed])
         failed |= conflicts
-        return [_status(key_id, failed.get(key_id), is_new=key_id in added) for key_id in ids]
+        return [_status(key.item, failed.get(key.item), is_new=key.item in added) for key in keys]
 
-    def _acceptable(self, keys: Iterable[SharedKey]) -> tuple[dict[str, HeldShare], dict[str, MdmError]]:
+    def _acceptable(self, keys: Iterable[SharedKey], failed: dict[str, MdmError]) -> dict[str, HeldShare]:
+        """Return the records that may be kept; `failed` gets the errors of the others."""
         held: dict[str, HeldShare] = {}
-        failed: dict[str, MdmError] = {}
         for key in keys:
             try:
                 held[key.item] = self._kept_if_alive(records.check(key, self._sites))
             except MdmError as error:
                 failed[key.item] = error
-        return held, failed
+        return held
 
     def _kept_if_alive(self, share: HeldShare) -> HeldShare:
         if share.public_key in self._ledger:
@@ -358,14 +368,30 @@ class KeyService:
 
 def _checked(ids: Iterable[str]) -> list[str]:
     """Return ids that are well formed, different and not too many."""
-    checked = list(ids)
-    if len(checked) > MAX_KEYS_PER_CALL:
+    named, failed = _named(ids)
+    for error in failed.values():
+        raise error
+    return named
+
+
+def _named(ids: Iterable[str]) -> tuple[list[str], dict[str, MdmError]]:
+    """Return the ids that are well formed and named once, and an error for each of the others.
+
+    One that is named twice is left alone: what was said of it would be said of both.
+
+    Raises:
+        TooLarge: there are too many.
+    """
+    counts = Counter(ids)
+    if counts.total() > MAX_KEYS_PER_CALL:
         raise TooLarge(f"a call has at most {MAX_KEYS_PER_CALL} keys")
-    if len(set(checked)) != len(checked):
-        raise InvalidRequest("a call names each key once")
-    if not all(_KEY_ID.match(key_id) for key_id in checked):
-        raise InvalidRequest("a key id has 1 to 128 characters of [A-Za-z0-9_:-]")
-    return checked
+    failed: dict[str, MdmError] = {}
+    for key_id, count in counts.items():
+        if not _KEY_ID.match(key_id):
+            failed[key_id] = InvalidRequest("a key id has 1 to 128 characters of [A-Za-z0-9_:-]")
+        elif count > 1:
+            failed[key_id] = InvalidRequest("a call names each key once")
+    return [key_id for key_id in counts if key_id not in failed], failed
 
 
 def _with_base(acl: Acl, owner_letters: str) -> Acl:

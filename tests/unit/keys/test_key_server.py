@@ -151,6 +151,62 @@ def test_each_record_of_a_bulk_call_has_its_own_fate(site, server, service, regi
     assert set(server.store.find([key.item for key in keys])) == {good.charter.key_id}
 
 
+BAD = ("bad id!", "", "a" * 129, "a\n")
+
+
+def test_a_key_id_that_is_none_or_named_twice_fails_alone(site, service, registrar, alice):
+    good, twice = (site.issue()[0] for _ in range(2))
+    ids = [good.charter.key_id, twice.charter.key_id]
+    wrong = [replace(shared(good), item=bad) for bad in BAD]
+    putting = [shared(twice), *wrong, shared(good), shared(twice)]
+    acl = permission_of(Acl.parse(ALICE))
+    statuses = service.put_keys(registrar, putting, acl)
+    assert [one.item for one in statuses] == [one.item for one in putting]
+    invalid = "InvalidArgumentException"
+    assert status(statuses) == [invalid] * 5 + ["", invalid]
+    assert [one.item for one in statuses if one.is_new] == [ids[0]]
+    [kept] = service.put_keys(registrar, [shared(twice)], acl)
+    assert kept.is_new, "neither of the two was kept"
+    asked = [ids[0], ids[0], *BAD, ids[1]]
+    expected = [*[invalid] * 6, ""]
+    statuses = service.get_keys(alice, asked)
+    assert [one.item for one in statuses] == asked
+    assert status(statuses) == expected
+    assert [len(one.keys) for one in statuses] == [0] * 6 + [1]
+    assert status(service.describe_keys(registrar, asked)) == expected
+    assert status(service.remove_keys(registrar, [KeyReference(one) for one in asked])) == expected
+    assert status(service.get_keys(alice, ids)) == ["", "AuthorizationException"]
+
+
+def test_a_key_to_destroy_that_has_no_public_half_fails_alone(site, server, service, registrar):
+    records = [site.issue()[0] for _ in range(3)]
+    service.put_keys(registrar, [shared(one) for one in records], Permission())
+    ids = [one.charter.key_id for one in records]
+    halves = [one.charter.public_key.hex() for one in records]
+    pairs = [
+        StringPair(ids[0], halves[0]),
+        StringPair(ids[1], "none"),
+        StringPair(ids[2], halves[2]),
+        StringPair("bad id!", halves[1]),
+        StringPair(ids[2], "none"),
+    ]
+    statuses = service.destroy_keys(registrar, pairs)
+    assert [one.item for one in statuses] == [one.string1 for one in pairs]
+    assert status(statuses) == ["", *["InvalidArgumentException"] * 4]
+    assert set(server.store.find(ids)) == set(ids[1:])
+    assert [key_id for _, key_id in server.ledger] == ids[:1]
+
+
+def test_ids_that_nobody_can_have_come_back_over_the_wire(server, registrar):
+    """Also those with characters that have to be written otherwise in XML."""
+    asked = ["<a>&b", "é", "a", "a"]
+    answer = server.post(messages.request("getKeys", asked), registrar)
+    statuses = messages.read_response("getKeys", body_entry(answer.body))
+    assert [(one.item, one.exception) for one in statuses] == [
+        (one, "InvalidArgumentException") for one in asked
+    ]
+
+
 def test_a_record_is_kept_once(site, service, registrar):
     private = b"p" * 32
     one, other = site.issue(private)[0], site.issue(private)[0]
@@ -347,7 +403,7 @@ def test_ids_and_numbers_are_bounded(service, registrar):
         with pytest.raises(InvalidRequest):
             service.create_entry(registrar, [StringPair(bad, "eds")])
     with pytest.raises(InvalidRequest):
-        service.get_keys(registrar, ["a", "a"])
+        service.create_entry(registrar, [StringPair("a", "eds"), StringPair("a", "eds")])
     with pytest.raises(TooLarge):
         service.get_keys(registrar, [str(n) for n in range(contract.MAX_KEYS_PER_CALL + 1)])
     with pytest.raises(InvalidRequest):
