@@ -14,6 +14,7 @@ from srm_dicom.audit.log import AuditLog
 from srm_dicom.clock import Clock
 from srm_dicom.db.database import Database
 from srm_dicom.identity.gate import Gate
+from srm_dicom.listening import accepted, listener
 from srm_dicom.telemetry import logger
 
 __all__ = ["MetadataServer", "MetadataSettings"]
@@ -46,9 +47,7 @@ class MetadataServer:
         self._database = Database(settings.database)
         self.collections = Collections(self._database, settings.indexed)
         self._dispatcher = Dispatcher(self.collections, settings, audit, clock)
-        self._listener = socket.create_server(
-            (settings.host, settings.port), family=_family(settings.host), backlog=_BACKLOG
-        )
+        self._listener = listener(settings.host, settings.port, _BACKLOG)
         self.port: int = self._listener.getsockname()[1]
         self._lock = threading.Lock()
         self._open: dict[threading.Thread, Connection] = {}
@@ -76,13 +75,13 @@ class MetadataServer:
     def _accept(self) -> None:
         while True:
             try:
-                sock, address = self._listener.accept()
+                sock, peer = accepted(self._listener)
             except OSError:
                 if self._listener.fileno() < 0:
                     return
                 self._clock.sleep(0.05)
                 continue
-            self._begin(sock, str(address[0]))
+            self._begin(sock, peer)
 
     def _begin(self, sock: socket.socket, peer: str) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -104,7 +103,3 @@ class MetadataServer:
         finally:
             with self._lock:
                 del self._open[threading.current_thread()]
-
-
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from srm_dicom.clock import Clock
+from srm_dicom.listening import accepted, listener
 from srm_dicom.telemetry import logger
 from srm_dicom.turns import Turns
-from srm_dicom.wire.gridftp.addresses import plain
 
 log = logger("transfer")
 
@@ -93,13 +93,7 @@ class Acceptor:
         Raises:
             OSError: the address cannot be listened on.
         """
-        host = self._bounds.host
-        self._listener = socket.create_server(
-            (host, self._bounds.port),
-            family=socket.AF_INET6 if ":" in host else socket.AF_INET,
-            backlog=_BACKLOG,
-            dualstack_ipv6=host == "::",
-        )
+        self._listener = listener(self._bounds.host, self._bounds.port, _BACKLOG)
         self._thread = self._new_thread(self._accept, self._listener)
         self._thread.start()
         log.info("door_open", port=self.port, protocol=self._protocol)
@@ -122,17 +116,17 @@ class Acceptor:
     def _new_thread(self, target: Callable[..., None], *arguments: object) -> threading.Thread:
         return threading.Thread(target=target, args=arguments, name=self._protocol, daemon=True)
 
-    def _accept(self, listener: socket.socket) -> None:
+    def _accept(self, listening: socket.socket) -> None:
         while True:
             try:
-                sock, address = listener.accept()
+                sock, peer = accepted(listening)
             except OSError as error:
-                if listener.fileno() < 0 or error.errno == errno.EINVAL:  # `stop` has shut it down
+                if listening.fileno() < 0 or error.errno == errno.EINVAL:  # `stop` has shut it down
                     return
                 log.warning("accept_failed", error=type(error).__name__, reason=error.strerror)
                 self._clock.sleep(0.1)
                 continue
-            self._admit(sock, plain(address[0]))
+            self._admit(sock, peer)
 
     def _admit(self, sock: socket.socket, peer: str) -> None:
         if not self._places.take(peer):

@@ -19,6 +19,7 @@ from srm_dicom.audit.log import AuditLog
 from srm_dicom.clock import Clock, SystemClock
 from srm_dicom.identity.gate import Gate
 from srm_dicom.identity.tokens import TokenVerifier
+from srm_dicom.listening import accepted, listener
 from srm_dicom.telemetry import logger
 from srm_dicom.turns import Turns
 from srm_dicom.web.connection import Connection, Door
@@ -41,7 +42,7 @@ class WebServer:
     Args:
         app: gets ``srm_dicom.principal`` and ``srm_dicom.peer`` in its environment.
         gate: verifies callers and holds the host credential.
-        host: name or address to listen on.
+        host: name or address to listen on; ``::`` takes IPv4 as well.
         port: 0 for any.
         maximum_tls: TLS 1.2 where Globus clients call (httpg), else TLS 1.3.
         limits: what one peer may cost.
@@ -68,10 +69,7 @@ class WebServer:
         audit: AuditLog | None = None,
         tokens: TokenVerifier | None = None,
     ) -> None:
-        family = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][
-            0
-        ]
-        self._listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        self._listener = listener(host, port, _BACKLOG)
         self.port: int = self._listener.getsockname()[1]
         self._limits = limits or Limits()
         self._clock = clock or SystemClock()
@@ -120,13 +118,13 @@ class WebServer:
     def _accept(self) -> None:
         while not self._stopping.is_set():
             try:
-                sock, address = self._listener.accept()
+                sock, peer = accepted(self._listener)
             except OSError as error:
                 if not self._stopping.is_set():
                     log.warning("accept_failed", port=self.port, error=type(error).__name__)
                 self._stopping.wait(_PAUSE_S)
                 continue
-            self._admit(sock, address[0])
+            self._admit(sock, peer)
 
     def _admit(self, sock: socket.socket, peer: str) -> None:
         connection = Connection(sock, peer, self._door)
@@ -182,7 +180,7 @@ class WebServer:
             thread.join(max(0.0, until_s - self._clock.monotonic_s()))
 
 
-def _close_listener(listener: socket.socket) -> None:
+def _close_listener(listening: socket.socket) -> None:
     with suppress(OSError):
-        listener.shutdown(socket.SHUT_RDWR)  # close alone would leave a blocked accept waiting
-    listener.close()
+        listening.shutdown(socket.SHUT_RDWR)  # close alone would leave a blocked accept waiting
+    listening.close()

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from srm_dicom.web.limits import Limits
+from srm_dicom.web.server import WebServer
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -84,6 +85,24 @@ def test_of_a_full_address_the_oldest_silent_peer_makes_room_and_of_no_other(ser
         sock.settimeout(0.2)
         with pytest.raises(TimeoutError):
             sock.recv(1)
+
+
+def test_ipv4_and_ipv6_come_to_one_port_and_are_told_as_they_are(gate, alice):
+    told = []
+
+    def peer(environ, start_response):
+        told.append(environ["srm_dicom.peer"])
+        return app(environ, start_response)
+
+    server = WebServer(peer, gate, host="::", port=0, name="both")
+    server.start()
+    try:
+        for host in ("127.0.0.1", "::1"):
+            with socket.create_connection((host, server.port), timeout=10) as sock:
+                assert is_served(alice.client_context().wrap_socket(sock, server_hostname="localhost"))
+    finally:
+        server.stop(0.5)
+    assert told == ["127.0.0.1", "::1"]
 
 
 def test_one_identity_leaves_room_for_others(serve, dial, bob):
