@@ -23,6 +23,7 @@ _CODES: dict[int, type[MdmError]] = {
     452: errors.BudgetExhausted,
     501: errors.InvalidRequest,
     504: errors.NotSupported,
+    522: errors.NotSupported,
     530: errors.NotAuthenticated,
     535: errors.NotAuthenticated,
     550: errors.NotFound,

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Self
 
 from srm_dicom.clock import Clock
-from srm_dicom.errors import NotAuthenticated, NotSupported
+from srm_dicom.errors import NotAuthenticated
 from srm_dicom.transfer.arriving import Arriving, CannotConnect
 from srm_dicom.transfer.channel import DataChannel, Guard
 from srm_dicom.transfer.peers import PeerPolicy
@@ -112,16 +112,17 @@ class DataPort:
         """What the next transfer connects to, once for each stream; nothing when it listens."""
         return self._targets
 
-    def listen(self, family: str = "") -> Address:
+    @property
+    def protocol(self) -> str:
+        """The network protocol of the control connection, as RFC 2428 numbers them."""
+        return "2" if ":" in self._local else "1"
+
+    def listen(self) -> Address:
         """Open a fresh listening port and return the address to tell.
 
         Raises:
-            NotSupported: the client insists on the other family.
             CannotConnect: no port of the range is free.
         """
-        ours = "2" if ":" in self._local else "1"
-        if family not in ("", ours):
-            raise NotSupported(f"this connection has the family {ours}")
         self.close()
         self._listener = listener = self._listen_in_range()
         self._listening_on = listener.getsockname()[1]

@@ -25,6 +25,7 @@ from srm_dicom.transfer.stripelink import StripeNodes
 from srm_dicom.transfer.stripes import Connecting, Stripes
 from srm_dicom.transfer.summing import sum_of
 from srm_dicom.wire.gridftp import actions
+from srm_dicom.wire.gridftp.addresses import family_reply
 from srm_dicom.wire.gridftp.dialogue import Parameters
 from srm_dicom.wire.gridftp.replies import Reply
 from srm_dicom.wire.gridftp.session import ServerSession
@@ -86,9 +87,11 @@ class Performer:
             OSError: a data connection was lost.
         """
         match action:
+            case actions.Listen() if action.family not in ("", self._port.protocol):
+                self._session.reply(family_reply(self._port.protocol))
             case actions.Listen():
                 self._stripes.forget()
-                self._render_ports(partial(action.render, self._port.listen(action.family)))
+                self._render_ports(partial(action.render, self._port.listen()))
             case actions.ListenStriped():
                 self._render_ports(partial(action.render, self._stripes.listen(self._guard)))
             case actions.Target():

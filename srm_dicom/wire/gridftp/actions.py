@@ -16,7 +16,7 @@ from srm_dicom.wire.gridftp.replies import Reply
 class Listen:
     """Open a one-shot listening port and answer with `render` of its address.
 
-    `family` is ``1`` (IPv4) or ``2`` (IPv6) when the client insists on one (RFC 2428).
+    `family` is ``1`` (IPv4), ``2`` (IPv6) or something else when the client insists on it (RFC 2428).
     """
 
     render: Callable[[Address], Reply]

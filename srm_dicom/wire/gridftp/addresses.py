@@ -108,6 +108,11 @@ def epsv_reply(address: Address) -> Reply:
     return Reply.of(229, f"Entering Extended Passive Mode (|||{address.port}|)")
 
 
+def family_reply(supported: str) -> Reply:
+    """Refuse a network protocol, and tell the one to use (RFC 2428, 3)."""
+    return Reply.of(522, f"Network protocol not supported, use ({supported})")
+
+
 def spas_reply(addresses: Iterable[Address]) -> Reply:
     """Answer SPAS: an address for each stripe."""
     return Reply.of(229, "Entering Striped Passive Mode.", *map(six_numbers, addresses), "End")

@@ -85,6 +85,7 @@ class Dialogue:
         directory: the working directory.
         restart: what REST announced for the next transfer.
         expected_bytes: what ALLO announced for the next upload.
+        epsv_only: the client has said EPSV ALL.
         renaming: what RNFR named for RNTO.
         refusal: why the login was refused, for the log.
     """
@@ -98,6 +99,7 @@ class Dialogue:
     directory: SitePath = ROOT
     restart: Restart = field(default_factory=Restart)
     expected_bytes: int | None = None
+    epsv_only: bool = False
     renaming: SitePath | None = None
     refusal: str = ""
 

@@ -19,6 +19,7 @@ from srm_dicom.testing.pki import (
     proxy_certificate,
     write_credential,
 )
+from srm_dicom.testing.served import DirectoryFiles
 
 GUC = pytest.mark.interop("globus-url-copy")
 GFAL = pytest.mark.interop("gfal-copy")
@@ -56,6 +57,19 @@ def succeeded(done):
 )
 def test_globus_url_copy(site, tmp_path, options, name):
     site.copied(["globus-url-copy", *options.split()], name, tmp_path / "copy")
+
+
+@GUC
+@pytest.mark.parametrize("options", ["-tcp-bs 1048576", "-tcp-bs 1048576 -p 2"])
+def test_globus_url_copy_that_names_a_buffer_size(site, new_door, tmp_path, options):
+    command = ["globus-url-copy", *options.split()]
+    site.copied(command, "file", tmp_path / "copy")
+    (tmp_path / "there").mkdir()
+    with new_door(DirectoryFiles(tmp_path / "there")) as url:
+        site.succeed(*command, f"file://{tmp_path}/copy", f"{url}/up")
+        site.succeed(*command, f"{site.url}/file", f"{url}/across")
+    for name in ("up", "across"):
+        assert (tmp_path / "there" / name).read_bytes() == (site.root / "file").read_bytes()
 
 
 @GUC

@@ -79,7 +79,8 @@ def test_gfal_from_globus_to_our_door(site, globus, new_door, tmp_path, options)
 
 
 @GFAL
-def test_gfal_between_two_of_our_doors(site, new_door, tmp_path):
+@pytest.mark.parametrize("options", ["", "--tcp-buffersize 1048576"])
+def test_gfal_between_two_of_our_doors(site, new_door, tmp_path, options):
     with new_door(DirectoryFiles(tmp_path)) as url:
-        site.succeed("gfal-copy", "-f", "-K", "ADLER32", f"{site.url}/file", f"{url}/copy")
+        site.succeed("gfal-copy", "-f", "-K", "ADLER32", *options.split(), f"{site.url}/file", f"{url}/copy")
     assert (tmp_path / "copy").read_bytes() == (site.root / "file").read_bytes()

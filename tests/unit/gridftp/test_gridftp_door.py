@@ -42,6 +42,12 @@ def code_of(session, line):
     return session.next_reply().code
 
 
+def said(session, line):
+    session.send(line)
+    reply = session.next_reply()
+    return reply.code, reply.text
+
+
 def eventually(condition, within_s=5.0):
     deadline_s = time.monotonic() + within_s
     while not condition():
@@ -284,8 +290,16 @@ def test_ipv6(open_door, alice):
         assert client.read(f"gsiftp://[::1]:{door.port}/dir/a") == b"a"
         session = Session(Turl("::1", door.port, "/"), alice, Timeouts(5, 5, 5))
         assert code_of(session, "PASV") == 501
-        assert code_of(session, "EPSV 1") == 504
+        assert said(session, "EPSV 1") == (522, "Network protocol not supported, use (2)")
         assert code_of(session, "EPSV 2") == 229
+
+
+def test_epsv_tells_the_family_that_it_has(session):
+    """RFC 2428, 3: 522 with the protocols that are supported."""
+    for family in ("2", "3", "x"):
+        assert said(session, f"EPSV {family}") == (522, "Network protocol not supported, use (1)")
+    assert code_of(session, "RETR /file") == 425
+    assert code_of(session, "EPSV 1") == 229
 
 
 def test_an_ipv6_door_takes_ipv4_too(open_door, client):

@@ -229,6 +229,25 @@ def test_streams_are_bounded(ends):
     assert ends.say("OPTS RETR Parallelism=x;").startswith("501")
 
 
+@pytest.mark.parametrize(
+    "word", ["RETRBUFSIZE", "RBUFSZ", "RBUFSIZ", "STORBUFSIZE", "SBUFSZ", "SBUFSIZ", "BUFSIZE", "bufsize"]
+)
+def test_buffer_sizes_are_taken_under_each_of_their_names(ends, word):
+    """Globus clients try these before SBUF, and do not take no for an answer."""
+    assert ends.say(f"SITE {word} 1048576") == ends.say("SBUF 1048576")
+    assert ends.say("SBUF 1048576").startswith("200 ")
+
+
+def test_after_epsv_all_nothing_but_epsv_sets_up_a_data_connection(ends):
+    """RFC 2428, 4."""
+    assert ends.say("EPSV ALL").startswith("200")
+    for line in ("PASV", "PORT 127,0,0,1,80,80", "EPRT |1|127.0.0.1|80|", "SPAS", "SPOR 127,0,0,1,80,80"):
+        assert ends.say(line).startswith("503"), line
+        assert ends.action is None
+    ends.say("EPSV")
+    assert isinstance(ends.action, actions.Listen)
+
+
 def test_rest_holds_for_one_transfer(ends):
     ends.say("REST 5")
     ends.say("ERET P 10 20 /a")
@@ -242,6 +261,7 @@ def test_rest_holds_for_one_transfer(ends):
 BAD = (
     *("ERET P 1 /a", "ERET X 1 2 /a", "CKSM MD5 0 /a", "CKSM FOO 0 -1 /a", "REST x", "TYPE E", "MODE B"),
     *("STRU R", "PBSZ x", "PROT X", "DCAU S", "DCAU A /CN=x", "OPTS FOO", "PORT 1", "SITE RM /a"),
+    *("SITE BUFSIZE", "SITE BUFSIZE big", "SBUF", "SBUF -1"),
 )
 
 

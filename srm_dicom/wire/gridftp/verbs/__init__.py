@@ -61,7 +61,7 @@ _VERBS = (
     Verb("HELP", login.help_, LIVING, "RFC 959, 4.1.3", "lists the verbs"),
     Verb("SYST", login.syst, LIVING, "RFC 959, 4.1.3", "UNIX Type: L8"),
     Verb("STAT", login.stat, OPEN, "RFC 959, 4.1.3", "the session's parameters; no file status"),
-    Verb("SITE", login.site, OPEN, "RFC 959, 4.1.3", "HELP and CLIENTINFO"),
+    Verb("SITE", login.site, OPEN, "RFC 959, 4.1.3", "HELP, CLIENTINFO; buffer sizes, as SBUF"),
     Verb("CCC", refused.clear_channel, OPEN, "RFC 2228, 3", "refused: commands stay protected", done=False),
     # parameters
     Verb("TYPE", parameters.type_, OPEN, "RFC 959, 4.1.2", "A, I, L 8; bytes are never converted"),
@@ -88,7 +88,13 @@ _VERBS = (
     Verb("SBUF", parameters.sbuf, OPEN, "GFD.020, 5.2", "accepted, the kernel sizes buffers"),
     # data connections
     Verb("PASV", connections.pasv, OPEN, "RFC 959, 4.1.2", "one-shot port of the configured range"),
-    Verb("EPSV", connections.epsv, OPEN, "RFC 2428, 3", "on the family of the control connection"),
+    Verb(
+        "EPSV",
+        connections.epsv,
+        OPEN,
+        "RFC 2428, 3",
+        "on the family of the control connection, others: 522; ALL",
+    ),
     Verb("SPAS", connections.spas, OPEN, "GFD.020, 5.5", "a port on each transfer node"),
     Verb("PORT", connections.port, OPEN, "RFC 959, 4.1.2", "to the control peer, or where the site allows"),
     Verb("EPRT", connections.eprt, OPEN, "RFC 2428, 2", "as PORT, also IPv6"),

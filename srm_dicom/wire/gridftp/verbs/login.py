@@ -11,6 +11,7 @@ from srm_dicom.wire.gridftp import facts
 from srm_dicom.wire.gridftp.dialogue import Dialogue
 from srm_dicom.wire.gridftp.replies import Reply
 from srm_dicom.wire.gridftp.sums import ALGORITHMS
+from srm_dicom.wire.gridftp.verbs.parameters import sbuf
 
 _BEFORE_LOGIN = OpenAccess("the login itself")
 _NO_OBJECT = OpenAccess("touches no object")
@@ -19,6 +20,9 @@ _FEATURES = (
     *("DCAU", "ERET", "ESTO", "MDTM", "MLSR", "PARALLEL", "REST STREAM"),
     *("SIZE", "SPAS", "SPOR", "TVFS", "UTF8"),
 )
+_BUFFER_SIZES = frozenset(("BUFSIZE", "RETRBUFSIZE", "RBUFSIZ", "RBUFSZ", "STORBUFSIZE", "SBUFSIZ", "SBUFSZ"))
+"""What servers have called it before there was SBUF; Globus clients try these names first."""
+
 _HELP = (
     "The following commands are recognized:",
     "ABOR ADAT ALLO APPE AUTH CDUP CKSM CWD DCAU DELE EPRT EPSV ERET ESTO FEAT HELP LIST MDTM MKD MLSD MLSR",
@@ -121,11 +125,14 @@ def stat(dialogue: Dialogue, argument: str) -> Reply:
 
 
 @requires(_NO_OBJECT)
-def site(_dialogue: Dialogue, argument: str) -> Reply:
-    """Answer what clients ask when they begin."""
-    word = argument.strip().partition(" ")[0].upper()
+def site(dialogue: Dialogue, argument: str) -> Reply:
+    """Answer what clients ask when they begin, and take buffer sizes as SBUF does."""
+    word, _, rest = argument.strip().partition(" ")
+    word = word.upper()
     if word == "HELP":
         return Reply.of(214, *_HELP)
     if word == "CLIENTINFO":
         return Reply.of(250, "OK.")
+    if word in _BUFFER_SIZES:
+        return sbuf(dialogue, rest)
     return Reply.of(504, "This SITE command is not supported.")

@@ -135,6 +135,9 @@ def allo(dialogue: Dialogue, argument: str) -> Reply:
 
 
 @requires(_OWN_SESSION)
-def sbuf(_dialogue: Dialogue, _argument: str) -> Reply:
+def sbuf(_dialogue: Dialogue, argument: str) -> Reply:
     """Leave buffers to the kernel."""
+    text = argument.strip()
+    if not (text.isascii() and text.isdigit()):
+        raise InvalidRequest("a buffer size is a number of bytes")
     return Reply.of(200, "The kernel sizes the buffers.")
