@@ -124,6 +124,9 @@ class Puts:
     def done(self, principal: Principal, token: str, surls: Sequence[str] | None) -> tuple[FileView, ...]:
         """Have files stored whose bytes are all there, and wait for it; each has succeeded or a failure.
 
+        Where one needs more time than a call may take, its owner has to ask again, and nothing of that answer
+        counts: a file succeeds until it was told of beside none that is late.
+
         Raises:
             RequestUnknown: no put of the caller has this token.
         """
@@ -140,10 +143,11 @@ class Puts:
         )
         storing = {file.id for file in files if file in complete or file.state is STORING}
         settled = self._settled(storing)
-        return tuple(
-            _outcome(replace(settled[file.id], surl=file.surl)) if file.id in settled else _undone(file)
-            for file in files
-        )
+        files = [replace(settled.get(file.id, file), surl=file.surl) for file in files]
+        views = tuple(map(_outcome, files))
+        if not any(isinstance(view.failure, Overloaded) for view in views):
+            self._tell([file.id for file in files if file.state is FileState.STORED and not file.told])
+        return views
 
     # --- what doors call -------------------------------------------------------------------------
 
@@ -343,12 +347,21 @@ class Puts:
     def _settled(self, ids: set[int]) -> dict[int, RequestFile]:
         """Wait until the inner zone has decided about files, or the time for it is up."""
         until_s = self._clock.monotonic_s() + self._settings.put_done_s
+        settled: dict[int, RequestFile] = {}
+        waiting = list(ids)
         while True:
-            files = {file.id: file for file in self._stores.requests.find_files(list(ids))}
-            waiting = any(file.state is STORING for file in files.values())
+            found = self._stores.requests.find_files(waiting)
+            settled.update((file.id, file) for file in found)
+            waiting = [file.id for file in found if file.state is STORING]
             if not waiting or self._clock.monotonic_s() >= until_s:
-                return files
+                return settled
             self._clock.sleep(ASK_EVERY_S)
+
+    def _tell(self, stored: Sequence[int]) -> None:
+        """Note of files that their owner hears now that they are stored; who does not hear it asks again."""
+        if stored:
+            with self._stores.database.transaction(lasting=False):
+                self._stores.requests.move(stored, [FileState.STORED], FileState.STORED, told=True)
 
 
 def _sizes(wish: PutWish) -> Sequence[int]:
@@ -360,8 +373,13 @@ def _is_complete(file: RequestFile, uploads: Mapping[SitePath, Upload]) -> bool:
     return file.state is SPACE_AVAILABLE and upload is not None and upload.received is not None
 
 
-def _undone(file: RequestFile) -> FileView:
-    """Tell why srmPutDone has nothing to do for a file."""
+def _outcome(file: RequestFile) -> FileView:
+    """Tell what became of a file that was to be stored, or why srmPutDone has nothing to do for it."""
+    if file.state is FileState.STORED and not file.told:
+        return FileView(file.surl, file.state)
+    if file.state is STORING:
+        waiting = Overloaded("the file is complete here and is still being stored; ask again")
+        return FileView(file.surl, file.state, waiting, file.explanation)
     reasons: Mapping[FileState, MdmError] = {
         SPACE_AVAILABLE: NotFound("its bytes have not been uploaded, or not all of them"),
         FileState.STORED: AlreadyExists("the put of this file is done already"),
@@ -370,13 +388,3 @@ def _undone(file: RequestFile) -> FileView:
     }
     failure = file.failure or reasons.get(file.state) or NotFound("this file is not being put")
     return FileView(file.surl, file.state, failure)
-
-
-def _outcome(file: RequestFile) -> FileView:
-    """Tell what became of a file that was to be stored."""
-    if file.state is FileState.STORED:
-        return FileView(file.surl, file.state)
-    if file.state is STORING:
-        waiting = Overloaded("the file is complete here and is still being stored; ask again")
-        return FileView(file.surl, file.state, waiting, file.explanation)
-    return _undone(file)

@@ -103,6 +103,7 @@ class RequestFile:
         attempts: visits to its source for it that brought nothing, for whatever reason.
         lost: those of them in which the source said that it was done.
         parts: of a name that is made of others, one for each of them; it has no GUID itself.
+        told: of a put: its owner has heard of srmPutDone that it is stored.
     """
 
     surl: str
@@ -120,6 +121,7 @@ class RequestFile:
     parts: tuple[RequestFile, ...] = ()
     token: Token = _NO_TOKEN
     owner: str = ""
+    told: bool = False
 
     @property
     def rows(self) -> tuple[RequestFile, ...]:
@@ -181,6 +183,7 @@ class RequestFileRow(peewee.Model):
     attempts = peewee.IntegerField(default=0)
     lost = peewee.IntegerField(default=0)
     source = peewee.TextField(default="")
+    told = peewee.BooleanField(null=True)
 
     class Meta:
         """A request is read by token, a release by owner and path; the others, see `OPEN`."""
@@ -297,6 +300,7 @@ def read_file(row: Any) -> RequestFile:
         id=row.id,
         token=Token(row.token),
         owner=row.owner,
+        told=bool(row.told),
     )
 
 

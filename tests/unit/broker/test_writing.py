@@ -212,6 +212,39 @@ def test_put_done_waits_no_longer_than_it_may_and_can_be_repeated(site: Any) -> 
     assert site.done(view)[0].failure is None
 
 
+def test_who_was_told_to_ask_again_hears_that_the_file_is_stored(site: Any) -> None:
+    """A client that hears of a duplicate instead believes that its upload failed, and removes the file."""
+    view = site.put("a.dat", "b.dat")
+    site.upload(view, b"abc")
+    site.inner_lives = False
+    assert isinstance(site.done(view, "a.dat")[0].failure, Overloaded)
+    site.work()
+    assert site.broker.status(who(), view.token, None).files[0].state is FileState.STORED
+    site.upload(view, b"more", index=1)
+    # Of one call every file is answered together: what is stored meanwhile has not been told of yet.
+    assert [type(file.failure) for file in site.done(view)] == [type(None), Overloaded]
+    site.work()
+    assert [file.failure for file in site.done(view)] == [None, None]
+    assert [type(file.failure) for file in site.done(view)] == [AlreadyExists, AlreadyExists]
+
+
+def test_put_done_is_repeated_after_the_front_was_started_anew(site: Any) -> None:
+    view = site.put("a.dat")
+    site.upload(view, b"abc")
+
+    def dies(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    site.clock.sleep, turn = dies, site.clock.sleep
+    with pytest.raises(KeyboardInterrupt):
+        site.done(view)
+    site.clock.sleep = turn
+    site.work()
+    again = site.restarted()
+    assert again.done(view)[0].failure is None
+    assert isinstance(again.done(view)[0].failure, AlreadyExists)
+
+
 def test_a_disk_that_is_away_is_waited_for(site: Any) -> None:
     view = site.put("a.dat")
     site.upload(view, b"abc")
