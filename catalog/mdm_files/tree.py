@@ -313,7 +313,7 @@ class Tree:
 
 @lru_cache(maxsize=4096)
 def _acl(text: str) -> Acl:
-    return Acl.parse(text)
+    return Acl.stored(text)
 
 
 def _name(row: Any) -> Name:

@@ -164,7 +164,7 @@ class _Loading:
             key_id for key_id, some in shares.items() if any(one.public_key in self._ledger for one in some)
         }
         new = [
-            Key(key.id, key.owner, key.group, Acl.parse(key.acl))
+            Key(key.id, key.owner, key.group, Acl.stored(key.acl))
             for key in keys.values()
             if key.id not in known and key.id not in dead
         ]

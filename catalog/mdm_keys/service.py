@@ -168,7 +168,7 @@ class KeyService:
             for entry in permissions:
                 key, new = keys[entry.item], entry.permission
                 owner, group = new.user_name or key.owner, new.group_name or key.group
-                self._store.set_permission(Key(key.id, owner, group, acl_of(new)))
+                self._store.set_permission(Key(key.id, owner, group, acl_of(new).bounded()))
 
     @requires(OpenAccess("asks what the caller itself may do"))
     def check_permission(self, principal: Principal, items: Sequence[str], perm: Perm) -> None:
@@ -322,7 +322,7 @@ class KeyService:
             self._access.require_creator(operation, principal, new, projects)
         failed |= self._access.sort(operation, principal, list(known), Right.KEY_WRITE)[1]
         owner = permission.user_name or principal.dn
-        acl = _with_base(acl_of(permission), REGISTRAR_LETTERS)
+        acl = _with_base(acl_of(permission), REGISTRAR_LETTERS).bounded()
         with self._store.transaction():
             self._store.create([Key(key_id, owner, permission.group_name, acl) for key_id in new])
             added, conflicts = self._add([held[key_id] for key_id in held if key_id not in failed])

@@ -278,9 +278,9 @@ def _chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
 def _key(key_id: str, owner: str, group: str, acl: str, *share: Any) -> Key:
     """Read a row of `_FIND`: a key with one share of it, or with none."""
     if share[0] is None:
-        return Key(key_id, owner, group, Acl.parse(acl))
+        return Key(key_id, owner, group, Acl.stored(acl))
     held = _held(*share)
-    return Key(key_id, owner, group, Acl.parse(acl), project_of(held.charter), (held,))
+    return Key(key_id, owner, group, Acl.stored(acl), project_of(held.charter), (held,))
 
 
 def _together(key: Key, other: Key) -> Key:

@@ -148,4 +148,4 @@ class Collections:
 
 def _collection(row: Any) -> Collection:
     end = datetime.fromtimestamp(row.valid_until, UTC)
-    return Collection(row.id, SitePath(row.path), Acl.parse(row.acl), end)
+    return Collection(row.id, SitePath(row.path), Acl.stored(row.acl), end)

@@ -153,12 +153,16 @@ class Names:
         Raises:
             NotFound: there is no such name that the caller may see.
             NotAuthorised: see `FileAccess.administer`.
+            InvalidRequest: the change makes an ACL that is not kept.
         """
         entry = self._seen(principal, path, operation)
         self.areas.of(path)
         self.access.administer(principal, entry, operation)
         with self.stores.database.transaction():
-            self.stores.namespace.set_acl(path, change(entry.acl))
+            now = self.stores.namespace.find(path)
+            if now is None or now.guid != entry.guid or now.owner != entry.owner:
+                raise NotFound(_ABSENT)
+            self.stores.namespace.set_acl(path, change(now.acl))
         self.access.changed(principal, path, operation)
 
     def _remove_file(self, principal: Principal, verdict: Verdict) -> MdmError | None:

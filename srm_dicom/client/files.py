@@ -122,7 +122,7 @@ class FileCatalogueClient:
 
     def acl(self, reference: str) -> Acl:
         """Return the ACL of a name that the caller owns."""
-        return Acl.parse(self._call("getacl", wire.Reference(reference), wire.AclText).acl)
+        return Acl.stored(self._call("getacl", wire.Reference(reference), wire.AclText).acl)
 
     def set_acl(self, references: Iterable[str], acl: Acl) -> Outcomes:
         """Replace the ACL of names.

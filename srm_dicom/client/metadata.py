@@ -131,7 +131,7 @@ class MetadataClient:
 
     def acl(self, collection: SitePath) -> Acl:
         """Return the ACL of a collection."""
-        return Acl.parse("\n".join(self._channel.call("acl_show", collection)))
+        return Acl.stored("\n".join(self._channel.call("acl_show", collection)))
 
     def set_acl(self, collection: SitePath, acl: Acl) -> None:
         """Replace the ACL of a collection, which is made when it is missing."""

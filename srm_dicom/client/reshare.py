@@ -329,7 +329,7 @@ class Resharer:
         failed: dict[str, MdmError] = {}
         for acl in dict.fromkeys(str(acls[key_id]) for key_id in charters):
             ids = [key_id for key_id in charters if str(acls[key_id]) == acl]
-            permission = permission_of(Acl.parse(acl))
+            permission = permission_of(Acl.stored(acl))
 
             def adopt(server: Server, ids: Sequence[str] = ids, permission: object = permission) -> Any:
                 index = 1 + self._new.index(server)

@@ -24,6 +24,9 @@ from srm_dicom.errors import InvalidRequest
 
 PERMISSIONS = "rwxpdlgsn"
 MAX_ENTRIES = 1000
+MAX_NAME_CHARS = 1024
+_UNSPEAKABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""What no DN and no FQAN has, and no line of a log or a listing should."""
 
 
 class Tag(Enum):
@@ -86,12 +89,38 @@ class Acl:
 
     @classmethod
     def parse(cls, text: str) -> Acl:
-        """Read ACL text; the files of a project have one text, so texts are remembered.
+        """Read the ACL text that somebody sends; see `stored` for what is kept already.
 
         Raises:
-            InvalidRequest: a line is not an entry, or there are too many.
+            InvalidRequest: a line is not an entry, or `bounded` refuses it.
+        """
+        return _parse(text).bounded()
+
+    @classmethod
+    def stored(cls, text: str) -> Acl:
+        """Read the ACL text that is kept: its bounds were held when it was written, or are newer than it.
+
+        The files of a project have one text, so texts are remembered.
+
+        Raises:
+            InvalidRequest: a line is not an entry.
         """
         return _parse(text)
+
+    def bounded(self) -> Acl:
+        """Return this ACL if it may be kept; every way by which users set one goes through here.
+
+        Raises:
+            InvalidRequest: it has too many entries, or a name that nobody can have.
+        """
+        if len(self.entries) > MAX_ENTRIES:
+            raise InvalidRequest(f"an ACL has at most {MAX_ENTRIES} entries")
+        for entry in self.entries:
+            if len(entry.qualifier) > MAX_NAME_CHARS:
+                raise InvalidRequest(f"the name of an ACL entry has at most {MAX_NAME_CHARS} characters")
+            if entry.permissions and _UNSPEAKABLE.search(entry.qualifier):
+                raise InvalidRequest("the name of an ACL entry has no control characters")
+        return self
 
     def __str__(self) -> str:
         return "\n".join(str(entry) for entry in self.entries)
@@ -131,7 +160,12 @@ class Acl:
         return Acl(own + defaults if directory else own)
 
     def changed(self, changes: Acl) -> Acl:
-        """Return this ACL with entries set in their order; one without permissions is dropped."""
+        """Return this ACL with entries set in their order; one without permissions is dropped.
+
+        Raises:
+            InvalidRequest: `bounded` refuses the changes, or what would become longer by them.
+        """
+        changes.bounded()
         entries = {(entry.tag, entry.qualifier, entry.default): entry for entry in self.entries}
         for entry in changes.entries:
             key = (entry.tag, entry.qualifier, entry.default)
@@ -139,10 +173,11 @@ class Acl:
                 entries[key] = entry
             else:
                 entries.pop(key, None)
-        return Acl(tuple(entries.values()))
+        made = Acl(tuple(entries.values()))
+        return made.bounded() if len(made.entries) > len(self.entries) else made
 
     def granting(self, tag: Tag, qualifier: str, permissions: Iterable[str]) -> Acl:
-        """Return this ACL with one entry set; no permissions removes the entry."""
+        """Return this ACL with one entry set, as by `changed`; no permissions removes the entry."""
         return self.changed(Acl((Entry(tag, qualifier, frozenset(permissions)),)))
 
 
@@ -158,10 +193,7 @@ _SEPARATOR = re.compile(r"""((?:[^",\n]|"(?:[^"\\]|\\.)*")+)""")
 
 @lru_cache(maxsize=1024)
 def _parse(text: str) -> Acl:
-    entries = tuple(_parse_entry(line) for line in _lines(text))
-    if len(entries) > MAX_ENTRIES:
-        raise InvalidRequest(f"an ACL has at most {MAX_ENTRIES} entries")
-    return Acl(entries)
+    return Acl(tuple(_parse_entry(line) for line in _lines(text)))
 
 
 def _lines(text: str) -> list[str]:

@@ -134,7 +134,7 @@ _DONE: Mapping[str, tuple[Handler, str, str]] = {
     "srmPutDone": (
         put_done.run,
         "0.1",
-        "answers when the file is stored; without its bytes: SRM_INVALID_PATH; once told: SRM_DUPLICATION_ERROR",
+        "when the file is stored; without its bytes: SRM_INVALID_PATH; after success: SRM_DUPLICATION_ERROR",
     ),
     "srmMkdir": (mkdir.run, "0.1", "one level; below a directory that the site has opened for writing"),
     "srmRmdir": (rmdir.run, "0.1", "recursive: all of it or nothing; with a put under way: not empty"),

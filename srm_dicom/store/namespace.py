@@ -23,7 +23,7 @@ _CHUNK = 500
 _FIND = "SELECT * FROM entry WHERE path IN"
 _FIND_GUIDS = "SELECT * FROM entry WHERE guid IN"
 
-_acl = lru_cache(maxsize=4096)(Acl.parse)
+_acl = lru_cache(maxsize=4096)(Acl.stored)
 """The files of a series have one ACL, written alike."""
 
 _release = lru_cache(maxsize=1024)(Release)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from srm_dicom.errors import InvalidRequest
-from srm_dicom.rights.acl import Acl, Tag
+from srm_dicom.rights.acl import MAX_ENTRIES, Acl, Entry, Tag
 from srm_dicom.rights.declare import Right, requires
 from srm_dicom.srm import permissions
 from srm_dicom.srm.caller import Caller
@@ -19,17 +20,18 @@ def run(request: Any, caller: Caller) -> Record:
     """Add, take away or set permissions; what the call does not name stays as it is.
 
     Raises:
-        InvalidRequest: a user or group has no name.
+        InvalidRequest: a user or group has no name or an impossible one, or there are too many.
         NotFound, NotAuthorised: see `broker.names`.
     """
-    wanted = list(_entries(request))
-
-    def changed(acl: Acl) -> Acl:
-        for tag, who, letters in wanted:
-            acl = _change(acl, request.permissionType, tag, who, letters)
-        return acl
-
-    caller.broker.names.change_acl(caller.principal, one_surl(request.SURL), changed, "srmSetPermission")
+    wanted = _entries(request)
+    if len(wanted) > MAX_ENTRIES:
+        raise InvalidRequest(f"a call sets at most {MAX_ENTRIES} permissions")
+    caller.broker.names.change_acl(
+        caller.principal,
+        one_surl(request.SURL),
+        lambda acl: _changed(acl, request.permissionType, wanted),
+        "srmSetPermission",
+    )
     response: Record = T.srmSetPermissionResponse(returnStatus=success())
     return response
 
@@ -47,9 +49,11 @@ def _entries(request: Any) -> list[tuple[Tag, str, frozenset[str]]]:
     ]
 
 
-def _change(acl: Acl, how: str, tag: Tag, who: str, letters: frozenset[str]) -> Acl:
-    if how == "CHANGE":
-        return acl.granting(tag, who, letters)
-    found = (entry.permissions for entry in acl.access() if (entry.tag, entry.qualifier) == (tag, who))
-    there: frozenset[str] = next(found, frozenset())
-    return acl.granting(tag, who, there | letters if how == "ADD" else there - letters)
+def _changed(acl: Acl, how: str, wanted: Sequence[tuple[Tag, str, frozenset[str]]]) -> Acl:
+    """Return an ACL with permissions added, taken away or set, one after the other."""
+    there = {(entry.tag, entry.qualifier): entry.permissions for entry in reversed(acl.access())}
+    for tag, who, letters in wanted:
+        held = there.get((tag, who), frozenset())
+        there[tag, who] = letters if how == "CHANGE" else held | letters if how == "ADD" else held - letters
+    changes = dict.fromkeys((tag, who) for tag, who, _ in wanted)
+    return acl.changed(Acl(tuple(Entry(tag, who, there[tag, who]) for tag, who in changes)))

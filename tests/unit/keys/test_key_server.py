@@ -281,6 +281,20 @@ def test_groups_and_base_permissions(site, service, registrar, alice, stranger):
     assert status(service.get_keys(stranger, [key_id])) == [""]
 
 
+@pytest.mark.parametrize(
+    "names", [[f"/CN=User {number}" for number in range(1200)], ["/CN=a\nother::g"]], ids=["many", "newline"]
+)
+def test_an_acl_that_is_not_kept_leaves_the_key_usable(site, service, registrar, names):
+    record = site.issue()[0]
+    key_id = record.charter.key_id
+    service.put_keys(registrar, [shared(record)], Permission())
+    named = Permission(user_perm=Perm.of("p"), acl=tuple(ACLEntry(Perm.of("g"), name) for name in names))
+    with pytest.raises(InvalidRequest):
+        service.set_permission(registrar, [PermissionEntry(key_id, named)])
+    [entry] = service.get_permission(registrar, [key_id])
+    assert not entry.permission.acl
+
+
 def test_an_empty_principal_gets_nothing(site, service, registrar):
     """Neither an owner without a name nor a group without one matches a caller without groups."""
     record = site.issue()[0]

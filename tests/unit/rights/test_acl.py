@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -109,3 +110,25 @@ def test_what_is_no_acl_is_refused_whole(text: str) -> None:
 def test_too_many_entries() -> None:
     with pytest.raises(InvalidRequest):
         Acl.parse("\n".join(f'user:"/CN={number}":r' for number in range(MAX_ENTRIES + 1)))
+
+
+def test_what_is_stored_is_read_however_long_it_is() -> None:
+    acl = Acl(tuple(Entry(Tag.USER, f"/CN={number}\nx", frozenset("r")) for number in range(MAX_ENTRIES + 1)))
+    assert Acl.stored(str(acl)) == acl
+    shorter = acl.changed(Acl((replace(acl.entries[0], permissions=frozenset()),)))
+    assert len(shorter.entries) == MAX_ENTRIES
+
+
+def test_an_acl_grows_no_longer_than_it_may() -> None:
+    full = Acl(tuple(Entry(Tag.USER, f"/CN={number}", frozenset("r")) for number in range(MAX_ENTRIES)))
+    assert full.granting(Tag.USER, "/CN=0", "w").entries[0].permissions == {"w"}
+    with pytest.raises(InvalidRequest):
+        full.granting(Tag.USER, "/CN=one more", "r")
+
+
+@pytest.mark.parametrize("name", ["/CN=a\nb", "/CN=a\x00", "/CN=" + "a" * 1024])
+def test_a_name_that_nobody_has_is_refused(name: str) -> None:
+    with pytest.raises(InvalidRequest):
+        Acl().granting(Tag.USER, name, "r")
+    with pytest.raises(InvalidRequest):
+        Acl.parse(str(Acl((Entry(Tag.USER, name, frozenset("r")),))))
