@@ -301,7 +301,8 @@ class Copies:
             if plan.failure is not None:
                 files.append(RequestFile(plan.target, None, None, FileState.FAILED, plan.failure))
             elif plan.verdict is not None:
-                line = Line(plan.target, plan.verdict, source=plan.entry)
+                facts = plan.entry.facts if plan.entry else None
+                line = Line(plan.target, plan.verdict, facts.size_bytes if facts else 0, plan.entry)
                 files.append(self._puts.new_file(principal, request, line, there, wish))
             elif plan.entry is not None:
                 files.append(file_to_get(request, plan.target, None, plan.entry, staged, self._clock.now()))

@@ -19,6 +19,7 @@ from srm_dicom.broker.areas import UPLOADS, Area, Areas
 from srm_dicom.broker.listings import parse
 from srm_dicom.broker.owned import Owned
 from srm_dicom.broker.passing import apply_time
+from srm_dicom.broker.settling import Settling
 from srm_dicom.broker.spaces import SpaceAccounts
 from srm_dicom.broker.states import SPACE_AVAILABLE, STORING, Event, after, before
 from srm_dicom.broker.viewing import Viewer
@@ -35,7 +36,6 @@ from srm_dicom.errors import (
     NotAuthorised,
     NotFound,
     NotSupported,
-    Overloaded,
     RequestExpired,
     TooLarge,
 )
@@ -46,7 +46,6 @@ from srm_dicom.store.requests import Request, RequestFile
 from srm_dicom.store.stores import Stores
 from srm_dicom.store.uploads import Received, Upload
 
-ASK_EVERY_S = 0.05
 STORE_WITHIN = timedelta(days=1)
 """For so long the inner zone may come for what is complete; the bytes are safe in scratch meanwhile."""
 
@@ -86,6 +85,7 @@ class Puts:
         self._areas = areas
         self._clock = clock
         self._owned = Owned(stores.requests)
+        self._settling = Settling(stores, clock, settings.put_done_s)
         self._viewer = Viewer(settings.nodes, stores.staged, stores.uploads, settings.poll_s)
 
     def submit(self, principal: Principal, wish: PutWish, *, implicit: bool = False) -> RequestView:
@@ -124,9 +124,6 @@ class Puts:
     def done(self, principal: Principal, token: str, surls: Sequence[str] | None) -> tuple[FileView, ...]:
         """Have files stored whose bytes are all there, and wait for it; each has succeeded or a failure.
 
-        Where one needs more time than a call may take, its owner has to ask again, and nothing of that answer
-        counts: a file succeeds until it was told of beside none that is late.
-
         Raises:
             RequestUnknown: no put of the caller has this token.
         """
@@ -134,20 +131,14 @@ class Puts:
         apply_time(self._stores, self._clock.now())
         files = self._owned.files(request, surls)
         uploads = self._stores.uploads.of_request(request.token)
-        complete = [file for file in files if _is_complete(file, uploads)]
+        complete = {file.id for file in files if _is_complete(file, uploads)}
         self._stores.requests.move(
-            [file.id for file in complete],
+            list(complete),
             before(Event.PUT_DONE),
             after(SPACE_AVAILABLE, Event.PUT_DONE),
             deadline_at=self._clock.now() + STORE_WITHIN,
         )
-        storing = {file.id for file in files if file in complete or file.state is STORING}
-        settled = self._settled(storing)
-        files = [replace(settled.get(file.id, file), surl=file.surl) for file in files]
-        views = tuple(map(_outcome, files))
-        if not any(isinstance(view.failure, Overloaded) for view in views):
-            self._tell([file.id for file in files if file.state is FileState.STORED and not file.told])
-        return views
+        return self._settling.told(files, complete | {file.id for file in files if file.state is STORING})
 
     # --- what doors call -------------------------------------------------------------------------
 
@@ -161,7 +152,7 @@ class Puts:
             NotAuthorised, AlreadyExists, IsADirectory, Busy: the plain path may not be written; NotAuthorised
                 also when who shows a TURL may hand in no images, or not with this credential.
             RequestExpired: the put has ended.
-            NoSpace: scratch has not so much left.
+            NoSpace, SpaceExhausted: scratch has not so much left, or the space that the put is for.
         """
         if path.startswith(f"{UPLOADS}/"):
             upload = self._stores.uploads.find(path.removeprefix(f"{UPLOADS}/"))
@@ -174,7 +165,7 @@ class Puts:
         self._keep_alive(upload)
         if size_bytes > upload.expected_bytes:
             self._refuse_beyond_quota(upload.node, size_bytes - upload.expected_bytes)
-            self._stores.uploads.expect(upload.name, size_bytes)
+            self._expect(upload, size_bytes)
         self._stores.uploads.received(upload.name, None)
         return upload, self._areas.of(upload.path)
 
@@ -194,7 +185,10 @@ class Puts:
 
         Raises:
             Aborted: the put has ended meanwhile.
+            SpaceExhausted: the space that it is for has not so much left.
         """
+        if upload.space:
+            self._expect(upload, received.size_bytes)
         if not self._stores.uploads.received(upload.name, received):
             raise Aborted("the put was ended before its bytes were there")
 
@@ -234,6 +228,17 @@ class Puts:
                 )
                 self._stores.uploads.end(upload.token, [upload.path])
         return len(lost)
+
+    def _expect(self, upload: Upload, size_bytes: int) -> None:
+        """Let an upload count with the bytes that it turns out to have."""
+        with self._stores.database.transaction():
+            now = self._stores.uploads.find(upload.name)
+            more_bytes = size_bytes - now.expected_bytes if now else 0
+            if more_bytes <= 0:
+                return
+            if upload.space:
+                self._spaces.refuse_beyond(upload.space, more_bytes)
+            self._stores.uploads.expect(upload.name, size_bytes)
 
     def _refuse_beyond_quota(self, node: str, more_bytes: int) -> None:
         quota = self._settings.quota_bytes
@@ -344,25 +349,6 @@ class Puts:
             raise Busy("this name is being written")
         self.give_up(upload)
 
-    def _settled(self, ids: set[int]) -> dict[int, RequestFile]:
-        """Wait until the inner zone has decided about files, or the time for it is up."""
-        until_s = self._clock.monotonic_s() + self._settings.put_done_s
-        settled: dict[int, RequestFile] = {}
-        waiting = list(ids)
-        while True:
-            found = self._stores.requests.find_files(waiting)
-            settled.update((file.id, file) for file in found)
-            waiting = [file.id for file in found if file.state is STORING]
-            if not waiting or self._clock.monotonic_s() >= until_s:
-                return settled
-            self._clock.sleep(ASK_EVERY_S)
-
-    def _tell(self, stored: Sequence[int]) -> None:
-        """Note of files that their owner hears now that they are stored; who does not hear it asks again."""
-        if stored:
-            with self._stores.database.transaction(lasting=False):
-                self._stores.requests.move(stored, [FileState.STORED], FileState.STORED, told=True)
-
 
 def _sizes(wish: PutWish) -> Sequence[int]:
     return wish.sizes or (0,) * len(wish.surls)
@@ -371,20 +357,3 @@ def _sizes(wish: PutWish) -> Sequence[int]:
 def _is_complete(file: RequestFile, uploads: Mapping[SitePath, Upload]) -> bool:
     upload = uploads.get(file.path) if file.path else None
     return file.state is SPACE_AVAILABLE and upload is not None and upload.received is not None
-
-
-def _outcome(file: RequestFile) -> FileView:
-    """Tell what became of a file that was to be stored, or why srmPutDone has nothing to do for it."""
-    if file.state is FileState.STORED and not file.told:
-        return FileView(file.surl, file.state)
-    if file.state is STORING:
-        waiting = Overloaded("the file is complete here and is still being stored; ask again")
-        return FileView(file.surl, file.state, waiting, file.explanation)
-    reasons: Mapping[FileState, MdmError] = {
-        SPACE_AVAILABLE: NotFound("its bytes have not been uploaded, or not all of them"),
-        FileState.STORED: AlreadyExists("the put of this file is done already"),
-        FileState.ABORTED: Aborted("the put was aborted"),
-        FileState.TIMED_OUT: RequestExpired("the time of the put is over"),
-    }
-    failure = file.failure or reasons.get(file.state) or NotFound("this file is not being put")
-    return FileView(file.surl, file.state, failure)

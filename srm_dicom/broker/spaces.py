@@ -1,8 +1,8 @@
 """Space reservation with real accounts: what is promised, what files take of it, until when.
 
 A space is room of the whole site that one user is promised. Files that are put into it count against it
-from the moment when they are announced; where none is named, nothing is counted. A reservation is made at
-once, so no request of its own is left behind: its token names it in every call.
+from the moment when they are announced, or their size is known; where none is named, nothing is counted.
+A reservation is made at once, so no request of its own is left behind: its token names it in every call.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from srm_dicom.ids import Guid, Surl
 from srm_dicom.store.spaces import Space
 from srm_dicom.store.stores import Stores
 
+FULL = "the space has not so much left"
 UNLIMITED_S = -1
 
 
@@ -176,8 +177,16 @@ class SpaceAccounts:
         space = self.own(principal, token)
         if space.is_over(self.clock.now()):
             raise InvalidRequest("the lifetime of the space is over")
-        if self.stores.spaces.used_bytes(token) + size_bytes > space.size_bytes:
-            raise SpaceExhausted("the space has not so much left")
+        self.refuse_beyond(token, size_bytes)
+
+    def refuse_beyond(self, token: str, more_bytes: int) -> None:
+        """Refuse what a space has no room for; one that was given back is none, and bounds nothing.
+
+        Raises:
+            SpaceExhausted: it has not so much left.
+        """
+        if not self.stores.spaces.has_room(token, more_bytes):
+            raise SpaceExhausted(FULL)
 
     def move_files(self, principal: Principal, surls: Sequence[str], token: str) -> list[MdmError | None]:
         """Let files of the caller stand in another space; tells for each why not."""

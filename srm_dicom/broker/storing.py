@@ -26,6 +26,7 @@ from srm_dicom.audit.event import Outcome as AuditOutcome
 from srm_dicom.audit.log import AuditLog
 from srm_dicom.broker.areas import Area, Areas, inherited
 from srm_dicom.broker.names import forget
+from srm_dicom.broker.spaces import FULL
 from srm_dicom.broker.states import STORING, Event, after, before
 from srm_dicom.clock import Clock, coarse
 from srm_dicom.crypto.digest import Digest
@@ -44,6 +45,7 @@ from srm_dicom.errors import (
     ObjectRefused,
     Overloaded,
     SourceUnavailable,
+    SpaceExhausted,
 )
 from srm_dicom.ids import Guid, parent
 from srm_dicom.plugin.api import Arrived, Discovered, FileRef, Slot
@@ -286,12 +288,17 @@ class Storing:
             if replaced is not None:
                 self._stores.removals.add([replaced])
                 forget(self._stores, [replaced])
-            if upload.space:
-                self._stores.spaces.put(upload.guid, upload.space, digest.size_bytes)
+            self._stores.uploads.end(upload.token, [upload.path])
+            if upload.space:  # as an upload it counts no longer
+                self._stand(upload, digest.size_bytes)
             now = self._clock.now()
             self._stores.staged.add([Staged(upload.guid, self._settings.node, 1, digest.size_bytes)], now)
-            self._stores.uploads.end(upload.token, [upload.path])
         self._record(upload.owner, area, [one for one in (upload.path, upload.guid) if is_object(one)])
+
+    def _stand(self, upload: Upload, size_bytes: int) -> None:
+        if not self._stores.spaces.has_room(upload.space, size_bytes):
+            raise SpaceExhausted(FULL)
+        self._stores.spaces.put(upload.guid, upload.space, size_bytes)
 
     def _entry(
         self,

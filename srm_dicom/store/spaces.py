@@ -119,10 +119,16 @@ class Spaces:
         )
         return int(stored.scalar() or 0) + int(coming.scalar() or 0)
 
+    def has_room(self, token: str, more_bytes: int) -> bool:
+        """Tell whether a space has room for so much more; one that is no more bounds nothing."""
+        space = self.find(token)
+        return space is None or self.used_bytes(token) + more_bytes <= space.size_bytes
+
     def put(self, guid: Guid, token: str, size_bytes: int) -> None:
-        """Let a file stand in a space, and in no other."""
+        """Let a file stand in a space, if there is one of this token, and in no other."""
         self.take_out([guid])
-        self._file.create(guid=guid, space=token, size_bytes=size_bytes)
+        if self.find(token) is not None:
+            self._file.create(guid=guid, space=token, size_bytes=size_bytes)
 
     def take_out(self, guids: Sequence[Guid]) -> None:
         """Let files stand in no space."""

@@ -1,0 +1,115 @@
+"""Spaces that users reserve: nothing that goes into one is more than it holds, whenever its size is known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from srm_dicom.broker.spaces import SpaceWish
+from srm_dicom.broker.views import FileState, PutWish, RequestKind
+from srm_dicom.errors import NotFound, SpaceExhausted
+from srm_dicom.ids import parse_path
+from srm_dicom.store.uploads import Received
+
+
+def reserve(site: Any, size_bytes: int) -> str:
+    token: str = site.broker.spaces.reserve(site.who(), SpaceWish(size_bytes, "REPLICA")).space.token
+    return token
+
+
+def used_bytes(site: Any, token: str) -> int:
+    used: int = site.broker.spaces.view(site.who(), token).used_bytes
+    return used
+
+
+def copy(site: Any, source: str, target: str, space: str) -> Any:
+    wish = PutWish(
+        RequestKind.COPY, (site.surl(target),), space=space, sources=(site.surl(source),), overwrite=True
+    )
+    return site.broker.copies.submit(site.who(), wish)
+
+
+def state_of(site: Any, view: Any) -> FileState:
+    (state,) = site.broker.status(site.who(), view.token, None).states
+    return state  # type: ignore[no-any-return]
+
+
+def test_a_file_that_was_not_announced_counts_when_it_is_there(site: Any) -> None:
+    space = reserve(site, 10)
+    view = site.put("a.dat", space=space)
+    with pytest.raises(SpaceExhausted):
+        site.upload(view, b"x" * 1000)
+    assert isinstance(site.done(view)[0].failure, NotFound)
+    site.upload(view, b"x" * 10)
+    assert used_bytes(site, space) == 10
+    assert site.done(view)[0].failure is None
+    assert used_bytes(site, space) == 10
+    assert isinstance(site.put("b.dat", sizes=(1,), space=space).files[0].failure, SpaceExhausted)
+
+
+def test_a_door_that_hears_the_size_first_refuses_at_once(site: Any) -> None:
+    space = reserve(site, 10)
+    view = site.put("a.dat", sizes=(4,), space=space)
+    path = parse_path(view.files[0].turl.removeprefix("gsiftp://node:2811"))
+    with pytest.raises(SpaceExhausted):
+        site.broker.puts.open(site.who(), path, size_bytes=11)
+    upload, _ = site.broker.puts.open(site.who(), path, size_bytes=10)
+    assert used_bytes(site, space) == 10
+    site.broker.puts.received(upload, Received(10, "00000000"))
+    assert used_bytes(site, space) == 10
+
+
+def test_what_was_announced_by_others_is_theirs(site: Any) -> None:
+    space = reserve(site, 10)
+    first, second = site.put("a.dat", sizes=(6,), space=space), site.put("b.dat", space=space)
+    with pytest.raises(SpaceExhausted):
+        site.upload(second, b"12345")
+    site.upload(second, b"1234")
+    site.upload(first, b"123456")
+    assert [site.done(view)[0].failure for view in (first, second)] == [None, None]
+
+
+def test_a_space_that_got_smaller_refuses_in_the_end(site: Any) -> None:
+    space = reserve(site, 10)
+    view = site.put("a.dat", sizes=(8,), space=space)
+    site.upload(view, b"12345678")
+    smaller = site.stores.spaces.find(space)
+    site.stores.spaces.change(type(smaller)(**{**fields(smaller), "size_bytes": 7}))
+    assert isinstance(site.done(view)[0].failure, SpaceExhausted)
+    assert site.stores.namespace.find(parse_path("/vo/data/a.dat")) is None
+    site.work()
+    assert not site.on_disk()
+
+
+def fields(space: Any) -> dict[str, Any]:
+    return {name: getattr(space, name) for name in type(space).__slots__}
+
+
+def test_a_space_that_was_given_back_holds_nothing_and_bounds_nothing(site: Any) -> None:
+    space = reserve(site, 10)
+    view = site.put("a.dat", sizes=(8,), space=space)
+    site.broker.spaces.release(site.who(), space, force=True)
+    site.upload(view, b"x" * 20)
+    assert site.done(view)[0].failure is None
+    entry = site.stores.namespace.find(parse_path("/vo/data/a.dat"))
+    assert not site.stores.spaces.of_files([entry.guid])
+
+
+def test_a_copy_counts_as_what_it_copies(site: Any) -> None:
+    site.store("a.dat", b"content")
+    view = copy(site, "a.dat", "b.dat", reserve(site, 3))
+    assert isinstance(view.files[0].failure, SpaceExhausted)
+    space = reserve(site, 7)
+    view = copy(site, "a.dat", "b.dat", space)
+    assert used_bytes(site, space) == 7
+    site.work()
+    assert state_of(site, view) is FileState.STORED
+    assert used_bytes(site, space) == 7
+
+
+def test_a_file_takes_the_room_of_the_one_that_it_replaces(site: Any) -> None:
+    space = reserve(site, 14)
+    site.store("a.dat", b"content", space=space)
+    site.store("a.dat", b"changed", space=space, overwrite=True)
+    assert used_bytes(site, space) == 7
