@@ -311,7 +311,7 @@ class Puts:
             return RequestFile(line.surl, line.answer.path, None, FileState.FAILED, error)
         # A copy of what is here has its bytes already: the inner zone may come at once.
         state = STORING if line.source else SPACE_AVAILABLE
-        return RequestFile(line.surl, line.answer.path, upload.guid, state)
+        return RequestFile(line.surl, line.answer.path, upload.guid, state, deadline_at=request.deadline_at)
 
     def _room(
         self,

@@ -60,6 +60,13 @@ def test_a_put_ends_on_the_disk_and_can_be_read(site: Any) -> None:
     assert (manifest.guid, manifest.size_bytes) == (entry.guid, 7)
 
 
+def test_the_first_answer_says_how_long_a_put_lasts(site: Any) -> None:
+    view = site.put("a.dat", total_s=600)
+    assert view.files[0].pin_left_s == view.remaining_s == 615
+    again = site.broker.status(who(), view.token, None)
+    assert again.files[0].pin_left_s == 615
+
+
 def test_what_left_scratch_comes_from_the_disk_again(site: Any) -> None:
     """The bytes that users upload are staged like any others once scratch has dropped them."""
     site.store("a.dat")
