@@ -12,6 +12,7 @@ from srm_dicom.errors import InvalidRequest
 from srm_dicom.srm.contract import Field, contract
 
 INT_MAX = 2**31 - 1
+_RANGES = {"int": (-INT_MAX, INT_MAX), "unsignedLong": (0, 2**64 - 1)}
 
 
 def complete(type_name: str, value: Any) -> None:
@@ -42,8 +43,10 @@ def _check_field(field: Field, value: Any) -> None:
             complete(field.type, item)
         elif field.type in model.enums:
             setattr(value, field.name, _word(field, item))
-        elif field.type == "int" and not -INT_MAX <= item <= INT_MAX:
-            raise InvalidRequest(f"{field.name} is not an xsd:int")
+        elif field.type in _RANGES:
+            least, most = _RANGES[field.type]
+            if not least <= item <= most:
+                raise InvalidRequest(f"{field.name} is not an xsd:{field.type}")
 
 
 def _word(field: Field, text: str) -> str:

@@ -25,6 +25,16 @@ def token_of(answer) -> str:
     return f"<requestToken>{answer.text('requestToken')}</requestToken>"
 
 
+PUT_OF_SIZE = (
+    "<arrayOfFileRequests><requestArray><targetSURL>srm://h/d/f</targetSURL>"
+    "<expectedFileSize>{}</expectedFileSize></requestArray></arrayOfFileRequests>"
+)
+RESERVATION = (
+    "<retentionPolicyInfo><retentionPolicy>REPLICA</retentionPolicy></retentionPolicyInfo>"
+    "<desiredSizeOfGuaranteedSpace>{}</desiredSizeOfGuaranteedSpace>"
+)
+
+
 def test_the_wish_reaches_the_broker_as_it_was_said(site) -> None:
     protocols = "<stringArray>gsiftp</stringArray><stringArray>https</stringArray>"
     extra = (
@@ -151,3 +161,27 @@ def test_protocol_words_are_logged_only_if_they_are_protocols(site, capsys) -> N
     logged = "".join(capsys.readouterr())
     assert "gsiftp" in logged
     assert "Jane" not in logged
+
+
+@pytest.mark.parametrize("size", ["-5", "-1", str(2**64), "1" * 40])
+@pytest.mark.parametrize(
+    ("operation", "inner"),
+    [
+        ("srmPrepareToPut", PUT_OF_SIZE),
+        ("srmReserveSpace", RESERVATION),
+        (
+            "srmUpdateSpace",
+            "<spaceToken>t</spaceToken><newSizeOfTotalSpaceDesired>{}</newSizeOfTotalSpaceDesired>",
+        ),
+    ],
+)
+def test_a_size_is_an_unsigned_long(site, operation: str, inner: str, size: str) -> None:
+    answer = site.call(operation, inner.format(size))
+    assert answer.code == "SRM_INVALID_REQUEST"
+    assert "is not an xsd:unsignedLong" in answer.text("returnStatus/explanation")
+
+
+def test_the_largest_sizes_are_answered(site) -> None:
+    for size in (2**63, 2**64 - 1):
+        assert site.call("srmPrepareToPut", PUT_OF_SIZE.format(size)).code == "SRM_SUCCESS"
+        assert site.call("srmReserveSpace", RESERVATION.format(size)).code == "SRM_NO_FREE_SPACE"
