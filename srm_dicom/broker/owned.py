@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -33,7 +34,7 @@ class Owned:
         return request
 
     def files(self, request: Request, surls: Sequence[str] | None) -> list[RequestFile]:
-        """Return the files of a request: all, or those asked for in that order."""
+        """Return the files of a request: all, or those asked for in that order; see `_chosen`."""
         if surls is None:
             return self.requests.files(request.token)
         if len(surls) > _FEW:
@@ -43,16 +44,22 @@ class Owned:
 
 
 def _chosen(files: Sequence[RequestFile], surls: Sequence[str]) -> list[RequestFile]:
-    by_surl = {file.surl: file for file in files}
-    by_path = {file.path: file for file in files if file.path}
+    """Return the files that SURLs name; one that the request has twice is told of, and acted on, twice.
+
+    Where the caller names it twice, too, that is once for each.
+    """
+    named: defaultdict[str, list[RequestFile]] = defaultdict(list)
+    for file in files:
+        named[file.path or file.surl].append(file)
+    often, before = Counter(surls), Counter[str]()
     missing = NotFound("this file is not in the request")
     chosen = []
     for text in surls:
-        found = by_surl.get(text)
-        if found is None:
-            surl = parse(text)
-            found = by_path.get(surl.path) if isinstance(surl, Surl) else None
-        chosen.append(
-            replace(found, surl=text) if found else RequestFile(text, None, None, FileState.FAILED, missing)
-        )
+        surl = parse(text)
+        found = named.get(text) or (named.get(surl.path) if isinstance(surl, Surl) else None)
+        rows = found or [RequestFile(text, None, None, FileState.FAILED, missing)]
+        at = min(before[text], len(rows) - 1)
+        before[text] += 1
+        until = len(rows) if before[text] == often[text] else at + 1
+        chosen += [replace(row, surl=text) for row in rows[at:until]]
     return chosen

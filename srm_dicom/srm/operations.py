@@ -150,7 +150,11 @@ _DONE: Mapping[str, tuple[Handler, str, str]] = {
         "0.1",
         "within the site, and with srm, gsiftp and https servers, shown the credential that was delegated",
     ),
-    "srmStatusOfCopyRequest": (status_of_copy_request.run, "0.1", "subsets by target"),
+    "srmStatusOfCopyRequest": (
+        status_of_copy_request.run,
+        "0.1",
+        "subsets by source, by target or by pairs of both",
+    ),
     "srmReserveSpace": (
         reserve_space.run,
         "0.1",

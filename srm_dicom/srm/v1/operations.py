@@ -136,7 +136,7 @@ def _finish(caller: Caller, view: RequestView, file: FileView) -> _Said:
     if view.kind is not RequestKind.PUT:
         caller.broker.release(caller.principal, view.token, [file.surl])
         return None
-    (done,) = caller.broker.puts.done(caller.principal, view.token, [file.surl])
+    done, *_ = caller.broker.puts.done(caller.principal, view.token, [file.surl])
     if done.failure is None or done.state in (FileState.STORING, FileState.STORED):
         return None
     if done.state is FileState.SPACE_AVAILABLE:
