@@ -8,8 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from srm_dicom.telemetry import logger
+from srm_plugin_dicom.deidentify.reasons import Reason, refused
 from srm_plugin_dicom.header import MAX_HEADER_BYTES, read_header
 from srm_plugin_dicom.stores import ObjectInfo, ObjectSink
+
+log = logger("dicom")
 
 Report = Callable[[ObjectInfo, dict[str, str]], None]
 """Gets what is known of an arrived object, by keyword; returns when that is durable."""
@@ -39,8 +43,10 @@ class _Arrival:
 
     def finish(self) -> None:
         header = read_header(bytes(self._prefix), self._info.transfer_syntax)
-        header["SOPClassUID"] = self._info.sop_class
-        header["SOPInstanceUID"] = self._info.sop_instance
+        said = {"SOPClassUID": self._info.sop_class, "SOPInstanceUID": self._info.sop_instance}
+        if any(header.setdefault(keyword, uid).strip() != uid for keyword, uid in said.items()):
+            log.warning("another_object_came", peer=self._info.address)
+            raise refused(Reason.ANOTHER)
         self._report(self._info, header)
 
     def abandon(self) -> None:

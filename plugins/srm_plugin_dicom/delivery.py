@@ -9,7 +9,7 @@ like that it is in memory for as long as that takes, up to a bound.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TypeVar
@@ -17,13 +17,13 @@ from typing import TypeVar
 from srm_dicom.errors import InternalError, MdmError, ObjectRefused
 from srm_dicom.plugin.api import Slot
 from srm_plugin_dicom.deidentify import Context, Output
+from srm_plugin_dicom.deidentify.elements import Buffer
 from srm_plugin_dicom.deidentify.engine import deidentifier
 from srm_plugin_dicom.deidentify.reasons import Reason, refused
 from srm_plugin_dicom.deidentify.series import Received, SeriesNeeded
 from srm_plugin_dicom.deidentify.view import MOST_BYTES, View, WholeNeeded
 from srm_plugin_dicom.making import Making, reported
-from srm_plugin_dicom.moves import ArrivedObject, MemoryBudget
-from srm_plugin_dicom.stores import ObjectInfo
+from srm_plugin_dicom.moves import MemoryBudget
 
 _Made = TypeVar("_Made")
 _BROKE = "de-identification failed"
@@ -72,38 +72,31 @@ class Delivery:
         """The SOP instances that came and need not come again."""
         return self._arrived
 
-    def deliver(self, info: ObjectInfo, data: ArrivedObject, slot: Slot) -> None:
+    def deliver(self, received: Received, slot: Slot | None) -> None:
         """Fill the slot with the clean object, or keep it until its series is whole.
 
+        Args:
+            received: what came, and which object it has to be.
+            slot: where to; None for one that nobody asked for: it belongs to what others wait for, or goes.
+
         Raises:
-            ObjectRefused: it could not be proven free of identity; the slot is refused.
+            ObjectRefused: it is another object, or could not be proven free of identity; the slot is refused.
             InternalError: de-identification broke; the slot is refused.
             Overloaded: no room for it to wait.
         """
         try:
-            self._take(info, data, slot)
+            self._take(received, slot)
         except ObjectRefused:
-            self._arrived.add(info.sop_instance)
+            self._arrived.add(received.instance)
             raise
-        self._arrived.add(info.sop_instance)
+        self._arrived.add(received.instance)
 
-    def complete(self, info: ObjectInfo, data: ArrivedObject) -> None:
-        """Take an object that nobody asked for: it belongs to what others wait for, or goes.
-
-        Raises:
-            InternalError, Overloaded: as above.
-        """
-        with suppress(ObjectRefused):
-            self._take(info, data, None)
-        self._arrived.add(info.sop_instance)
-
-    def _take(self, info: ObjectInfo, data: ArrivedObject, slot: Slot | None) -> None:
+    def _take(self, received: Received, slot: Slot | None) -> None:
         """Fill a slot with what leaves of an object, or keep the object."""
-        received = Received(data, info.transfer_syntax, info.sop_class)
-        slots = [slot] if slot else []
+        data, words, slots = received.data, received[1:], [slot] if slot else []
         if slot and not isinstance(data, View):
-            words = (info.transfer_syntax, info.sop_class)
-            if _refusing(slots, lambda: slot.make(self._making, data, words)):
+            made = _refusing(slots, lambda: slot.make(self._making, data, words))
+            if made:
                 return
         try:
             clean = _refusing(slots, lambda: self._deidentifier.deidentify(*received))
@@ -114,10 +107,10 @@ class Delivery:
                 self._keep(_Waiting(received._replace(data=whole), slot))
         except WholeNeeded:
             with self._whole(data, slots, MOST_BYTES) as whole:
-                self._take(info, whole, slot)
+                self._take(received._replace(data=whole), slot)
 
     @contextmanager
-    def _whole(self, data: ArrivedObject, slots: Collection[Slot], most: int) -> Iterator[bytearray]:
+    def _whole(self, data: Buffer | View, slots: Collection[Slot], most: int) -> Iterator[Buffer]:
         """Have a large object in memory, if it has no more than so many bytes."""
         if isinstance(data, View) and len(data) > most:
             _refusing(slots, _too_large)

@@ -17,6 +17,7 @@ from srm_dicom.errors import (
     MdmError,
     NoSpace,
     NotDelivered,
+    ObjectRefused,
     Overloaded,
     SourceError,
     SourceRefused,
@@ -24,6 +25,7 @@ from srm_dicom.errors import (
 )
 from srm_dicom.telemetry import logger
 from srm_plugin_dicom.archive import Archive, Wanted
+from srm_plugin_dicom.deidentify.reasons import Reason
 from srm_plugin_dicom.moves import ArrivedObject, Deliver
 from srm_plugin_dicom.selector import Level
 from srm_plugin_dicom.stores import ObjectInfo
@@ -152,4 +154,8 @@ class _Once:
                 self._deliver(info, data)
             except (NoSpace, Overloaded) as error:
                 self.not_taken = error
+                raise
+            except ObjectRefused as error:
+                if error.message == Reason.ANOTHER.value:
+                    log.warning("another_object_came", source=info.calling, peer=info.address)
                 raise

@@ -49,16 +49,16 @@ class Making:
         return Making, (self._context,)
 
     def __call__(
-        self, data: Buffer, transfer_syntax: str, sop_class: str
+        self, data: Buffer, transfer_syntax: str, *names: str
     ) -> tuple[Sequence[Buffer], str] | None:
-        """Return what leaves of an object, or None where that takes its series.
+        """Return what leaves of an object (see `Received`), or None where that takes its series.
 
         Raises:
             ObjectRefused: it could not be proven free of identity.
             InternalError: de-identification broke.
         """
         try:
-            clean = deidentifier(self._context).deidentify(data, transfer_syntax, sop_class)
+            clean = deidentifier(self._context).deidentify(data, transfer_syntax, *names)
             return list(clean), self.reports.compact(clean.report)
         except (SeriesNeeded, WholeNeeded):
             return None

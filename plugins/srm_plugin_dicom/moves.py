@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from srm_dicom.clock import Clock
 from srm_dicom.errors import NotAuthorised, Overloaded, TooLarge
 from srm_dicom.plugin.api import Spool, Spooling
+from srm_plugin_dicom.deidentify.elements import Buffer
 from srm_plugin_dicom.deidentify.view import View
 from srm_plugin_dicom.stores import Handler, ObjectInfo, ObjectSink
 
@@ -48,7 +49,7 @@ class MemoryBudget:
             self._held_bytes -= count
 
     @contextmanager
-    def whole(self, data: ArrivedObject) -> Iterator[bytearray]:
+    def whole(self, data: Buffer | View) -> Iterator[Buffer]:
         """Have an object in memory, wherever it is; raises as `take` does."""
         if not isinstance(data, View):
             yield data

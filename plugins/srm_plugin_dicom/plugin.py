@@ -47,6 +47,7 @@ from srm_plugin_dicom.arrivals import ArrivalDesk
 from srm_plugin_dicom.association import Limits
 from srm_plugin_dicom.commands import group
 from srm_plugin_dicom.deidentify import Context, current_version
+from srm_plugin_dicom.deidentify.series import Received
 from srm_plugin_dicom.delivery import Delivery
 from srm_plugin_dicom.discovery import any_image, walk
 from srm_plugin_dicom.failover import Failover
@@ -152,10 +153,10 @@ class DicomPlugin(StoragePlugin):
         with Delivery(context, self._budget, self._settings.max_series_bytes) as delivery:
 
             def deliver(info: ObjectInfo, data: ArrivedObject) -> None:
-                if info.sop_instance in refs:
-                    delivery.deliver(info, data, sink.open(refs[info.sop_instance][1]))
-                else:
-                    delivery.complete(info, data)
+                ref, file = refs.get(info.sop_instance, (first, None))
+                names = (info.sop_class, info.sop_instance, ref.series, ref.study)
+                received = Received(data, info.transfer_syntax, *names)
+                delivery.deliver(received, sink.open(file) if file else None)
 
             wanted = Wanted(first.study, first.series, tuple(refs))
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from srm_dicom import errors
+from srm_plugin_dicom.deidentify.reasons import Reason
 from srm_plugin_dicom.dimse import Status
 
 STORE_STATUS: dict[type[errors.MdmError], Status] = {
@@ -39,3 +40,10 @@ STORE_STATUS: dict[type[errors.MdmError], Status] = {
     errors.KeyShareInvalid: Status.PROCESSING_FAILURE,
 }
 """Every leaf of `errors.leaves()`; a source sends again later only after ``OUT_OF_RESOURCES``."""
+
+
+def store_status(error: errors.MdmError) -> Status:
+    """Return the status that says an error; a data set that is not what its command says has its own."""
+    if isinstance(error, errors.ObjectRefused) and error.message == Reason.ANOTHER.value:
+        return Status.ANOTHER_OBJECT
+    return STORE_STATUS[type(error)]

@@ -15,7 +15,7 @@ from srm_dicom.errors import MdmError
 from srm_plugin_dicom import dimse, pdu
 from srm_plugin_dicom.dimse import Command, CommandField, Status
 from srm_plugin_dicom.pdu import PduError
-from srm_plugin_dicom.status import STORE_STATUS
+from srm_plugin_dicom.status import store_status
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +177,7 @@ class StoreService:
         try:
             sink.finish()
         except MdmError as error:
-            status = STORE_STATUS[type(error)]
+            status = store_status(error)
         self._answer(command, status)
 
     def _begin(self, command: Command) -> ObjectSink:

@@ -34,6 +34,7 @@ from srm_dicom.errors import (
     NoSpace,
     NotDelivered,
     NotFound,
+    ObjectRefused,
     Overloaded,
     SourceUnavailable,
 )
@@ -403,7 +404,9 @@ class Stager:
             self._record_one(AuditOutcome.ALLOWED, guids, entries, report=report)
         if failed:
             rule = "; ".join(sorted({type(error).__name__ for error in failed.values()}))
-            self._record_one(AuditOutcome.FAILED, list(failed), entries, rule=rule)
+            refusals = {error.message for error in failed.values() if isinstance(error, ObjectRefused)}
+            reasons = "; ".join(sorted(refusals))
+            self._record_one(AuditOutcome.FAILED, list(failed), entries, rule=rule, report=reasons)
 
     def _record_one(
         self,

@@ -38,6 +38,7 @@ class Faults:
         moves_nothing: a C-MOVE sends nothing and reports success (dcmqrscp does, for unknown UIDs).
         lost: SOP instances that are never sent.
         wrong_instance: sends another object of its store in place of each that was asked for.
+        instead: for a SOP instance, the object that is sent under its name, whatever that says of itself.
         slow_s: pause before each object of a C-MOVE.
         recall_s: for a study, how long it takes to fetch it from its own archive before it sends of it.
         drops_after: breaks off the association of a C-MOVE or C-GET after so many objects.
@@ -51,6 +52,7 @@ class Faults:
     moves_nothing: bool = False
     lost: frozenset[str] = frozenset()
     wrong_instance: bool = False
+    instead: dict[str, FileDataset] = field(default_factory=dict)
     slow_s: float = 0.0
     recall_s: dict[str, float] = field(default_factory=dict)
     drops_after: int | None = None
@@ -60,6 +62,18 @@ class Faults:
     drops_stored: bool = False
     ignores_keys: frozenset[str] = frozenset()
     tells_little: bool = False
+
+
+class Misnamed(Dataset):
+    """An object that goes by the name of another: only its command says so, and not its data set."""
+
+    def __init__(self, dataset: FileDataset, named: Dataset) -> None:
+        super().__init__(dataset)
+        self.file_meta = dataset.file_meta
+        self._named = named
+
+    SOPClassUID = property(lambda self: self._named.SOPClassUID)
+    SOPInstanceUID = property(lambda self: self._named.SOPInstanceUID)
 
 
 class PacsSimulator:
@@ -261,7 +275,11 @@ class PacsSimulator:
                 event.assoc.abort()
                 return
             time.sleep(faults.slow_s)
-            yield 0xFF00, self._another(dataset) if faults.wrong_instance else dataset
+            instead = faults.instead.get(str(dataset.SOPInstanceUID))
+            if instead is not None:
+                yield 0xFF00, Misnamed(instead, dataset)
+            else:
+                yield 0xFF00, self._another(dataset) if faults.wrong_instance else dataset
 
     def _recall(self, study: str) -> None:
         """Wait for a study as long as `Faults.recall_s` says, which may be emptied meanwhile."""

@@ -1,5 +1,6 @@
 """The DICOM plugin keeps the contract, against the simulated PACS; and how it takes a PACS's faults."""
 
+import copy
 import json
 import socket
 import time
@@ -29,7 +30,7 @@ from srm_dicom.rights.project import Release
 from srm_dicom.testing.archives import free_port
 from srm_dicom.testing.contract import OTHER_RELEASE, RELEASE, PluginContract, PluginSite
 from srm_dicom.testing.images import SeriesSpec, identities, make_series
-from srm_dicom.testing.pacs import PacsSimulator
+from srm_dicom.testing.pacs import Misnamed, PacsSimulator
 from srm_dicom.testing.sink import MemorySink
 from srm_plugin_dicom.archive import Wanted
 from srm_plugin_dicom.checkpoint import Entity
@@ -290,6 +291,21 @@ def test_arrivals_are_what_discovery_finds(host: PluginHost, pacs: PacsSimulator
             found[each.guid].group,
             found[each.guid].plugin_ref,
         )
+
+
+@pytest.mark.parametrize("keyword", ["SOPClassUID", "SOPInstanceUID"])
+def test_an_arrival_under_the_name_of_another_object_is_refused(
+    host: PluginHost, pacs: PacsSimulator, keyword: str
+) -> None:
+    arrived: list[Discovered] = []
+    fresh = make_series(SeriesSpec("CT", 2, number=7))
+    named = copy.deepcopy(fresh[0])
+    setattr(named, keyword, "1.2.840.10008.5.1.4.1.1.4")
+    with host.listen({RELEASE: arrived.append}):
+        pacs.add([Misnamed(fresh[0], named), fresh[1]], forward=True)
+        wait_for(lambda: arrived)
+    (found,) = host.discover(f"SOPInstanceUID={fresh[1].SOPInstanceUID}", RELEASE)
+    assert [each.guid for each in arrived] == [found.guid]
 
 
 def test_an_arrival_that_did_not_become_durable_is_not_acknowledged(

@@ -6,6 +6,7 @@ for these; so objects that say the same there are decided about alike.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from srm_plugin_dicom.deidentify import facts as f
@@ -29,12 +30,12 @@ class Decisions:
         instance = profile.rules.get(f.SOP_INSTANCE)
         self._keeps_instances = instance is not None and instance.check == "kept"
 
-    def admit(self, facts: Facts, announced: str) -> bool:
+    def admit(self, facts: Facts, names: Sequence[str] = ()) -> bool:
         """Tell whether an object leaves through the profile's transform, or by itself.
 
         Args:
             facts: its header.
-            announced: what it was announced as; empty if it was not.
+            names: which object it has to be (see `is_named`).
 
         Raises:
             ObjectRefused: it may not leave.
@@ -42,8 +43,8 @@ class Decisions:
         sop_class = facts.raw(f.SOP_CLASS).decode("ascii", "replace")
         if not sop_class or not facts.raw(f.SOP_INSTANCE):
             raise refused(Reason.NO_IDENTITY)
-        if announced and announced != sop_class:
-            raise refused(Reason.MALFORMED)
+        if not is_named(names, [facts.raw(tag) for tag in f.NAMES]):
+            raise refused(Reason.ANOTHER)
         policy = self._policy
         volume = self._profile.transform is not None and is_head_volume(facts)
         if volume:
@@ -69,3 +70,15 @@ class Decisions:
     def instance(self, original: bytes) -> bytes:
         """Return what an object with that UID is from now on."""
         return values.uids(original, self._key.uid, keep=self._keeps_instances)
+
+
+def is_named(names: Sequence[str], own: Sequence[bytes]) -> bool:
+    """Tell whether an object is the one that it has to be, whatever it came as.
+
+    Args:
+        names: what it was announced as and asked for; empty where nothing was said.
+        own: what its data set says of the same attributes (`facts.NAMES`).
+    """
+    return all(
+        not name or name.encode("ascii", "replace") == each for name, each in zip(names, own, strict=False)
+    )

@@ -68,7 +68,7 @@ class Drafter:
         elements = reader.data_set(opened.start, opened.source)
         header = bytes(opened.data[: _header_end(elements, len(opened.data))])
         facts = Facts.of(header, elements, opened.syntax)
-        if self._decisions.admit(facts, received.sop_class) is not in_series:
+        if self._decisions.admit(facts, received.names) is not in_series:
             if in_series:
                 raise refused(Reason.RECOGNIZABLE, "not of the volume")
             raise SeriesNeeded(facts.raw(f.SERIES_INSTANCE))
@@ -83,7 +83,7 @@ class Drafter:
         opened, reader, elements = large.read(view, received.transfer_syntax, self._limits)
         header = bytes(opened.data[: _header_end(elements, len(opened.data))])
         facts = Facts.of(header, elements, opened.syntax)
-        if self._decisions.admit(facts, received.sop_class):
+        if self._decisions.admit(facts, received.names):
             raise SeriesNeeded(facts.raw(f.SERIES_INSTANCE))
         return self._walked(opened, reader, elements, facts, view, in_series=False)
 

@@ -99,13 +99,18 @@ class Deidentifier:
         self._checker = Checker(self._profile)
         self._detector = context.policy.detector
 
-    def deidentify(self, data: Buffer | View, transfer_syntax: str = "", sop_class: str = "") -> Output:
+    def deidentify(self, data: Buffer | View, transfer_syntax: str = "", *names: str) -> Output:
         """De-identify one object (see the function of this name).
+
+        Args:
+            data: the object.
+            transfer_syntax: of a bare data set.
+            names: which object it has to be, as in `Received`.
 
         Raises:
             WholeNeeded: what lies elsewhere has to be in memory.
         """
-        return self._checked(self._drafter.draft(Received(data, transfer_syntax, sop_class)))
+        return self._checked(self._drafter.draft(Received(data, transfer_syntax, *names)))
 
     def deidentify_series(self, received: Sequence[Received]) -> list[Output]:
         """De-identify the objects of a series that may show a face, through the profile's transform.

@@ -14,7 +14,7 @@ from typing import NamedTuple, cast
 from srm_dicom.errors import ObjectRefused
 from srm_plugin_dicom.deidentify import facts as f
 from srm_plugin_dicom.deidentify import frames
-from srm_plugin_dicom.deidentify.deciding import Decisions
+from srm_plugin_dicom.deidentify.deciding import Decisions, is_named
 from srm_plugin_dicom.deidentify.draft import Draft, Held, statement
 from srm_plugin_dicom.deidentify.elements import Buffer, Element, Limits, Reader
 from srm_plugin_dicom.deidentify.example import Example
@@ -49,14 +49,12 @@ class _Kind:
 
     Attributes:
         draft: what was made of it, without its parts.
-        sop_class: as it may be announced.
         fixed: the indices of elements that all of the kind have in common.
         verdicts: by what decides, of that which differs.
     """
 
     example: Example
     draft: Draft
-    sop_class: str
     fixed: frozenset[int]
     plan: Plan | None = None
     verdicts: dict[tuple[bytes, ...], _Verdict] = field(default_factory=dict)
@@ -79,7 +77,7 @@ class Learnt:
             for index, kind in enumerate(kinds):
                 plan = kind.plan
                 followed = plan and plan.follow(data, received.transfer_syntax, known=known_lengths)
-                draft = self._planned(kind, followed, data, received.sop_class) if followed else None
+                draft = self._planned(kind, followed, data, received.names) if followed else None
                 if draft:
                     if index:
                         self._kinds = (kind, *kinds[:index], *kinds[index + 1 :])
@@ -104,8 +102,7 @@ class Learnt:
         if alike:
             example = replace(example, shape=alike.example.shape)
         without = draft._replace(parts=[], original=b"")  # what it holds of the object itself may go
-        sop_class = draft.sop_class.decode("ascii", "replace")
-        new = _Kind(example, without, sop_class, fixed)
+        new = _Kind(example, without, fixed)
         if alike and alike.plan and alike.draft.syntax == draft.syntax:
             varying = alike.plan.varying - fixed
             new = self._planning(new, varying, self._made(new, alike.plan)) if varying else new
@@ -119,13 +116,13 @@ class Learnt:
         plan = Plan(example, varying, made, stated, searched=searched)
         return replace(kind, plan=plan, verdicts={})
 
-    def _planned(self, kind: _Kind, followed: Followed, data: Buffer, announced: str) -> Draft | None:
+    def _planned(self, kind: _Kind, followed: Followed, data: Buffer, names: Sequence[str]) -> Draft | None:
         """Return the draft of an object whose header differs from a known one in a few elements."""
         plan, draft = kind.plan, kind.draft
         assert plan is not None  # noqa: S101 - it was followed
-        if announced and announced != kind.sop_class:
+        header, start, elements, encoded, told, deciding, own, pixel = followed
+        if not is_named(names, own):
             return None
-        header, start, elements, encoded, told, deciding, pixel = followed
         verdict = kind.verdicts.get(deciding) or self._decided(kind, followed)
         if verdict is None:
             return None
@@ -172,7 +169,7 @@ class Learnt:
         try:
             elements = Reader(header, self._limits).data_set(followed.start, kind.draft.source)
             facts = Facts.of(header, (*elements, followed.pixel), syntax)
-            if self._decisions.admit(facts, kind.sop_class) or self._decisions.rectangles(facts):
+            if self._decisions.admit(facts) or self._decisions.rectangles(facts):
                 return None
         except ObjectRefused:
             return None  # the whole way, on which it says so

@@ -74,13 +74,14 @@ class _Layout:
         size: bytes that are looked at: the header, and that of the pixel data with its length.
         elements: of the data set, those on which what leaves depends; `encoded` takes out their bytes.
         deciding: takes out the elements that decide about an object as a whole.
+        names: where the values of those are that tell which object it is, by their number in `facts.NAMES`.
         numbers: takes out the values of those that may stay together; None if one cannot stay as it is.
         spans: of all that may differ.
         start: where the data set starts; `stop` where it ends ahead of the pixel data.
     """
 
     __slots__ = (
-        *("_same", "_shared", "deciding", "elements", "encoded", "numbers", "pixel"),
+        *("_same", "_shared", "deciding", "elements", "encoded", "names", "numbers", "pixel"),
         *("size", "spans", "start", "stop"),
     )
 
@@ -113,6 +114,11 @@ class _Layout:
         self._same = self._shared(data)
         self.encoded = _taking((element.start, element.stop) for element in self.elements)
         self.deciding = _taking((each.start, each.stop) for each, step in found if step.decides)
+        self.names = [
+            (f.NAMES.index(step.tag), element.value, element.stop)
+            for element, step in found
+            if step.tag in f.NAMES
+        ]
         numbers = [(element.value, element.stop) for element, step in found if step.number]
         even = not any((stop - start) & 1 for start, stop in numbers)
         self.numbers = _taking(numbers) if even else None
@@ -152,6 +158,7 @@ class Followed(NamedTuple):
         elements: of the data set, those on which what leaves depends; `encoded` their bytes.
         told: those of them that do not leave as they are, but for the instance's UID and for items.
         deciding: what decides about an object as a whole, of that which differs.
+        names: what it says of `facts.NAMES`.
     """
 
     header: bytes
@@ -160,6 +167,7 @@ class Followed(NamedTuple):
     encoded: Sequence[bytes]
     told: Sequence[Told]
     deciding: tuple[bytes, ...]
+    names: Sequence[bytes]
     pixel: Element
 
 
@@ -222,6 +230,7 @@ class Plan:
         self._meta_start = meta_start(example.data)
         self._pixel_length = length_of(example.source, example.pixel)
         self._sized = example.pixel.items is None
+        self._names = [example.facts.raw(tag) for tag in f.NAMES]
         self._layouts: dict[int, tuple[_Layout, ...]] = {}
         self._most_sizes = max(1, min(_MOST_SIZES, _LAYOUTS_BYTES // (_MOST_OF_A_SIZE * len(example.data))))
         kept = [each for index, each in enumerate(made) if index not in told]
@@ -258,8 +267,10 @@ class Plan:
         told = self._told
         if layout.numbers and self._stay(b"\n".join(layout.numbers(header))):
             told = self._not_numbers
-        encoded, deciding = layout.encoded(header), layout.deciding(header)
-        return Followed(header, layout.start, layout.elements, encoded, told, deciding, pixel)
+        encoded, deciding, names = layout.encoded(header), layout.deciding(header), self._names.copy()
+        for number, start, stop in layout.names:
+            names[number] = header[start:stop].rstrip(b" \0")
+        return Followed(header, layout.start, layout.elements, encoded, told, deciding, names, pixel)
 
     def _known_layout(self, data: Buffer) -> _Layout | None:
         """Return the layout of an object, if it is a known one; that one is tried first the next time."""

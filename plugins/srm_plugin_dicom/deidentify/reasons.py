@@ -18,6 +18,7 @@ class Reason(Enum):
     DUPLICATE = "an attribute occurs twice"
     TOO_DEEP = "sequences are nested too deeply"
     TOO_LARGE = "the object is larger than this site handles"
+    ANOTHER = "the object is not the one that was asked for"
     NO_IDENTITY = "the object has no SOP class or instance UID"
     TRANSFER_SYNTAX = "objects in this transfer syntax cannot be proven clean"
     SOP_CLASS = "objects of this SOP class cannot be proven clean"

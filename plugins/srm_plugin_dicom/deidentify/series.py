@@ -75,11 +75,19 @@ class SeriesNeeded(Exception):
 
 
 class Received(NamedTuple):
-    """An object of a series, with what is known of it (see `engine.deidentify`)."""
+    """An object, with what it was announced as and has to be: UIDs, empty where nothing was said."""
 
     data: Buffer | View
     transfer_syntax: str = ""
     sop_class: str = ""
+    instance: str = ""
+    series: str = ""
+    study: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return what `facts.NAMES` have to say."""
+        return self[2:]
 
 
 @cache

@@ -24,9 +24,9 @@ from srm_plugin_dicom.deidentify.checker import Checker
 from srm_plugin_dicom.deidentify.engine import Deidentifier
 from srm_plugin_dicom.deidentify.pixels import Blanking
 from srm_plugin_dicom.deidentify.reasons import Reason
+from srm_plugin_dicom.deidentify.series import Received
 from srm_plugin_dicom.delivery import Delivery
 from srm_plugin_dicom.moves import MemoryBudget
-from srm_plugin_dicom.stores import ObjectInfo
 
 HERE = Path(__file__).parent
 FILES = sorted(
@@ -74,12 +74,11 @@ def _small_pieces(monkeypatch):
     monkeypatch.setattr(large, "HEADER_BYTES", (200, 3000, 1 << 22))
 
 
-def delivered(context, data, syntax="", sop_class=""):
+def delivered(context, data, syntax="", *names):
     """Return what becomes of an object in its slot."""
     slot = MemorySlot()
-    info = ObjectInfo(sop_class, "1.2", syntax, "PACS", "127.0.0.1")
     with Delivery(context, MemoryBudget(1 << 30), 1 << 30) as delivery, suppress(ObjectRefused):
-        delivery.deliver(info, data, slot)
+        delivery.deliver(Received(data, syntax, *names), slot)
     assert slot.committed is not bool(slot.reason)
     return (bytes(slot.data), slot.report) if slot.committed else slot.reason
 
@@ -169,9 +168,8 @@ def test_no_more_than_the_header_and_a_piece_is_read_at_once(monkeypatch):
 def test_what_needs_the_whole_has_a_bound(monkeypatch):
     data = TestObject(Writer(DEFLATED)).file()
     assert isinstance(delivered(ANY, view.View(Elsewhere(data))), tuple)
-    info = ObjectInfo("", "1.2", "", "PACS", "127.0.0.1")
     with Delivery(ANY, MemoryBudget(len(data) - 1), 1 << 30) as delivery, pytest.raises(Overloaded):
-        delivery.deliver(info, view.View(Elsewhere(data)), MemorySlot())
+        delivery.deliver(Received(view.View(Elsewhere(data))), MemorySlot())
     monkeypatch.setattr("srm_plugin_dicom.delivery.MOST_BYTES", len(data) - 1)
     assert delivered(ANY, view.View(Elsewhere(data))) == Reason.TOO_LARGE.value
 

@@ -29,10 +29,11 @@ from srm_plugin_dicom.deidentify.likeness import Likeness
 from srm_plugin_dicom.deidentify.options import Option
 from srm_plugin_dicom.deidentify.originals import LITTLE_EXPLICIT, Originals, originals
 from srm_plugin_dicom.deidentify.profile import profile
+from srm_plugin_dicom.deidentify.reasons import Reason
 from srm_plugin_dicom.deidentify.series import Received
 
 OPTIONS = (Option.MODIFIED_DATES, Option.PATIENT, Option.DEVICE, Option.DESCRIPTORS, Option.SAFE_PRIVATE)
-SITE = (SiteProfile("own", 1, OPTIONS),)
+SITE = (SiteProfile("own", 1, OPTIONS), SiteProfile("keep-uids", 1, (Option.UIDS,)))
 RLE_FRAME = struct.pack("<16L", 2, 64, 82, *([0] * 13)) + (b"\x0f" + bytes(16) + b"\0") * 2
 
 
@@ -92,6 +93,36 @@ def test_a_patient_gets_nothing_of_the_one_before(syntax, name):
         made.extra[0x00080012] = write.element(0x00080012, "DA", b"2004011%d" % (number // 8))
         assert result(warm, made.file()) == result(engine(name), made.file())
     assert len(warm._drafter._learnt._kinds) == 1
+
+
+NAMES = {0x00080016: "1.2.840.10008.5.1.4.1.1.2", 0x0020000E: "1.2.3.4.6", 0x0020000D: "1.2.3.4.7"}
+
+
+def named(number, write):
+    """Return an object, and which one it is; some have one name of several values."""
+    made = image(number, write)
+    made.extra |= {tag: write.element(tag, "UI", name.encode()) for tag, name in NAMES.items()}
+    return made, (NAMES[0x00080016], f"1.2.3.4.5.{number}", NAMES[0x0020000E], NAMES[0x0020000D])
+
+
+@pytest.mark.parametrize("name", ["basic", "keep-uids"])
+@pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT, BIG_ENDIAN])
+def test_another_object_is_known_by_any_of_its_names_however_much_is_learnt(syntax, name):
+    """What was learnt has the names of others, in places that are all alike and in some that differ."""
+    write = Writer(syntax)
+    warm = engine(name)
+    for number in range(1, 20):
+        made, names = named(number, write)
+        for tag, vr in ((0x0020000E, 2), (0x0020000D, 3)) if number % 3 == 0 else ():
+            other = f"{names[vr]}.{number}"
+            made.extra[tag] = write.element(tag, "UI", other.encode())
+            names = (*names[:vr], other, *names[vr + 1 :])
+        assert result(warm, made.data_set(), syntax, *names) == result(engine(name), made.data_set(), syntax)
+        assert result(warm, made.data_set(), syntax, "", *names[1:3]) == result(warm, made.data_set(), syntax)
+        for place in range(4):
+            for wrong in (f"{names[place]}1", names[place][:-1]):
+                others = (*names[:place], wrong, *names[place + 1 :])
+                assert result(warm, made.data_set(), syntax, *others) == Reason.ANOTHER.value
 
 
 def test_a_known_header_is_not_read_again(monkeypatch):
@@ -209,7 +240,7 @@ def test_every_attribute_that_decides_is_among_those_that_must_be_equal(monkeypa
             made.extra[0x00080060] = write.element(0x00080060, "CS", modality)
             for recognizable in (False, True):
                 result(engine(recognizable=recognizable), made.file())
-    assert asked - f.DECIDING == {f.SOP_INSTANCE}
+    assert asked - f.DECIDING == set(f.NAMES) - f.DECIDING, "but which object it is, of each by itself"
 
 
 def mutated(data, seed, start=0):
