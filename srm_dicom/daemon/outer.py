@@ -315,9 +315,9 @@ def make_webdav(common: Common, files: ServedFiles, written: WrittenFiles, broke
     tape = TapeApi(broker, TapeSettings(common.config.site.host, url))
     delegations = Delegations(common.clock)
     changes = Writes(files, written).handlers
-    copies = make_copies(common, files, written, delegations, url)
     settings = NearlineSettings(common.config.site.host, common.config.webdav.staging_s)
     nearline = Nearline(broker, settings, common.clock)
+    copies = make_copies(common, files, written, nearline, delegations, url)
     door = WebDavDoor(files, more={**changes, **copies}, nearline=nearline)
     below: dict[str, WSGIApplication] = {DISCOVERY: tape, BASE: tape}
     below[DELEGATION_PATH] = DelegationService(delegations)
@@ -334,7 +334,12 @@ def make_webdav(common: Common, files: ServedFiles, written: WrittenFiles, broke
 
 
 def make_copies(
-    common: Common, files: ServedFiles, written: WrittenFiles, delegations: Delegations, url: str
+    common: Common,
+    files: ServedFiles,
+    written: WrittenFiles,
+    nearline: Nearline,
+    delegations: Delegations,
+    url: str,
 ) -> Handlers:
     """Make the handler of COPY; none where no copy can go anywhere.
 
@@ -346,7 +351,7 @@ def make_copies(
     if mover is None:
         return {}
     settings = CopySettings(url, common.config.trust.certificates, table.at_once)
-    return Copies(files, mover, delegations, settings, common.clock, written).handlers
+    return Copies(files, mover, delegations, settings, common.clock, written, nearline).handlers
 
 
 def make_tokens(tokens: configuration.Tokens | None, clock: Clock) -> TokenVerifier | None:

@@ -24,10 +24,12 @@ from srm_dicom.rights.declare import requires
 from srm_dicom.telemetry import logger
 from srm_dicom.transfer.davconditions import unmet_by_change
 from srm_dicom.transfer.davmessage import Answer, Handlers, Request
+from srm_dicom.transfer.davopening import Opening
 from srm_dicom.transfer.delegations import PATH as DELEGATION_PATH
 from srm_dicom.transfer.delegations import Delegations
 from srm_dicom.transfer.files import ServedFiles, WrittenFiles
 from srm_dicom.transfer.mover import Moved, Mover, Progress, Remote
+from srm_dicom.transfer.nearline import Nearline
 from srm_dicom.turns import Turns
 from srm_dicom.web.environ import CHAIN, DELEGATED
 from srm_dicom.wire.dav.methods import METHODS
@@ -65,7 +67,9 @@ class Copies:
         settings: CopySettings,
         clock: Clock,
         writing: WrittenFiles | None = None,
+        nearline: Nearline | None = None,
     ) -> None:
+        self._opening = Opening(files, nearline)
         self._writing = writing
         self._files = files
         self._mover = mover
@@ -101,7 +105,8 @@ class Copies:
                 return refusal
             move = self._pulling(request, remote, wanted, self._writing)
             return self._started(request, wanted, replace(move, path=None) if private else move)
-        return self._started(request, wanted, self._pushing(request, remote, wanted))
+        found = self._pushing(request, remote, wanted)
+        return found if isinstance(found, Answer) else self._started(request, wanted, found)
 
     def _pulling(self, request: Request, remote: Remote, wanted: Copy, writing: WrittenFiles) -> _Move:
         with ExitStack() as stack:
@@ -113,9 +118,12 @@ class Copies:
 
             return _Move(pull, stack.pop_all(), request.path)
 
-    def _pushing(self, request: Request, remote: Remote, wanted: Copy) -> _Move:
+    def _pushing(self, request: Request, remote: Remote, wanted: Copy) -> _Move | Answer:
         with ExitStack() as stack:
-            file = stack.enter_context(self._files.open(request.principal, request.path))
+            found = self._opening.open(request)
+            if isinstance(found, Answer):
+                return found
+            file = stack.enter_context(found)
             file.charge(file.size_bytes)
             return _Move(
                 lambda progress: _check(self._mover.push(file, remote, progress), wanted),

@@ -10,7 +10,7 @@ a missing file, 423 for a missing right, and gfal2 repeats a copy without end af
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 from email.utils import format_datetime
@@ -23,6 +23,7 @@ from srm_dicom.rights.declare import requires
 from srm_dicom.transfer.body import FileBody, Plan
 from srm_dicom.transfer.davconditions import of_tag, unmet_by_reading
 from srm_dicom.transfer.davmessage import ABSENT, Answer, Handlers, Headers, Request, told
+from srm_dicom.transfer.davopening import NOT_STAGED, Opening
 from srm_dicom.transfer.digests import Digests, DigestSettings
 from srm_dicom.transfer.files import FileInfo, OpenedFile, ServedFiles
 from srm_dicom.transfer.nearline import Nearline
@@ -30,14 +31,12 @@ from srm_dicom.web.problems import Problem
 from srm_dicom.wire.dav.conditions import entity_tag, meets_if_range
 from srm_dicom.wire.dav.methods import METHODS
 from srm_dicom.wire.dav.multistatus import MAX_BODY_BYTES, href, multistatus, wanted_properties
-from srm_dicom.wire.dav.prefer import Patience
 from srm_dicom.wire.dav.ranges import ByteRange, Multipart, Unsatisfiable, ranges_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 CONTENT_TYPE = "application/octet-stream"
-NOT_STAGED = HTTPStatus.SERVICE_UNAVAILABLE
 READING = frozenset({"GET", "HEAD", "COPY"})
 """Methods that a file which is not staged is no wrong name for, but a matter of time."""
 
@@ -67,7 +66,7 @@ class WebDavDoor:
         nearline: Nearline | None = None,
     ) -> None:
         self._files = files
-        self._nearline = nearline
+        self._opening = Opening(files, nearline)
         self._digests = Digests(digests or DigestSettings())
         self._boundary = boundary
         self.handlers: Handlers = {
@@ -116,7 +115,7 @@ class WebDavDoor:
         """
         with ExitStack() as stack:
             try:
-                found = self._opened(request)
+                found = self._opening.open(request, lambda: self._known(request), accepts=True)
             except IsADirectory:
                 return self._index(request)
             if isinstance(found, Answer):
@@ -178,26 +177,23 @@ class WebDavDoor:
         pieces = multistatus(entries, wanted)
         return Answer(HTTPStatus.MULTI_STATUS, [("Content-Type", _XML)], _joined(pieces))
 
-    def _opened(self, request: Request) -> OpenedFile | Answer:
-        """Open a file, or have it staged and wait for it; if that takes too long, say when to come back."""
+    def _known(self, request: Request) -> Answer | None:
+        """Answer a GET that needs no bytes of its file, where the names tell enough."""
+        info = self._files.stat(request.principal, request.path)
+        tag = entity_tag(info.adler32, info.size_bytes)
+        if info.size_bytes is None or tag is None:
+            return None
+        if refusal := unmet_by_reading(request, tag):
+            return refusal
         try:
-            return self._files.open(request.principal, request.path)
-        except RequestExpired:
-            if self._nearline is None:
-                raise
-        patience = Patience.read(request.header("Prefer"), request.header("User-Agent"))
-        again_s = self._nearline.bring(request.principal, request.path, patience.wait_s)
-        if again_s is None:
-            return self._files.open(request.principal, request.path)
-        status = HTTPStatus.ACCEPTED if patience.accepts_later else NOT_STAGED
-        answer = told(Problem(status, "the file is being staged", f"Ask again in {again_s} s."))
-        answer.headers.append(("Retry-After", str(again_s)))
-        return answer
+            _ranges(request, tag, info.size_bytes)
+        except Unsatisfiable:
+            return _unsatisfiable(info.size_bytes)
+        return None
 
     def _plan(self, request: Request, tag: str | None, size_bytes: int) -> tuple[Answer, Plan]:
         """Decide between the whole file, one range and several."""
-        wanted = request.header("Range") if meets_if_range(request.header("If-Range"), tag) else None
-        ranges = ranges_of(wanted or "", size_bytes)
+        ranges = _ranges(request, tag, size_bytes)
         if not ranges:
             return _sized(HTTPStatus.OK, CONTENT_TYPE, size_bytes), [ByteRange(0, size_bytes)]
         if len(ranges) == 1:
@@ -225,6 +221,16 @@ class WebDavDoor:
 
 def _sized(status: HTTPStatus, content_type: str, size_bytes: int) -> Answer:
     return Answer(status, [("Content-Type", content_type), ("Content-Length", str(size_bytes))])
+
+
+def _ranges(request: Request, tag: str | None, size_bytes: int) -> Sequence[ByteRange]:
+    """Return what parts of the file are wanted; none for all of it.
+
+    Raises:
+        Unsatisfiable: it has none of them.
+    """
+    wanted = request.header("Range") if meets_if_range(request.header("If-Range"), tag) else None
+    return ranges_of(wanted or "", size_bytes)
 
 
 def _unsatisfiable(size_bytes: int) -> Answer:

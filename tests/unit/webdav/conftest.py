@@ -1,6 +1,7 @@
 """A PKI, a directory of files, the door over it and our own client."""
 
 import os
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -83,6 +84,13 @@ def ask(serve, alice):
 def write(serve, files, alice):
     """Ask a door that takes files; as `ask`."""
     yield from asking(serve(more=Writes(files, files).handlers), alice)
+
+
+@pytest.fixture
+def door(serve, alice):
+    """Start a door of one's own; returns what asks it, as `ask`."""
+    with ExitStack() as stack:
+        yield lambda **options: stack.enter_context(contextmanager(asking)(serve(**options), alice))
 
 
 def asking(server, alice):
