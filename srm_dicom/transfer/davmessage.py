@@ -37,16 +37,24 @@ class Request:
 
         Raises:
             NotFound: the target is no name that could be here.
+            InvalidRequest: the same, of what would make the name: which names are possible is no secret.
         """
         try:
             path = parse_path(environ["PATH_INFO"])
         except InvalidRequest as error:
+            if _makes(environ):
+                raise
             raise NotFound(ABSENT) from error
         return cls(environ[PRINCIPAL], path, environ["wsgi.input"], environ)
 
     def header(self, header: str) -> str | None:
         """Return the value of a header; None if the request has none of this name."""
         return self.environ.get("HTTP_" + header.upper().replace("-", "_"))
+
+
+def _makes(environ: WSGIEnvironment) -> bool:
+    """Tell whether a request makes the name that it is for; a COPY does when it has a Source."""
+    return environ["REQUEST_METHOD"] in ("PUT", "MKCOL") or "HTTP_SOURCE" in environ
 
 
 @dataclass(frozen=True, slots=True)

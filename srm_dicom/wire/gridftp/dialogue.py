@@ -12,6 +12,7 @@ from srm_dicom.ids import SitePath, parse_path
 from srm_dicom.wire.gridftp.facts import ALL_FACTS
 from srm_dicom.wire.gridftp.gsi import GsiAcceptor
 from srm_dicom.wire.gridftp.ranges import Restart
+from srm_dicom.wire.gridftp.replies import Reply
 
 ROOT = SitePath("/")
 
@@ -124,11 +125,23 @@ class Dialogue:
         Raises:
             NotFound: the path leaves the tree or has characters that no name here has.
         """
-        text = argument if argument.startswith("/") else f"{self.directory}/{argument}"
         try:
-            return parse_path(text)
+            return self._path(argument)
         except InvalidRequest as error:
             raise NotFound("no such name") from error
+
+    def name(self, argument: str) -> SitePath | Reply:
+        """Make the path of a name that is to be absolute and normal.
+
+        Of one that no name here can have the reply tells the rule, which reveals nothing.
+        """
+        try:
+            return self._path(argument)
+        except InvalidRequest as error:
+            return Reply.of(553, error.message)
+
+    def _path(self, argument: str) -> SitePath:
+        return parse_path(argument if argument.startswith("/") else f"{self.directory}/{argument}")
 
     def take_restart(self) -> Restart:
         """Return what REST announced and forget it."""

@@ -95,6 +95,12 @@ def test_what_failed_leaves_the_name_free(site: Any, ask: Any, fail: Any) -> Non
     assert ask("DELETE", "d") == 204
 
 
+def test_a_pull_to_a_name_that_cannot_be(ask: Any) -> None:
+    source = {"Source": "https://other.example/x", "Credential": "none"}
+    assert ask("COPY", "a+b", **source) == 400
+    assert ask("COPY", "a+b", Destination="https://other.example/x", Credential="none") == 404
+
+
 def test_what_failed_leaves_the_file_that_was_there(site: Any, ask: Any, fail: Any) -> None:
     site.store("a", b"before")
     fail("a")

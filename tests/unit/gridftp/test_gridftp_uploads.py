@@ -283,3 +283,16 @@ def test_many_uploads_at_once_are_kept_apart(door, files, alice):
         thread.join(60)
     for number in range(8):
         assert (files.root / f"n{number}").read_bytes() == bytes([number]) * 100_000
+
+
+@pytest.mark.parametrize("name", ["a+b", "/dir/no thing", "x" * 256])
+def test_who_makes_a_name_that_cannot_be_is_told_the_rule(session, name):
+    session.command("RNFR /file")
+    for command in ("RNTO {}", "MKD {}", "STOR {}", "APPE {}", "ESTO A 0 {}"):
+        session.send(command.format(name))
+        reply = session.next_reply()
+        assert (reply.code, "[A-Za-z0-9._-]" in reply.text) == (553, True)
+    for command in ("SIZE {}", "DELE {}", "RNFR {}", "RETR {}", "CWD {}"):
+        session.send(command.format(name))
+        reply = session.next_reply()
+        assert (reply.code, "No such file" in reply.text) == (550, True)

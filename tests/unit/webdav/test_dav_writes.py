@@ -56,11 +56,34 @@ def test_every_sum_has_to_match(write, files):
     assert not (files.root / "dir/new").exists()
 
 
-@pytest.mark.parametrize(
-    ("target", "status"), [("/none/new", 404), ("/dir", 409), ("/dir/c", 403), ("/no%20thing", 404)]
-)
+@pytest.mark.parametrize(("target", "status"), [("/none/new", 404), ("/dir", 409), ("/dir/c", 403)])
 def test_put_where_nothing_may_be_put(write, target, status):
     assert write("PUT", target, DATA)[0] == status
+
+
+@pytest.mark.parametrize("name", ["a+b", "no%20thing", "caf%C3%A9", "x" * 256])
+@pytest.mark.parametrize(
+    "ask",
+    [
+        ("PUT", "/dir/{}", ""),
+        ("MKCOL", "/dir/{}", ""),
+        ("MOVE", "/file", "/dir/{}"),
+        ("MOVE", "/none", "/{}"),
+    ],
+)
+def test_who_makes_a_name_that_cannot_be_is_told_the_rule(write, name, ask):
+    method, target, destination = (part.format(name) for part in ask)
+    status, headers, body = write(
+        method, target, b"", **({"Destination": destination} if destination else {})
+    )
+    assert (status, headers["content-type"]) == (400, "application/problem+json")
+    assert b"[A-Za-z0-9._-]" in body
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE", "MOVE"])
+def test_who_looks_for_a_name_that_cannot_be_finds_nothing(write, method):
+    absent, impossible = (write(method, name, Destination="/x") for name in ("/none", "/a+b"))
+    assert (impossible[0], impossible[2]) == (404, absent[2])
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "MOVE"])

@@ -14,22 +14,24 @@ from srm_dicom.wire.gridftp.replies import Reply
 
 
 @requires(Right.FILE_WRITE)
-def stor(dialogue: Dialogue, argument: str) -> Store:
+def stor(dialogue: Dialogue, argument: str) -> Store | Reply:
     """Receive a file."""
     restart, expected = dialogue.take_restart(), dialogue.take_expected()
-    return Store(dialogue.resolve(argument), restart, expected_bytes=expected)
+    path = dialogue.name(argument)
+    return path if isinstance(path, Reply) else Store(path, restart, expected_bytes=expected)
 
 
 @requires(Right.FILE_WRITE)
-def appe(dialogue: Dialogue, argument: str) -> Store:
+def appe(dialogue: Dialogue, argument: str) -> Store | Reply:
     """Receive what belongs behind the end of a file; ALLO would count the new bytes alone."""
     restart = dialogue.take_restart()
     dialogue.take_expected()
-    return Store(dialogue.resolve(argument), restart, append=True)
+    path = dialogue.name(argument)
+    return path if isinstance(path, Reply) else Store(path, restart, append=True)
 
 
 @requires(Right.FILE_WRITE)
-def esto(dialogue: Dialogue, argument: str) -> Store:
+def esto(dialogue: Dialogue, argument: str) -> Store | Reply:
     """Receive a part of a file: ``A offset path``."""
     restart = dialogue.take_restart()
     dialogue.take_expected()
@@ -38,13 +40,15 @@ def esto(dialogue: Dialogue, argument: str) -> Store:
         raise NotSupported("ESTO knows the module A only")
     if len(rest) != 2:
         raise InvalidRequest("ESTO takes A, an offset and a path")
-    return Store(dialogue.resolve(rest[1]), restart, base=parse_offset(rest[0]))
+    path, base = dialogue.name(rest[1]), parse_offset(rest[0])
+    return path if isinstance(path, Reply) else Store(path, restart, base=base)
 
 
 @requires(Right.FILE_WRITE)
-def mkd(dialogue: Dialogue, argument: str) -> MakeDirectory:
+def mkd(dialogue: Dialogue, argument: str) -> MakeDirectory | Reply:
     """Make a directory."""
-    return MakeDirectory(dialogue.resolve(argument))
+    path = dialogue.name(argument)
+    return path if isinstance(path, Reply) else MakeDirectory(path)
 
 
 @requires(Right.FILE_WRITE)
@@ -72,7 +76,8 @@ def rnto(dialogue: Dialogue, argument: str) -> Rename | Reply:
     source, dialogue.renaming = dialogue.renaming, None
     if source is None:
         return Reply.of(503, "RNFR comes first.")
-    return Rename(source, dialogue.resolve(argument))
+    path = dialogue.name(argument)
+    return path if isinstance(path, Reply) else Rename(source, path)
 
 
 def _remember(dialogue: Dialogue, file: Described) -> Reply:
