@@ -205,6 +205,21 @@ def test_push_that_is_refused_sends_nothing(mover, other, remote):
     assert progress.moved_bytes == 0
 
 
+@pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden"])
+def test_push_by_who_may_write_and_not_look(mover, other, remote, status):
+    other.answers["PUT", "/f"] = ("201 Created", [], b"")
+    other.answers["HEAD", "/f"] = (status, [], b"")
+    with opened() as file:
+        moved = mover.push(file, remote("/f"))
+    assert (moved.adler32, moved.verified, other.received == CONTENT) == (SUM, False, True)
+
+
+def test_push_of_what_is_gone_at_once(mover, other, remote):
+    other.answers["PUT", "/f"] = ("201 Created", [], b"")
+    with opened() as file, pytest.raises(NotFound):
+        mover.push(file, remote("/f"))
+
+
 def test_push_that_arrives_changed(mover, other, remote):
     other.answers["PUT", "/f"] = ("201 Created", [], b"")
     other.answers["HEAD", "/f"] = ("200 OK", [("Digest", "adler32=1")], b"")
