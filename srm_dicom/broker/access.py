@@ -4,7 +4,8 @@ Existence is secret. A name that the caller may not read is answered as if it we
 the caller may list the directory that holds it. On a directory `r` shows every name, and `x` lets
 through to what is the caller's own: of such a directory a listing shows only what the caller may read
 or pass. What belongs to a project that has ended is granted to nobody. Who guesses names is told to come
-back later (`rights.enumeration`).
+back later (`rights.enumeration`). Who comes with a token is told that its scope does not cover a name,
+whether or not that is there.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from srm_dicom.broker.areas import Areas
 from srm_dicom.clock import Clock
 from srm_dicom.errors import IsADirectory, MdmError, NotADirectory, NotAuthorised, NotFound
 from srm_dicom.identity.principal import Principal
+from srm_dicom.identity.scopes import PASS, READ, REPLACE, SEE, WRITE, refusal
 from srm_dicom.ids import SitePath, parent
 from srm_dicom.rights.enumeration import Guesses, Patience
-from srm_dicom.rights.evaluate import Decision, decide
+from srm_dicom.rights.evaluate import OUT_OF_SCOPE, Decision, decide
 from srm_dicom.rights.project import Project
 from srm_dicom.store.bundles import find_bundle
 from srm_dicom.store.namespace import Entry, Namespace
@@ -71,15 +73,21 @@ class FileAccess:
 
     @contextmanager
     def deciding(
-        self, principal: Principal, paths: Sequence[SitePath], operation: str
+        self, principal: Principal, paths: Sequence[SitePath], operation: str, scope: str = READ
     ) -> Iterator[list[Verdict]]:
         """Decide as `files`, and prepare the answer while the audit is written; it is once this is left.
+
+        Args:
+            principal: who asks.
+            paths: for what.
+            operation: what the audit calls it.
+            scope: what a token has to leave, for reading or for staging.
 
         Raises:
             Overloaded: as for `files`.
             MdmError: the audit could not be written; what was prepared must be undone.
         """
-        verdicts = self._decided(principal, paths)
+        verdicts = self._decided(principal, paths, scope)
         with self._audit.recording(*self._events(principal, verdicts, operation, Action.DECISION)):
             yield verdicts
 
@@ -97,8 +105,16 @@ class FileAccess:
             raise verdict.error or NotFound(_ABSENT)
         return verdict.entry, verdict.rule
 
-    def seen(self, principal: Principal, paths: Sequence[SitePath], operation: str) -> list[Verdict]:
+    def seen(
+        self, principal: Principal, paths: Sequence[SitePath], operation: str, scope: str = SEE
+    ) -> list[Verdict]:
         """Decide about seeing names, sizes and kinds, in their order; one audit event for all of them.
+
+        Args:
+            principal: who asks.
+            paths: for what.
+            operation: what the audit calls it.
+            scope: what a token has to leave; where all that is asked is what is online, `POLL`.
 
         Raises:
             Overloaded: as for `files`.
@@ -106,7 +122,7 @@ class FileAccess:
         self._guesses.admit(principal.dn)
         wanted = [*paths, *(parent(path) for path in paths)]
         entries = self._namespace.find_many(list(dict.fromkeys(wanted)))
-        verdicts = [self._seen(principal, path, entries) for path in paths]
+        verdicts = [self._seen(principal, path, entries, scope) for path in paths]
         self._record(principal, verdicts, operation, Action.QUERY)
         return verdicts
 
@@ -121,8 +137,16 @@ class FileAccess:
             raise verdict.error or NotFound(_ABSENT)
         return verdict.entry
 
-    def writable(self, principal: Principal, paths: Sequence[SitePath], operation: str) -> list[Verdict]:
+    def writable(
+        self, principal: Principal, paths: Sequence[SitePath], operation: str, scope: str = WRITE
+    ) -> list[Verdict]:
         """Decide about making, changing or removing names; an entry is the directory that has the name.
+
+        Args:
+            principal: who asks.
+            paths: for what.
+            operation: what the audit calls it.
+            scope: what a token has to leave: `WRITE`, `REPLACE` or `LEAD`.
 
         Raises:
             Overloaded: as for `files`.
@@ -131,23 +155,30 @@ class FileAccess:
         above = [parent(path) for path in paths]
         wanted = [*above, *(parent(path) for path in above)]
         entries = self._namespace.find_many(list(dict.fromkeys(wanted)))
-        verdicts = [self._writable(principal, path, entries) for path in paths]
+        verdicts = [self._writable(principal, path, entries, scope) for path in paths]
         # A name that was refused is a string that a user typed: what was decided about is its directory.
         told = [one if one.entry else replace(one, path=parent(one.path)) for one in verdicts]
         self._record(principal, told, operation, Action.DECISION)
         return verdicts
 
+    def may_see(self, principal: Principal, entry: Entry) -> bool:
+        """Tell whether name, size and kind may be known."""
+        return self._sight(principal, entry, SEE).allowed
+
     def may_list(self, principal: Principal, directory: Entry) -> bool:
         """Tell whether every name in a directory may be known."""
-        return self._allows(principal, directory, "r").allowed
+        return self._allows(principal, directory, "r", None, SEE).allowed
 
     def may_write(self, principal: Principal, entry: Entry) -> bool:
         """Tell whether the bytes of a file may be replaced, or the names in a directory changed."""
-        return self._allows(principal, entry, "w").allowed
+        scope = WRITE if entry.is_directory else REPLACE
+        return self._allows(principal, entry, "w", None, scope).allowed
 
-    def may_change_name(self, principal: Principal, directory: Entry | None, path: SitePath) -> bool:
-        """Tell whether a name in a directory may be made, removed or given to something else."""
-        return directory is not None and self._allows(principal, directory, "w", path).allowed
+    def may_change_name(
+        self, principal: Principal, directory: Entry | None, path: SitePath, scope: str = WRITE
+    ) -> bool:
+        """Tell whether a name in a directory may be made or, with `REPLACE`, removed."""
+        return directory is not None and self._allows(principal, directory, "w", path, scope).allowed
 
     def above(self, path: SitePath) -> Entry | None:
         """Return the directory that has a name; what may be told of it is not decided by this."""
@@ -184,7 +215,7 @@ class FileAccess:
         its name only: `shown` tells which.
         """
         entries = self._namespace.children(directory.path)
-        if self._allows(principal, directory, "r").allowed:
+        if self.may_list(principal, directory):
             return entries
         return self.shown(principal, entries)
 
@@ -198,11 +229,11 @@ class FileAccess:
         chosen = []
         for entry in entries:
             if principal.scopes is not None or entry.members:
-                allowed = self._may_see(principal, entry)
+                allowed = self.may_see(principal, entry)
             else:
                 key = (id(entry.acl), entry.owner, entry.kind, id(entry.release))
                 known = answers.get(key)
-                allowed = answers[key] = self._may_see(principal, entry) if known is None else known
+                allowed = answers[key] = self.may_see(principal, entry) if known is None else known
             if allowed:
                 chosen.append(entry)
         return chosen
@@ -212,79 +243,97 @@ class FileAccess:
         entry = self._namespace.find(path) or find_bundle(self._namespace, path)
         if entry is None:
             return Decision(allowed=False, rule="there is no such name")
-        return self._reading(principal, entry)
+        return self._reading(principal, entry, READ)
 
-    def _decided(self, principal: Principal, paths: Sequence[SitePath]) -> list[Verdict]:
+    def _decided(self, principal: Principal, paths: Sequence[SitePath], scope: str = READ) -> list[Verdict]:
         self._guesses.admit(principal.dn)
         wanted = [*paths, *(parent(path) for path in paths)]
         entries = self._namespace.find_many(list(dict.fromkeys(wanted)))
-        verdicts = [self._file(principal, path, entries) for path in paths]
+        verdicts = [self._file(principal, path, entries, scope) for path in paths]
         self._missed(principal, verdicts)
         return verdicts
 
-    def _file(self, principal: Principal, path: SitePath, entries: Mapping[SitePath, Entry]) -> Verdict:
-        verdict = self._seen(principal, path, entries)
-        if verdict.entry is not None and verdict.entry.is_directory:
+    def _file(
+        self, principal: Principal, path: SitePath, entries: Mapping[SitePath, Entry], scope: str
+    ) -> Verdict:
+        verdict = self._seen(principal, path, entries, SEE)
+        if verdict.entry is None:
+            return verdict
+        if verdict.entry.is_directory:
             return Verdict(path, None, IsADirectory("this is a directory"), verdict.rule)
+        if principal.scopes is not None and not self._reading(principal, verdict.entry, scope).allowed:
+            return Verdict(path, None, refusal(scope), OUT_OF_SCOPE)
         return verdict
 
-    def _writable(self, principal: Principal, path: SitePath, entries: Mapping[SitePath, Entry]) -> Verdict:
-        verdict = self._seen(principal, parent(path), entries)
+    def _writable(
+        self, principal: Principal, path: SitePath, entries: Mapping[SitePath, Entry], scope: str
+    ) -> Verdict:
+        verdict = self._seen(principal, parent(path), entries, SEE)
         if verdict.entry is None:
             return replace(verdict, path=path)
         if not verdict.entry.is_directory:
             return Verdict(path, None, NotADirectory("a file has no names below it"), verdict.rule)
-        decision = self._allows(principal, verdict.entry, "w", path)
-        if decision.rule == _LIMITED:
-            error = NotAuthorised(_LIMITED, advice="Use a certificate, or a proxy that is not limited.")
-            return Verdict(path, None, error, decision.rule)
-        if not decision.allowed:
-            return Verdict(path, None, NotAuthorised("you may not write in this directory"), decision.rule)
-        return Verdict(path, verdict.entry, None, decision.rule)
+        decision = self._allows(principal, verdict.entry, "w", path, scope)
+        if decision.allowed:
+            return Verdict(path, verdict.entry, None, decision.rule)
+        errors = {
+            OUT_OF_SCOPE: refusal(scope),
+            _LIMITED: NotAuthorised(_LIMITED, advice="Use a certificate, or a proxy that is not limited."),
+        }
+        error = errors.get(decision.rule) or NotAuthorised("you may not write in this directory")
+        return Verdict(path, None, error, decision.rule)
 
-    def _seen(self, principal: Principal, path: SitePath, entries: Mapping[SitePath, Entry]) -> Verdict:
+    def _seen(
+        self, principal: Principal, path: SitePath, entries: Mapping[SitePath, Entry], scope: str
+    ) -> Verdict:
         entry = entries.get(path) or find_bundle(self._namespace, path)
         if entry is None:
-            return Verdict(path, None, self._refusal(principal, path, entries), _ABSENT)
-        decision = self._sight(principal, entry)
+            return Verdict(path, None, self._refusal(principal, path, entries, scope), _ABSENT)
+        decision = self._sight(principal, entry, scope)
         if not decision.allowed:
-            return Verdict(path, None, self._refusal(principal, path, entries), decision.rule)
+            return Verdict(path, None, self._refusal(principal, path, entries, scope), decision.rule)
         return Verdict(path, entry, None, decision.rule)
 
-    def _refusal(self, principal: Principal, path: SitePath, entries: Mapping[SitePath, Entry]) -> MdmError:
+    def _refusal(
+        self, principal: Principal, path: SitePath, entries: Mapping[SitePath, Entry], scope: str
+    ) -> MdmError:
+        if not principal.in_scope(scope, path) and not principal.in_scope(PASS, path):
+            return refusal(scope)
         above = entries.get(parent(path))
-        if path in entries and above is not None and self._allows(principal, above, "r").allowed:
+        if path in entries and above is not None and self.may_list(principal, above):
             return NotAuthorised("the file right is missing")
         return NotFound(_ABSENT)
 
-    def _may_see(self, principal: Principal, entry: Entry) -> bool:
-        return self._sight(principal, entry).allowed
-
-    def _sight(self, principal: Principal, entry: Entry) -> Decision:
-        decision = self._reading(principal, entry)
+    def _sight(self, principal: Principal, entry: Entry, scope: str) -> Decision:
+        decision = self._reading(principal, entry, scope)
         if decision.allowed or not entry.is_directory:
             return decision
         return self._allows(principal, entry, "x")
 
-    def _reading(self, principal: Principal, entry: Entry) -> Decision:
+    def _reading(self, principal: Principal, entry: Entry, scope: str) -> Decision:
         """Decide about reading a name: of what is made of others, every one decides."""
         for file in entry.files:
-            decision = self._allows(principal, file, "r")
+            decision = self._allows(principal, file, "r", None, scope)
             if not decision.allowed:
                 break
         return decision
 
     def _allows(
-        self, principal: Principal, entry: Entry, permission: str, path: SitePath | None = None
+        self,
+        principal: Principal,
+        entry: Entry,
+        permission: str,
+        path: SitePath | None = None,
+        scope: str | None = None,
     ) -> Decision:
-        """Decide; `path` is what a token's scope must cover where that is not the entry's own."""
+        """Decide; `path` and `scope` are what a token must cover if not the entry's path and `permission`."""
         if entry.release is not None:
             project = self._projects.get(entry.release.project)
             if project is None or not project.valid(self._clock.now()):
                 return Decision(allowed=False, rule="the project has ended")
         if permission == "w" and principal.limited and self._areas.seal(entry.path):
             return Decision(allowed=False, rule=_LIMITED)
-        return decide(entry.acl, entry.owner, principal, permission, path or entry.path)
+        return decide(entry.acl, entry.owner, principal, permission, path or entry.path, scope)
 
     def _record(
         self, principal: Principal, verdicts: Sequence[Verdict], operation: str, action: Action

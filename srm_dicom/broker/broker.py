@@ -42,12 +42,19 @@ from srm_dicom.errors import (
     TooLarge,
 )
 from srm_dicom.identity.principal import Principal
+from srm_dicom.identity.scopes import READ, SEE, STAGE
 from srm_dicom.ids import Guid, Surl
 from srm_dicom.store.requests import Request, RequestFile
 from srm_dicom.store.staged import Staged
 from srm_dicom.store.stores import Stores
 
 __all__ = ["Broker", "BrokerSettings"]
+
+_ASKED = {
+    RequestKind.GET: ("srmPrepareToGet", READ),
+    RequestKind.BRING_ONLINE: ("srmBringOnline", STAGE),
+}
+"""What the audit calls a request, and what a token has to leave for it."""
 
 
 class Broker:
@@ -94,10 +101,10 @@ class Broker:
         request = accept(self._settings, wish, principal.dn, self._clock.now())
         surls = [parse(text) for text in wish.surls]
         known = [surl.path for surl in surls if isinstance(surl, Surl)]
-        operation = "srmPrepareToGet" if wish.kind is RequestKind.GET else "srmBringOnline"
+        operation, scope = _ASKED[wish.kind]
         view: RequestView | None = None
         try:
-            with self._access.deciding(principal, known, operation) as verdicts:
+            with self._access.deciding(principal, known, operation, scope) as verdicts:
                 decided = iter(verdicts)
                 answers = [next(decided) if isinstance(surl, Surl) else surl for surl in surls]
                 view = self._taken_in(request, wish.surls, answers)
@@ -244,9 +251,11 @@ class Broker:
         }
         return [summaries.get(token) for token in tokens]
 
-    def entries(self, principal: Principal, surls: Sequence[str], operation: str) -> list[Listing]:
-        """Tell of names, in their order, and of nothing below them."""
-        return self._listings.entries(principal, surls, operation)
+    def entries(
+        self, principal: Principal, surls: Sequence[str], operation: str, scope: str = SEE
+    ) -> list[Listing]:
+        """Tell of names, in their order, and of nothing below them; of `scope` see `FileAccess.seen`."""
+        return self._listings.entries(principal, surls, operation, scope)
 
     def listing(
         self, principal: Principal, surl: str, levels: int, offset: int, count: int | None

@@ -15,6 +15,7 @@ from srm_dicom.broker.areas import inherited
 from srm_dicom.broker.views import Listing
 from srm_dicom.errors import InvalidRequest, NotAuthorised, NotFound
 from srm_dicom.identity.principal import Principal
+from srm_dicom.identity.scopes import SEE
 from srm_dicom.ids import Guid, SitePath, Surl, parent
 from srm_dicom.store.namespace import Entry, Facts, Kind
 from srm_dicom.store.staged import Staged
@@ -40,11 +41,13 @@ class Listings:
         self._uploads = stores.uploads
         self._namespace = stores.namespace
 
-    def entries(self, principal: Principal, surls: Sequence[str], operation: str) -> list[Listing]:
-        """Tell of names, in their order, and of nothing below them."""
+    def entries(
+        self, principal: Principal, surls: Sequence[str], operation: str, scope: str = SEE
+    ) -> list[Listing]:
+        """Tell of names, in their order, and of nothing below them; of `scope` see `FileAccess.seen`."""
         parsed = [parse(text) for text in surls]
         known = [surl.path for surl in parsed if isinstance(surl, Surl)]
-        verdicts = self._access.seen(principal, known, operation)
+        verdicts = self._access.seen(principal, known, operation, scope)
         online = self._online([verdict.entry for verdict in verdicts if verdict.entry])
         absent = [v.path for v in verdicts if isinstance(v.error, NotFound)]
         writing = self._uploads.of_paths(absent) if absent else {}

@@ -31,6 +31,7 @@ from srm_dicom.errors import (
     NotSupported,
 )
 from srm_dicom.identity.principal import Principal
+from srm_dicom.identity.scopes import LEAD, REPLACE, WRITE
 from srm_dicom.ids import MAX_PATH_CHARS, SitePath, join, name
 from srm_dicom.rights.acl import Acl
 from srm_dicom.store.namespace import Entry
@@ -62,7 +63,7 @@ class Names:
         self._refuse_handed_in(principal, path)
         if self.stores.namespace.find(path) is not None and self._visible(principal, path, operation):
             raise AlreadyExists(f"{name(path) or '/'} exists")
-        above = self._writable(principal, path, operation)
+        above = self._writable(principal, path, operation, LEAD)
         self._refuse_registrars(path, above)
         with self.stores.database.transaction():
             self._refuse_written(path)
@@ -86,7 +87,7 @@ class Names:
         entry = self._seen(principal, path, operation)
         if not entry.is_directory:
             raise NotADirectory("this is a file")
-        above = self._writable(principal, path, operation)
+        above = self._writable(principal, path, operation, REPLACE)
         if not self.areas.take(path):
             _refuse_registered(principal, entry, above)
         with self.stores.database.transaction():
@@ -104,7 +105,7 @@ class Names:
         self, principal: Principal, paths: Sequence[SitePath], operation: str
     ) -> list[MdmError | None]:
         """Remove files, each with what is being written to its name; tells for each why not."""
-        verdicts = self.access.writable(principal, paths, operation)
+        verdicts = self.access.writable(principal, paths, operation, REPLACE)
         known = [verdict.path for verdict in verdicts if verdict.entry is not None]
         there = {*self.stores.namespace.find_many(known), *self.stores.uploads.of_paths(known)}
         failures: list[MdmError | None] = []
@@ -134,7 +135,8 @@ class Names:
             target = join(target, name(source))
         if target == source:
             return
-        self._refuse_registrars(source, self._writable(principal, source, operation))
+        scope = REPLACE if entry.is_directory else WRITE  # whoever may create renames files, by the profile
+        self._refuse_registrars(source, self._writable(principal, source, operation, scope))
         self._refuse_registrars(target, self._writable(principal, target, operation))
         if self.areas.of(source) != self.areas.of(target):
             raise NotSupported("a file is not moved to another area", advice="Copy it.")
@@ -230,8 +232,8 @@ class Names:
     def _seen(self, principal: Principal, path: SitePath, operation: str) -> Entry:
         return self.access.visible(principal, path, operation)
 
-    def _writable(self, principal: Principal, path: SitePath, operation: str) -> Entry:
-        (verdict,) = self.access.writable(principal, [path], operation)
+    def _writable(self, principal: Principal, path: SitePath, operation: str, scope: str = WRITE) -> Entry:
+        (verdict,) = self.access.writable(principal, [path], operation, scope)
         if verdict.entry is None:
             raise verdict.error or NotFound(_ABSENT)
         return verdict.entry

@@ -40,6 +40,7 @@ from srm_dicom.errors import (
     TooLarge,
 )
 from srm_dicom.identity.principal import Principal
+from srm_dicom.identity.scopes import REPLACE, refusal
 from srm_dicom.ids import Guid, SitePath, Surl
 from srm_dicom.store.namespace import Entry
 from srm_dicom.store.requests import Request, RequestFile
@@ -150,7 +151,7 @@ class Puts:
         Raises:
             NotFound: no put of this caller has this TURL, or there is no directory for the name.
             NotAuthorised, AlreadyExists, IsADirectory, Busy: the plain path may not be written; NotAuthorised
-                also when who shows a TURL may hand in no images, or not with this credential.
+                also when who shows a TURL may hand in no images, or not with this credential or token.
             RequestExpired: the put has ended.
             NoSpace, SpaceExhausted: scratch has not so much left, or the space that the put is for.
         """
@@ -158,10 +159,10 @@ class Puts:
             upload = self._stores.uploads.find(path.removeprefix(f"{UPLOADS}/"))
             if upload is None or upload.owner != principal.dn:
                 raise NotFound("no upload has this TURL")
-            if self._areas.seal(upload.path):
-                self._refuse_other(principal, upload)
         else:
             upload = self._begin(principal, path, size_bytes, overwrite=overwrite)
+        if principal.scopes is not None or self._areas.seal(upload.path):
+            self._refuse_other(principal, upload)
         self._keep_alive(upload)
         if size_bytes > upload.expected_bytes:
             self._refuse_beyond_quota(upload.node, size_bytes - upload.expected_bytes)
@@ -254,6 +255,9 @@ class Puts:
         (verdict,) = self._access.writable(principal, [upload.path], "upload")
         if verdict.error is not None:
             raise verdict.error
+        is_there = self._stores.namespace.find(upload.path) is not None
+        if is_there and not principal.in_scope(REPLACE, upload.path):
+            raise refusal(REPLACE)
 
     def _begin(self, principal: Principal, path: SitePath, size_bytes: int, *, overwrite: bool) -> Upload:
         """Return the upload of a plain path: the caller's own that was broken off, or a new one."""
@@ -300,7 +304,7 @@ class Puts:
                 owner=principal.dn,
                 node=self._settings.node_of(request.protocol),
                 guid=Guid(str(uuid.uuid4())),
-                overwrite=wish.overwrite,
+                overwrite=wish.overwrite and principal.in_scope(REPLACE, line.answer.path),
                 expected_bytes=min(line.size_bytes, area.max_file_bytes),
                 implicit=implicit,
                 space=wish.space,
@@ -322,15 +326,19 @@ class Puts:
         wish: PutWish,
     ) -> Area:
         """Return the area of a name that may be written now."""
-        if there is not None and there.is_directory:
+        if there is not None and there.is_directory and self._access.may_see(principal, there):
             raise IsADirectory("this is a directory")
         if answer.entry is None:
             raise answer.error or NotFound("no such file or directory")
+        if there is not None and there.is_directory:
+            raise NotAuthorised("you may not replace this directory")
         area = self._areas.of(answer.path)
         if area.sealed and wish.kind is RequestKind.COPY:
             raise NotSupported("images are uploaded to this directory, not copied", advice="Use a put.")
         if there is not None and not wish.overwrite:
             raise AlreadyExists("the file exists", advice="Ask for it to be overwritten.")
+        if there is not None and not principal.in_scope(REPLACE, there.path):
+            raise refusal(REPLACE)
         if there is not None and not self._access.may_write(principal, there):
             raise NotAuthorised("you may not replace this file")
         if size_bytes > area.max_file_bytes:

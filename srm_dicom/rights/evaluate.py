@@ -12,6 +12,8 @@ EMERGENCY = frozenset("rgn")
 """What breaking the glass lets do: read files, fetch keys, see attributes, nominative ones too. It never
 changes, administers or grants anything, and what has ended stays closed."""
 
+OUT_OF_SCOPE = "the scope of the caller's token does not cover this"
+
 
 class Decision(NamedTuple):
     """`rule` is the text of the entry that decided, or why none did."""
@@ -20,7 +22,14 @@ class Decision(NamedTuple):
     rule: str
 
 
-def decide(acl: Acl, owner: str, principal: Principal, permission: str, path: str | None = None) -> Decision:
+def decide(
+    acl: Acl,
+    owner: str,
+    principal: Principal,
+    permission: str,
+    path: str | None = None,
+    scope: str | None = None,
+) -> Decision:
     """Decide as POSIX.1e draft 17 does: owner, named user, all groups together, everybody else.
 
     Before that, the scopes of a token are held: they narrow what the ACL grants, and leave nothing of
@@ -32,9 +41,10 @@ def decide(acl: Acl, owner: str, principal: Principal, permission: str, path: st
         principal: the verified caller.
         permission: one letter of `acl.PERMISSIONS`.
         path: normalised name of a file or directory of the storage; None for keys, metadata and ACLs.
+        scope: the permission that a token has to leave (`identity.scopes`), where ACLs know no such one.
     """
-    if principal.scopes is not None and not principal.in_scope(permission, path):
-        return Decision(allowed=False, rule="the scope of the caller's token does not cover this")
+    if principal.scopes is not None and not principal.in_scope(scope or permission, path):
+        return Decision(allowed=False, rule=OUT_OF_SCOPE)
     decision = _by_acl(acl, owner, principal, permission)
     if principal.emergency and not decision.allowed and permission in EMERGENCY:
         return Decision(allowed=True, rule=BREAK_GLASS)

@@ -59,5 +59,7 @@ def _found(files: ServedFiles, request: Request) -> tuple[bool, str | None]:
     except NotFound:
         return False, None
     except NotAuthorised:
+        if request.principal.scopes is not None:
+            raise  # what a token does not cover is neither there nor not there
         return True, None
     return True, entity_tag(info.adler32, info.size_bytes)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from srm_dicom.broker.states import ACTIVE
 from srm_dicom.broker.views import FileState, FileView, RequestKind, Wish
 from srm_dicom.clock import Clock
-from srm_dicom.errors import RequestExpired, RequestUnknown
+from srm_dicom.errors import NotAuthorised, RequestUnknown
 from srm_dicom.identity.principal import Principal
 from srm_dicom.identity.scopes import STAGE
 from srm_dicom.ids import SitePath, Token
@@ -66,12 +66,12 @@ class Nearline:
             None when the file is there, else in how many seconds to ask again.
 
         Raises:
-            RequestExpired: the caller's token is for reading alone.
+            NotAuthorised: the caller's token is for reading alone.
             MdmError: why the file cannot be had.
         """
         path = SitePath(path.removesuffix(MANIFEST_SUFFIX))
         if not principal.in_scope(STAGE, path):
-            raise RequestExpired("the file is not staged here", advice="Ask for the scope storage.stage.")
+            raise NotAuthorised("the file is not online", advice="Ask for the scope storage.stage on it.")
         bound_s = self._settings.wait_s
         until_s = self._clock.monotonic_s() + (bound_s if wait_s is None else min(wait_s, bound_s))
         token, view = self._request(principal, path)

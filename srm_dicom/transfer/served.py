@@ -19,6 +19,7 @@ from srm_dicom.broker.spending import Spending
 from srm_dicom.clock import Clock, coarse
 from srm_dicom.errors import IntegrityError, NotADirectory, NotFound, RequestExpired
 from srm_dicom.identity.principal import Principal
+from srm_dicom.identity.scopes import REPLACE, SEE
 from srm_dicom.ids import SitePath, parent
 from srm_dicom.scratch.area import ScratchArea, StagedName
 from srm_dicom.store.bundles import bundle_of
@@ -103,7 +104,7 @@ class StagedFilesOfNode:
     def _upload(self, principal: Principal, path: SitePath) -> FileInfo:
         """Tell the owner of an upload how much of it is here: whoever goes on with it asks."""
         upload = self._uploads.find(path.removeprefix(f"{UPLOADS}/"))
-        if upload is None or upload.owner != principal.dn:
+        if upload is None or upload.owner != principal.dn or not principal.in_scope(SEE, upload.path):
             raise NotFound("no such file or directory")
         try:
             size_bytes = self._area.incoming(upload.name).stat().st_size
@@ -127,7 +128,7 @@ class StagedFilesOfNode:
         removable = (
             self._areas.take(parent(entry.path))
             and not entry.members
-            and self._access.may_change_name(principal, above, entry.path)
+            and self._access.may_change_name(principal, above, entry.path, REPLACE)
         )
         writable = (
             self._areas.take(entry.path)

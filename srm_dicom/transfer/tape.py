@@ -16,9 +16,9 @@ from urllib.parse import quote, unquote
 import msgspec
 
 from srm_dicom.broker.views import FileState, FileView, Listing, RequestKind, RequestView, Wish
-from srm_dicom.errors import InvalidRequest, MdmError, NotAuthorised, NotFound, TooLarge
+from srm_dicom.errors import InvalidRequest, MdmError, NotFound, TooLarge
 from srm_dicom.identity.principal import Principal
-from srm_dicom.identity.scopes import STAGE
+from srm_dicom.identity.scopes import POLL, STAGE, refusal
 from srm_dicom.ids import Surl, parse_guid, parse_path
 from srm_dicom.rights.declare import requires
 from srm_dicom.web.environ import PRINCIPAL
@@ -79,7 +79,9 @@ class Broker(Protocol):
     def forget(self, principal: Principal, token: str) -> None:
         """End a request and drop it."""
 
-    def entries(self, principal: Principal, surls: Sequence[str], operation: str) -> list[Listing]:
+    def entries(
+        self, principal: Principal, surls: Sequence[str], operation: str, scope: str
+    ) -> list[Listing]:
         """Tell of names."""
 
 
@@ -177,9 +179,8 @@ class TapeApi:
             NotAuthorised: the caller's token is not for staging.
         """
         wanted = read(request.read(), Stage)
-        paths = tuple(dict.fromkeys(file.path for file in wanted.files))
-        _require_scope(request.principal, paths)
-        surls = self._names.surls(paths)
+        surls = self._names.surls(tuple(dict.fromkeys(file.path for file in wanted.files)))
+        _require_scope(request.principal, STAGE, surls)
         wish = Wish(RequestKind.BRING_ONLINE, surls, pin_s=wanted.lifetime_s)
         token = self._broker.submit(request.principal, wish).token
         location = f"{self._settings.url}{BASE}/stage/{token}"
@@ -191,8 +192,9 @@ class TapeApi:
 
         Raises:
             RequestUnknown: the caller has no such request.
+            NotAuthorised: the caller's token does not cover all of it.
         """
-        view = self._broker.status(request.principal, request.id, None, RequestKind.BRING_ONLINE)
+        view = self._viewed(request, POLL)
         created = _seconds(view.created_at)
         files = tuple(self._progress(file) for file in view.files)
         return Answer(Progress(view.token, created, created, files))
@@ -204,8 +206,10 @@ class TapeApi:
         Raises:
             RequestUnknown: the caller has no such request.
             InvalidRequest: a file is not in the request.
+            NotAuthorised: the caller's token is not for staging what is named.
         """
         paths = read(request.read(), Paths).paths
+        _require_scope(request.principal, STAGE, self._names.surls(paths))
         view = self._broker.status(request.principal, request.id, None, RequestKind.BRING_ONLINE)
         there = {_normal(self._names.path(file.surl)) for file in view.files}
         missing = sum(_normal(path) not in there for path in paths)
@@ -220,7 +224,9 @@ class TapeApi:
 
         Raises:
             RequestUnknown: the caller has no such request.
+            NotAuthorised: the caller's token is not for staging all of it.
         """
+        self._viewed(request, STAGE)
         self._broker.forget(request.principal, request.id)
         return Answer()
 
@@ -230,8 +236,10 @@ class TapeApi:
 
         Raises:
             RequestUnknown: the caller has no such request.
+            NotAuthorised: the caller's token is not for staging what is named.
         """
         surls = self._names.surls(read(request.read(), Paths).paths)
+        _require_scope(request.principal, STAGE, surls)
         self._broker.release(request.principal, request.id if _is_token(request.id) else None, surls)
         return Answer()
 
@@ -239,8 +247,14 @@ class TapeApi:
     def archiveinfo(self, request: Request) -> Answer:
         """Tell where the bytes of files are."""
         surls = self._names.surls(read(request.read(), Paths).paths[: self._settings.max_files])
-        listings = self._broker.entries(request.principal, surls, "archiveinfo")
+        listings = self._broker.entries(request.principal, surls, "archiveinfo", POLL)
         return Answer([self._info(listing) for listing in listings])
+
+    def _viewed(self, request: Request, permission: str) -> RequestView:
+        """Return a request whose files a token leaves a permission on, each of them."""
+        view = self._broker.status(request.principal, request.id, None, RequestKind.BRING_ONLINE)
+        _require_scope(request.principal, permission, [file.surl for file in view.files])
+        return view
 
     def _progress(self, file: FileView) -> FileProgress:
         error = file.failure.message if file.failure else None
@@ -274,14 +288,14 @@ class _Names:
             return surl
 
 
-def _require_scope(principal: Principal, paths: Sequence[str]) -> None:
-    for path in paths:
+def _require_scope(principal: Principal, permission: str, surls: Sequence[str]) -> None:
+    for surl in surls:
         try:
-            allowed = principal.in_scope(STAGE, parse_path(path))
-        except InvalidRequest:  # poll will say that there is no such file
+            allowed = principal.in_scope(permission, Surl.parse(surl).path)
+        except InvalidRequest:  # it names nothing; the answer will say so
             continue
         if not allowed:
-            raise NotAuthorised("the token is not for staging", advice="Ask for the scope storage.stage.")
+            raise refusal(permission)
 
 
 def _normal(path: str) -> str:

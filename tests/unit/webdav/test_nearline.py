@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from srm_dicom.broker.views import FileState, FileView, RequestKind, RequestView
-from srm_dicom.errors import RequestExpired, RequestUnknown, SourceUnavailable
+from srm_dicom.errors import NotAuthorised, RequestUnknown, SourceUnavailable
 from srm_dicom.identity.principal import Principal
 from srm_dicom.identity.scopes import parse
 from srm_dicom.ids import SitePath, Token
@@ -115,7 +115,7 @@ def test_one_identity_waits_on_half_of_the_connections_and_leaves_the_others_to_
 
 def test_a_token_for_reading_alone(clock):
     broker = Staging(clock, ready_s=0.0)
-    with pytest.raises(RequestExpired):
+    with pytest.raises(NotAuthorised):
         nearline(broker).bring(replace(ALICE, scopes=parse("storage.read:/", "/")), PATH, None)
     assert not broker.submitted
     assert nearline(broker).bring(replace(ALICE, scopes=parse("storage.stage:/", "/")), PATH, None) is None

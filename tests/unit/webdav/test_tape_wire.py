@@ -6,7 +6,6 @@ import pytest
 from srm_dicom.broker.states import TRANSITIONS, Event
 from srm_dicom.broker.views import FileState
 from srm_dicom.errors import InvalidRequest
-from srm_dicom.identity.scopes import STAGE, parse
 from srm_dicom.rights.declare import declared
 from srm_dicom.transfer.tape import STATES, TapeApi, TapeSettings
 from srm_dicom.wire.tape import BASE, CALLS, DISCOVERY, Stage, call_of, read
@@ -69,11 +68,3 @@ def test_the_longest_lifetime_counts(lifetimes, seconds):
 def test_what_is_no_message(body):
     with pytest.raises(InvalidRequest, match="JSON validation"):
         read(body, Stage)
-
-
-def test_a_scope_for_reading_stages_nothing():
-    (reading,), (staging,) = (parse(f"storage.{word}:/a", "/") for word in ("read", "stage"))
-    assert reading.covers("r", "/a/b")
-    assert not reading.covers(STAGE, "/a/b")
-    assert staging.covers("r", "/a/b")
-    assert staging.covers(STAGE, "/a/b")
