@@ -37,6 +37,7 @@ from srm_dicom.srm.v1.service import PATH as V1_PATH
 from srm_dicom.srm.v1.service import application as v1_application
 from srm_dicom.store.stores import Stores
 from srm_dicom.testing.databases import database_url
+from srm_dicom.testing.issuer import TestIssuer
 from srm_dicom.testing.pki import TestPki
 from srm_dicom.transfer.carrying import Carrying, CarryingSettings
 from srm_dicom.transfer.davwrites import Writes
@@ -83,12 +84,14 @@ class StorageElement:
         host: str = "localhost",
         protocols: Sequence[str] = ("gsiftp", "https"),
         pki: TestPki | None = None,
+        issuer: TestIssuer | None = None,
     ) -> None:
         """Compose it.
 
         Args:
             directory: where everything of it goes.
             pki: of another element, whose users this one then has too.
+            issuer: whose tokens for ``alice`` the https door takes, as hers.
             host: its name; in the certificate and every URL.
             protocols: which doors the SRM sends clients to, the preferred one first.
         """
@@ -105,6 +108,7 @@ class StorageElement:
         self.stores = Stores.open(database_url(directory, "names"))
         self.area = ScratchArea(directory / "scratch")
         self._host = host
+        self._issuer = issuer
         self._stop = threading.Event()
         self._compose()
 
@@ -132,6 +136,7 @@ class StorageElement:
             port=0,
             limits=Limits(body_bytes=_ANY_BYTES),
             name="webdav",
+            tokens=self._issuer.verifier({"alice": self.pki.dn(self.alice)}) if self._issuer else None,
         )
         self.webdav.start()
         doors = {

@@ -9,6 +9,7 @@ import pytest
 
 from srm_dicom.clock import SystemClock
 from srm_dicom.identity.gate import Gate, TrustSettings
+from srm_dicom.testing.element import ROOT, StorageElement
 from srm_dicom.testing.issuer import TestIssuer
 from srm_dicom.testing.pki import TestPki
 from srm_dicom.testing.served import DirectoryFiles
@@ -55,7 +56,37 @@ class Door:
         return f"{scheme}://localhost:{self.server.port}/{name}"
 
 
-class Pair:
+class User:
+    """A user with a proxy and a token, and what she runs."""
+
+    def run(self, *command, text=None, **variables):
+        environment = self.pki.environment(self.alice) | variables
+        return subprocess.run(
+            [shutil.which(command[0], path=PATH), *map(str, command[1:])], input=text,
+            env={"PATH": PATH, "HOME": str(self.directory / "home"), "LC_ALL": "C.UTF-8", **environment},
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+
+
+class Tokened(User):
+    """A whole storage element, which decides by ACLs and scopes."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        (directory / "home").mkdir()
+        self.issuer = TestIssuer(directory / "issuer")
+        self.element = StorageElement(directory / "se", issuer=self.issuer)
+        self.pki, self.alice, self.port = self.element.pki, self.element.alice, self.element.webdav.port
+        self.element.start()
+
+    def token(self, scope):
+        return self.issuer.token("alice", scope)
+
+    def url(self, name, scheme="davs"):
+        return f"{scheme}://localhost:{self.port}{ROOT}/{name}"
+
+
+class Pair(User):
     """Two doors and a user."""
 
     def __init__(self, directory):
@@ -69,19 +100,18 @@ class Pair:
         (self.here.root / "file").write_bytes(self.content)
         (directory / "home").mkdir()
 
-    def run(self, *command, text=None, **variables):
-        environment = self.pki.environment(self.alice) | variables
-        return subprocess.run(
-            [shutil.which(command[0], path=PATH), *map(str, command[1:])], input=text,
-            env={"PATH": PATH, "HOME": str(self.directory / "home"), "LC_ALL": "C.UTF-8", **environment},
-            capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
-
     def curl(self, *arguments):
         who = self.alice
         return self.run(
             "curl", "-sS", "--capath", self.pki.trust_dir, "-E", who.certificate, "--key", who.key, *arguments
         )
+
+
+@pytest.fixture(scope="module")
+def tokened(tmp_path_factory):
+    made = Tokened(tmp_path_factory.mktemp("tokens"))
+    yield made
+    made.element.stop()
 
 
 @pytest.fixture(scope="module")

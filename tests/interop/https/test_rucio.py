@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from srm_dicom.testing.element import ROOT
+
 PYTHON = Path(__file__).parents[3] / ".venv-rucio" / "bin" / "python"
 
 pytestmark = pytest.mark.interop(str(PYTHON.with_name("rucio")))
@@ -20,7 +22,7 @@ from rucio.rse.protocols.webdav import Default
 
 given = json.loads(sys.argv[1])
 settings = {"rse": "SITE", "id": "1", "deterministic": True, "sign_url": None, "lfn2pfn_algorithm": "hash"}
-attributes = {"scheme": "https", "hostname": "localhost", "port": given["port"], "prefix": "/rucio",
+attributes = {"scheme": "https", "hostname": "localhost", "port": given["port"], "prefix": given["prefix"],
               "extended_attributes": None, "auth_token": given["token"]}
 site = Default(attributes, settings)
 site.connect()
@@ -43,23 +45,23 @@ except exception.SourceNotFound:
 
 
 @pytest.fixture(params=["X.509", "token"])
-def who(request, pair):
+def who(request, tokened):
+    """What Rucio has to show: a proxy, or a token whose scopes are those that its tokens have."""
     if request.param == "X.509":
         return None
-    return pair.issuer.token("alice", "storage.read:/ storage.modify:/ storage.create:/")
+    return tokened.token(f"storage.read:{ROOT} storage.modify:{ROOT}")
 
 
-def test_the_life_of_a_replica(pair, tmp_path, who):
-    (pair.there.root / "rucio").mkdir(exist_ok=True)
+def test_the_life_of_a_replica(tokened, tmp_path, who):
     (tmp_path / "local").write_bytes(os.urandom(1_500_001))
     (tmp_path / "rucio.cfg").write_text("[client]\nrucio_host = https://none\nauth_host = https://none\n")
-    given = {"port": pair.there.server.port, "token": who, "directory": str(tmp_path)}
-    done = pair.run(
+    given = {"port": tokened.port, "token": who, "directory": str(tmp_path), "prefix": ROOT}
+    done = tokened.run(
         PYTHON, "-W", "ignore", "-c", PROGRAM, json.dumps(given),
         RUCIO_CONFIG=str(tmp_path / "rucio.cfg"), **({"X509_USER_PROXY": ""} if who else {}),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
     assert told["stat"] == {"filesize": 1_500_001}
-    assert told["pfn"].startswith(f"https://localhost:{pair.there.server.port}/rucio/mock/")
+    assert told["pfn"].startswith(tokened.url("mock/", "https"))
     assert (tmp_path / "back").read_bytes() == (tmp_path / "local").read_bytes()
