@@ -79,12 +79,17 @@ def parse(text: str, base: str) -> tuple[Scope, ...]:
     Args:
         text: words between spaces.
         base: the directory that ``/`` means in tokens of this issuer.
+
+    Raises:
+        InvalidRequest: a storage scope has no path; such a token is no good one, by the profile.
     """
     scopes = []
     for word in text.split():
-        kind, colon, path = word.partition(":")
+        kind, _, path = word.partition(":")
         permissions = _PERMISSIONS.get(kind)
-        if permissions is not None and colon and _is_plain(path):
+        if permissions is not None and not path:
+            raise InvalidRequest("a storage scope has no path")
+        if permissions is not None and _is_plain(path):
             scopes.append(Scope(permissions, parse_path(f"{base}/{path}"), path.endswith("/")))
     return tuple(scopes)
 

@@ -176,7 +176,10 @@ def _scopes(claims: Mapping[str, Any], base_path: str) -> tuple[scopes.Scope, ..
     text = claims.get("scope", "")
     if not isinstance(text, str):
         raise NotAuthenticated("the token is not good: its scope is no text")
-    return scopes.parse(text, base_path)
+    try:
+        return scopes.parse(text, base_path)
+    except InvalidRequest as error:
+        raise NotAuthenticated(f"the token is not good: {error.message}") from error
 
 
 def _groups(claims: Mapping[str, Any], organisation: str) -> tuple[str, ...]:
