@@ -55,11 +55,15 @@ class Names:
     ) -> tuple[str, str, str, str]:
         """Return the path below the release: patient, study, series, instance."""
         return (
-            self._key.pseudonym(patient_id, issuer),
+            self.patient(patient_id, issuer),
             self._key.short("study", bare(study_uid)),
             self._key.short("series", bare(series_uid)),
             self._key.short("instance", bare(sop_uid)) + SUFFIX,
         )
+
+    def patient(self, patient_id: str, issuer: str) -> str:
+        """Return the first of these components, the patient's pseudonym in the project."""
+        return self._key.pseudonym(patient_id, issuer)
 
     def group(self, series_uid: str) -> str:
         """Return the name of a series; files of one series share one key pair."""

@@ -33,6 +33,7 @@ from srm_dicom.plugin.api import (
     Check,
     Discovered,
     FileRef,
+    Patient,
     PluginContext,
     Sink,
     Source,
@@ -204,6 +205,10 @@ class DicomPlugin(StoragePlugin):
     def profile_version(self, profile: str) -> str:
         """Return the version of a de-identification profile that new releases get."""
         return current_version(profile, self._settings.site_profiles)
+
+    def patient_path(self, patient: Patient, release: Release) -> tuple[str, ...]:
+        """Return the pseudonym of a patient."""
+        return (self._names(release).patient(patient.id, patient.issuer),)
 
     def sources(self) -> Sequence[Source]:
         """Return the PACS with what each bears now; a probe asks whether it is there."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from srm_dicom.broker.secrets import InnerSecrets
+from srm_dicom.cli.erase import erase, of_patient
 from srm_dicom.cli.exits import exit_code, reported
 from srm_dicom.cli.options import config_option
 from srm_dicom.client.reshare import Reshared
@@ -29,6 +30,9 @@ UNPROVEN = (
 def keys() -> None:
     """Share keys anew, move them to other key servers, destroy them."""
 
+
+keys.add_command(of_patient)
+keys.add_command(erase)
 
 _without_proof = click.option(
     "--without-proof", is_flag=True, help="Drop old shares though nobody could prove the new ones."

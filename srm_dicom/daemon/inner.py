@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from srm_dicom.errors import ConfigError
 from srm_dicom.plugin.api import Arrived, Spooling
 from srm_dicom.plugin.host import PluginHost
 from srm_dicom.registry.destruction import Destroyer, Destructions
+from srm_dicom.registry.erasure import Erasure
 from srm_dicom.registry.journal import Journal
 from srm_dicom.registry.policy import Places
 from srm_dicom.registry.registrar import Feed, Registrar, RegistrarSettings, arrivals
@@ -182,19 +184,10 @@ def key_servers(common: Common, endpoints: Sequence[str] = ()) -> KeyServers:
 
 def make_registrar(common: Common) -> Registrar:
     """Make the registrar with its journal, saga and feeds."""
-    config, inner = common.config, common.inner()
-    secrets = InnerSecrets.load(inner.secrets)
-    journal = make_journal(common)
-    credential = host_credential(config.trust)
-    catalogues = Catalogues(
-        keys=key_servers(common),
-        files=FileCatalogueClient(config.catalogues.files, credential),
-        metadata=[MetadataClient(endpoint, credential) for endpoint in config.catalogues.metadata],
-        threshold=config.catalogues.threshold,
-    )
-    places = Places(config.site.vo, config.site.name, f"{config.site.host}:{config.srm.port}")
+    secrets = InnerSecrets.load(common.inner().secrets)
+    journal, catalogues = make_journal(common), make_catalogues(common)
     saga = Saga(
-        places,
+        make_places(common),
         common.projects,
         journal,
         common.stores.namespace,
@@ -203,11 +196,8 @@ def make_registrar(common: Common) -> Registrar:
         common.clock,
         generation=common.stores.unregistrations.generation,
     )
-    destroyer = make_destroyer(common, catalogues.keys)
-    unregistering = Unregistering(
-        places, common.stores, journal, catalogues, destroyer, common.audit, common.clock
-    )
-    settings = RegistrarSettings(**msgspec.structs.asdict(config.registrar))
+    unregistering = make_unregistering(common, journal, catalogues, make_destroyer(common, catalogues.keys))
+    settings = RegistrarSettings(**msgspec.structs.asdict(common.config.registrar))
     return Registrar(
         settings,
         load_feeds(common),
@@ -218,6 +208,48 @@ def make_registrar(common: Common) -> Registrar:
         common.clock,
         unregister=unregistering.step,
     )
+
+
+def make_catalogues(common: Common) -> Catalogues:
+    """Return the catalogues as the registrar sees them."""
+    config = common.config
+    credential = host_credential(config.trust)
+    return Catalogues(
+        keys=key_servers(common),
+        files=FileCatalogueClient(config.catalogues.files, credential),
+        metadata=[MetadataClient(endpoint, credential) for endpoint in config.catalogues.metadata],
+        threshold=config.catalogues.threshold,
+    )
+
+
+def make_places(common: Common) -> Places:
+    """Return the names of this site."""
+    config = common.config
+    return Places(config.site.vo, config.site.name, f"{config.site.host}:{config.srm.port}")
+
+
+def make_unregistering(
+    common: Common, journal: Journal, catalogues: Catalogues, destroyer: Destroyer
+) -> Unregistering:
+    """Make what has removed files forgotten."""
+    return Unregistering(
+        make_places(common), common.stores, journal, catalogues, destroyer, common.audit, common.clock
+    )
+
+
+@contextmanager
+def erasing(common: Common) -> Iterator[Erasure]:
+    """Make what finds and erases a patient's files, for as long as a block runs."""
+    hosts, journal, catalogues = load_plugins(common), make_journal(common), make_catalogues(common)
+    destroyer = make_destroyer(common, catalogues.keys)
+    unregistering = make_unregistering(common, journal, catalogues, destroyer)
+    try:
+        yield Erasure(
+            make_places(common), common.stores, hosts, journal, unregistering, destroyer, common.audit
+        )
+    finally:
+        for host in hosts.values():
+            host.close()
 
 
 def load_plugins(common: Common) -> dict[str, PluginHost]:

@@ -114,6 +114,14 @@ class Discovered:
     nominative: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class Patient:
+    """Who somebody is in the archives: an id and who gave it. It is neither kept nor shown."""
+
+    id: str
+    issuer: str = ""
+
+
 Arrived = Mapping[Release, Callable[[Discovered], None]]
 """For each release, what to call with a thing that has arrived; returns when its news is durable."""
 
@@ -262,6 +270,14 @@ class StoragePlugin(ABC):
         """Return the current version of a de-identification profile, for a new release."""
         del profile
         return "v1"
+
+    def patient_path(self, patient: Patient, release: Release) -> tuple[str, ...]:
+        """Return the components of path that all files of a patient are below in a release.
+
+        Empty for a plugin that does not know whose a file is.
+        """
+        del patient, release
+        return ()
 
     def accept(self, upload: Upload) -> Discovered:
         """Take over a finished upload; when this returns, the bytes are durable and `stage` finds them.

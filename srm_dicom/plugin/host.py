@@ -40,6 +40,7 @@ from srm_dicom.plugin.api import (
     Check,
     Discovered,
     FileRef,
+    Patient,
     PluginContext,
     Recipe,
     Sink,
@@ -215,6 +216,12 @@ class PluginHost:
         """Return the current version of a de-identification profile."""
         with _contained(self.name, "profile_version"):
             return self._plugin.profile_version(profile)
+
+    def patient_path(self, patient: Patient, release: Release) -> tuple[str, ...]:
+        """Return what all files of a patient are below in a release; empty if the plugin does not know."""
+        with _contained(self.name, "patient_path"):
+            path = self._plugin.patient_path(patient, release)
+            return _exportable(self.name, path) if path else ()
 
     def accept(self, upload: Upload) -> Discovered:
         """Give a finished upload to the plugin."""
@@ -396,9 +403,14 @@ def _outcome(slot: _GuardedSlot | None, otherwise: MdmError) -> MdmError | None:
     return None if slot.committed else slot.refusal or otherwise
 
 
-def _checked(plugin: str, found: Discovered) -> Discovered:
-    if not found.path or not all(map(_COMPONENT.match, found.path)) or {".", ".."} & set(found.path):
+def _exportable(plugin: str, path: tuple[str, ...]) -> tuple[str, ...]:
+    if not path or not all(map(_COMPONENT.match, path)) or {".", ".."} & set(path):
         raise InternalError(f"plugin {plugin} suggested a path that cannot be exported")
+    return path
+
+
+def _checked(plugin: str, found: Discovered) -> Discovered:
+    _exportable(plugin, found.path)
     if str(uuid.UUID(found.guid)) != found.guid:
         raise InternalError(f"plugin {plugin} made a GUID that is none")
     return found

@@ -147,6 +147,11 @@ class Destroyer:
         self._destructions.add(halves, self._clock.now())
         self._tell(Action.ADMINISTRATIVE, Outcome.ALLOWED, "destroy", list(halves))
 
+    def orders(self, ids: Sequence[str]) -> Iterator[Order]:
+        """Yield what was ordered of these keys."""
+        for start in range(0, len(ids), KEYS_PER_CALL):
+            yield from self._destructions.orders(ids=ids[start : start + KEYS_PER_CALL])
+
     def step(self) -> None:
         """Ask for all keys that a server has not confirmed, and raise the alarm for those that are late."""
         self._ask(list(self._destructions.orders(open_only=True)))

@@ -148,6 +148,12 @@ class Journal:
         rows = self._arrival.select().where(*self._of(group)).order_by(self._arrival.guid).limit(limit)
         return [Arrival(group.plugin, group.release, self._open(row)) for row in rows]
 
+    def waiting(self) -> Iterator[Arrival]:
+        """Yield every arrival, opened."""
+        for row in self._arrival.select().order_by(self._arrival.guid):
+            release = Release(row.project, row.profile, row.profile_version)
+            yield Arrival(row.plugin, release, self._open(row))
+
     def done(self, guids: Sequence[Guid]) -> None:
         """Forget arrivals that are registered everywhere."""
         with self._database.transaction():

@@ -84,12 +84,12 @@ class Unregistering:
                 )
             )
         for key_id, public_key in {file.key_id: file.public_key for file in gone if file.key_id}.items():
-            self._destroy(key_id, public_key)
+            self.retire(key_id, public_key)
         for file in files:
             self._stores.unregistrations.done(file.guid)
         log.info("unregistered", count=len(gone))
 
-    def _destroy(self, key_id: str, public_key: bytes) -> None:
+    def retire(self, key_id: str, public_key: bytes) -> None:
         """Order the end of a key that no file has any more; its group gets another one if it comes again.
 
         The journal forgets the key first. For one that it has forgotten already the order is given again:

@@ -18,6 +18,8 @@ from srm_dicom.rights.project import Release
 from srm_dicom.store.namespace import Entry
 from srm_dicom.store.requestrows import to_ms
 
+_CHUNK = 500
+
 
 @dataclass(frozen=True, slots=True)
 class Unregistration:
@@ -84,6 +86,14 @@ class Unregistrations:
             )
             for one in query.limit(limit)
         ]  # fmt: skip
+
+    def waiting(self, guids: Sequence[Guid]) -> int:
+        """Return how many of these a catalogue has still to forget."""
+        row = self._row
+        return sum(
+            row.select().where(row.open, row.guid.in_(guids[start : start + _CHUNK])).count()
+            for start in range(0, len(guids), _CHUNK)
+        )
 
     def generation(self, guid: Guid) -> int:
         """Return the generation of a file that is registered now: one more than any that was removed."""

@@ -24,7 +24,7 @@ from srm_dicom.errors import (
     SourceUnavailable,
 )
 from srm_dicom.ids import Guid
-from srm_dicom.plugin.api import Discovered, FileRef, PluginContext
+from srm_dicom.plugin.api import Discovered, FileRef, Patient, PluginContext
 from srm_dicom.plugin.host import PluginHost
 from srm_dicom.rights.project import Release
 from srm_dicom.testing.archives import free_port
@@ -98,6 +98,18 @@ class TestDicomPlugin(PluginContract):
             lose=lambda item: pacs.remove(open_ref(key, item.guid, item.plugin_ref).instance),
             halt=pacs.stop,
         )
+
+    def test_a_patients_files_are_below_what_the_patient_derives_to(
+        self, site: PluginSite, host: PluginHost
+    ) -> None:
+        for release in (RELEASE, OTHER_RELEASE):
+            found = [each.path for each in host.discover(site.selector, release)]
+            expected = {
+                host.patient_path(Patient(image.PatientID, image.IssuerOfPatientID), release)
+                for image in (CT[0], MR[0])
+            }
+            assert {path[:1] for path in found} == expected
+            assert not {path[:1] for path in found} & {host.patient_path(Patient(CT[0].PatientID), release)}
 
     def test_what_is_sent_for_one_release_is_not_taken_for_another(
         self, site: PluginSite, host: PluginHost, pacs: PacsSimulator

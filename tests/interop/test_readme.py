@@ -6,6 +6,7 @@ administrator Alice and of files in ``/etc``: `SUBSTITUTES` is all that is put i
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -162,6 +163,7 @@ def test_the_administrators_commands(terminal: Terminal) -> None:
     incoming = terminal.directory / "incoming"
     incoming.mkdir()
     save(make_series(SeriesSpec("CT", 2)), incoming)
+    (terminal.directory / "patients.tsv").write_text("CANARY-2\tCANARY HOSPITAL\n")
     for page in ("docs/admin/operate.md", "docs/admin/pacs.md"):
         for command in dict.fromkeys(map(substituted, commands(page))):
             done = terminal.run(command)
@@ -172,3 +174,33 @@ def test_the_administrators_commands(terminal: Terminal) -> None:
                 assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     assert len(list((terminal.directory / "outgoing").rglob("*.dcm"))) == 2
     assert "allowed" in terminal.must('srm-dicom explain-access "/DC=test/DC=mdm/CN=researcher" $SURL')
+
+
+def test_a_patient_is_erased(terminal: Terminal) -> None:
+    """From standard input; afterwards nobody finds, sees or opens a file, and no log says whose they were."""
+    (terminal.directory / "alice").write_text("CANARY-1\tCANARY HOSPITAL\r\n")
+    (terminal.directory / "nobody").write_text("CANARY-1\n")
+    find = """mdm find 'Modality = "CT"'"""
+    assert "CANARY" not in terminal.must(find)
+    assert terminal.must(find).count("srm://") == 24
+    terminal.must("gfal-copy -f $SURL file://$PWD/demo-site/kept.c4gh")
+    assert terminal.run("srm-dicom keys of-patient nobody").returncode == 12
+    listed = terminal.must("srm-dicom keys of-patient --json alice").splitlines()
+    assert sorted(json.loads(line)["files"] for line in listed) == [12, 24]
+    asked = terminal.run("srm-dicom keys erase - < alice")
+    assert asked.returncode == 2
+    done = terminal.run("srm-dicom keys erase --yes - < alice")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "36 files under 2 keys" in done.stdout
+    assert "catalogues: 36 of 36 forgotten" in done.stdout
+    assert done.stdout.count(": destroyed, ") == 2
+    assert "srm://" not in terminal.must(find)
+    assert terminal.run("gfal-ls $SURL").returncode == 2
+    assert terminal.run("mdm decrypt demo-site/kept.c4gh").returncode != 0
+    again = terminal.run("srm-dicom keys erase --yes alice")
+    assert again.returncode == 12
+    told = [asked.stdout, asked.stderr, done.stdout, done.stderr, again.stdout, again.stderr]
+    site = terminal.directory / "demo-site"
+    told += [path.read_text() for folder in ("log", "audit") for path in (site / folder).iterdir()]
+    assert not [text for text in told if "CANARY-1" in text or "CANARY HOSPITAL" in text]
+    assert any('"operation":"erase"' in text for text in told)

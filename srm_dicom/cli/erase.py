@@ -1,0 +1,144 @@
+"""``srm-dicom keys of-patient`` and ``keys erase``: from a patient to the keys, in the inner zone.
+
+Who a patient is comes from a file or standard input, never from the command line, and is shown nowhere.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from srm_dicom import telemetry
+from srm_dicom.cli.exits import exit_code, reported
+from srm_dicom.cli.options import config_option
+from srm_dicom.daemon.common import ADMIN, Common
+from srm_dicom.daemon.coredump import never_dump
+from srm_dicom.daemon.inner import erasing
+from srm_dicom.errors import ConfigError, InvalidRequest, KeyServerUnavailable, NotFound
+from srm_dicom.plugin.api import Patient
+from srm_dicom.registry.erasure import Belongings, Erased
+
+STANDARD_INPUT = Path("-")
+MAX_BYTES = 1024 * 1024
+_ERRORS_ONLY = 40
+
+_patients = click.argument("patients", metavar="FILE", type=click.Path(allow_dash=True, path_type=Path))
+
+
+@click.command("of-patient")
+@config_option
+@_patients
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a key.")
+@reported
+def of_patient(config: Path, patients: Path, *, as_json: bool) -> None:
+    """List the keys of the patients in FILE: on each line an id and, after a tab, its issuer; - is stdin."""
+    wanted = _read(patients)
+    with erasing(_common(config)) as erasure:
+        found = _found(erasure.find(wanted))
+    for key_id, files in sorted(found.keys.items()):
+        release = files[0].release
+        project = release.project if release else ""
+        if as_json:
+            click.echo(json.dumps({"key_id": key_id, "project": project, "files": len(files)}))
+        else:
+            click.echo(f"{key_id}  {len(files)} files  {project}")
+    if not as_json:
+        _tell(found)
+
+
+@click.command()
+@config_option
+@_patients
+@click.option("--yes", is_flag=True, help="Do not ask back.")
+@reported
+def erase(config: Path, patients: Path, *, yes: bool) -> None:
+    """Erase the patients in FILE, as for of-patient: their files' names, copies, records and keys.
+
+    What the archive has stays there, and is registered anew if it comes again. Where a server does not answer
+    the registrar goes on asking.
+    """
+    if patients == STANDARD_INPUT and not yes:
+        raise click.UsageError("with the patients on standard input nobody can be asked: give --yes")
+    wanted = _read(patients)
+    common = _common(config)
+    with erasing(common) as erasure:
+        found = _found(erasure.find(wanted))
+        _tell(found)
+        if not yes:
+            click.confirm("Erase them? Nobody opens these files again, wherever a copy is.", abort=True)
+        erased = erasure.erase(wanted, found, f"user:{getpass.getuser()}")
+    _tell_erased(erased)
+    if not erased.done:
+        raise SystemExit(exit_code(KeyServerUnavailable("")))
+
+
+def _common(config: Path) -> Common:
+    telemetry.configure("erase", level=_ERRORS_ONLY)
+    never_dump()
+    return Common(config, ADMIN)
+
+
+def _read(path: Path) -> list[Patient]:
+    """Read who is meant; an error says nothing of what was read, nor of a name that may be a patient's."""
+    try:
+        with click.open_file(str(path), "rb") as file:
+            text = file.read(MAX_BYTES + 1).decode("utf-8-sig")
+    except OSError as error:
+        raise ConfigError(f"the file of patients cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InvalidRequest("the file of patients is not UTF-8") from None
+    if len(text) > MAX_BYTES:
+        raise InvalidRequest("the file of patients is too large")
+    patients = []
+    for number, line in enumerate(text.split("\n"), 1):
+        words = line.removesuffix("\r").split("\t")
+        if not line.strip():
+            continue
+        if len(words) > 2 or not words[0].strip():
+            raise InvalidRequest(f"line {number} is not a patient's id, or an id, a tab and its issuer")
+        patients.append(Patient(*words))
+    if not patients:
+        raise InvalidRequest("the file of patients names nobody")
+    return patients
+
+
+def _found(found: Belongings) -> Belongings:
+    if not (found.files or found.arrivals):
+        raise NotFound(
+            "nothing of these patients is registered here",
+            advice="An id goes with the issuer that the archive gives, or with none if it gives none.",
+        )
+    return found
+
+
+def _tell(found: Belongings) -> None:
+    for directory in sorted(path for paths in found.directories.values() for path in paths):
+        click.echo(directory)
+    click.echo(
+        f"{_files(found.files)} under {len(found.keys)} keys, {found.staged} of them staged;"
+        f" {len(found.arrivals)} wait to be registered"
+    )
+
+
+def _tell_erased(erased: Erased) -> None:
+    click.echo(
+        f"names: {erased.files} removed, with what was staged; {erased.arrivals} not registered any more"
+    )
+    click.echo(f"catalogues: {erased.files - erased.waiting} of {erased.files} forgotten")
+    for order in erased.orders:
+        of = f"{len(order.confirmed)} of {order.needed or 'all'} servers needed have confirmed"
+        click.echo(f"key {order.key_id}: {'destroyed' if order.done else 'not yet'}, {of}")
+    for key_id in erased.kept:
+        click.echo(f"key {key_id}: kept, other files of its series have it", err=True)
+    if erased.waiting or not all(order.done for order in erased.orders):
+        click.echo("not all is done; the registrar goes on asking", err=True)
+    if erased.left:
+        click.echo(f"{erased.left} files have come meanwhile: give the command again", err=True)
+
+
+def _files(files: Sequence[object]) -> str:
+    return f"{len(files)} files"
