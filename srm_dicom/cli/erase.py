@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import getpass
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import click
 
 from srm_dicom import telemetry
+from srm_dicom.audit.event import Action
+from srm_dicom.cli.audit import note
 from srm_dicom.cli.exits import exit_code, reported
 from srm_dicom.cli.options import config_option
 from srm_dicom.daemon.common import ADMIN, Common
@@ -20,10 +23,11 @@ from srm_dicom.daemon.coredump import never_dump
 from srm_dicom.daemon.inner import erasing
 from srm_dicom.errors import ConfigError, InvalidRequest, KeyServerUnavailable, NotFound
 from srm_dicom.plugin.api import Patient
-from srm_dicom.registry.erasure import Belongings, Erased
+from srm_dicom.registry.erasure import Belongings, Erased, Erasure
 
 STANDARD_INPUT = Path("-")
 MAX_BYTES = 1024 * 1024
+MAX_NOTED = 500
 _ERRORS_ONLY = 40
 
 _patients = click.argument("patients", metavar="FILE", type=click.Path(allow_dash=True, path_type=Path))
@@ -37,8 +41,15 @@ _patients = click.argument("patients", metavar="FILE", type=click.Path(allow_das
 def of_patient(config: Path, patients: Path, *, as_json: bool) -> None:
     """List the keys of the patients in FILE: on each line an id and, after a tab, its issuer; - is stdin."""
     wanted = _read(patients)
-    with erasing(_common(config)) as erasure:
+    with _erasing(config) as (common, erasure):
         found = _found(erasure.find(wanted))
+        note(
+            common,
+            "of-patient",
+            f"{len(found.keys)} keys",
+            *sorted(found.keys)[:MAX_NOTED],
+            action=Action.QUERY,
+        )
     for key_id, files in sorted(found.keys.items()):
         release = files[0].release
         project = release.project if release else ""
@@ -64,8 +75,7 @@ def erase(config: Path, patients: Path, *, yes: bool) -> None:
     if patients == STANDARD_INPUT and not yes:
         raise click.UsageError("with the patients on standard input nobody can be asked: give --yes")
     wanted = _read(patients)
-    common = _common(config)
-    with erasing(common) as erasure:
+    with _erasing(config) as (_, erasure):
         found = _found(erasure.find(wanted))
         _tell(found)
         if not yes:
@@ -76,10 +86,13 @@ def erase(config: Path, patients: Path, *, yes: bool) -> None:
         raise SystemExit(exit_code(KeyServerUnavailable("")))
 
 
-def _common(config: Path) -> Common:
+@contextmanager
+def _erasing(config: Path) -> Iterator[tuple[Common, Erasure]]:
     telemetry.configure("erase", level=_ERRORS_ONLY)
     never_dump()
-    return Common(config, ADMIN)
+    common = Common(config, ADMIN)
+    with closing(common.audit), erasing(common) as erasure:
+        yield common, erasure
 
 
 def _read(path: Path) -> list[Patient]:

@@ -182,8 +182,8 @@ def test_a_patient_is_erased(terminal: Terminal) -> None:
     (terminal.directory / "nobody").write_text("CANARY-1\n")
     find = """mdm find 'Modality = "CT"'"""
     assert "CANARY" not in terminal.must(find)
-    assert terminal.must(find).count("srm://") == 24
-    terminal.must("gfal-copy -f $SURL file://$PWD/demo-site/kept.c4gh")
+    assert terminal.must(find).count("lfn:") == 24
+    terminal.must("mdm key $LFN -o demo-site/before.key")
     assert terminal.run("srm-dicom keys of-patient nobody").returncode == 12
     listed = terminal.must("srm-dicom keys of-patient --json alice").splitlines()
     assert sorted(json.loads(line)["files"] for line in listed) == [12, 24]
@@ -194,13 +194,16 @@ def test_a_patient_is_erased(terminal: Terminal) -> None:
     assert "36 files under 2 keys" in done.stdout
     assert "catalogues: 36 of 36 forgotten" in done.stdout
     assert done.stdout.count(": destroyed, ") == 2
-    assert "srm://" not in terminal.must(find)
+    assert "lfn:" not in terminal.must(find)
     assert terminal.run("gfal-ls $SURL").returncode == 2
-    assert terminal.run("mdm decrypt demo-site/kept.c4gh").returncode != 0
+    assert terminal.run("mdm key $LFN -o demo-site/after.key").returncode == 12
+    states = dict(line.split()[:2] for line in terminal.must("srm-dicom keys list").splitlines())
+    assert {states[json.loads(line)["key_id"]] for line in listed} == {"destroyed"}
     again = terminal.run("srm-dicom keys erase --yes alice")
     assert again.returncode == 12
     told = [asked.stdout, asked.stderr, done.stdout, done.stderr, again.stdout, again.stderr]
     site = terminal.directory / "demo-site"
     told += [path.read_text() for folder in ("log", "audit") for path in (site / folder).iterdir()]
     assert not [text for text in told if "CANARY-1" in text or "CANARY HOSPITAL" in text]
-    assert any('"operation":"erase"' in text for text in told)
+    for operation in ("of-patient", "erase"):
+        assert any(f'"operation":"{operation}"' in text for text in told)
