@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
 from srm_dicom.broker.listings import is_staged
-from srm_dicom.broker.spaces import SpaceBounds
+from srm_dicom.broker.spaces import UNLIMITED_S, SpaceBounds
 from srm_dicom.broker.states import Event, after
 from srm_dicom.broker.views import FileState, PutWish, RequestKind, Wish
 from srm_dicom.errors import InvalidRequest, NotSupported, TooLarge
@@ -178,7 +178,13 @@ def encrypted(settings: BrokerSettings, wish: Wish) -> str:
 
 
 def bounded(wanted: int | None, default: int, maximum: int) -> int:
-    """Return the caller's time within the site's bound; nothing or 0 asks for the default."""
+    """Return the caller's time within the site's bound; nothing or 0 asks for the default, -1 for the most.
+
+    Raises:
+        InvalidRequest: it is another negative number.
+    """
+    if wanted == UNLIMITED_S:
+        return maximum
     if wanted is not None and wanted < 0:
-        raise InvalidRequest("a time must not be negative")
+        raise InvalidRequest("a time is -1 or not negative")
     return min(wanted or default, maximum)

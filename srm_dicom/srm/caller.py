@@ -10,14 +10,13 @@ from srm_dicom.broker.copies import Copies
 from srm_dicom.broker.names import Names
 from srm_dicom.broker.numbers import Numbers
 from srm_dicom.broker.puts import Puts
-from srm_dicom.broker.spaces import SpaceAccounts
+from srm_dicom.broker.spaces import UNLIMITED_S, SpaceAccounts
 from srm_dicom.broker.views import FileView, Listing, RequestKind, RequestSummary, RequestView, Wish
 from srm_dicom.identity.delegation import DelegatedCredential
 from srm_dicom.identity.principal import Principal
 from srm_dicom.store.requests import Request
 
-UNLIMITED_S = -1
-"""A lifetime without an end (SRM v2.2, 2.1.12)."""
+__all__ = ["UNLIMITED_S", "Broker", "Caller", "Limits"]
 
 
 class Broker(Protocol):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from srm_dicom.broker.spaces import UNLIMITED_S
 from srm_dicom.errors import InvalidRequest
 from srm_dicom.srm.contract import Field, contract
 
@@ -31,6 +32,8 @@ def complete(type_name: str, value: Any) -> None:
 
 def _check_field(field: Field, value: Any) -> None:
     held = getattr(value, field.name)
+    if not field.required and not field.many and _says_nothing(field, held):
+        setattr(value, field.name, held := None)
     if held is None:
         if field.required:
             raise InvalidRequest(f"{field.name} is missing")
@@ -47,6 +50,14 @@ def _check_field(field: Field, value: Any) -> None:
             least, most = _RANGES[field.type]
             if not least <= item <= most:
                 raise InvalidRequest(f"{field.name} is not an xsd:{field.type}")
+
+
+def _says_nothing(field: Field, held: Any) -> bool:
+    """Tell whether an element that may be missing is there and empty, as some clients leave it out."""
+    model = contract()
+    if field.type in model.types:
+        return all(getattr(held, one.name, None) is None for one in model.types[field.type])
+    return field.type in model.enums and held == ""
 
 
 def _word(field: Field, text: str) -> str:
@@ -66,4 +77,15 @@ def not_negative(name: str, value: int | None) -> int | None:
     """
     if value is not None and value < 0:
         raise InvalidRequest(f"{name} is negative")
+    return value
+
+
+def lifetime(name: str, value: int | None) -> int | None:
+    """Return a time in seconds; -1 asks for one without an end (SRM v2.2, 2.1.12).
+
+    Raises:
+        InvalidRequest: it is another negative number.
+    """
+    if value is not None and value < UNLIMITED_S:
+        raise InvalidRequest(f"{name} is negative, and not -1")
     return value

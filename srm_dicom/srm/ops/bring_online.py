@@ -8,8 +8,8 @@ from srm_dicom.broker.views import RequestKind, Wish
 from srm_dicom.errors import NotSupported
 from srm_dicom.rights.declare import Right, requires
 from srm_dicom.srm.caller import Caller
-from srm_dicom.srm.checks import not_negative
-from srm_dicom.srm.ops.files import bring_online_statuses, wanted_surls
+from srm_dicom.srm.checks import lifetime, not_negative
+from srm_dicom.srm.ops.files import bring_online_statuses, loggable, protocols_of, wanted_surls
 from srm_dicom.srm.status import of_request
 from srm_dicom.srm.types import Record, T
 from srm_dicom.telemetry import logger
@@ -19,7 +19,7 @@ log = logger("srm")
 
 @requires(Right.FILE_READ)
 def run(request: Any, caller: Caller) -> Record:
-    """Take the request in and answer its token; protocols do not matter before a get.
+    """Take the request in and answer its token; protocols are logged, and do not matter before a get.
 
     Raises:
         InvalidRequest: a time is negative, or the list is empty or too long.
@@ -30,11 +30,12 @@ def run(request: Any, caller: Caller) -> Record:
     wish = Wish(
         kind=RequestKind.BRING_ONLINE,
         surls=wanted_surls(request.arrayOfFileRequests),
-        total_s=not_negative("desiredTotalRequestTime", request.desiredTotalRequestTime),
-        pin_s=not_negative("desiredLifeTime", request.desiredLifeTime),
+        total_s=lifetime("desiredTotalRequestTime", request.desiredTotalRequestTime),
+        protocols=protocols_of(request.transferParameters),
+        pin_s=lifetime("desiredLifeTime", request.desiredLifeTime),
         description=request.userRequestDescription,
     )
-    log.info("bring_online", dn=caller.principal.dn, count=len(wish.surls))
+    log.info("bring_online", dn=caller.principal.dn, count=len(wish.surls), protocols=loggable(wish))
     view = caller.broker.submit(caller.principal, wish)
     response: Record = T.srmBringOnlineResponse(
         returnStatus=of_request(view.states),

@@ -12,7 +12,7 @@ from srm_dicom.broker.views import FileState, FileView, Listing
 from srm_dicom.errors import InvalidRequest, IsADirectory
 from srm_dicom.rights.declare import Right, requires
 from srm_dicom.srm.caller import UNLIMITED_S, Caller
-from srm_dicom.srm.checks import not_negative
+from srm_dicom.srm.checks import lifetime
 from srm_dicom.srm.ops.files import needed_surls
 from srm_dicom.srm.status import STATE_STATUS, of_error, of_outcomes, status, success
 from srm_dicom.srm.types import Record, T, array
@@ -37,8 +37,8 @@ def run(request: Any, caller: Caller) -> Record:
         RequestUnknown: no request of this caller has this token.
     """
     surls = needed_surls(request.arrayOfSURLs)
-    pin_s = not_negative("newPinLifeTime", request.newPinLifeTime)
-    file_s = not_negative("newFileLifeTime", request.newFileLifeTime)
+    pin_s = lifetime("newPinLifeTime", request.newPinLifeTime)
+    file_s = lifetime("newFileLifeTime", request.newFileLifeTime)
     if request.requestToken and pin_s is None:
         raise InvalidRequest("newPinLifeTime is missing: with a request token, pins are extended")
     if not request.requestToken and file_s is None:

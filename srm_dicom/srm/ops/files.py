@@ -13,7 +13,10 @@ from srm_dicom.srm.caller import UNLIMITED_S
 from srm_dicom.srm.status import of_error, of_file, success
 from srm_dicom.srm.types import Record, T, array, items
 
-KNOWN_PROTOCOLS = frozenset({"gsiftp", "https", "http", "root", "davs", "dav", "httpg", "ftp", "file"})
+KNOWN_PROTOCOLS = frozenset(
+    "gsiftp https http root xroot davs dav httpg ftp file rfio dcap gsidcap kdcap".split()  # noqa: SIM905
+)
+"""What gfal2, ARC, S2 and other clients list, and what sites speak."""
 
 
 def protocols_of(parameters: Any) -> tuple[str, ...]:
@@ -29,6 +32,11 @@ def loggable(wish: Wish) -> list[str]:
     A word that is no protocol is somebody's own, and is not logged.
     """
     return [name if name in KNOWN_PROTOCOLS else "other" for name in wish.protocols[:16]]
+
+
+def policy_of(info: Any) -> str:
+    """Return the retention policy of a TRetentionPolicyInfo, empty where the caller left it to the site."""
+    return info.retentionPolicy if info is not None else ""
 
 
 def surls_of(value: Any) -> tuple[str, ...]:

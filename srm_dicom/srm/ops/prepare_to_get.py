@@ -7,7 +7,7 @@ from typing import Any
 from srm_dicom.broker.views import RequestKind, Wish
 from srm_dicom.rights.declare import Right, requires
 from srm_dicom.srm.caller import Caller
-from srm_dicom.srm.checks import not_negative
+from srm_dicom.srm.checks import lifetime
 from srm_dicom.srm.ops.files import get_statuses, loggable, protocols_of, wanted_surls
 from srm_dicom.srm.status import of_request
 from srm_dicom.srm.types import Record, T
@@ -41,7 +41,7 @@ def _wish(request: Any) -> Wish:
         kind=RequestKind.GET,
         surls=wanted_surls(request.arrayOfFileRequests),
         protocols=protocols_of(request.transferParameters),
-        total_s=not_negative("desiredTotalRequestTime", request.desiredTotalRequestTime),
-        pin_s=not_negative("desiredPinLifeTime", request.desiredPinLifeTime),
+        total_s=lifetime("desiredTotalRequestTime", request.desiredTotalRequestTime),
+        pin_s=lifetime("desiredPinLifeTime", request.desiredPinLifeTime),
         description=request.userRequestDescription,
     )
