@@ -69,7 +69,7 @@ class Broker:
         areas: Areas | None = None,
     ) -> None:
         areas = areas or Areas()
-        self.spaces = SpaceAccounts(stores, access, settings.spaces, clock)
+        self.spaces = SpaceAccounts(stores, access, settings.spaces, clock, settings.max_tokens)
         self.puts = Puts(settings, stores, access, areas, self.spaces, clock)
         self.copies = Copies(settings, stores, access, areas, self.puts, clock)
         self.names = Names(stores, access, areas, clock)
@@ -124,7 +124,8 @@ class Broker:
         """Return a request as it is now, and of its files those asked for, in that order.
 
         Raises:
-            RequestUnknown: no request of this caller (and this kind, if one is given) has this token.
+            RequestUnknown: no request (of this kind, if one is given) has this token.
+            NotAuthorised: it is somebody else's.
         """
         request = self._owned.request(principal, token, *((kind,) if kind else ()))
         self.apply_time()
@@ -139,7 +140,7 @@ class Broker:
 
         Raises:
             InvalidRequest: neither a token nor a SURL.
-            RequestUnknown: as for `status`.
+            RequestUnknown, NotAuthorised: as for `status`.
         """
         if token is not None:
             request = self._owned.request(principal, token, RequestKind.GET, RequestKind.BRING_ONLINE)
@@ -152,7 +153,7 @@ class Broker:
         """Withdraw a request; its files that have not ended are aborted.
 
         Raises:
-            RequestUnknown: as for `status`.
+            RequestUnknown, NotAuthorised: as for `status`.
         """
         self._end(self._owned.files(self._owned.request(principal, token), None), Event.ABORT)
         return self.status(principal, token, None)
@@ -161,7 +162,7 @@ class Broker:
         """Withdraw files of a request; one that has ended stays as it is.
 
         Raises:
-            RequestUnknown: as for `status`.
+            RequestUnknown, NotAuthorised: as for `status`.
         """
         files = self._owned.files(self._owned.request(principal, token), surls)
         views = self._end(files, Event.ABORT)
@@ -174,7 +175,7 @@ class Broker:
         """Let what waits of a request wait until it is resumed; its time runs on.
 
         Raises:
-            RequestUnknown: as for `status`.
+            RequestUnknown, NotAuthorised: as for `status`.
             InvalidRequest: nothing of it waits.
         """
         self._change(principal, token, Event.SUSPEND, "nothing of this request waits to be staged")
@@ -183,7 +184,7 @@ class Broker:
         """Queue what was suspended of a request.
 
         Raises:
-            RequestUnknown: as for `status`.
+            RequestUnknown, NotAuthorised: as for `status`.
             InvalidRequest: nothing of it is suspended.
         """
         self._change(principal, token, Event.RESUME, "nothing of this request is suspended")
@@ -200,7 +201,7 @@ class Broker:
         """Withdraw a request and drop it: nobody can ask for it again.
 
         Raises:
-            RequestUnknown: as for `status`.
+            RequestUnknown, NotAuthorised: as for `status`.
         """
         request = self._owned.request(principal, token)
         self._end(self._owned.files(request, None), Event.ABORT)
@@ -212,7 +213,7 @@ class Broker:
         """Let files of a request be pinned for `pin_s` from now, within the site's bound; never for less.
 
         Raises:
-            RequestUnknown: as for `status`.
+            RequestUnknown, NotAuthorised: as for `status`.
         """
         request = self._owned.request(principal, token)
         self.apply_time()

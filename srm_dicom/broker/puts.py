@@ -20,7 +20,7 @@ from srm_dicom.broker.listings import parse
 from srm_dicom.broker.owned import Owned
 from srm_dicom.broker.passing import apply_time
 from srm_dicom.broker.settling import Settling
-from srm_dicom.broker.spaces import SpaceAccounts
+from srm_dicom.broker.spaces import SpaceAccounts, refuse_custody
 from srm_dicom.broker.states import SPACE_AVAILABLE, STORING, Event, after, before
 from srm_dicom.broker.viewing import Viewer
 from srm_dicom.broker.views import FileState, FileView, PutWish, RequestKind, RequestView
@@ -126,7 +126,8 @@ class Puts:
         """Have files stored whose bytes are all there, and wait for it; each has succeeded or a failure.
 
         Raises:
-            RequestUnknown: no put of the caller has this token.
+            RequestUnknown: no put has this token.
+            NotAuthorised: it is somebody else's.
         """
         request = self._owned.request(principal, token, RequestKind.PUT)
         apply_time(self._stores, self._clock.now())
@@ -326,6 +327,7 @@ class Puts:
         wish: PutWish,
     ) -> Area:
         """Return the area of a name that may be written now."""
+        refuse_custody(wish.policy)
         if there is not None and there.is_directory and self._access.may_see(principal, there):
             raise IsADirectory("this is a directory")
         if answer.entry is None:

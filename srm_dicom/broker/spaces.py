@@ -24,6 +24,7 @@ from srm_dicom.errors import (
     NotAuthorised,
     NotSupported,
     SpaceExhausted,
+    TooLarge,
 )
 from srm_dicom.identity.principal import Principal
 from srm_dicom.ids import Guid, Surl
@@ -32,6 +33,17 @@ from srm_dicom.store.stores import Stores
 
 FULL = "the space has not so much left"
 UNLIMITED_S = -1
+"""A lifetime without an end (SRM v2.2, 2.1.12)."""
+
+
+def refuse_custody(policy: str) -> None:
+    """Refuse a TRetentionPolicy that promises what this site does not.
+
+    Raises:
+        NotSupported: it does.
+    """
+    if policy == "CUSTODIAL":
+        raise NotSupported("files are kept as REPLICA or OUTPUT here")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +90,7 @@ class SpaceAccounts:
     access: FileAccess
     bounds: SpaceBounds
     clock: Clock
+    max_tokens: int = 1000
 
     def reserve(self, principal: Principal, wish: SpaceWish) -> SpaceView:
         """Promise room.
@@ -87,8 +100,7 @@ class SpaceAccounts:
             NoSpace: so much is not left.
             InvalidRequest: nothing is asked for.
         """
-        if wish.policy == "CUSTODIAL":
-            raise NotSupported("files are kept as REPLICA or OUTPUT here")
+        refuse_custody(wish.policy)
         if wish.size_bytes <= 0:
             raise InvalidRequest("a space has at least one byte")
         now = self.clock.now()
@@ -144,9 +156,17 @@ class SpaceAccounts:
         return [space.token for space in self.stores.spaces.of_owner(principal.dn, description)]
 
     def views(self, principal: Principal, tokens: Sequence[str]) -> list[SpaceView | None]:
-        """Return spaces in the order asked; None for what is no space of the caller."""
-        found = [self.stores.spaces.find(token) for token in tokens]
-        return [self._view(one) if one is not None and one.owner == principal.dn else None for one in found]
+        """Return spaces in the order asked; None for what is no space of the caller.
+
+        Raises:
+            TooLarge: more tokens than are answered at once.
+        """
+        if len(tokens) > self.max_tokens:
+            raise TooLarge(f"at most {self.max_tokens} spaces are told of at once")
+        found = self.stores.spaces.find_many(principal.dn, tokens)
+        used = self.stores.spaces.used_of(list(found))
+        views = {token: self._view_of(space, used.get(token, 0)) for token, space in found.items()}
+        return [views.get(token) for token in tokens]
 
     def view(self, principal: Principal, token: str) -> SpaceView:
         """Return a space.
@@ -263,8 +283,10 @@ class SpaceAccounts:
         return now + timedelta(seconds=min(lifetime_s or self.bounds.default_s, self.bounds.max_s))
 
     def _view(self, space: Space) -> SpaceView:
+        return self._view_of(space, self.stores.spaces.used_bytes(space.token))
+
+    def _view_of(self, space: Space, used_bytes: int) -> SpaceView:
         now = self.clock.now()
-        used_bytes = self.stores.spaces.used_bytes(space.token)
         if space.expires_at is None:
             return SpaceView(space, used_bytes, UNLIMITED_S, UNLIMITED_S)
         assigned_s = int((space.expires_at - space.created_at).total_seconds())

@@ -54,12 +54,14 @@ class PutWish(Wish):
         sizes: what the caller announces of each file, in the order of `surls`; 0 when nothing.
         overwrite: whether files may take the place of others.
         space: token of the space that the files go into; empty for none.
+        policy: TRetentionPolicy that the files are to have; empty for the site's own.
         sources: of a copy, what each file is copied from; empty for a put.
     """
 
     sizes: tuple[int, ...] = ()
     overwrite: bool = False
     space: str = ""
+    policy: str = ""
     sources: tuple[str, ...] = ()
 
 

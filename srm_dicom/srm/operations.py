@@ -158,7 +158,7 @@ _DONE: Mapping[str, tuple[Handler, str, str]] = {
     "srmReserveSpace": (
         reserve_space.run,
         "0.1",
-        "at once; REPLICA or OUTPUT; all of it is guaranteed",
+        "at once; REPLICA or OUTPUT; all of it is guaranteed; a larger total: SRM_LOWER_SPACE_GRANTED",
     ),
     "srmStatusOfReserveSpaceRequest": (status_of_reserve_space_request.run, "0.1", "by the space token"),
     "srmReleaseSpace": (release_space.run, "0.1", "files stay; with a put under way: SRM_FILE_BUSY"),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,6 +14,8 @@ from srm_dicom.db.database import Database
 from srm_dicom.ids import Guid
 from srm_dicom.store.requestrows import from_ms, to_ms
 from srm_dicom.store.uploads import UploadRow
+
+_CHUNK = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,12 @@ class Spaces:
         row = self._row.get_or_none(self._row.token == token)
         return _space(row) if row else None
 
+    def find_many(self, owner: str, tokens: Sequence[str]) -> dict[str, Space]:
+        """Return those reservations of an owner that have one of `tokens`."""
+        query = self._row.select().where(self._row.owner == owner)
+        found = (query.where(self._row.token.in_(chunk)) for chunk in _chunks(tokens))
+        return {row.token: _space(row) for rows in found for row in rows}
+
     def of_owner(self, owner: str, description: str | None) -> list[Space]:
         """Return an owner's reservations, the oldest first; of one description, to the letter, if given."""
         query = self._row.select().where(self._row.owner == owner)
@@ -113,11 +122,17 @@ class Spaces:
 
     def used_bytes(self, token: str) -> int:
         """Return what files take of a space, and what is announced of those that are being written to it."""
-        stored = self._file.select(peewee.fn.SUM(self._file.size_bytes)).where(self._file.space == token)
-        coming = self._upload.select(peewee.fn.SUM(self._upload.expected_bytes)).where(
-            self._upload.space == token
-        )
-        return int(stored.scalar() or 0) + int(coming.scalar() or 0)
+        return self.used_of([token])[token]
+
+    def used_of(self, tokens: Sequence[str]) -> Counter[str]:
+        """Return that for many spaces."""
+        used: Counter[str] = Counter()
+        for row, size in ((self._file, self._file.size_bytes), (self._upload, self._upload.expected_bytes)):
+            for chunk in _chunks(tokens):
+                sums: Any = row.select(row.space, peewee.fn.SUM(size)).where(row.space.in_(chunk))
+                for token, size_bytes in sums.group_by(row.space).tuples():
+                    used[token] += int(size_bytes)
+        return used
 
     def has_room(self, token: str, more_bytes: int) -> bool:
         """Tell whether a space has room for so much more; one that is no more bounds nothing."""
@@ -138,6 +153,10 @@ class Spaces:
         """Return the spaces that files stand in."""
         query = self._file.select().where(self._file.guid.in_(list(guids)))
         return {Guid(row.guid): row.space for row in query}
+
+
+def _chunks(tokens: Sequence[str]) -> Iterator[list[str]]:
+    yield from (list(tokens[start : start + _CHUNK]) for start in range(0, len(tokens), _CHUNK))
 
 
 def _columns(space: Space) -> dict[str, object]:

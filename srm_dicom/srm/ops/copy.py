@@ -8,8 +8,8 @@ from srm_dicom.broker.views import PutWish, RequestKind
 from srm_dicom.errors import InvalidRequest, NotSupported
 from srm_dicom.rights.declare import Right, requires
 from srm_dicom.srm.caller import Caller
-from srm_dicom.srm.checks import not_negative
-from srm_dicom.srm.ops.files import copy_statuses
+from srm_dicom.srm.checks import lifetime
+from srm_dicom.srm.ops.files import copy_statuses, policy_of
 from srm_dicom.srm.status import of_request
 from srm_dicom.srm.types import Record, T, items
 from srm_dicom.telemetry import logger
@@ -30,16 +30,17 @@ def run(request: Any, caller: Caller) -> Record:
         raise NotSupported("a directory is not copied as a whole: list it and copy its files")
     if any(not file.sourceSURL or not file.targetSURL for file in files):
         raise InvalidRequest("each file needs a sourceSURL and a targetSURL")
-    not_negative("desiredTargetSURLLifeTime", request.desiredTargetSURLLifeTime)
+    lifetime("desiredTargetSURLLifeTime", request.desiredTargetSURLLifeTime)
     if request.overwriteOption == "WHEN_FILES_ARE_DIFFERENT":
         raise NotSupported("whether files differ is not compared: use NEVER or ALWAYS")
     wish = PutWish(
         kind=RequestKind.COPY,
         surls=tuple(file.targetSURL for file in files),
-        total_s=not_negative("desiredTotalRequestTime", request.desiredTotalRequestTime),
+        total_s=lifetime("desiredTotalRequestTime", request.desiredTotalRequestTime),
         description=request.userRequestDescription,
         overwrite=request.overwriteOption == "ALWAYS",
         space=request.targetSpaceToken or "",
+        policy=policy_of(request.targetFileRetentionPolicyInfo),
         sources=tuple(file.sourceSURL for file in files),
     )
     log.info("copy", dn=caller.principal.dn, count=len(wish.surls))

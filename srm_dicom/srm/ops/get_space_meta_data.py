@@ -18,6 +18,7 @@ def run(request: Any, caller: Caller) -> Record:
 
     Raises:
         InvalidRequest: no token is given.
+        TooLarge: too many tokens.
     """
     tokens = [token or "" for token in items(request.arrayOfSpaceTokens)]
     if not tokens:

@@ -8,8 +8,8 @@ from srm_dicom.broker.views import PutWish, RequestKind
 from srm_dicom.errors import InvalidRequest, NotSupported
 from srm_dicom.rights.declare import Right, requires
 from srm_dicom.srm.caller import Caller
-from srm_dicom.srm.checks import not_negative
-from srm_dicom.srm.ops.files import loggable, protocols_of, put_statuses
+from srm_dicom.srm.checks import lifetime
+from srm_dicom.srm.ops.files import loggable, policy_of, protocols_of, put_statuses
 from srm_dicom.srm.status import of_request
 from srm_dicom.srm.types import Record, T, items
 from srm_dicom.telemetry import logger
@@ -43,15 +43,16 @@ def _wish(request: Any) -> PutWish:
         raise InvalidRequest("targetSURL is missing: the site gives no names to files")
     if request.overwriteOption == "WHEN_FILES_ARE_DIFFERENT":
         raise NotSupported("whether files differ is not known before they are here: use NEVER or ALWAYS")
-    not_negative("desiredFileLifeTime", request.desiredFileLifeTime)
+    lifetime("desiredFileLifeTime", request.desiredFileLifeTime)
     return PutWish(
         kind=RequestKind.PUT,
         surls=tuple(file.targetSURL for file in files),
         protocols=protocols_of(request.transferParameters),
-        total_s=not_negative("desiredTotalRequestTime", request.desiredTotalRequestTime),
-        pin_s=not_negative("desiredPinLifeTime", request.desiredPinLifeTime),
+        total_s=lifetime("desiredTotalRequestTime", request.desiredTotalRequestTime),
+        pin_s=lifetime("desiredPinLifeTime", request.desiredPinLifeTime),
         description=request.userRequestDescription,
         sizes=tuple(file.expectedFileSize or 0 for file in files),
         overwrite=request.overwriteOption == "ALWAYS",
         space=request.targetSpaceToken or "",
+        policy=policy_of(request.targetFileRetentionPolicyInfo),
     )

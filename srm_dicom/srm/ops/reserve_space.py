@@ -7,8 +7,7 @@ from typing import Any
 from srm_dicom.broker.spaces import SpaceWish
 from srm_dicom.rights.declare import OpenAccess, requires
 from srm_dicom.srm.caller import Caller
-from srm_dicom.srm.ops.spaces import granted
-from srm_dicom.srm.status import success
+from srm_dicom.srm.ops.spaces import granted, of_size
 from srm_dicom.srm.types import Record, T
 
 
@@ -16,12 +15,14 @@ from srm_dicom.srm.types import Record, T
 def run(request: Any, caller: Caller) -> Record:
     """Answer the space at once; its token is the request's token too.
 
+    All of a space is guaranteed: it has the size of which that is asked, and the total one where none is.
+
     Raises:
         NotSupported, NoSpace, InvalidRequest: see `broker.spaces`.
     """
     info = request.retentionPolicyInfo
     wish = SpaceWish(
-        size_bytes=request.desiredSizeOfGuaranteedSpace,
+        size_bytes=request.desiredSizeOfGuaranteedSpace or request.desiredSizeOfTotalSpace or 0,
         policy=info.retentionPolicy,
         latency=info.accessLatency or "ONLINE",
         lifetime_s=request.desiredLifetimeOfReservedSpace,
@@ -29,6 +30,8 @@ def run(request: Any, caller: Caller) -> Record:
     )
     view = caller.broker.spaces.reserve(caller.principal, wish)
     response: Record = T.srmReserveSpaceResponse(
-        returnStatus=success(), requestToken=view.space.token, **granted(view)
+        returnStatus=of_size(view, request.desiredSizeOfTotalSpace),
+        requestToken=view.space.token,
+        **granted(view),
     )
     return response

@@ -6,8 +6,7 @@ from typing import Any
 
 from srm_dicom.rights.declare import Right, requires
 from srm_dicom.srm.caller import Caller
-from srm_dicom.srm.ops.spaces import updated
-from srm_dicom.srm.status import success
+from srm_dicom.srm.ops.spaces import of_size, updated
 from srm_dicom.srm.types import Record, T
 
 
@@ -18,11 +17,12 @@ def run(request: Any, caller: Caller) -> Record:
     Raises:
         InvalidRequest, NoSpace, SpaceExhausted: see `broker.spaces`.
     """
-    size = request.newSizeOfGuaranteedSpaceDesired
+    total = request.newSizeOfTotalSpaceDesired
+    size = request.newSizeOfGuaranteedSpaceDesired or total
     if size is None:
-        size = request.newSizeOfTotalSpaceDesired
+        size = request.newSizeOfGuaranteedSpaceDesired
     view = caller.broker.spaces.update(caller.principal, request.spaceToken, size, request.newLifeTime)
     response: Record = T.srmUpdateSpaceResponse(
-        returnStatus=success(), requestToken=view.space.token, **updated(view)
+        returnStatus=of_size(view, total), requestToken=view.space.token, **updated(view)
     )
     return response

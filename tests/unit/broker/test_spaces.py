@@ -8,7 +8,7 @@ import pytest
 
 from srm_dicom.broker.spaces import SpaceWish
 from srm_dicom.broker.views import FileState, PutWish, RequestKind
-from srm_dicom.errors import NotFound, SpaceExhausted
+from srm_dicom.errors import NotFound, NotSupported, SpaceExhausted
 from srm_dicom.ids import parse_path
 from srm_dicom.store.uploads import Received
 
@@ -113,3 +113,28 @@ def test_a_file_takes_the_room_of_the_one_that_it_replaces(site: Any) -> None:
     site.store("a.dat", b"content", space=space)
     site.store("a.dat", b"changed", space=space, overwrite=True)
     assert used_bytes(site, space) == 7
+
+
+def test_many_spaces_are_asked_for_together(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens = [reserve(site, 10) for _ in range(4)]
+    site.store("a.dat", b"content", space=tokens[1])
+    site.put("b.dat", sizes=(3,), space=tokens[1])
+    database = site.stores.spaces._row._meta.database
+    asked: list[str] = []
+    execute = database.execute_sql
+
+    def counted(statement: str, *more: Any) -> Any:
+        asked.append(statement)
+        return execute(statement, *more)
+
+    monkeypatch.setattr(database, "execute_sql", counted)
+    views = site.broker.spaces.views(site.who(), [tokens[1], "none", *tokens])
+    assert len(asked) <= 3
+    assert [view.used_bytes if view else None for view in views] == [10, None, 0, 10, 0, 0]
+    assert site.broker.spaces.views(site.who("Bob"), tokens) == [None] * 4
+
+
+def test_nothing_is_put_in_custody(site: Any) -> None:
+    view = site.put("a.dat", policy="CUSTODIAL")
+    assert isinstance(view.files[0].failure, NotSupported)
+    assert site.put("a.dat", policy="REPLICA").states == (FileState.SPACE_AVAILABLE,)

@@ -25,10 +25,16 @@ def token_of(answer) -> str:
     return f"<requestToken>{answer.text('requestToken')}</requestToken>"
 
 
+GET = "<arrayOfFileRequests><requestArray><sourceSURL>srm://localhost/d/known</sourceSURL></requestArray></arrayOfFileRequests>"
+COPY = (
+    "<arrayOfFileRequests><requestArray><sourceSURL>srm://h/d/f</sourceSURL><targetSURL>srm://h/d/g</targetSURL>"
+    "</requestArray></arrayOfFileRequests>"
+)
 PUT_OF_SIZE = (
     "<arrayOfFileRequests><requestArray><targetSURL>srm://h/d/f</targetSURL>"
     "<expectedFileSize>{}</expectedFileSize></requestArray></arrayOfFileRequests>"
 )
+GUARANTEE = "<newSizeOfGuaranteedSpaceDesired>60</newSizeOfGuaranteedSpaceDesired>"
 RESERVATION = (
     "<retentionPolicyInfo><retentionPolicy>REPLICA</retentionPolicy></retentionPolicyInfo>"
     "<desiredSizeOfGuaranteedSpace>{}</desiredSizeOfGuaranteedSpace>"
@@ -185,3 +191,74 @@ def test_the_largest_sizes_are_answered(site) -> None:
     for size in (2**63, 2**64 - 1):
         assert site.call("srmPrepareToPut", PUT_OF_SIZE.format(size)).code == "SRM_SUCCESS"
         assert site.call("srmReserveSpace", RESERVATION.format(size)).code == "SRM_NO_FREE_SPACE"
+
+
+@pytest.mark.parametrize(
+    ("operation", "inner"),
+    [
+        ("srmPrepareToPut", PUT_OF_SIZE.format(1) + "<desiredFileLifeTime>{}</desiredFileLifeTime>"),
+        ("srmPrepareToPut", PUT_OF_SIZE.format(1) + "<desiredPinLifeTime>{}</desiredPinLifeTime>"),
+        ("srmPrepareToPut", PUT_OF_SIZE.format(1) + "<desiredTotalRequestTime>{}</desiredTotalRequestTime>"),
+        ("srmPrepareToGet", GET + "<desiredPinLifeTime>{}</desiredPinLifeTime>"),
+        ("srmPrepareToGet", GET + "<desiredTotalRequestTime>{}</desiredTotalRequestTime>"),
+        ("srmBringOnline", GET + "<desiredLifeTime>{}</desiredLifeTime>"),
+        ("srmCopy", COPY + "<desiredTargetSURLLifeTime>{}</desiredTargetSURLLifeTime>"),
+        ("srmCopy", COPY + "<desiredTotalRequestTime>{}</desiredTotalRequestTime>"),
+    ],
+)
+def test_a_lifetime_without_an_end_is_minus_one(site, operation: str, inner: str) -> None:
+    assert site.call(operation, inner.format(-1)).code in ("SRM_SUCCESS", "SRM_REQUEST_QUEUED")
+    assert site.call(operation, inner.format(-2)).code == "SRM_INVALID_REQUEST"
+
+
+@pytest.mark.parametrize("name", ["rfio", "dcap", "gsidcap", "kdcap", "xroot"])
+@pytest.mark.parametrize("operation", ["srmPrepareToGet", "srmPrepareToPut", "srmBringOnline"])
+def test_every_list_of_protocols_is_logged(site, capsys, operation: str, name: str) -> None:
+    transfer = (
+        "<transferParameters><arrayOfTransferProtocols><stringArray>{}</stringArray>"
+        "</arrayOfTransferProtocols></transferParameters>"
+    )
+    what = PUT_OF_SIZE.format(1) if operation == "srmPrepareToPut" else GET
+    site.call(operation, what + transfer.format(name))
+    assert f"['{name}']" in "".join(capsys.readouterr())
+
+
+def test_what_is_empty_and_optional_was_not_said(site) -> None:
+    empty = "<overwriteOption/><targetFileRetentionPolicyInfo/><desiredFileStorageType/>"
+    assert site.call("srmPrepareToPut", PUT_OF_SIZE.format(1) + empty).code == "SRM_SUCCESS"
+    empty = "<retentionPolicyInfo/><desiredSizeOfGuaranteedSpace>1</desiredSizeOfGuaranteedSpace>"
+    assert site.call("srmReserveSpace", empty).code == "SRM_INVALID_REQUEST"
+
+
+def test_a_space_that_is_smaller_than_its_owner_wanted_is_said_to_be(site) -> None:
+    total = "<desiredSizeOfTotalSpace>{}</desiredSizeOfTotalSpace>"
+    sizes = "sizeOfTotalReservedSpace", "sizeOfGuaranteedReservedSpace"
+    for guaranteed, wanted, code, granted in (
+        (10, 10, "SRM_SUCCESS", "10"),
+        (10, 4, "SRM_SUCCESS", "10"),
+        (10, 100, "SRM_LOWER_SPACE_GRANTED", "10"),
+        (0, 100, "SRM_SUCCESS", "100"),
+    ):
+        answer = site.call("srmReserveSpace", RESERVATION.format(guaranteed) + total.format(wanted))
+        assert (answer.code, *map(answer.text, sizes)) == (code, granted, granted)
+    assert site.call("srmReserveSpace", RESERVATION.format(0)).code == "SRM_INVALID_REQUEST"
+    token = answer.text("spaceToken")
+    for inner, code, granted in (
+        ("<newSizeOfTotalSpaceDesired>50</newSizeOfTotalSpaceDesired>", "SRM_SUCCESS", "50"),
+        (
+            "<newSizeOfTotalSpaceDesired>90</newSizeOfTotalSpaceDesired>" + GUARANTEE,
+            "SRM_LOWER_SPACE_GRANTED",
+            "60",
+        ),
+    ):
+        answer = site.call("srmUpdateSpace", f"<spaceToken>{token}</spaceToken>{inner}")
+        assert (answer.code, answer.text("sizeOfTotalSpace")) == (code, granted)
+
+
+def test_so_many_spaces_are_told_of_at_once(site) -> None:
+    def ask(count: int) -> str | None:
+        tokens = "<stringArray>none</stringArray>" * count
+        return site.call("srmGetSpaceMetaData", f"<arrayOfSpaceTokens>{tokens}</arrayOfSpaceTokens>").code
+
+    assert ask(1000) == "SRM_FAILURE"
+    assert ask(1001) == "SRM_TOO_MANY_RESULTS"
