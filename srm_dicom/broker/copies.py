@@ -276,8 +276,10 @@ class Copies:
         if not isinstance(surl, Surl):
             raise surl
         entry, _ = self._access.file(principal, surl.path, "srmCopy")
-        if plan.way is None:
-            self._areas.of(entry.path)
+        if plan.way is None and not self._areas.take(entry.path):
+            raise NotSupported(
+                "only what users have uploaded is copied within the site", advice="Get this file, and put it."
+            )
         return entry
 
     def _check(self, principal: Principal, url: str, credential: DelegatedCredential | None) -> None:

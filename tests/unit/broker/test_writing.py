@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import uuid
 import zlib
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -21,15 +22,17 @@ from srm_dicom.errors import (
     NotAuthorised,
     NotEmpty,
     NotFound,
+    NotSupported,
     Overloaded,
     RequestExpired,
     RequestUnknown,
     TooLarge,
 )
 from srm_dicom.identity.principal import Principal
-from srm_dicom.ids import parse_path
-from srm_dicom.rights.acl import Tag
+from srm_dicom.ids import Guid, parse_path
+from srm_dicom.rights.acl import Acl, Tag
 from srm_dicom.rights.project import Release
+from srm_dicom.store.namespace import Entry, Kind
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 RELEASE = Release("heart", "none", "v1")
@@ -413,3 +416,16 @@ def test_two_writers_race_for_a_name(site: Any) -> None:
     for thread in threads:
         thread.join(30)
     assert sorted(state.name for state in outcomes) == ["FAILED", "FAILED", "FAILED", "SPACE_AVAILABLE"]
+
+
+def test_a_registered_file_is_not_copied_within_the_site_and_the_reason_is_said(site: Any) -> None:
+    acl = Acl.parse('user:"/CN=Alice":rx')
+    path = parse_path("/vo/registered")
+    guid = Guid(str(uuid.uuid4()))
+    site.stores.namespace.replace_file(
+        Entry(path, Kind.FILE, "", acl, NOW, guid=guid, release=RELEASE, plugin="archive")
+    )
+    wish = PutWish(RequestKind.COPY, (surl("copy"),), sources=("srm://se.example.org/vo/registered",))
+    failure = site.broker.copies.submit(who(), wish).files[0].failure
+    assert isinstance(failure, NotSupported)
+    assert "writes" not in failure.message
