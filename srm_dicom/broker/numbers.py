@@ -40,6 +40,7 @@ class Numbers:
         Raises:
             RequestUnknown: the caller has none of this number.
         """
-        firsts = (file for file in self.requests.find_files([number]) if self.of(file.token)[0] == number)
+        mine = (file for file in self.requests.find_files([number]) if file.owner == principal.dn)
+        firsts = (file for file in mine if self.of(file.token)[0] == number)
         token = next((file.token for file in firsts), "")
         return Owned(self.requests).request(principal, token).token

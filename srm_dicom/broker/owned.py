@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from srm_dicom.broker.listings import parse
-from srm_dicom.errors import NotFound, RequestUnknown
+from srm_dicom.errors import NotAuthorised, NotFound, RequestUnknown
 from srm_dicom.identity.principal import Principal
 from srm_dicom.ids import Surl
 from srm_dicom.store.requests import FileState, Request, RequestFile, RequestKind, Requests
@@ -26,10 +26,13 @@ class Owned:
         """Return a request of the caller, of one of `kinds` if any is given.
 
         Raises:
-            RequestUnknown: the caller has none of this token and kind.
+            RequestUnknown: there is none of this token and kind.
+            NotAuthorised: it is somebody else's. Nobody hears of it who was not told the token: it is random.
         """
         request = self.requests.find(token)
-        if request is None or request.owner != principal.dn or (kinds and request.kind not in kinds):
+        if request is not None and request.owner != principal.dn:
+            raise NotAuthorised("this request is somebody else's")
+        if request is None or (kinds and request.kind not in kinds):
             raise RequestUnknown("you have no request with this token")
         return request
 

@@ -14,7 +14,7 @@ GOT = "store f content = SUCCESS \n get f = SUCCESS/FILE_PINNED"
 PUT = "put f = SUCCESS \n send f content \n done f = SUCCESS/SUCCESS"
 
 CASES = {
-    "srmAbort/another user's request": f"{GOT} \n as bob \n abort = INVALID_REQUEST",
+    "srmAbort/another user's request": f"{GOT} \n as bob \n abort = AUTHORIZATION_FAILURE",
     "srmAbort/prepare to get": f"{GOT} \n abort = SUCCESS \n status = ABORTED/ABORTED",
     "srmAbort/twice": f"{GOT} \n abort = SUCCESS \n abort = SUCCESS",
     "srmAbort/multiple files": "put f g = SUCCESS \n abort f g = SUCCESS/SUCCESS,SUCCESS",

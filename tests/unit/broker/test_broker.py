@@ -32,6 +32,7 @@ from srm_dicom.crypto.manifest import Manifest
 from srm_dicom.db.database import Database
 from srm_dicom.errors import (
     InternalError,
+    InvalidRequest,
     NotAuthorised,
     NotDelivered,
     NotFound,
@@ -365,9 +366,17 @@ def test_a_refused_object_fails_with_its_class_of_reason(house):
 def test_release_abort_and_strangers(house):
     house.file("a")
     request = house.broker.submit(who(), get("a"))
-    for caller, token in ((who("/CN=Eve"), request.token), (who(), "none")):
-        with pytest.raises(RequestUnknown, match=r"^you have no request with this token$"):
-            house.broker.status(caller, token, None)
+    with pytest.raises(RequestUnknown, match=r"^you have no request with this token$"):
+        house.broker.status(who(), "none", None)
+    for act in (house.broker.status, house.broker.release, house.broker.extend):
+        with pytest.raises(NotAuthorised, match=r"^this request is somebody else's$"):
+            act(who("/CN=Eve"), request.token, [surl("a")], *((60,) if act == house.broker.extend else ()))
+    for act in (house.broker.abort, house.broker.suspend, house.broker.resume, house.broker.forget):
+        with pytest.raises(NotAuthorised):
+            act(who("/CN=Eve"), request.token)
+    with pytest.raises(RequestUnknown):  # numbers are few enough to be tried
+        house.broker.numbers.token(who("/CN=Eve"), house.broker.numbers.of(request.token)[0])
+    assert house.broker.numbers.token(who(), house.broker.numbers.of(request.token)[0]) == request.token
     house.stage()
     assert house.broker.release(who(), None, [surl("a")])[0].state is FileState.RELEASED
     assert house.broker.status(who(), request.token, None).states == (FileState.RELEASED,)
@@ -575,3 +584,17 @@ def test_the_table_of_states_is_closed():
         assert len({after(state, event) for state in before(event)}) == 1, "an event leads to one state"
     with pytest.raises(InternalError):
         after(FileState.FAILED, Event.PUBLISH)
+
+
+def test_who_wants_no_end_gets_as_much_as_the_site_gives(house):
+    house.file("a")
+    forever = house.broker.submit(who(), get("a", pin_s=-1, total_s=-1))
+    assert forever.remaining_s == 24 * 3600
+    house.stage()
+    (file,) = house.broker.status(who(), forever.token, None).files
+    assert file.pin_left_s == 7 * 24 * 3600
+    brief = house.broker.submit(who(), get("a", pin_s=60))
+    (file,) = house.broker.extend(who(), brief.token, [surl("a")], -1)
+    assert file.pin_left_s == 7 * 24 * 3600
+    with pytest.raises(InvalidRequest):
+        house.broker.submit(who(), get("a", pin_s=-2))

@@ -22,7 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from srm_dicom.broker.puts import WRITING
 from srm_dicom.broker.states import Event, after, before
 from srm_dicom.broker.views import FileState, RequestKind, Wish
-from srm_dicom.errors import MdmError, RequestUnknown
+from srm_dicom.errors import MdmError, NotAuthorised
 from srm_dicom.ids import SitePath, parse_path
 
 RUNS = int(os.environ.get("MDM_LIVES_RUNS", "8"))
@@ -256,7 +256,7 @@ class Lives(RuleBasedStateMachine):
     def requests_are_nobody_elses(self) -> None:
         for made in self.requests[-1:]:
             (other,) = set(USERS) - {made.owner}
-            with pytest.raises(RequestUnknown):
+            with pytest.raises(NotAuthorised):
                 self.broker.abort(self.site.who(other), made.view.token)
 
     @invariant()

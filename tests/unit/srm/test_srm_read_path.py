@@ -239,8 +239,9 @@ def test_what_holds_no_pin_is_not_extended(house):
     assert pins(house, extend(request, "b", pin_s=300))[1] == [("SRM_FILE_LIFETIME_EXPIRED", None)]
 
 
-def test_files_are_permanent(house):
-    answer = house.call("srmExtendFileLifeTime", extend(None, "a", "none", file_s=60), ALICE)
+@pytest.mark.parametrize("file_s", [60, -1])
+def test_files_are_permanent(house, file_s):
+    answer = house.call("srmExtendFileLifeTime", extend(None, "a", "none", file_s=file_s), ALICE)
     told = [one.findtext("fileLifetime") for one in answer.part.iterfind(STATUSES)]
     assert (answer.code, told) == ("SRM_PARTIAL_SUCCESS", ["-1", None])
 
@@ -252,7 +253,8 @@ def test_files_are_permanent(house):
         extend(None, "a", pin_s=60),
         extend("none", "a", pin_s=60),
         extend("none", pin_s=60),
-        extend(None, "a", file_s=-1),
+        extend(None, "a", file_s=-2),
+        extend("none", "a", pin_s=-2),
     ],
 )
 def test_an_extension_that_makes_no_sense(house, inner):
@@ -357,7 +359,7 @@ def test_permissions_are_told_of_the_caller_alone(house):
 )
 def test_a_token_is_its_owners_only(house, operation, more):
     request = house.ask("BringOnline", "a")
-    assert house.codes(operation, token(request) + more, EVE) == ("SRM_INVALID_REQUEST", [])
+    assert house.codes(operation, token(request) + more, EVE) == ("SRM_AUTHORIZATION_FAILURE", [])
     assert house.codes("StatusOfBringOnlineRequest", token(request))[0] == "SRM_REQUEST_QUEUED"
 
 
