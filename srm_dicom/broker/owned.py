@@ -46,20 +46,26 @@ class Owned:
         return _chosen(self.requests.some_files(request.token, surls, paths), surls)
 
 
+def _path(text: str) -> str:
+    surl = parse(text)
+    return surl.path if isinstance(surl, Surl) else ""
+
+
 def _chosen(files: Sequence[RequestFile], surls: Sequence[str]) -> list[RequestFile]:
     """Return the files that SURLs name; one that the request has twice is told of, and acted on, twice.
 
     Where the caller names it twice, too, that is once for each.
     """
     named: defaultdict[str, list[RequestFile]] = defaultdict(list)
+    names: dict[str, str] = {}
     for file in files:
-        named[file.path or file.surl].append(file)
+        names[file.surl] = file.path or file.surl
+        named[names[file.surl]].append(file)
     often, before = Counter(surls), Counter[str]()
     missing = NotFound("this file is not in the request")
     chosen = []
     for text in surls:
-        surl = parse(text)
-        found = named.get(text) or (named.get(surl.path) if isinstance(surl, Surl) else None)
+        found = named.get(names.get(text) or _path(text))
         rows = found or [RequestFile(text, None, None, FileState.FAILED, missing)]
         at = min(before[text], len(rows) - 1)
         before[text] += 1
