@@ -30,7 +30,9 @@ from srm_dicom.srm.v1.service import PATH as V1_PATH
 from srm_dicom.srm.v1.service import application as v1_application
 from srm_dicom.transfer.carrying import Carrying, CarryingSettings
 from srm_dicom.transfer.copying import Copies, CopySettings
+from srm_dicom.transfer.copyinghere import CopiesHere
 from srm_dicom.transfer.davmessage import Handlers
+from srm_dicom.transfer.davopening import Opening
 from srm_dicom.transfer.davwrites import Writes
 from srm_dicom.transfer.delegations import PATH as DELEGATION_PATH
 from srm_dicom.transfer.delegations import Delegations, DelegationService
@@ -341,7 +343,7 @@ def make_copies(
     delegations: Delegations,
     url: str,
 ) -> Handlers:
-    """Make the handler of COPY; none where no copy can go anywhere.
+    """Make the handler of COPY; where no host is listed files are copied to other names here alone.
 
     Raises:
         ConfigError: the table contradicts itself.
@@ -349,7 +351,7 @@ def make_copies(
     table = common.config.copies
     mover = make_mover(table)
     if mover is None:
-        return {}
+        return CopiesHere(files, written, Opening(files, nearline)).handlers
     settings = CopySettings(url, common.config.trust.certificates, table.at_once)
     return Copies(files, mover, delegations, settings, common.clock, written, nearline).handlers
 

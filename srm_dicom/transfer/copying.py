@@ -22,7 +22,9 @@ from srm_dicom.identity.delegation import Delegate
 from srm_dicom.ids import SitePath
 from srm_dicom.rights.declare import requires
 from srm_dicom.telemetry import logger
+from srm_dicom.transfer.copyinghere import CopiesHere
 from srm_dicom.transfer.davconditions import unmet_by_change
+from srm_dicom.transfer.davdestination import own_destination
 from srm_dicom.transfer.davmessage import Answer, Handlers, Request
 from srm_dicom.transfer.davopening import Opening
 from srm_dicom.transfer.delegations import PATH as DELEGATION_PATH
@@ -71,6 +73,7 @@ class Copies:
     ) -> None:
         self._opening = Opening(files, nearline)
         self._writing = writing
+        self._here = CopiesHere(files, writing, self._opening) if writing is not None else None
         self._files = files
         self._mover = mover
         self._delegations = delegations
@@ -81,7 +84,7 @@ class Copies:
 
     @requires(METHODS["COPY"].right)
     def copy(self, request: Request) -> Answer:
-        """Copy a file from here to another server, or from there to here.
+        """Copy a file from here to another server, from there to here, or to another name here.
 
         Raises:
             MdmError: see `files.ServedFiles.open` and `files.WrittenFiles.create`.
@@ -90,6 +93,10 @@ class Copies:
             Overloaded: enough copies are running.
         """
         wanted = Copy.read(request.environ)
+        if self._here is not None and wanted.shows_nothing and not wanted.pull:
+            target = own_destination(request)
+            if target is not None:
+                return self._here.to(request, target)
         if wanted.pull and self._writing is None:
             raise NotSupported("this door takes no files: let the destination pull")
         shown = self._shown(request, wanted)

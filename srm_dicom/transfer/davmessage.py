@@ -39,8 +39,11 @@ class Request:
             NotFound: the target is no name that could be here.
             InvalidRequest: the same, of what would make the name: which names are possible is no secret.
         """
+        text = environ["PATH_INFO"]
+        if text == "*" and environ["REQUEST_METHOD"] == "OPTIONS":  # RFC 9110, 9.3.7: the server as a whole
+            text = "/"
         try:
-            path = parse_path(environ["PATH_INFO"])
+            path = parse_path(text)
         except InvalidRequest as error:
             if _makes(environ):
                 raise
@@ -68,6 +71,12 @@ class Answer:
 
 Handlers = Mapping[str, Callable[[Request], Answer]]
 """What answers a request, by its method."""
+
+
+def done(status: HTTPStatus, *headers: tuple[str, str]) -> Answer:
+    """Return an answer that has nothing more to say."""
+    nothing = [] if status is HTTPStatus.NO_CONTENT else [("Content-Length", "0")]
+    return Answer(status, [*headers, *nothing])
 
 
 def told(problem: Problem) -> Answer:

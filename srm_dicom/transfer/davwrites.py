@@ -11,15 +11,14 @@ import hashlib
 from collections.abc import Collection
 from dataclasses import replace
 from http import HTTPStatus
-from urllib.parse import unquote, urlsplit
 
 from zlib_ng import zlib_ng
 
 from srm_dicom.errors import AlreadyExists, InvalidRequest, IsADirectory, NotFound
-from srm_dicom.ids import parse_path
 from srm_dicom.rights.declare import requires
 from srm_dicom.transfer.davconditions import is_there, unmet_by_change
-from srm_dicom.transfer.davmessage import ABSENT, Answer, Handlers, Request, told
+from srm_dicom.transfer.davdestination import onto_itself, own_destination
+from srm_dicom.transfer.davmessage import ABSENT, Answer, Handlers, Request, done, told
 from srm_dicom.transfer.files import NewFile, ServedFiles, WrittenFiles
 from srm_dicom.web.problems import Problem
 from srm_dicom.wire.dav.conditions import entity_tag
@@ -73,7 +72,7 @@ class Writes:
             size_bytes = _pour(request, file, sums)
             sums.check()
             file.finish()
-        return _done(
+        return done(
             HTTPStatus.OK if file.replaces else HTTPStatus.CREATED,
             ("ETag", entity_tag(sums.adler32, size_bytes) or ""),
             ("Digest", RFC3230.value(Algorithm.ADLER32, bytes.fromhex(sums.adler32))),
@@ -88,13 +87,13 @@ class Writes:
         """
         if request.body.read(1):
             return told(Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "a directory is made without a body"))
-        if is_there(self._files, request):  # whether or not the caller might make it
+        if is_there(self._files, request.principal, request.path):  # whether or not the caller might make it
             return told(Problem(HTTPStatus.METHOD_NOT_ALLOWED, "the name is taken"))
         try:
             self._writing.mkdir(request.principal, request.path)
         except NotFound:
             return told(Problem(HTTPStatus.CONFLICT, "the directory above is not there"))
-        return _done(HTTPStatus.CREATED)
+        return done(HTTPStatus.CREATED)
 
     @requires(METHODS["DELETE"].right)
     def delete(self, request: Request) -> Answer:
@@ -110,14 +109,14 @@ class Writes:
         except NotFound:  # what is only being written nobody sees
             return self._delete_unseen(request)
         self._writing.remove(request.principal, request.path, directory=directory)
-        return Answer(HTTPStatus.NO_CONTENT, [])
+        return done(HTTPStatus.NO_CONTENT)
 
     def _delete_unseen(self, request: Request) -> Answer:
         try:
             self._writing.remove(request.principal, request.path, directory=False)
         except IsADirectory as error:
             raise NotFound(ABSENT) from error
-        return Answer(HTTPStatus.NO_CONTENT, [])
+        return done(HTTPStatus.NO_CONTENT)
 
     @requires(METHODS["MOVE"].right)
     def move(self, request: Request) -> Answer:
@@ -127,20 +126,20 @@ class Writes:
             InvalidRequest: the request does not say which name.
             MdmError: see `files.WrittenFiles.rename`.
         """
-        wanted = urlsplit(request.header("Destination") or "")
-        if wanted.netloc and wanted.netloc != request.header("Host"):
+        target = own_destination(request)
+        if target is None:
             return told(Problem(HTTPStatus.BAD_GATEWAY, "the new name is another server's"))
-        if not wanted.path:
-            raise InvalidRequest("MOVE needs a Destination")
+        if target == request.path:
+            return onto_itself(self._files, request)
         if refusal := unmet_by_change(self._files, request):
             return refusal
         try:
-            self._writing.rename(request.principal, request.path, parse_path(unquote(wanted.path)))
+            self._writing.rename(request.principal, request.path, target)
         except AlreadyExists as error:
             refused = request.header("Overwrite") == "F"
             status = HTTPStatus.PRECONDITION_FAILED if refused else HTTPStatus.CONFLICT
             return told(replace(Problem.of(error), status=status))
-        return _done(HTTPStatus.CREATED)
+        return done(HTTPStatus.CREATED)
 
 
 class _Sums:
@@ -185,7 +184,3 @@ def _pour(request: Request, file: NewFile, sums: _Sums) -> int:
         sums.update(piece)
         offset += count
     return offset
-
-
-def _done(status: HTTPStatus, *headers: tuple[str, str]) -> Answer:
-    return Answer(status, [*headers, ("Content-Length", "0")])

@@ -57,7 +57,12 @@ _METHODS = (
     ),
     Method("MKCOL", "RFC 4918, 9.3", Right.FILE_WRITE, "one directory"),
     Method("MOVE", "RFC 4918, 9.9", Right.FILE_WRITE, "what has the new name already stays"),
-    Method("COPY", "WLCG HTTP-TPC", Right.FILE_READ, "third-party: push, or pull (`file:w`); listed hosts"),
+    Method(
+        "COPY",
+        "WLCG HTTP-TPC",
+        Right.FILE_READ,
+        "to another name here; third-party: push, or pull (`file:w`); listed hosts",
+    ),
     _refused("PROPPATCH", "RFC 4918, 9.2", "properties are facts"),
     _refused("LOCK", "RFC 4918, 9.10", "nothing can be written"),
     _refused("UNLOCK", "RFC 4918, 9.11", "nothing can be written"),

@@ -49,6 +49,7 @@ class Copy:
         credential: what is shown to it.
         overwrite: whether what is here may be replaced (RFC 4918, 10.6).
         checksum_needed: whether a copy counts only if the other side told the same checksum.
+        shows_nothing: whether neither a credential nor headers for the other side are named.
     """
 
     url: str
@@ -57,6 +58,7 @@ class Copy:
     credential: Credential
     overwrite: bool
     checksum_needed: bool
+    shows_nothing: bool = False
 
     @classmethod
     def read(cls, environ: Mapping[str, object]) -> Copy:
@@ -69,14 +71,15 @@ class Copy:
         source, destination = (_value(environ, name) for name in ("SOURCE", "DESTINATION"))
         if (source is None) is (destination is None):
             raise InvalidRequest("a COPY has a Source or a Destination")
-        headers = _transfer_headers(environ)
+        headers, kind = _transfer_headers(environ), _value(environ, "CREDENTIAL")
         return cls(
             url=source or destination or "",
             pull=source is not None,
             headers=headers,
-            credential=_credential(_value(environ, "CREDENTIAL"), headers),
+            credential=_credential(kind, headers),
             overwrite=(_value(environ, "OVERWRITE") or "T").upper() != "F",
             checksum_needed=(_value(environ, "REQUIRECHECKSUMVERIFICATION") or "").lower() == "true",
+            shows_nothing=kind is None and not headers,
         )
 
 

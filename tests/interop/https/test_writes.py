@@ -138,8 +138,27 @@ def test_rclone_mirrors(pair, root, local, tmp_path):
     rclone("check", "--download", tree, ":webdav:rclone")
     rclone("moveto", ":webdav:rclone/a/b/f0", ":webdav:rclone/moved")
     assert (root / "rclone/moved").read_bytes() == (tree / "a/b/f0").read_bytes()
+    said = rclone("-v", "copyto", ":webdav:rclone/a/b/f1", ":webdav:rclone/copied")
+    assert "server-side" in said
+    assert (root / "rclone/copied").read_bytes() == (tree / "a/b/f1").read_bytes()
     rclone("delete", "--rmdirs", ":webdav:rclone")
     assert not (root / "rclone/a").exists()
+
+
+@RCLONE
+def test_rclone_copies_from_name_to_name_with_a_token(pair, root, local):
+    token = pair.issuer.token("alice", "storage.read:/ storage.modify:/ storage.create:/")
+    options = ("--webdav-url", pair.there.url("", "https"), "--webdav-vendor", "other", "--ca-cert")
+    (root / "tokened").mkdir()
+    (root / "tokened/one").write_bytes(local.read_bytes())
+    said = succeeded(
+        pair.run(
+            "rclone", "-v", "copyto", ":webdav:tokened/one", ":webdav:tokened/two", *options,
+            next(pair.pki.trust_dir.glob("*.0")), "--webdav-bearer-token", token, "--retries", "1",
+        )
+    )  # fmt: skip
+    assert "server-side" in said
+    assert (root / "tokened/two").read_bytes() == local.read_bytes()
 
 
 @pytest.mark.interop(str(XGFAL / "gfal-copy"))

@@ -11,7 +11,11 @@ import pytest
 from srm_dicom.errors import Busy, NotDelivered
 from srm_dicom.ids import parse_path
 from srm_dicom.transfer.copying import Copies, CopySettings
+from srm_dicom.transfer.copyinghere import CopiesHere
+from srm_dicom.transfer.davmessage import Handlers
+from srm_dicom.transfer.davopening import Opening
 from srm_dicom.transfer.davwrites import Writes
+from srm_dicom.transfer.mover import Moved
 from srm_dicom.transfer.webdav import WebDavDoor
 from srm_dicom.web.environ import PRINCIPAL
 from srm_dicom.web.stream import PeerGone
@@ -35,6 +39,9 @@ class Elsewhere:
     def check(self, remote: Any) -> None:
         pass
 
+    def push(self, file: Any, remote: Any, progress: Any) -> Moved:
+        return Moved(file.size_bytes, "", verified=True)
+
     def pull(self, remote: Any, file: Any, progress: Any) -> None:
         file.write(0, memoryview(b"con"))
         raise NotDelivered("the other server is gone")
@@ -44,7 +51,16 @@ class Elsewhere:
 def ask(site: Any) -> Any:
     settings = CopySettings("https://se.example.org:8443", Path("/none"))
     copies: Any = Copies(site.served, Elsewhere(), None, settings, site.clock, site.written)  # type: ignore[arg-type]
-    more = {**Writes(site.served, site.written).handlers, **copies.handlers}
+    return asking(site, copies.handlers)
+
+
+@pytest.fixture
+def local(site: Any) -> Any:
+    return asking(site, CopiesHere(site.served, site.written, Opening(site.served, None)).handlers)
+
+
+def asking(site: Any, copies: Handlers) -> Any:
+    more = {**Writes(site.served, site.written).handlers, **copies}
     door = WebDavDoor(site.served, more=more)
 
     def asked(
@@ -153,3 +169,93 @@ def test_what_was_begun_is_deleted(site: Any, ask: Any) -> None:
     assert ask("DELETE", "a") == 204
     assert ask("DELETE", "a") == 404
     assert ask("PUT", "a", b"content", by="Bob") == 201
+
+
+# --- COPY from name to name
+
+
+HERE = {"Host": "SE.example.org:8443"}
+
+
+def here(name: str, host: str = "se.example.org:8443") -> dict[str, str]:
+    return {**HERE, "Destination": f"https://{host}{TOP}/{name}"}
+
+
+def test_a_copy_to_another_name_here(site: Any, ask: Any) -> None:
+    site.store("a", b"content")
+    assert ask("COPY", "a", **here("b")) == 201
+    assert (site.read("a"), site.read("b")) == (b"content", b"content")
+    site.store("c", b"other")
+    assert ask("COPY", "c", **here("b"), Overwrite="F") == 412
+    assert site.read("b") == b"content"
+    assert ask("COPY", "c", **here("b"), Overwrite="T") == 204
+    assert site.read("b") == b"other"
+    assert ask("COPY", "c", **HERE, Destination=f"{TOP}/d") == 201
+
+
+def test_a_copy_here_keeps_conditions_and_names(site: Any, ask: Any) -> None:
+    site.store("a", b"content")
+    assert ask("MKCOL", "d") == 201
+    assert ask("COPY", "a", **here("b"), If_Match='"x"') == 412
+    assert ask("COPY", "a", **here("a")) == 403
+    assert ask("COPY", "none", **here("none")) == 404
+    assert ask("COPY", "none", **here("b")) == 404
+    assert ask("COPY", "a", **here("none/b")) == 404
+    assert ask("COPY", "a", **here("a+b")) == 400
+    assert ask("COPY", "a", **here("d")) == 409
+    assert ask("COPY", "d", **here("e")) == 409
+    assert sorted(site.on_disk()) == ["uploads/vo/data/a"]
+
+
+def test_a_copy_here_asks_for_the_rights_of_both_names(site: Any, ask: Any) -> None:
+    site.store("a", b"content")
+    assert ask("COPY", "a", by="Reader", **here("b")) == 403
+    assert ask("COPY", "a", by="Nobody", **here("b")) == 404
+    assert ask("COPY", "a", **HERE, Destination="https://se.example.org:8443/vo/b") == 403
+    assert ask("COPY", "a", **HERE, Destination="https://se.example.org:8443/vo/sealed/b") == 501
+    assert sorted(site.on_disk()) == ["uploads/vo/data/a"]
+    assert not list(site.stores.uploads.on_node("node"))
+
+
+def test_a_copy_here_that_fails_leaves_the_name_free(site: Any, ask: Any) -> None:
+    site.store("a", b"content")
+    (staged,) = site.area.names()
+    site.area.path(staged).write_bytes(b"CONTENT")
+    assert ask("COPY", "a", **here("b")) == 500
+    assert not list(site.stores.uploads.on_node("node"))
+
+
+def test_a_copy_that_shows_something_goes_the_long_way(site: Any, ask: Any) -> None:
+    """The other name of this server may be its own gateway: who hands a token on means that."""
+    site.store("a", b"content")
+    assert ask("COPY", "a", **here("b"), Credential="none") == 202
+    assert ask("COPY", "a", **here("b", "other.example")) in (302, 501)
+
+
+def test_a_site_that_copies_to_no_other_servers(site: Any, local: Any) -> None:
+    site.store("a", b"content")
+    assert local("COPY", "a", **here("b")) == 201
+    assert local("COPY", "a", **here("b", "other.example")) == 501
+    assert local("COPY", "c", Source="https://other.example/x") == 501
+    assert site.read("b") == b"content"
+
+
+# --- MOVE
+
+
+@pytest.mark.parametrize("host", ["SE.EXAMPLE.ORG:8443", "se.example.org.:8443"])
+def test_a_host_is_one_however_it_is_written(site: Any, ask: Any, host: str) -> None:
+    site.store("a", b"content")
+    assert ask("MOVE", "a", **here("b", host)) == 201
+    assert ask("MOVE", "b", Host="Se.Example.org", Destination=f"https://se.example.org:443{TOP}/c") == 201
+    assert ask("MOVE", "c", Host="se.example.org:443", Destination=f"davs://SE.example.org{TOP}/d") == 201
+    assert ask("MOVE", "d", **here("e", "se.example.org:8444")) == 502
+    assert ask("MOVE", "d", **here("e", "other.example:8443")) == 502
+    assert ask("MOVE", "d", **here("e", "se.example.org:x")) == 400
+
+
+def test_a_name_is_not_moved_onto_itself(site: Any, ask: Any) -> None:
+    site.store("a", b"content")
+    assert ask("MOVE", "a", **here("a")) == 403
+    assert ask("MOVE", "none", **here("none")) == 404
+    assert site.read("a") == b"content"
