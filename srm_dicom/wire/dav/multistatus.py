@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from email.utils import format_datetime
+from enum import Enum
 from typing import Protocol
 from xml.sax.saxutils import escape, quoteattr
 
@@ -90,14 +91,24 @@ _VALUES: Mapping[str, Callable[[Described], str | None]] = {
 PROPERTIES = tuple(_VALUES)
 
 
-def wanted_properties(body: bytes) -> tuple[str, ...] | None:
-    """Return the properties that a PROPFIND asks for, as ``{namespace}name``; None for all.
+class Every(Enum):
+    """Of every property: what a PROPFIND asks for."""
+
+    VALUE = "allprop"
+    NAME = "propname"
+
+
+Wanted = tuple[str, ...] | Every
+
+
+def wanted_properties(body: bytes) -> Wanted:
+    """Return the properties that a PROPFIND asks for, as ``{namespace}name``, or what it asks of every one.
 
     Raises:
         InvalidRequest: not what the standard has, or too much of it.
     """
     if not body.strip():
-        return None
+        return Every.VALUE
     parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
     try:
         root = etree.fromstring(body, parser)
@@ -107,14 +118,14 @@ def wanted_properties(body: bytes) -> tuple[str, ...] | None:
         raise InvalidRequest("the body of the request is no propfind")
     prop = root.find("{DAV:}prop")
     if prop is None:
-        return None
+        return Every.VALUE if root.find("{DAV:}propname") is None else Every.NAME
     found = tuple(dict.fromkeys(str(one.tag) for one in prop if isinstance(one.tag, str)))
     if len(found) > _MAX_PROPERTIES:
         raise InvalidRequest(f"at most {_MAX_PROPERTIES} properties can be asked for")
     return found
 
 
-def multistatus(entries: Iterable[Described], wanted: tuple[str, ...] | None) -> Iterator[bytes]:
+def multistatus(entries: Iterable[Described], wanted: Wanted) -> Iterator[bytes]:
     """Yield the answer about some names, piece by piece."""
     yield _HEAD
     for entry in entries:
@@ -122,10 +133,13 @@ def multistatus(entries: Iterable[Described], wanted: tuple[str, ...] | None) ->
     yield _TAIL
 
 
-def _response(entry: Described, wanted: tuple[str, ...] | None) -> str:
-    values = {key: _VALUES[key](entry) for key in wanted or PROPERTIES if key in _VALUES}
+def _response(entry: Described, wanted: Wanted) -> str:
+    named = () if isinstance(wanted, Every) else wanted
+    values = {key: _VALUES[key](entry) for key in named or PROPERTIES if key in _VALUES}
+    if wanted is Every.NAME:
+        values = {key: "" for key, value in values.items() if value is not None}
     present = "".join(_element(key, value) for key, value in values.items() if value is not None)
-    absent = "".join(_element(key, "") for key in wanted or () if values.get(key) is None)
+    absent = "".join(_element(key, "") for key in named if values.get(key) is None)
     stats = _propstat(present, "200 OK") if present or not absent else ""
     if absent:
         stats += _propstat(absent, "404 Not Found")

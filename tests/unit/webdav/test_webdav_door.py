@@ -278,6 +278,18 @@ def test_named_properties(ask):
     assert told == {"HTTP/1.1 200 OK": [DAV + "getetag"], "HTTP/1.1 404 Not Found": ["{u:&y}x", "z"]}
 
 
+def test_names_of_properties(ask):
+    wish = b'<a:propfind xmlns:a="DAV:"><a:propname/></a:propfind>'
+    told = properties(ask("PROPFIND", "/dir", wish, Depth="1")[2])
+    assert set(told) == {"/dir/", "/dir/a", "/dir/c", "/dir/d"}
+    assert DAV + "getcontentlength" in told["/dir/a"]
+    assert DAV + "getcontentlength" not in told["/dir/"]
+    assert all(one.text is None and len(one) == 0 for entry in told.values() for one in entry.values())
+    everything = properties(ask("PROPFIND", "/dir", wish.replace(b"propname", b"allprop"), Depth="1")[2])
+    assert {key: set(value) for key, value in told.items()} == {k: set(v) for k, v in everything.items()}
+    assert everything["/dir/a"][DAV + "displayname"].text == "a"
+
+
 @pytest.mark.parametrize("depth", [{}, {"Depth": "infinity"}, {"Depth": "2"}])
 def test_infinite_depth_is_refused(ask, depth):
     status, _, body = ask("PROPFIND", "/dir", **depth)
@@ -302,6 +314,12 @@ def test_a_body_that_is_too_large(ask):
 def test_options(ask):
     status, headers, _ = ask("OPTIONS", "/nothing")
     assert (status, headers["dav"], headers["allow"]) == (200, "1", "OPTIONS, GET, HEAD, PROPFIND")
+
+
+def test_options_of_the_server_as_a_whole(ask):
+    status, headers, _ = ask("OPTIONS", "*")
+    assert (status, headers["allow"]) == (200, "OPTIONS, GET, HEAD, PROPFIND")
+    assert ask("GET", "*")[0] == 404
 
 
 @pytest.mark.parametrize("method", WRITING)
