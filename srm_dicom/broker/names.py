@@ -118,12 +118,23 @@ class Names:
                 failures += [self._remove_file(principal, verdict) for verdict in chunk]
         return failures
 
-    def rename(self, principal: Principal, source: SitePath, target: SitePath, operation: str) -> None:
+    def rename(
+        self,
+        principal: Principal,
+        source: SitePath,
+        target: SitePath,
+        operation: str,
+        *,
+        overwrite: bool = False,
+    ) -> bool:
         """Give a file, or a directory with everything in it, another name; into a directory if that is one.
+
+        With `overwrite` a file takes the place of another; tells whether one did.
 
         Raises:
             AlreadyExists: the new name is taken.
-            NotFound, NotADirectory, NotAuthorised: as for `make_directory`, of either name.
+            NotFound, NotADirectory, NotAuthorised: as for `make_directory`, of either name; NotAuthorised
+                also if the caller may not write the file that has the new name.
             NotSupported: the names are of different areas, or of one where images are handed in.
             InvalidRequest: a directory is to move into itself, or the path gets too long.
         """
@@ -134,7 +145,7 @@ class Names:
         if there is not None and there.is_directory and target != source:
             target = join(target, name(source))
         if target == source:
-            return
+            return False
         scope = REPLACE if entry.is_directory else WRITE  # whoever may create renames files, by the profile
         self._refuse_registrars(source, self._writable(principal, source, operation, scope))
         self._refuse_registrars(target, self._writable(principal, target, operation))
@@ -145,7 +156,11 @@ class Names:
         with self.stores.database.transaction():
             self._refuse_written(target)
             self._refuse_long(entry, len(target) - len(source))
+            replaced = self._replaced(principal, entry, target) if overwrite else []
+            if replaced:
+                self._drop(replaced)
             self.stores.namespace.rename(source, target)
+        return bool(replaced)
 
     def change_acl(
         self, principal: Principal, path: SitePath, change: Callable[[Acl], Acl], operation: str
@@ -166,6 +181,15 @@ class Names:
                 raise NotFound(_ABSENT)
             self.stores.namespace.set_acl(path, change(now.acl))
         self.access.changed(principal, path, operation)
+
+    def _replaced(self, principal: Principal, entry: Entry, target: SitePath) -> list[Entry]:
+        """Return the file whose place a file takes, if there is one."""
+        there = self.stores.namespace.find(target)
+        if there is None or there.is_directory or entry.is_directory:
+            return []
+        if not self.access.may_write(principal, there):
+            raise NotAuthorised("you may not replace this file")
+        return [there]
 
     def _remove_file(self, principal: Principal, verdict: Verdict) -> MdmError | None:
         if verdict.entry is None:

@@ -167,10 +167,15 @@ class DirectoryFiles:
         else:
             local.rmdir()
 
-    def rename(self, principal: Principal, source: SitePath, target: SitePath) -> None:
+    def rename(
+        self, principal: Principal, source: SitePath, target: SitePath, *, overwrite: bool = False
+    ) -> bool:
         """Rename."""
         self._status(principal, source)
-        Path(self._local(source)).rename(self._free(principal, target))
+        final = self._free(principal, target, over_files=overwrite)
+        replaced = final.exists()
+        Path(self._local(source)).rename(final)
+        return replaced
 
     def _free(self, principal: Principal, path: SitePath, *, over_files: bool = False) -> Path:
         """Return where a new name goes."""

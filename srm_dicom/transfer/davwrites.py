@@ -120,7 +120,7 @@ class Writes:
 
     @requires(METHODS["MOVE"].right)
     def move(self, request: Request) -> Answer:
-        """Give a name to a file or a directory; what has this name already stays.
+        """Give a name to a file or a directory; a file takes the place of another unless that is forbidden.
 
         Raises:
             InvalidRequest: the request does not say which name.
@@ -131,15 +131,15 @@ class Writes:
             return told(Problem(HTTPStatus.BAD_GATEWAY, "the new name is another server's"))
         if target == request.path:
             return onto_itself(self._files, request)
+        overwrite = request.header("Overwrite") != "F"
         if refusal := unmet_by_change(self._files, request):
             return refusal
         try:
-            self._writing.rename(request.principal, request.path, target)
+            replaced = self._writing.rename(request.principal, request.path, target, overwrite=overwrite)
         except AlreadyExists as error:
-            refused = request.header("Overwrite") == "F"
-            status = HTTPStatus.PRECONDITION_FAILED if refused else HTTPStatus.CONFLICT
+            status = HTTPStatus.CONFLICT if overwrite else HTTPStatus.PRECONDITION_FAILED
             return told(replace(Problem.of(error), status=status))
-        return done(HTTPStatus.CREATED)
+        return done(HTTPStatus.NO_CONTENT if replaced else HTTPStatus.CREATED)
 
 
 class _Sums:

@@ -238,8 +238,16 @@ class WrittenFiles(Protocol):
             IsADirectory, NotADirectory: the name is the other kind's.
         """
 
-    def rename(self, principal: Principal, source: SitePath, target: SitePath) -> None:
-        """Give a name to a file or a directory.
+    def rename(
+        self, principal: Principal, source: SitePath, target: SitePath, *, overwrite: bool = False
+    ) -> bool:
+        """Give a name to a file or a directory; tells whether a file took the place of another.
+
+        Args:
+            principal: who renames.
+            source: the name that there is.
+            target: the new one.
+            overwrite: whether a file may take the place of another.
 
         Raises:
             AlreadyExists: the new name is taken.

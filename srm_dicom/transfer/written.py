@@ -144,6 +144,8 @@ class WrittenFilesOfNode:
         if failure is not None:
             raise failure
 
-    def rename(self, principal: Principal, source: SitePath, target: SitePath) -> None:
+    def rename(
+        self, principal: Principal, source: SitePath, target: SitePath, *, overwrite: bool = False
+    ) -> bool:
         """Give a name to a file or a directory."""
-        self.names.rename(principal, source, target, "rename")
+        return self.names.rename(principal, source, target, "rename", overwrite=overwrite)

@@ -56,7 +56,12 @@ _METHODS = (
         "a file, what is begun under its name, or an empty directory",
     ),
     Method("MKCOL", "RFC 4918, 9.3", Right.FILE_WRITE, "one directory"),
-    Method("MOVE", "RFC 4918, 9.9", Right.FILE_WRITE, "what has the new name already stays"),
+    Method(
+        "MOVE",
+        "RFC 4918, 9.9",
+        Right.FILE_WRITE,
+        "a file takes the place of another (204) but for `Overwrite: F`; no directory does",
+    ),
     Method(
         "COPY",
         "WLCG HTTP-TPC",
@@ -97,6 +102,6 @@ HEADERS = (
     Header("Expect", "RFC 9110, 10.1.1", "100-continue: sent when the body is wanted"),
     Header("Prefer", "RFC 7240", "`wait=N` and `respond-async`, while a file is being staged"),
     Header("Retry-After", "RFC 9110, 10.2.3", "with 202 and 503: when to ask again"),
-    Header("Overwrite", "RFC 4918, 10.6", "F is kept; T replaces a file with PUT and COPY, not with MOVE"),
+    Header("Overwrite", "RFC 4918, 10.6", "F is kept; T, the default, replaces a file, never a directory"),
     Header("Depth", "RFC 4918, 10.2", "0 and 1; infinity is refused"),
 )

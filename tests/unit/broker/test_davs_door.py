@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from srm_dicom.errors import Busy, NotDelivered
+from srm_dicom.broker.views import RequestKind, Wish
+from srm_dicom.errors import AlreadyExists, Busy, NotDelivered, NotFound
 from srm_dicom.ids import parse_path
+from srm_dicom.rights.acl import Tag
 from srm_dicom.transfer.copying import Copies, CopySettings
 from srm_dicom.transfer.copyinghere import CopiesHere
 from srm_dicom.transfer.davmessage import Handlers
@@ -259,3 +261,52 @@ def test_a_name_is_not_moved_onto_itself(site: Any, ask: Any) -> None:
     assert ask("MOVE", "a", **here("a")) == 403
     assert ask("MOVE", "none", **here("none")) == 404
     assert site.read("a") == b"content"
+
+
+def test_a_move_takes_the_place_of_a_file(site: Any, ask: Any) -> None:
+    site.store("a", b"moved")
+    site.store("b", b"there")
+    assert ask("MOVE", "a", **here("b"), Overwrite="F") == 412
+    assert (site.read("a"), site.read("b")) == (b"moved", b"there")
+    assert ask("MOVE", "a", **here("b")) == 204
+    assert site.read("b") == b"moved"
+    with pytest.raises(NotFound):
+        site.read("a", by="Alice")
+    site.work()
+    assert list(site.on_disk().values()) == [b"moved"]
+    site.evict()
+    site.broker.submit(site.who("Reader"), Wish(RequestKind.GET, (site.surl("b"),)))
+    site.stage()
+    assert site.read("b") == b"moved"
+
+
+def test_a_move_replaces_nothing_but_a_file_by_a_file(site: Any, ask: Any) -> None:
+    site.store("a", b"file")
+    assert ask("MKCOL", "d") == 201
+    assert ask("MOVE", "d", **here("a")) == 409
+    assert ask("MKCOL", "e") == 201
+    assert ask("MKCOL", "e/a") == 201
+    assert ask("MOVE", "a", **here("e")) == 409, "into the directory, where a directory has the name"
+    assert ask("MOVE", "none", **here("a")) == 404
+    site.store("b", b"there")
+    with site.written.create(site.who(), parse_path(f"{TOP}/b")):
+        assert ask("MOVE", "a", **here("b")) == 423
+    assert (site.read("a"), site.read("b")) == (b"file", b"there")
+
+
+def test_who_may_not_replace_a_file_moves_nothing_onto_it(site: Any, ask: Any) -> None:
+    site.store("a", b"file")
+    site.store("b", b"there")
+    path = parse_path(f"{TOP}/b")
+    deny = lambda acl: acl.granting(Tag.USER, "/CN=Bob", "r")  # noqa: E731
+    site.broker.names.change_acl(site.who(), path, deny, "srmSetPermission")
+    assert ask("PUT", "b", b"x", by="Bob") == 403
+    assert ask("MOVE", "a", by="Bob", **here("b")) == 403
+    assert (site.read("a"), site.read("b")) == (b"file", b"there")
+
+
+def test_other_doors_move_nothing_onto_a_file(site: Any) -> None:
+    site.store("a")
+    site.store("b")
+    with pytest.raises(AlreadyExists):
+        site.written.rename(site.who(), *(parse_path(f"{TOP}/{name}") for name in "ab"))

@@ -180,8 +180,11 @@ def test_delete(write, files):
 def test_move(write, files, content):
     assert write("MOVE", "/file", Destination="/dir/moved")[0] == 201
     assert (files.root / "dir/moved").read_bytes() == content
-    assert write("MOVE", "/dir/moved", Destination="/dir/a")[0] == 409
     assert write("MOVE", "/dir/moved", Destination="/dir/a", Overwrite="F")[0] == 412
+    assert write("MOVE", "/dir/moved", Destination="/dir/a")[0] == 204
+    assert (files.root / "dir/a").read_bytes() == content
+    (files.root / "file").write_bytes(content)
+    assert write("MOVE", "/file", Destination="/dir/moved")[0] == 201
     assert write("MOVE", "/dir/moved", Destination="https://elsewhere/x")[0] == 502
     assert write("MOVE", "/dir/moved")[0] == 400
     assert write("MOVE", "/dir/moved", Destination="/../x")[0] == 400
