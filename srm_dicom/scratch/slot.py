@@ -1,25 +1,31 @@
 """A slot: plain bytes in, one complete file in scratch out; the slot seals, its writer cannot.
 
 A file with a public key is sealed (`crypto.siv`); one without is stored as it is (the disk plugin's
-unsealed files). A slot ends once, by `commit` or `refuse`, and tells its owner how.
+unsealed files). A slot ends once, by `commit` or `refuse`, and tells its owner how, whatever happens: what is
+no error of the tree, as of a disk that breaks, is one when it leaves here.
 """
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from srm_dicom.crypto.crypt4gh import Buffer
 from srm_dicom.crypto.digest import Digest, blake3_of
-from srm_dicom.crypto.siv import Sealed, Sealer
+from srm_dicom.crypto.siv import Sealer
 from srm_dicom.errors import InternalError, MdmError, ObjectRefused, TooLarge
 from srm_dicom.ids import Guid
 from srm_dicom.scratch.making import Recipe
 from srm_dicom.scratch.node import Incoming
 from srm_dicom.scratch.spool import SealedSpool
 from srm_dicom.scratch.workshop import MadeFile, Worker
+from srm_dicom.telemetry import logger
+
+log = logger("scratch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +101,7 @@ class FileSlot:
         Raises:
             TooLarge: the object is larger than a slot may be; the slot has failed.
             NoSpace: there is no room for it to wait; the slot has failed.
-            InternalError: the slot is ended.
+            InternalError: it could not be written, and the slot has failed; or it had ended.
         """
         if not self._open:
             raise InternalError("a slot was written after its end")
@@ -103,9 +109,10 @@ class FileSlot:
             self._sealer.absorb(data)
         try:
             self._spool.write(data)
-        except MdmError as error:
-            self.fail(error)
-            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the owner has to hear of it
+            failure = _told(error)
+            self.fail(failure)
+            raise failure from None
 
     def commit(self, report: str = "") -> None:
         """Seal what was written; when this returns the file is complete in scratch.
@@ -115,16 +122,17 @@ class FileSlot:
 
         Raises:
             NoSpace: scratch is full; the slot has failed.
+            InternalError: it could not be written; the slot has failed.
         """
         self._end()
-        self._complete(self._spool.replay(), self._spool.size_bytes, report)
+        self._settled(lambda: self._sealed(self._spool.replay(), self._spool.size_bytes, report))
 
     def fill(self, parts: Sequence[Buffer], report: str = "") -> None:
         """Write a whole file that is in memory, and commit: what is there waits in no spool.
 
         Raises:
             TooLarge: it is larger than a slot may be; the slot has failed.
-            NoSpace: scratch is full; the slot has failed.
+            NoSpace, InternalError: as `commit`.
         """
         size_bytes = sum(map(len, parts))
         if size_bytes > self._max_bytes or self._spool.size_bytes:
@@ -133,10 +141,7 @@ class FileSlot:
             self.commit(report)
             return
         self._end()
-        if self._sealer is not None:
-            for part in parts:
-                self._sealer.absorb(part)
-        self._complete(parts, size_bytes, report)
+        self._settled(lambda: self._whole(parts, size_bytes, report))
 
     def make(self, recipe: Recipe, data: Buffer, words: Sequence[str] = ()) -> bool:
         """Have a recipe make the file of an object that is in memory, here or in another process, and commit.
@@ -146,7 +151,7 @@ class FileSlot:
 
         Raises:
             MdmError: as the recipe does; the slot is as before.
-            TooLarge, NoSpace: as `fill`.
+            TooLarge, NoSpace, InternalError: as `fill`.
             Overloaded: the process that was at it has ended; the slot is as before.
         """
         worker = self._hire(recipe, len(data)) if self._hire is not None else None
@@ -173,8 +178,7 @@ class FileSlot:
             if not self._open:
                 return
             self._open = False
-        self._spool.close()
-        self._done(self._guid, error)
+        self._tell(error)
 
     def _end(self) -> None:
         with self._lock:
@@ -182,23 +186,32 @@ class FileSlot:
                 raise InternalError("a slot was ended twice")
             self._open = False
 
-    def _complete(self, clear: Iterable[Buffer], size_bytes: int, report: str) -> None:
-        sealed = self._sealer.seal() if self._sealer is not None else None
-        self._settled(lambda: self._sealed(sealed, clear, size_bytes, report))
-
     def _settled(self, write: Callable[[], Filled]) -> None:
         """Write the file, and tell the owner how that went."""
         try:
             filled = write()
-        except MdmError as error:
-            self._done(self._guid, error)
-            raise
-        finally:
-            self._spool.close()
-        self._done(self._guid, filled)
+        except BaseException as error:  # noqa: BLE001 - as in `write`
+            failure = _told(error)
+            self._tell(failure)
+            raise failure from None
+        self._tell(filled)
 
-    def _sealed(self, sealed: Sealed | None, clear: Iterable[Buffer], size_bytes: int, report: str) -> Filled:
+    def _tell(self, outcome: Filled | MdmError) -> None:
+        """Forget what waited, and tell the owner."""
+        with suppress(Exception):
+            self._spool.close()
+        self._done(self._guid, outcome)
+
+    def _whole(self, parts: Sequence[Buffer], size_bytes: int, report: str) -> Filled:
+        """Seal what is in memory."""
+        if self._sealer is not None:
+            for part in parts:
+                self._sealer.absorb(part)
+        return self._sealed(parts, size_bytes, report)
+
+    def _sealed(self, clear: Iterable[Buffer], size_bytes: int, report: str) -> Filled:
         """Seal what is clear on its way, where it has to be."""
+        sealed = self._sealer.seal() if self._sealer is not None else None
         self._take(size_bytes if sealed is None else sealed.size_bytes)
         digest = Digest()
         incoming = self._written(digest.passing(clear if sealed is None else sealed.file(clear)))
@@ -231,6 +244,16 @@ class FileSlot:
                 incoming.write(piece)
             incoming.finish()
         except BaseException:
-            incoming.discard()
+            with suppress(OSError):
+                incoming.discard()
             raise
         return incoming
+
+
+def _told(error: BaseException) -> MdmError:
+    """Return an error of the tree: of another one the log has class and number, not its text."""
+    if isinstance(error, MdmError):
+        return error
+    number = error.errno if isinstance(error, OSError) else None
+    log.error("slot_failed", error=type(error).__name__, reason=errno.errorcode.get(number or 0, "unknown"))
+    return InternalError("a file could not be written to scratch; the site's log has the details")

@@ -1,5 +1,6 @@
 """An object waits for its second pass, and no clear byte of it touches a disk."""
 
+import errno
 import os
 import random
 import subprocess
@@ -125,6 +126,60 @@ def test_a_slot_ends_once(tmp_path, outer, name):
             call()
     case.slot.refuse("too late")
     assert [outcome.size_bytes for outcome in case.outcomes] == [1]
+
+
+class Broken:
+    """A file in scratch of which one call fails in a way that nobody expects."""
+
+    def __init__(self, incoming, call, error):
+        self._incoming, self._call, self._error = incoming, call, error
+
+    def __getattr__(self, name):
+        if name == self._call:
+            raise self._error
+        return getattr(self._incoming, name)
+
+
+ERRORS = [OSError(errno.EIO, "DOE^JANE"), MemoryError(), ValueError("DOE^JANE")]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=repr)
+@pytest.mark.parametrize("step", ["begin", "write", "finish", "take", "seal", "spool", "replay", "close"])
+@pytest.mark.parametrize("way", ["written", "filled"])
+def test_a_slot_has_an_outcome_whatever_happens(tmp_path, outer, name, monkeypatch, capsys, way, step, error):
+    def fails(*_):
+        raise error
+
+    def begin():
+        return fails() if step == "begin" else Broken(outer.area.begin(), step, error)
+
+    for broken, target in (("spool", "_flush"), ("replay", "replay"), ("close", "close")):
+        if step == broken:
+            monkeypatch.setattr(SealedSpool, target, fails)
+    if step == "seal":
+        monkeypatch.setattr(Sealer, "seal", fails)
+    outcomes, take = [], fails if step == "take" else lambda _size_bytes: None
+    settings = SlotSettings(tmp_path, spool_above_bytes=5)
+    sealer = Sealer(b"k" * 32, name().guid, PUBLIC)
+    slot = FileSlot(name().guid, sealer, begin, settings, lambda _, one: outcomes.append(one), take)
+    raised = None
+    try:
+        if way == "written":
+            slot.write(MARK)
+            slot.commit()
+        else:
+            slot.fill([MARK])
+    except InternalError as caught:
+        raised = caught
+    slot.fail(NoSpace("later"))
+    (outcome,) = outcomes
+    if (way == "filled" and step in ("spool", "replay")) or step == "close":
+        assert outcome.size_bytes
+    else:
+        assert isinstance(outcome, InternalError)
+        assert raised is outcome
+        assert outer.incoming() == []
+    assert "DOE" not in "".join(capsys.readouterr()) + str(outcome)
 
 
 @pytest.mark.parametrize("size", [0, 5, 70_000, 3 * 1024 * 1024])
