@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -112,9 +112,9 @@ class Visit:
         """Return the rows that wait for some of the files."""
         return [row for guid in guids for row in self.rows[guid]]
 
-    def first(self, count: int) -> Visit:
-        """Return the same visit for its first files only."""
-        files = self.batch.files[:count]
+    def only(self, wanted: Container[Guid]) -> Visit:
+        """Return the same visit for some of its files."""
+        files = tuple(ref for ref in self.batch.files if ref.guid in wanted)
         guids = [ref.guid for ref in files]
         return Visit(
             replace(self.batch, files=files),
@@ -198,7 +198,11 @@ class Stager:
         return found
 
     def _line_up(self, turns: Turns[Visit], now_s: float) -> None:
-        """Let those wait who have come; what has waited long goes back, and is planned anew."""
+        """Let those wait who have come; what has waited long goes back, and is planned anew.
+
+        What nobody waits for any more has no turn: the source would rest for it, and others would wait.
+        """
+        turns.drop(lambda turn: not self._wanted(turn.visit))
         self._give_back([turn.visit for turn in turns.drop(lambda turn: turn.until_s <= now_s)])
         for visit in self.claim(turns.held()):
             files = len(visit.batch.files)
@@ -264,8 +268,16 @@ class Stager:
             failure = InternalError("staging broke; the site's log has the details")
             self._fail(visit.waiting(visit.rows), failure)
 
+    def _wanted(self, visit: Visit) -> set[Guid]:
+        """Return the files that somebody still waits for: requests are aborted, and expire."""
+        waiting = self._leases.waiting([row.id for row in visit.waiting(visit.rows)], ACTIVE)
+        return {guid for guid, rows in visit.rows.items() if any(row.id in waiting for row in rows)}
+
     def _visit(self, visit: Visit) -> None:
         """Reserve room, then go for as many files as there is room for; the others wait."""
+        visit = visit.only(self._wanted(visit))
+        if not visit.rows:
+            return
         try:
             reservation = self._room.reserve([_size(visit.entries[ref.guid]) for ref in visit.batch.files])
         except NoSpace as error:
@@ -274,7 +286,7 @@ class Stager:
         try:
             guids = [ref.guid for ref in visit.batch.files]
             self._disappoint(visit.waiting(guids[reservation.files :]), full(), visit.source)
-            self._bring(visit.first(reservation.files), reservation)
+            self._bring(visit.only(frozenset(guids[: reservation.files])), reservation)
         finally:
             reservation.close()
 

@@ -52,6 +52,8 @@ _CLAIM = (
     "UPDATE request_file SET state = ?, lease_until = ?, worker = ?, attempts = attempts + 1 WHERE id IN ({})"
 )
 
+_STILL = "SELECT id FROM request_file WHERE id IN ({}) AND state IN ({})"
+
 
 class Leases:
     """The files that workers have in hand; every method is one transaction or joins the caller's."""
@@ -124,6 +126,15 @@ class Leases:
             for state in states
         )
         return sorted((row for rows in found for row in rows), key=attrgetter("id"))[:limit]
+
+    def waiting(self, ids: Sequence[int], states: Sequence[FileState]) -> set[int]:
+        """Return which of some rows still are in a state that waits."""
+        found: set[int] = set()
+        for start in range(0, len(ids), _CHUNK):
+            some = ids[start : start + _CHUNK]
+            statement = _STILL.format(marks(len(some)), marks(len(states)))
+            found.update(row.id for row in self._database.select(statement, [*some, *values(states)]))
+        return found
 
     def give_back(self, ids: Sequence[int], source: str = "") -> None:
         """End the leases of files that nobody has been sent for.
