@@ -182,7 +182,7 @@ class Bench:
         instances = tuple(image.SOPInstanceUID for image in self.images[name][:count])
         first = self.images[name][0]
         came: list[str] = []
-        wanted = Wanted(first.StudyInstanceUID, first.SeriesInstanceUID, instances)
+        wanted = [Wanted(first.StudyInstanceUID, first.SeriesInstanceUID, instances)]
         started_s = time.monotonic()
         self.source.fetch(wanted, lambda info, _data: came.append(info.sop_instance), 120.0)
         took_s = time.monotonic() - started_s

@@ -103,7 +103,7 @@ class UploadDesk:
                 found.append(same_content(upload.data, upload.transfer_syntax, memoryview(held), syntax))
 
         try:
-            self._archive.fetch(there, compare, end_s - self._clock.monotonic_s())
+            self._archive.fetch([there], compare, end_s - self._clock.monotonic_s())
         except NotDelivered:
             raise SourceUnavailable(f"{self.source} was late to send an object") from None
         if not found:

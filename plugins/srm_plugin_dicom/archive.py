@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from srm_plugin_dicom.moves import Deliver
@@ -18,6 +18,14 @@ class Wanted:
     study: str
     series: str
     instances: tuple[str, ...]
+
+
+def only(wanted: Sequence[Wanted], instances: Container[str]) -> list[Wanted]:
+    """Return some of the images, and no series without one."""
+    rest = [
+        replace(each, instances=tuple(one for one in each.instances if one in instances)) for each in wanted
+    ]
+    return [each for each in rest if each.instances]
 
 
 class Asking(Protocol):
@@ -47,8 +55,8 @@ class Archive(Protocol):
         """Open it for questions."""
         ...
 
-    def fetch(self, wanted: Wanted, deliver: Deliver, deadline_s: float) -> None:
-        """Have images sent, and return when no more will come; what came is what was delivered.
+    def fetch(self, wanted: Sequence[Wanted], deliver: Deliver, deadline_s: float) -> None:
+        """Have images of one study sent, and return when no more will come; what came is what was delivered.
 
         Raises:
             NotDelivered: it was not over within `deadline_s` seconds from now.

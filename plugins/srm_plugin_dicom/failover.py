@@ -24,7 +24,7 @@ from srm_dicom.errors import (
     SourceUnavailable,
 )
 from srm_dicom.telemetry import logger
-from srm_plugin_dicom.archive import Archive, Wanted
+from srm_plugin_dicom.archive import Archive, Wanted, only
 from srm_plugin_dicom.deidentify.reasons import Reason
 from srm_plugin_dicom.moves import ArrivedObject, Deliver
 from srm_plugin_dicom.selector import Level
@@ -58,8 +58,10 @@ class Failover:
         self._rest_s = rest_s
         self._clock = clock
 
-    def fetch(self, names: Sequence[str], wanted: Wanted, deliver: Deliver, deadline_s: float) -> None:
-        """Fetch images from the archives of these names, in this order.
+    def fetch(
+        self, names: Sequence[str], wanted: Sequence[Wanted], deliver: Deliver, deadline_s: float
+    ) -> None:
+        """Fetch images of one study from the archives of these names, in this order.
 
         Raises:
             SourceUnavailable: some did not come, and an archive that may have them does not answer.
@@ -68,10 +70,10 @@ class Failover:
             NoSpace, Overloaded: some came and were not taken here, and others did not come.
         """
         end_s = self._clock.monotonic_s() + deadline_s
-        once = _Once(wanted.instances, deliver)
+        once = _Once([instance for each in wanted for instance in each.instances], deliver)
         failures: list[SourceError] = []
         for name in self._in_order(names):
-            rest = Wanted(wanted.study, wanted.series, tuple(once.missing))
+            asked, rest = len(once.missing), only(wanted, frozenset(once.missing))
             try:
                 with self._place(name, end_s):
                     self._archives[name].fetch(rest, once, end_s - self._clock.monotonic_s())
@@ -80,7 +82,7 @@ class Failover:
                 if once.not_taken is None:
                     self._remember(name, error)
             else:
-                told = f"{name} did not send {len(once.missing)} of {len(rest.instances)} images"
+                told = f"{name} did not send {len(once.missing)} of {asked} images"
                 failures.append(NotDelivered(told))
             if not once.missing:
                 return

@@ -35,12 +35,16 @@ class GetArchive(AskedByDimse):
         self._desk = desk
         self._clock = clock
 
-    def fetch(self, wanted: Wanted, deliver: Deliver, deadline_s: float) -> None:
-        """Fetch by one C-GET, or several where the archive does not tell SOP classes.
+    def fetch(self, wanted: Sequence[Wanted], deliver: Deliver, deadline_s: float) -> None:
+        """Fetch each series by one C-GET, or several where the archive does not tell SOP classes.
 
         See `archive.Archive`.
         """
         end_s = self._clock.monotonic_s() + deadline_s
+        for each in wanted:
+            self._fetch(each, deliver, end_s)
+
+    def _fetch(self, wanted: Wanted, deliver: Deliver, end_s: float) -> None:
         sender = frozenset({self._pacs.settings.ae_title})
         visit = Visit(sender, wanted.instances, deliver, self._clock)
         held = self._held(wanted)
@@ -84,7 +88,7 @@ class GetArchive(AskedByDimse):
             handler=handler,
             timeout_s=min(left_s, settings.connect_s),
         )
-        identifier = images(wanted.study, wanted.series, wanted.instances)
+        identifier = images(wanted.study, [wanted.series], wanted.instances)
         final = association.retrieve(partial(dimse.encode_get_request, GET), identifier, end_s)
         association.release()
         # Raise only when nothing was sent and the archive tells why; see `pacs` on what a claim is worth.

@@ -1,18 +1,28 @@
-"""An archive that sends to our own AE when asked by C-MOVE, on associations that are kept."""
+"""An archive that sends to our own AE when asked by C-MOVE, on associations that are kept.
+
+Images of several series are asked for at once, by lists of both UIDs. PS3.4, C.4.2.2.1 has lists at the level
+of what is asked for alone; Orthanc and dcmqrscp take them. What an archive does not send then is asked for
+series by series, and one that turns out not to take such lists is not given any more of them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 
 from srm_dicom.clock import Clock
+from srm_dicom.errors import SourceRefused
+from srm_dicom.telemetry import logger
 from srm_plugin_dicom import dimse
-from srm_plugin_dicom.archive import Wanted
+from srm_plugin_dicom.archive import Wanted, only
 from srm_plugin_dicom.moves import Deliver, MoveDesk, Visit
 from srm_plugin_dicom.negotiation import IMPLICIT_LITTLE_ENDIAN
 from srm_plugin_dicom.pacs import PARTLY, AskedByDimse, Pacs, images, refusal
 from srm_plugin_dicom.pdu import ProposedContext
 from srm_plugin_dicom.retrieving import CONTEXT, Associations, Retrieving
+
+log = logger("dicom")
 
 MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
 
@@ -41,17 +51,46 @@ class MoveArchive(AskedByDimse):
         self._settle_s = settle_s
         self._clock = clock
         self._associations = Associations(self._associate, clock)
+        self._takes_lists = True
 
-    def fetch(self, wanted: Wanted, deliver: Deliver, deadline_s: float) -> None:
-        """Fetch by one C-MOVE; see `archive.Archive`.
+    def fetch(self, wanted: Sequence[Wanted], deliver: Deliver, deadline_s: float) -> None:
+        """Fetch by one C-MOVE, where the archive takes it; see `archive.Archive`."""
+        self._listen()
+        end_s = self._clock.monotonic_s() + deadline_s
+        together = self._takes_lists and len(wanted) > 1
+        rest = self._try(wanted, deliver, end_s) if together else wanted
+        failure: SourceRefused | None = None
+        for each in rest:
+            visit = self._visit([each], deliver)
+            try:
+                self._move([each], visit, end_s)
+            except SourceRefused as error:
+                failure = error
+            if together and self._takes_lists and len(visit.missing()) < len(each.instances):
+                self._takes_lists = False
+                log.info("series_apart", source=self.name)
+        if failure is not None:
+            raise failure
+
+    def _try(self, wanted: Sequence[Wanted], deliver: Deliver, end_s: float) -> list[Wanted]:
+        """Ask for several series at once; returns what did not come."""
+        visit = self._visit(wanted, deliver)
+        with suppress(SourceRefused):
+            self._move(wanted, visit, end_s)
+        return only(wanted, frozenset(visit.missing()))
+
+    def _visit(self, wanted: Sequence[Wanted], deliver: Deliver) -> Visit:
+        instances = [instance for each in wanted for instance in each.instances]
+        return Visit(self._senders, instances, deliver, self._clock)
+
+    def _move(self, wanted: Sequence[Wanted], visit: Visit, end_s: float) -> None:
+        """Have what is missing of a visit sent.
 
         A status proves nothing: dcmqrscp reports success for objects that it does not have, others
         before the last object has left. What came is what the visit counts.
         """
-        self._listen()
-        end_s = self._clock.monotonic_s() + deadline_s
-        identifier = images(wanted.study, wanted.series, wanted.instances)
-        visit = Visit(self._senders, wanted.instances, deliver, self._clock)
+        instances = [instance for each in wanted for instance in each.instances]
+        identifier = images(wanted[0].study, [each.series for each in wanted], instances)
         with self._desk.expecting(visit):
             final = self._associations.retrieve(partial(self._request, visit), identifier, end_s)
             if final.status not in {0, PARTLY} and not final.completed:

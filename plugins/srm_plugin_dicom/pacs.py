@@ -161,8 +161,10 @@ class AskedByDimse:
         """Give back what is held; by default nothing is."""
 
 
-def images(study: str, series: str, instances: Sequence[str]) -> bytes:
-    """Return the identifier that names images of one series (PS3.4, C.4.2.2.1), implicit little endian.
+def images(study: str, series: Sequence[str], instances: Sequence[str]) -> bytes:
+    """Return the identifier that names images of one study (PS3.4, C.4.2.2.1), implicit little endian.
+
+    Several series are a list too, which the standard has for the lowest level alone (see `moving`).
 
     Written by hand: pydicom takes as long for the names of a hundred images as one image takes here.
     """
@@ -171,7 +173,7 @@ def images(study: str, series: str, instances: Sequence[str]) -> bytes:
             _element(0x0008, 0x0018, "\\".join(instances), b"\0"),
             _element(0x0008, 0x0052, Level.IMAGE.value, b" "),
             _element(0x0020, 0x000D, study, b"\0"),
-            _element(0x0020, 0x000E, series, b"\0"),
+            _element(0x0020, 0x000E, "\\".join(series), b"\0"),
         )
     )
 

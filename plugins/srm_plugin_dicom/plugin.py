@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -126,10 +127,15 @@ class DicomPlugin(StoragePlugin):
                 yield self._discovered(source.name, header, release)
 
     def plan(self, files: Sequence[FileRef]) -> Sequence[Batch]:
-        """Group files by source, series and release, so that as many visits as the source bears share."""
-        groups: dict[tuple[str, str, Release], list[FileRef]] = {}
+        """Group files by source, study and release, so that as many visits as the source bears share.
+
+        Within a study the images of a series stay together; only a C-MOVE asks for several series at once.
+        """
+        studies: dict[tuple[str, str, Release], dict[str, list[FileRef]]] = {}
         for file in files:
-            groups.setdefault((*self._whereabouts(file), file.release), []).append(file)
+            source, key, series = self._whereabouts(file)
+            studies.setdefault((source, key, file.release), {}).setdefault(series, []).append(file)
+        groups = {where: [*chain.from_iterable(study.values())] for where, study in studies.items()}
         return [
             Batch(source, key, tuple(group[start : start + size]))
             for (source, key, _), group in groups.items()
@@ -159,12 +165,12 @@ class DicomPlugin(StoragePlugin):
                 received = Received(data, info.transfer_syntax, *names)
                 delivery.deliver(received, sink.open(file) if file else None)
 
-            wanted = Wanted(first.study, first.series, tuple(refs))
+            wanted = _by_series([ref for ref, _ in refs.values()])
             try:
                 self._failover.fetch(names, wanted, deliver, deadline_s)
             finally:
                 if delivery.waits:
-                    self._fetch_rest(names, wanted, delivery, deliver, end_s)
+                    self._fetch_rest(names, wanted[0], delivery, deliver, end_s)
                     delivery.finish()
 
     def _fetch_rest(
@@ -176,7 +182,7 @@ class DicomPlugin(StoragePlugin):
         for at in range(0, len(rest), self._settings.batch_files):
             wanted = replace(part, instances=tuple(rest[at : at + self._settings.batch_files]))
             left_s = end_s - self.context.clock.monotonic_s()
-            self._failover.fetch(names, wanted, deliver, left_s)
+            self._failover.fetch(names, [wanted], deliver, left_s)
 
     @contextmanager
     def listen(self, arrived: Arrived) -> Iterator[None]:
@@ -267,13 +273,19 @@ class DicomPlugin(StoragePlugin):
     def _open(self, file: FileRef) -> ObjectRef:
         return open_ref(self._ref_key, file.guid, file.plugin_ref)
 
-    def _whereabouts(self, file: FileRef) -> tuple[str, str]:
-        """Return source and key of the visit that brings a file; one that cannot be read fails there."""
+    def _whereabouts(self, file: FileRef) -> tuple[str, str, str]:
+        """Return source and key of the visit that brings a file, and its series; see `plan`.
+
+        One that cannot be read fails there. A profile that needs whole series has each for itself.
+        """
         try:
             ref = self._open(file)
         except IntegrityError:
-            return "none", "unreadable"
-        return ref.source, self._names(file.release).group(ref.series)
+            return "none", "unreadable", ""
+        moves = isinstance(self._archives.get(ref.source), MoveArchive)
+        alone = not moves or file.release.profile in self._whole
+        key = self._names(file.release).group(ref.series if alone else ref.study)
+        return ref.source, key, ref.series
 
     def _batch_size(self, source: str, count: int, release: Release) -> int:
         """Return how many files a visit brings: one user's visits share, and none outlasts the rate.
@@ -426,12 +438,19 @@ class DicomPlugin(StoragePlugin):
         if header is None:
             return "it has no image to try with"
         study, series, instance = (header[key] for key in _UNIQUE)
-        wanted, came = Wanted(study, series, (instance,)), []
+        wanted, came = [Wanted(study, series, (instance,))], []
         started_s = self.context.clock.monotonic_s()
         archive.fetch(wanted, lambda info, _data: came.append(info), CHECK_S)
         if not came:
             raise NotDelivered("it said that it was done, and no image came")
         return f"one image came in {self.context.clock.monotonic_s() - started_s:.2f} s"
+
+
+def _by_series(refs: Sequence[ObjectRef]) -> list[Wanted]:
+    found: dict[str, list[str]] = {}
+    for ref in refs:
+        found.setdefault(ref.series, []).append(ref.instance)
+    return [Wanted(refs[0].study, series, tuple(instances)) for series, instances in found.items()]
 
 
 def _check_echo(archive: Archive) -> str:

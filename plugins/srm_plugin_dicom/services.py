@@ -42,7 +42,7 @@ SERVICES = (
         "context an association, of the object's own transfer syntax; only status 0000 is success",
     ),
     Service("Query, study root", "SCU", pacs.FIND, True, "STUDY, SERIES, IMAGE; answers are filtered again"),
-    Service("Retrieve by C-MOVE, study root", "SCU", moving.MOVE, True, "IMAGE, one list of UIDs a batch"),
+    Service("Retrieve by C-MOVE, study root", "SCU", moving.MOVE, True, "IMAGE, a list of UIDs of one study"),
     Service(
         "Retrieve by C-GET, study root",
         "SCU",

@@ -8,7 +8,7 @@ in memory within the budget that all arriving objects share, and those that nobo
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
@@ -189,9 +189,13 @@ class WebArchive:
         finally:
             session.close()
 
-    def fetch(self, wanted: Wanted, deliver: Deliver, deadline_s: float) -> None:
+    def fetch(self, wanted: Sequence[Wanted], deliver: Deliver, deadline_s: float) -> None:
         """Fetch by WADO-RS; see `archive.Archive`."""
         end_s = self._clock.monotonic_s() + deadline_s
+        for each in wanted:
+            self._fetch(each, deliver, end_s)
+
+    def _fetch(self, wanted: Wanted, deliver: Deliver, end_s: float) -> None:
         visit = Visit(frozenset({self.name}), wanted.instances, deliver, self._clock)
         series = f"/studies/{wanted.study}/series/{wanted.series}"
         handler = self._desk.only(visit)

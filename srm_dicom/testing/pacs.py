@@ -43,6 +43,7 @@ class Faults:
         recall_s: for a study, how long it takes to fetch it from its own archive before it sends of it.
         drops_after: breaks off the association of a C-MOVE or C-GET after so many objects.
         refuses_find, refuses_move: status to answer in place of doing it.
+        one_series: status to answer to a C-MOVE of several series in place of doing it; 0 claims success.
         refuses_store: status to answer to a C-STORE in place of holding the object.
         drops_stored: holds the object of a C-STORE and breaks off in place of an answer.
         ignores_keys: matching keys of a C-FIND that it does not look at.
@@ -58,6 +59,7 @@ class Faults:
     drops_after: int | None = None
     refuses_find: int = 0
     refuses_move: int = 0
+    one_series: int | None = None
     refuses_store: int = 0
     drops_stored: bool = False
     ignores_keys: frozenset[str] = frozenset()
@@ -246,12 +248,14 @@ class PacsSimulator:
         if destination is None:
             yield None, None
             return
-        if faults.refuses_move:
+        several = faults.one_series is not None and event.identifier["SeriesInstanceUID"].VM > 1
+        status = faults.one_series if several else faults.refuses_move
+        if status:
             yield (*destination, {"contexts": [build_context(ECHO)]})
             yield 1
-            yield faults.refuses_move, None
+            yield status, None
             return
-        datasets = [] if faults.moves_nothing else self._asked_for(event.identifier)
+        datasets = [] if faults.moves_nothing or several else self._asked_for(event.identifier)
         yield (*destination, {"contexts": _contexts(datasets) or [build_context(ECHO)]})
         yield len(datasets)
         yield from self._send_back(event, datasets)

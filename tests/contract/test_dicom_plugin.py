@@ -376,7 +376,7 @@ def test_a_port_that_somebody_else_holds(plugin: DicomPlugin, pacs: PacsSimulato
         fetched = list(plugin.checks())[1]
         assert (fetched.passed, "does not answer" in fetched.detail) == (False, True)
         with pytest.raises(Overloaded, match="cannot listen"):
-            plugin._archives["main"].fetch(Wanted("1", "2", ("3",)), lambda *_: None, 5.0)
+            plugin._archives["main"].fetch([Wanted("1", "2", ("3",))], lambda *_: None, 5.0)
 
 
 def test_a_source_that_is_not_configured(host: PluginHost) -> None:

@@ -247,6 +247,24 @@ class TestGetFromDcmqrscpOverTls(_OnDcmqrscpBehindRelays):
     retrieve = "get"
 
 
+@pytest.mark.interop("Orthanc", "dcmqrscp", "storescu")
+@pytest.mark.parametrize("kind", [Orthanc, Dcmqrscp])
+def test_small_series_of_a_study_are_one_move(kind: type[Archive], tmp_path: Path) -> None:
+    port = free_port()
+    archive = kind(tmp_path / "pacs", {"MDM1": port})
+    archive.add([image for number in range(9) for image in make_series(SeriesSpec("CT", 2, number=number))])
+    plugin = make_plugin(tmp_path, [dicom_source(archive)], port)
+    host = PluginHost(plugin, name="dicom")
+    try:
+        found = list(host.discover("source=main", RELEASE))
+        (batch,) = host.plan([FileRef(each.guid, each.plugin_ref, RELEASE) for each in found])
+        assert set(host.stage(batch, MemorySink(), 20).values()) == {None}
+        assert plugin._archives["main"]._takes_lists, "it was not asked again"
+    finally:
+        host.close()
+        archive.stop()
+
+
 # --- TLS -----------------------------------------------------------------------------------------
 
 

@@ -120,7 +120,7 @@ def move(
 
     with closing(source):
         source.fetch(
-            Wanted(series[0].StudyInstanceUID, series[0].SeriesInstanceUID, tuple(wanted)), deliver, 30
+            [Wanted(series[0].StudyInstanceUID, series[0].SeriesInstanceUID, tuple(wanted))], deliver, 30
         )
     return len(missing)
 

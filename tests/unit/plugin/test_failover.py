@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 import pytest
@@ -35,10 +35,11 @@ class Held:
         self.hold = threading.Event()
         self.hold.set()
 
-    def fetch(self, wanted: Wanted, deliver: Deliver, deadline_s: float) -> None:
-        self.asked.append(wanted.instances)
+    def fetch(self, wanted: Sequence[Wanted], deliver: Deliver, deadline_s: float) -> None:
+        (series,) = wanted
+        self.asked.append(series.instances)
         self.hold.wait(5)
-        for instance in wanted.instances:
+        for instance in series.instances:
             if instance in self.instances:
                 deliver(ObjectInfo("", instance, "", self.name, ""), bytearray())
         if self.error is not None:
@@ -51,7 +52,9 @@ def fetch(
     came: list[str] = []
     failover = failover or make(*archives, clock=clock)
     try:
-        failover.fetch([each.name for each in archives], WANTED, lambda info, _: came.append(info.calling), 9)
+        failover.fetch(
+            [each.name for each in archives], [WANTED], lambda info, _: came.append(info.calling), 9
+        )
     except MdmError as error:
         return came, error
     return came, None
@@ -77,13 +80,13 @@ def test_an_object_is_delivered_once() -> None:
     twice = Held("a", WANTED.instances)
     came: list[str] = []
 
-    def again(wanted: Wanted, deliver: Deliver, deadline_s: float) -> None:
+    def again(wanted: Sequence[Wanted], deliver: Deliver, deadline_s: float) -> None:
         for _ in range(2):
-            deliver(ObjectInfo("", wanted.instances[0], "", "a", ""), bytearray())
+            deliver(ObjectInfo("", wanted[0].instances[0], "", "a", ""), bytearray())
 
     twice.fetch = again  # type: ignore[method-assign]
     with pytest.raises(NotDelivered):
-        make(twice).fetch(["a"], WANTED, lambda info, _: came.append(info.sop_instance), 9)
+        make(twice).fetch(["a"], [WANTED], lambda info, _: came.append(info.sop_instance), 9)
     assert came == ["1.1.1"]
 
 
@@ -127,15 +130,15 @@ def test_no_room_here_is_no_failure_of_the_archive() -> None:
     def full(_info: ObjectInfo, _data: bytearray) -> None:
         raise NoSpace("scratch is full")
 
-    def suppressed(wanted: Wanted, deliver: Deliver, _deadline_s: float) -> None:
-        for instance in wanted.instances[:2]:
+    def suppressed(wanted: Sequence[Wanted], deliver: Deliver, _deadline_s: float) -> None:
+        for instance in wanted[0].instances[:2]:
             with suppress(MdmError):
                 deliver(ObjectInfo("", instance, "", "a", ""), bytearray())
         raise SourceUnavailable("it broke off")
 
     first.fetch = suppressed  # type: ignore[method-assign]
     with pytest.raises(NoSpace):
-        failover.fetch(["a", "b"], WANTED, full, 9)
+        failover.fetch(["a", "b"], [WANTED], full, 9)
     assert not second.asked, "no mirror's image would find room"
     del first.fetch
     assert fetch(first, second, failover=failover) == (["a"] * 3, None), "it does not rest"
@@ -150,7 +153,7 @@ def test_visits_are_bounded() -> None:
     while not archive.asked:
         time.sleep(0.01)
     with pytest.raises(Overloaded):
-        failover.fetch(["a"], WANTED, lambda _info, _data: None, 0.1)
+        failover.fetch(["a"], [WANTED], lambda _info, _data: None, 0.1)
     archive.hold.set()
     thread.join(5)
     assert fetch(archive, failover=failover)[1] is None

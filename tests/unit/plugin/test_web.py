@@ -104,7 +104,7 @@ def fetch(source: WebArchive, deadline_s: float = 5.0) -> tuple[list[str], MdmEr
         came.append(info.sop_instance)
 
     try:
-        source.fetch(WANTED, deliver, deadline_s)
+        source.fetch([WANTED], deliver, deadline_s)
     except MdmError as error:
         return came, error
     return came, None
