@@ -111,11 +111,37 @@ def test_create_renames_files_to_free_names(site: Any, ask: Ask) -> None:
     site.broker.names.make_directory(site.who(), parse_path(f"{TOP}/dir"), "mkdir")
     create = "storage.create:/vo/data"
     assert ask("MOVE", FILE, create, destination=f"{TOP}/b.dat", overwrite="F") == 412
+    assert ask("MOVE", FILE, create, destination=f"{TOP}/b.dat") == 403
     assert ask("MOVE", FILE, create, destination=f"{TOP}/c.dat") == 201
     assert ask("MOVE", f"{TOP}/dir", create, destination=f"{TOP}/other") == 403
     assert ask("MOVE", f"{TOP}/dir", "storage.modify:/vo/data", destination=f"{TOP}/other") == 201
     elsewhere = "storage.create:/vo/data/c.dat storage.read:/vo/data"
     assert ask("MOVE", f"{TOP}/c.dat", elsewhere, destination=f"{TOP}/d.dat") == 403
+
+
+def test_modify_moves_over_files(site: Any, ask: Ask) -> None:
+    site.store("b.dat", b"other")
+    for scope in (f"storage.modify:{FILE}", f"storage.modify:{FILE} storage.create:{TOP}/b.dat"):
+        assert ask("MOVE", FILE, scope, destination=f"{TOP}/b.dat") == 403
+    assert site.read("b.dat") == b"other"
+    assert ask("MOVE", FILE, "storage.modify:/vo/data", destination=f"{TOP}/b.dat") == 204
+    assert site.read("b.dat") == b"old"
+
+
+def test_a_copy_to_another_name_here_takes_both_rights(site: Any, ask: Ask) -> None:
+    read, create, modify = (f"storage.{word}:/vo/data" for word in ("read", "create", "modify"))
+    for scope in (
+        read,
+        create,
+        modify,
+        f"{create} storage.read:/vo/data/b",
+        f"{read} storage.create:/vo/data/b",
+    ):
+        assert ask("COPY", FILE, scope, destination=f"{TOP}/copy") == 403
+    assert ask("COPY", FILE, f"{read} {create}", destination=f"{TOP}/copy") == 201
+    assert ask("COPY", FILE, f"{read} {create}", destination=f"{TOP}/copy") == 403
+    assert ask("COPY", FILE, f"{read} {modify}", destination=f"{TOP}/copy") == 204
+    assert site.read("copy") == b"old"
 
 
 def test_a_directory_on_the_way_to_a_scope_is_made_if_it_is_not_there(site: Any, ask: Ask) -> None:
