@@ -23,18 +23,18 @@ class Turns:
         self._changed = threading.Condition()
         self._held: Counter[str] = Counter()
 
-    def take(self, holder: str, wait_s: float = 0.0) -> bool:
-        """Take a place, within a time; tells whether there was one."""
+    def take(self, holder: str, wait_s: float = 0.0, *, count: int = 1) -> bool:
+        """Take a place, or several together, within a time; tells whether they were there."""
         with self._changed:
-            if not self._changed.wait_for(lambda: self._has_one_for(holder), wait_s):
+            if not self._changed.wait_for(lambda: self._has(count, holder), wait_s):
                 return False
-            self._held[holder] += 1
+            self._held[holder] += count
             return True
 
-    def release(self, holder: str) -> None:
-        """Give a place back that was taken."""
+    def release(self, holder: str, count: int = 1) -> None:
+        """Give places back that were taken."""
         with self._changed:
-            self._held[holder] -= 1
+            self._held[holder] -= count
             if not self._held[holder]:
                 del self._held[holder]
             self._changed.notify_all()
@@ -43,8 +43,8 @@ class Turns:
         """Tell whether a holder has all that one may have."""
         return self._held[holder] >= self._each
 
-    def _has_one_for(self, holder: str) -> bool:
-        return not self.full_for(holder) and self._held.total() < self._at_once
+    def _has(self, count: int, holder: str) -> bool:
+        return self._held[holder] + count <= self._each and self._held.total() + count <= self._at_once
 
 
 class Place:

@@ -20,6 +20,7 @@ from srm_dicom.broker.spaces import SpaceBounds
 from srm_dicom.clock import Clock, coarse
 from srm_dicom.daemon.common import Common, Loop, host_credential
 from srm_dicom.daemon.coredump import never_dump
+from srm_dicom.daemon.tuning import allow_descriptors
 from srm_dicom.errors import ConfigError, InvalidRequest
 from srm_dicom.identity.gate import Gate
 from srm_dicom.identity.tokens import Issuer, TokenSettings, TokenVerifier
@@ -131,6 +132,7 @@ def make_carrying(
 
 def make_files(common: Common, area: ScratchArea, access: FileAccess) -> StagedFilesOfNode:
     """Make what doors and copies read."""
+    allow_descriptors()
     return StagedFilesOfNode(
         common.node,
         area,

@@ -1,8 +1,9 @@
-"""What the interpreter and the C library are told where many objects arrive."""
+"""What the interpreter, the C library and the kernel are told where there are many objects."""
 
 from __future__ import annotations
 
 import ctypes
+import resource
 import sys
 
 SWITCH_S = 0.0005
@@ -24,3 +25,9 @@ def tune_for_arrivals() -> None:
     if tune is not None:
         tune(_M_TRIM_THRESHOLD, KEPT_BYTES)
         tune(_M_MMAP_THRESHOLD, LARGE_BYTES)
+
+
+def allow_descriptors() -> None:
+    """Let this process open as many files as its hard limit says: open tars need a lot."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -72,10 +72,7 @@ class OpenedFile(Protocol):
     def extents(self, start: int, end: int) -> Iterator[Extent]:
         """Yield where the bytes from `start` to `end` lie, in their order.
 
-        A descriptor is open until the next extent is asked for. Called from several threads at once.
-
-        Raises:
-            OSError: they are not there any more.
+        Their descriptors are open as long as the file is. Called from several threads at once.
         """
 
     def __enter__(self) -> OpenedFile:

@@ -1,8 +1,9 @@
-"""Open files as the doors serve them: a descriptor, or a bundle of which each file is opened in its turn."""
+"""Open files as the doors serve them: a descriptor, or a bundle with a descriptor for each of its files."""
 
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -55,20 +56,21 @@ class OpenFile:
 
 
 class OpenBundle:
-    """Many files as one; each is open while its bytes are read, so that a thousand cost one descriptor.
-
-    A name in scratch stands for the same bytes for ever, so that what is opened late is what was meant; one
-    that has gone by then ends the transfer.
+    """Many files as one; all of them stay readable until it is closed, whatever happens to their names.
 
     Args:
         bundle: where what has to be.
-        paths: of its members, in its order.
+        fds: of its members, in its order; they belong to this object.
         charge: see `files.OpenedFile.charge`.
+        closed: called once, after they have been closed.
     """
 
-    def __init__(self, bundle: Bundle, paths: Sequence[Path], charge: Charge) -> None:
+    def __init__(
+        self, bundle: Bundle, fds: Sequence[int], charge: Charge, closed: Callable[[], None]
+    ) -> None:
         self._bundle = bundle
-        self._paths = paths
+        self._fds = fds
+        self._closed = closed
         self._filler = _memory(bundle.filler)
         self.size_bytes = bundle.size_bytes
         self.adler32: str | None = bundle.adler32
@@ -77,20 +79,16 @@ class OpenBundle:
     def extents(self, start: int, end: int) -> Iterator[Extent]:
         """Yield what comes out of which file; see `files.OpenedFile.extents`."""
         for piece in self._bundle.cut(start, end):
-            if piece.member is None:
-                yield Extent(self._filler, piece.start, piece.end)
-                continue
-            descriptor = open_read(self._paths[piece.member])
-            try:
-                yield Extent(descriptor, piece.start, piece.end)
-            finally:
-                os.close(descriptor)
+            fd = self._filler if piece.member is None else self._fds[piece.member]
+            yield Extent(fd, piece.start, piece.end)
 
     def close(self) -> None:
-        """Close what lies between the members."""
-        fd, self._filler = self._filler, -1
-        if fd >= 0:
-            os.close(fd)
+        """Close all descriptors; see `OpenFile.close`."""
+        filler, self._filler = self._filler, -1
+        if filler >= 0:
+            fds, self._fds = self._fds, [-1] * len(self._fds)
+            close_all([filler, *fds])
+            self._closed()
 
     def __enter__(self) -> OpenBundle:
         return self
@@ -102,6 +100,17 @@ class OpenBundle:
 def open_read(path: Path | str) -> int:
     """Return a descriptor for reading that no child inherits."""
     return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+
+def close_all(fds: Sequence[int]) -> None:
+    """Close descriptors."""
+    for fd in fds:
+        os.close(fd)
+
+
+def for_bundles() -> int:
+    """Return how many descriptors open bundles may have: half of those that the process may."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
 
 
 def _memory(content: bytes) -> int:

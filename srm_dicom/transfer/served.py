@@ -7,7 +7,9 @@ such names of its own, so nothing is hidden by them.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from functools import partial
 
 from srm_dicom.audit.event import Action, Event, Outcome, printable
@@ -17,7 +19,7 @@ from srm_dicom.broker.areas import UPLOADS, Areas
 from srm_dicom.broker.listings import is_staged
 from srm_dicom.broker.spending import Spending
 from srm_dicom.clock import Clock, coarse
-from srm_dicom.errors import IntegrityError, NotADirectory, NotFound, RequestExpired
+from srm_dicom.errors import IntegrityError, NotADirectory, NotFound, Overloaded, RequestExpired
 from srm_dicom.identity.principal import Principal
 from srm_dicom.identity.scopes import REPLACE, SEE
 from srm_dicom.ids import SitePath, parent
@@ -27,7 +29,9 @@ from srm_dicom.store.namespace import Entry
 from srm_dicom.store.staged import Staged
 from srm_dicom.store.stores import Stores
 from srm_dicom.transfer.files import FileInfo
-from srm_dicom.transfer.opened import OpenBundle, OpenFile, open_read
+from srm_dicom.transfer.opened import OpenBundle, OpenFile, close_all, for_bundles, open_read
+from srm_dicom.turns import Turns
+from srm_dicom.wire.bundle import Bundle
 
 MANIFEST_SUFFIX = ".manifest"
 
@@ -56,6 +60,7 @@ class StagedFilesOfNode:
         self._clock = clock
         self._spending = spending
         self._areas = areas or Areas()
+        self._descriptors = Turns(for_bundles())
 
     def stat(self, principal: Principal, path: SitePath) -> FileInfo:
         """Look a name up; see `files.ServedFiles.stat`."""
@@ -92,7 +97,7 @@ class StagedFilesOfNode:
             return OpenFile.in_memory(_manifest(entry))
         entry, rule = self._access.file(principal, path, "open")
         staged = self._find(entry)
-        opened = self._open(entry, staged, partial(self._charge, principal, entry))
+        opened = self._open(principal, entry, staged, partial(self._charge, principal, entry))
         try:
             self._staged.touch([file.guid for file in staged], self._node, self._clock.now())
             self._audit.record(_released(principal, entry, rule))
@@ -161,20 +166,46 @@ class StagedFilesOfNode:
         return staged if all(place.node == self._node for place in staged) else []
 
     def _open(
-        self, entry: Entry, staged: Sequence[Staged], charge: Callable[[int], None]
+        self, principal: Principal, entry: Entry, staged: Sequence[Staged], charge: Callable[[int], None]
     ) -> OpenFile | OpenBundle:
         if not staged:
             raise _not_staged()
-        paths = [self._area.path(StagedName(place.guid, place.generation)) for place in staged]
+        if bundle := bundle_of(entry):
+            return self._open_bundle(principal, bundle, staged, charge)
+        (fd,) = self._open_all(staged)
+        adler32 = entry.facts.adler32 if entry.facts else None
+        return OpenFile(fd, staged[0].size_bytes, adler32, charge)
+
+    def _open_bundle(
+        self, principal: Principal, bundle: Bundle, staged: Sequence[Staged], charge: Callable[[int], None]
+    ) -> OpenBundle:
+        count = len(staged)
+        if not self._descriptors.take(principal.dn, count=count):
+            raise Overloaded("too many bundles are being read", advice="Try again when others have ended.")
+        with ExitStack() as stack:
+            stack.callback(self._descriptors.release, principal.dn, count)
+            fds = self._open_all(staged)
+            return OpenBundle(bundle, fds, charge, stack.pop_all().close)
+
+    def _open_all(self, staged: Sequence[Staged]) -> list[int]:
+        """Open what is staged: all of it, or nothing."""
+        fds: list[int] = []
+        with ExitStack() as stack:
+            stack.callback(close_all, fds)
+            for place in staged:
+                fds.append(self._open_one(place))  # noqa: PERF401 - what is open is closed if one is not there
+            stack.pop_all()
+        return fds
+
+    def _open_one(self, place: Staged) -> int:
         try:
-            if [path.stat().st_size for path in paths] != [place.size_bytes for place in staged]:
-                raise IntegrityError("a staged file has not its length")
-            if bundle := bundle_of(entry):
-                return OpenBundle(bundle, paths, charge)
-            adler32 = entry.facts.adler32 if entry.facts else None
-            return OpenFile(open_read(paths[0]), staged[0].size_bytes, adler32, charge)
+            fd = open_read(self._area.path(StagedName(place.guid, place.generation)))
         except FileNotFoundError as error:
             raise _not_staged() from error
+        if os.fstat(fd).st_size != place.size_bytes:
+            os.close(fd)
+            raise IntegrityError("a staged file has not its length")
+        return fd
 
 
 def _not_staged() -> RequestExpired:

@@ -207,6 +207,14 @@ class Grid:
         assert entry.guid is not None
         return self.area.path(StagedName(entry.guid, entry.generation)).read_bytes()
 
+    def evict(self, surl: str) -> None:
+        """Drop a staged file as the janitor does."""
+        entry = self.stores.namespace.find(parse_path(surl.partition("SFN=")[2]))
+        assert entry is not None
+        assert entry.guid is not None
+        self.stores.staged.remove(entry.guid, "node")
+        self.area.remove(StagedName(entry.guid, entry.generation))
+
     def adler32(self, surl: str) -> str:
         return f"{zlib.adler32(self.sealed(surl)):08x}"
 

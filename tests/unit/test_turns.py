@@ -21,6 +21,17 @@ def test_half_is_for_one_and_one_is_for_anybody():
     assert sum(turns.take("b") for _ in range(20)) == 10
 
 
+def test_several_places_are_taken_together_or_not_at_all():
+    turns = Turns(10)
+    assert turns.take("a", count=5)
+    assert not turns.take("a")
+    assert not turns.take("b", count=6)
+    assert turns.take("b", count=4)
+    assert not turns.take("c", count=2)
+    turns.release("a", 5)
+    assert turns.take("c", count=5)
+
+
 def test_who_waits_gets_what_is_released():
     turns = Turns(2)
     turns.take("a")

@@ -19,12 +19,13 @@ from srm_dicom.audit.line import decode
 from srm_dicom.audit.log import AuditLog
 from srm_dicom.broker.access import FileAccess
 from srm_dicom.broker.broker import Broker, BrokerSettings
+from srm_dicom.broker.janitor import Janitor, SpaceSettings
 from srm_dicom.broker.spending import Spending
 from srm_dicom.broker.states import Event, after, before
 from srm_dicom.broker.views import FileState, RequestKind, Wish
 from srm_dicom.crypto.manifest import Manifest
 from srm_dicom.db.usage import Ledger
-from srm_dicom.errors import BudgetExhausted, NotDelivered, NotFound, RequestExpired
+from srm_dicom.errors import BudgetExhausted, NotDelivered, NotFound, Overloaded, RequestExpired
 from srm_dicom.identity.principal import Principal
 from srm_dicom.ids import Guid, SitePath, parse_path
 from srm_dicom.rights.acl import Acl, Tag
@@ -38,6 +39,7 @@ from srm_dicom.testing.clock import FakeClock
 from srm_dicom.testing.databases import database_url
 from srm_dicom.transfer.files import read_bytes
 from srm_dicom.transfer.served import StagedFilesOfNode
+from srm_dicom.turns import Turns
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 RELEASE = Release("heart", "basic", "v1")
@@ -243,12 +245,46 @@ def test_an_evicted_file_or_another_generation_must_be_asked_for(house, series):
     assert house.submit().states == (QUEUED,)
 
 
-def test_a_file_that_goes_while_it_is_sent_ends_the_transfer(house, series):
+def evict(house):
+    Janitor("node", house.area, house.stores, SpaceSettings(high_bytes=1, low_bytes=0), house.clock).tidy()
+    assert not list(house.stores.staged.on_node("node"))
+
+
+def test_what_is_evicted_while_it_is_sent_is_sent_to_the_end(house, series):
     publish(house, series)
+    whole = house.read()
     with house.files.open(who(), TAR) as file:
-        house.area.remove(StagedName(next(iter(series)), 1))
-        with pytest.raises(OSError, match="No such file"):
-            list(read_bytes(file, 0, file.size_bytes, 1000))
+        pieces = read_bytes(file, 0, file.size_bytes, 100)
+        begun = next(pieces)
+        evict(house)
+        assert begun + b"".join(pieces) == whole
+    with pytest.raises(RequestExpired):
+        house.read()
+
+
+def test_what_is_gone_before_all_of_it_is_open_must_be_asked_for(house, series):
+    publish(house, series)
+    gc.collect()
+    before_count = len(list(DESCRIPTORS.iterdir()))
+    house.area.remove(StagedName(list(series)[-1], 1))
+    with pytest.raises(RequestExpired):
+        house.read()
+    assert len(list(DESCRIPTORS.iterdir())) <= before_count
+
+
+def test_no_identity_has_all_descriptors_and_none_are_lost(house, series):
+    publish(house, series)
+    house.files._descriptors = turns = Turns(8)
+    with house.files.open(who(), TAR):
+        assert not turns.full_for("/CN=Alice")
+        with pytest.raises(Overloaded):
+            house.files.open(who(), TAR)
+        assert house.files.open(who(), SitePath(f"{TAR}.manifest")).size_bytes
+    assert house.read()
+    house.area.remove(StagedName(next(iter(series)), 1))
+    with pytest.raises(RequestExpired):
+        house.read()
+    assert turns.take("/CN=Alice", count=4)
 
 
 def test_files_on_two_nodes_are_no_one_file(house, series):
