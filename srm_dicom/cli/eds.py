@@ -15,40 +15,46 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from srm_dicom.cli import edspermissions
-from srm_dicom.cli.exits import reported
+from srm_dicom.cli.edsrights import chmod, getacl, setacl
+from srm_dicom.cli.edssite import Eds, Failures, check_cipher, common, connected, during, ending, of_cipher
+from srm_dicom.cli.exits import reported, tell
 from srm_dicom.client.appearing import appearing
 from srm_dicom.client.download import open_any, open_sealed
 from srm_dicom.client.files import FileRecord
-from srm_dicom.client.keys import KeyServers
-from srm_dicom.client.library import Client
-from srm_dicom.client.site import SiteDescription
 from srm_dicom.clock import SystemClock
 from srm_dicom.crypto import sealing
-from srm_dicom.crypto.keyrecord import CIPHER, KEY_BYTES, issue
-from srm_dicom.crypto.signing import trusting
-from srm_dicom.errors import ConfigError, InvalidRequest, MdmError, NotFound, SourceUnavailable
-from srm_dicom.identity.credential import Credential
+from srm_dicom.errors import (
+    ConfigError,
+    MdmError,
+    NotAuthorised,
+    NotFound,
+    SourceUnavailable,
+)
 from srm_dicom.ids import Guid, parse_path
-from srm_dicom.rights.acl import Acl
 
-F = TypeVar("F", bound=Callable[..., Any])
+__all__ = [
+    "chmod",
+    "decrypt",
+    "encrypt",
+    "get",
+    "getacl",
+    "key_register",
+    "key_unregister",
+    "put",
+    "rm",
+    "setacl",
+]
 
 BLOCK_BYTES = 1_000_000
 VALIDITY = timedelta(days=365)
-OWNER = "user::pdrwlgs"
-SIGNING_KEY = "MDM_SIGNING_KEY"
 STORAGE = "GLITE_EDS_SE"
 COPY_S = 3600
 NOT_WHOLE = (
@@ -56,200 +62,85 @@ NOT_WHOLE = (
     " programs; segments may be missing, moved or repeated"
 )
 
-
-@dataclass(frozen=True, slots=True)
-class Eds:
-    """One command's connections and how much it says."""
-
-    client: Client
-    keys: KeyServers
-    signing_key: Ed25519PrivateKey | None
-    threshold: int
-    verbose: bool
-    quiet: bool
-
-    def say(self, text: str) -> None:
-        """Print what is printed unless -q is given."""
-        if not self.quiet:
-            click.echo(text)
-
-    def detail(self, text: str) -> None:
-        """Print what is printed only with -v."""
-        if self.verbose:
-            click.echo(text, err=True)
-
-    def id_of(self, name: str) -> str:
-        """Return the id that an argument stands for."""
-        if name.startswith(("lfn:", "guid:", "/")):
-            record = self.client.files.lookup(name)
-            if not record.key_id:
-                raise NotFound("the file has no key")
-            return record.key_id
-        return name
-
-    def register(self, key_id: str, until: datetime) -> bytes:
-        """Make a key pair, register it under an id, and return its public half.
-
-        Raises:
-            ConfigError: there is no signing key here.
-            MdmError: the key servers do not take it; none of them has it then.
-        """
-        if self.signing_key is None:
-            raise ConfigError(
-                "registering takes a signing key that the key servers know",
-                advice=f"Set {SIGNING_KEY} to a file with its 32 bytes.",
-            )
-        private = X25519PrivateKey.generate()
-        records = issue(
-            private.private_bytes_raw(),
-            k=self.threshold,
-            n=len(self.keys.endpoints),
-            valid_until=until,
-            signing_key=self.signing_key,
-            random_bytes=secrets.token_bytes,
-            key_id=key_id,
-        )
-        self.keys.register(records, Acl.parse(OWNER))
-        self.detail(f"registered {key_id}: {CIPHER}, {self.threshold} of {len(records)} shares")
-        return private.public_key().public_bytes_raw()
-
-
-@contextmanager
-def connected(*, verbose: bool = False, quiet: bool = False, services: tuple[str, ...] = ()) -> Iterator[Eds]:
-    """Open the site of the environment."""
-    site = SiteDescription.from_environment(os.environ)
-    credential = Credential.from_environment(os.environ)
-    signing_key = _signing_key()
-    sites = site.trusted_signers() | (trusting(signing_key.public_key()) if signing_key else {})
-    endpoints = services or site.keys
-    keys = KeyServers(endpoints, credential, sites=sites)
-    try:
-        with Client(site, credential) as client:
-            yield Eds(client, keys, signing_key, threshold_of(len(endpoints)), verbose, quiet)
-    finally:
-        keys.close()
-
-
-def threshold_of(n: int) -> int:
-    """Return how many of n shares give a key by the rule of gLite: floor(log2 n) + 1, at most n."""
-    return min(n, n.bit_length())
-
-
-def _signing_key() -> Ed25519PrivateKey | None:
-    path = os.environ.get(SIGNING_KEY)
-    if not path:
-        return None
-    try:
-        return Ed25519PrivateKey.from_private_bytes(Path(path).read_bytes())
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} is no signing key of 32 bytes") from error
-
-
-def _common(command: F) -> F:
-    """Give a command the options that all of them have."""
-    options = (
-        click.option(
-            "-h", "--help", "wants_help", is_flag=True, is_eager=True, callback=_help, expose_value=False
-        ),
-        click.version_option(None, "-V", "--version", package_name="srm-dicom"),
-        click.option("-v", "--verbose", is_flag=True, help="Tell what is done."),
-        click.option("-q", "--quiet", is_flag=True, help="Print errors only."),
-        click.option("-s", "--service", "services", metavar="URL", multiple=True, help="Key servers to ask."),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def _help(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
-    if wanted:
-        click.echo(context.get_help())
-        context.exit()
-
-
-_cipher = (
-    click.option("-c", "--cipher", default=CIPHER, help=f"Has to be {CIPHER}."),
-    click.option("-k", "--keysize", type=int, default=KEY_BYTES * 8, help=f"Has to be {KEY_BYTES * 8} bits."),
-)
-
-
-def _of_cipher(command: F) -> F:
-    for option in reversed(_cipher):
-        command = option(command)
-    return command
-
-
-def _check_cipher(cipher: str, keysize: int) -> None:
-    if (cipher, keysize) != (CIPHER, KEY_BYTES * 8):
-        raise InvalidRequest(f"the one cipher is {CIPHER} with {KEY_BYTES * 8} bits")
+_source = click.Path(path_type=Path, exists=True, dir_okay=False)
+_target = click.Path(path_type=Path, dir_okay=False)
 
 
 # --- keys ----------------------------------------------------------------------------------------
 
 
 @click.command(add_help_option=False)
-@_common
-@_of_cipher
+@common
+@of_cipher
 @click.argument("key_id", metavar="ID")
-@reported
 def key_register(key_id: str, cipher: str, keysize: int, **options: Any) -> None:
     """Make a new key and register it under ID."""
-    _check_cipher(cipher, keysize)
-    with connected(**options) as eds:
-        eds.register(key_id, SystemClock().now() + VALIDITY)
-        eds.say(f"Key registered for id '{key_id}'")
+    with during("glite_eds_register"), connected(**options) as eds:
+        check_cipher(cipher, keysize)
+        eds.register(eds.id_of(key_id), SystemClock().now() + VALIDITY)
+        eds.say(f"A key has been generated and registered for ID '{key_id}'")
 
 
 @click.command(add_help_option=False)
-@_common
+@common
 @click.argument("key_id", metavar="ID")
-@reported
 def key_unregister(key_id: str, **options: Any) -> None:
     """Remove the key of ID from the key servers."""
-    with connected(**options) as eds:
-        eds.keys.remove(eds.id_of(key_id))
-        eds.say(f"Key unregistered for id '{key_id}'")
+    with during("glite_eds_unregister"), connected(**options) as eds:
+        eds.unregister(eds.id_of(key_id))
+        eds.say(f"The key has been unregistered for ID '{key_id}'")
 
 
 @click.command(add_help_option=False)
-@_common
+@common
 @click.argument("key_id", metavar="ID")
-@click.argument("source", metavar="IN", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.argument("target", metavar="OUT", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("source", metavar="IN", type=_source)
+@click.argument("target", metavar="OUT", type=_target)
 @reported
 def encrypt(key_id: str, source: Path, target: Path, **options: Any) -> None:
     """Encrypt the local file IN with the key of ID into OUT, a Crypt4GH file."""
     with connected(**options) as eds:
-        public = sealing.public_key_of(eds.keys.fetch(eds.id_of(key_id)))
-        seal_file(source, target, public)
-        eds.detail(f"{source.stat().st_size} bytes encrypted")
+        with during("glite_eds_encrypt_init"):
+            public = sealing.public_key_of(eds.keys.fetch(eds.id_of(key_id)))
+        with during("glite_eds_encrypt_block"):
+            seal_file(source, target, public)
+        eds.say(_done("encrypted", key_id, source, target))
 
 
 @click.command(add_help_option=False)
-@_common
+@common
 @click.argument("key_id", metavar="ID")
-@click.argument("source", metavar="IN", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.argument("target", metavar="OUT", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("source", metavar="IN", type=_source)
+@click.argument("target", metavar="OUT", type=_target)
 @reported
 def decrypt(key_id: str, source: Path, target: Path, **options: Any) -> None:
     """Decrypt the local file IN with the key of ID into OUT, whichever Crypt4GH program has sealed it."""
     with connected(**options) as eds:
-        if not open_any(source, target, eds.keys.fetch(eds.id_of(key_id))):
-            click.echo(NOT_WHOLE, err=True)
-        eds.detail(f"{target.stat().st_size} bytes decrypted")
+        with during("glite_eds_decrypt_init"):
+            private = eds.keys.fetch(eds.id_of(key_id))
+        with during("glite_eds_decrypt_block"):
+            if not open_any(source, target, private):
+                click.echo(NOT_WHOLE, err=True)
+        eds.say(_done("decrypted", key_id, source, target))
+
+
+def _done(what: str, key_id: str, source: Path, target: Path) -> str:
+    return (
+        f"File '{source}' has been successfully {what}\n\twith key '{key_id}'\n\tand written to '{target}'."
+    )
 
 
 # --- files ---------------------------------------------------------------------------------------
 
 
 @click.command(add_help_option=False)
-@_common
-@_of_cipher
+@common
+@of_cipher
 @click.option("-i", "--id", "key_id", help="Id of the key; by default the GUID of the LFN.")
 @click.option(
     "-u", "--unencrypted", is_flag=True, help="Make and register the key only: the storage encrypts."
 )
-@click.argument("source", metavar="LOCAL", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("source", metavar="LOCAL", type=_source)
 @click.argument("lfn", metavar="LFN")
 @reported
 def put(
@@ -259,7 +150,7 @@ def put(
 
     What has been done is undone when a later step fails.
     """
-    _check_cipher(cipher, keysize)
+    check_cipher(cipher, keysize)
     storage = os.environ.get(STORAGE)
     if not storage:
         raise ConfigError(
@@ -269,29 +160,31 @@ def put(
     surl = f"{storage.rstrip('/')}/{guid}"
     with connected(**options) as eds, undoing() as undo:
         key = key_id or guid
-        public = eds.register(key, SystemClock().now() + VALIDITY)
+        with during("glite_eds_register_encrypt_init"):
+            public = eds.register(key, SystemClock().now() + VALIDITY)
         undo.append(lambda: eds.keys.remove(key))
         began_s = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="glite-eds-") as directory:
             sent = source
             if not unencrypted:
                 sent = Path(directory) / "sealed"
-                seal_file(source, sent, public)
+                with during("glite_eds_encrypt_block"):
+                    seal_file(source, sent, public)
             copy(f"file://{sent.resolve()}", surl)
         undo.append(lambda: gfal("gfal-rm", surl))
         path = parse_path(lfn.removeprefix("lfn:"))
         record = FileRecord(lfn=path, guid=guid, surls=(surl,), public_key=public.hex(), key_id=key)
         eds.client.files.register([record])
-        size, spent_s = source.stat().st_size, max(time.monotonic() - began_s, 1e-3)
-        eds.say(f"LFN: lfn:{path}\nGUID: {guid}\nSURL: {surl}")
-        eds.say(f"{size} bytes written in {spent_s:.3f} s, {size / spent_s / 1024:.1f} kB/s")
+        size = source.stat().st_size
+        counted = {"Data Written [bytes]": str(size), **_rate(size, began_s)}
+        eds.say(f"File Transfer Completed{_transferred(f'lfn:{path}', record, counted)}")
 
 
 @click.command(add_help_option=False)
-@_common
+@common
 @click.option("-i", "--id", "key_id", help="Id of the key; by default that of the LFN.")
 @click.argument("lfn", metavar="LFN")
-@click.argument("target", metavar="LOCAL", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("target", metavar="LOCAL", type=_target)
 @reported
 def get(lfn: str, target: Path, key_id: str | None, **options: Any) -> None:
     """Get the file LFN and decrypt it into LOCAL."""
@@ -299,30 +192,65 @@ def get(lfn: str, target: Path, key_id: str | None, **options: Any) -> None:
         record = eds.client.files.lookup(lfn)
         began_s = time.monotonic()
         if key_id is None and not _was_put(record):
-            with eds.client.open(lfn) as file, appearing(target) as out:
-                while block := file.read(BLOCK_BYTES):
-                    out.write(block)
+            with eds.client.open(lfn) as file, ending("error: "), appearing(target) as out:
+                read = written = sum(out.write(block) for block in iter(lambda: file.read(BLOCK_BYTES), b""))
         else:
-            _get_put(eds, record, key_id, target)
-        size, spent_s = target.stat().st_size, max(time.monotonic() - began_s, 1e-3)
-        eds.say(f"{size} bytes read in {spent_s:.3f} s, {size / spent_s / 1024:.1f} kB/s")
+            read, written = _get_put(eds, record, key_id, target)
+        counted = {
+            "Remote Read [bytes]": str(read),
+            "Locally Written [bytes]": str(written),
+            **_rate(read, began_s),
+        }
+        eds.say(_transferred(_url(lfn), record, counted))
 
 
 @click.command(add_help_option=False)
-@_common
+@common
+@click.option("-i", "--id", "key_id", help="Id of the key; by default that of the LFN.")
 @click.argument("lfn", metavar="LFN")
 @reported
-def rm(lfn: str, **options: Any) -> None:
-    """Remove the file LFN and its key."""
+def rm(lfn: str, key_id: str | None, **options: Any) -> None:
+    """Remove the file LFN and its key.
+
+    One of the two that is gone already is only warned of; while a key cannot be removed its file stays.
+    """
     with connected(**options) as eds:
-        record = eds.client.files.lookup(lfn)
-        if record.key_id:
-            eds.keys.remove(record.key_id)
-        if _was_put(record):
-            for surl in record.surls:
+        began_s, gone = time.monotonic(), Failures()
+        record = _record_to_remove(eds, lfn, needed=key_id is None)
+        known = key_id or (record.key_id if record else "")
+        unknown = (NotFound,) if known else (NotFound, NotAuthorised)  # to others than creators: no such key
+        with during("glite_eds_unregister"), _warning("during glite_eds_unregister", gone, unknown):
+            eds.unregister(known or (record.guid if record else ""))
+        with _warning(f"cannot unlink remote file {lfn}", gone):
+            if record is None:
+                raise NotFound("the catalogue knows no such file")
+            for surl in record.surls if _was_put(record) else ():
                 gfal("gfal-rm", surl)
-        eds.client.files.unregister([lfn])
-        eds.say(f"File and key removed: {lfn}")
+            eds.client.files.unregister([lfn])
+        if len(gone) > 1:
+            gone.end()
+        spent_s = time.monotonic() - began_s
+        lines = f"  File          : {_url(lfn)}  \n  Time [s]      : {spent_s:f}  \n"
+        eds.say(f"\nUnlink Completed:\n\n{lines}")
+
+
+def _record_to_remove(eds: Eds, lfn: str, *, needed: bool) -> FileRecord | None:
+    try:
+        return eds.client.files.lookup(lfn)
+    except NotFound:
+        if needed:
+            raise
+        return None
+
+
+@contextmanager
+def _warning(what: str, gone: Failures, unknown: tuple[type[MdmError], ...] = (NotFound,)) -> Iterator[None]:
+    """Warn of what is not there and cannot be removed."""
+    try:
+        yield
+    except unknown as error:
+        tell(error, f"WARNING: {what}: ")
+        gone.append(error)
 
 
 def _was_put(record: FileRecord) -> bool:
@@ -333,78 +261,34 @@ def _was_put(record: FileRecord) -> bool:
     return all(surl.endswith(f"/{record.guid}") for surl in record.surls)
 
 
-def _get_put(eds: Eds, record: FileRecord, key_id: str | None, target: Path) -> None:
-    """Get a file that `put` has stored."""
+def _get_put(eds: Eds, record: FileRecord, key_id: str | None, target: Path) -> tuple[int, int]:
+    """Get a file that `put` has stored; returns how many bytes it had there, and how many it has here."""
     if not record.surls:
         raise NotFound("the catalogue knows no replica of this file")
     public = bytes.fromhex(record.public_key) if record.public_key and key_id is None else None
-    private = eds.keys.fetch(key_id or record.key_id, public)
+    with during("glite_eds_decrypt_init"):
+        private = eds.keys.fetch(key_id or record.key_id or record.guid, public)
     with tempfile.TemporaryDirectory(prefix="glite-eds-") as directory:
         sealed = Path(directory) / "sealed"
         copy(record.surls[0], f"file://{sealed}")
-        open_sealed(sealed, target, private)
+        with during("glite_eds_decrypt_block"):
+            return sealed.stat().st_size, open_sealed(sealed, target, private)
 
 
-# --- permissions ---------------------------------------------------------------------------------
+def _url(lfn: str) -> str:
+    return lfn if lfn.startswith(("lfn:", "guid:")) else f"lfn:{lfn}"
 
 
-@click.command(add_help_option=False)
-@_common
-@click.argument("names", metavar="ID...", nargs=-1, required=True)
-@reported
-def getacl(names: tuple[str, ...], **options: Any) -> None:
-    """Print owner, group, base permissions and ACL of keys."""
-    with connected(**options) as eds:
-        for name in names:
-            permission = eds.keys.permission(eds.id_of(name))
-            click.echo(
-                "\n".join(
-                    ([f"# Item: {name}"] if len(names) > 1 else []) + edspermissions.listing(permission)
-                )
-            )
+def _rate(size_bytes: int, began_s: float) -> dict[str, str]:
+    spent_s = max(time.monotonic() - began_s, 1e-3)
+    return {"Eff.Transfer Rate[Mb/s]": f"{size_bytes / spent_s / 1e6:f}"}
 
 
-@click.command(add_help_option=False)
-@_common
-@click.option("-m", "--modify", multiple=True, metavar="PRINCIPAL:PERMS", help="Add or change entries.")
-@click.option("-d", "--delete", multiple=True, metavar="PRINCIPAL", help="Remove entries.")
-@click.option("-f", "--file", type=click.File(), help="Replace the list by that of a file, or of - .")
-@click.argument("words", metavar="[ACL] ID...", nargs=-1, required=True)
-@reported
-def setacl(
-    words: tuple[str, ...], modify: tuple[str, ...], delete: tuple[str, ...], file: Any, **options: Any
-) -> None:
-    """Change the ACL of keys, or replace it by a list (PRINCIPAL:PERMS,...), a file or standard input."""
-    names, entries = list(words), None
-    if file is not None:
-        entries = edspermissions.read_entries(file)
-    elif not modify and not delete:
-        entries = edspermissions.read_entries([names.pop(0)])
-    if not names:
-        raise InvalidRequest("an id is missing")
-    with connected(**options) as eds:
-        for key_id in map(eds.id_of, names):
-            permission = eds.keys.permission(key_id)
-            if entries is not None:
-                permission = replace(permission, acl=entries)
-            permission = edspermissions.without(permission, delete)
-            permission = edspermissions.merged(permission, edspermissions.read_entries(modify))
-            eds.keys.set_permission(key_id, permission)
-            eds.detail(f"ACL of {key_id} set")
-
-
-@click.command(add_help_option=False, context_settings={"ignore_unknown_options": True})
-@_common
-@click.argument("mode", metavar="[ugoa]*(+|-|=)[pdrwlxgs]+")
-@click.argument("names", metavar="ID...", nargs=-1, required=True)
-@reported
-def chmod(mode: str, names: tuple[str, ...], **options: Any) -> None:
-    """Change the base permissions of keys."""
-    with connected(**options) as eds:
-        for key_id in map(eds.id_of, names):
-            permission = edspermissions.changed_mode(eds.keys.permission(key_id), mode)
-            eds.keys.set_permission(key_id, permission)
-            eds.detail(f"base permissions of {key_id} set")
+def _transferred(url: str, record: FileRecord, counted: Mapping[str, str]) -> str:
+    """Return what the originals print after a transfer; its ``Mb`` are megabytes, as theirs were."""
+    surls = [("SURL", surl) for surl in record.surls]
+    lines = [("LFN", url), ("GUID", record.guid), *surls, *counted.items()]
+    return "\nTransfer Completed:\n\n" + "".join(f"  {name:24}: {value}\n" for name, value in lines)
 
 
 # --- parts ---------------------------------------------------------------------------------------
@@ -460,4 +344,4 @@ def undoing() -> Iterator[list[Callable[[], object]]]:
 
 
 if __name__ == "__main__":
-    sys.exit("this is nine commands: glite-eds-key-register and so on")
+    sys.exit("this is ten commands: glite-eds-key-register and so on")

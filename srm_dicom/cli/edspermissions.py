@@ -7,13 +7,16 @@ Letters are ``pdrwlxgs``, written in that order with a dash for each that is mis
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from srm_dicom.errors import InvalidRequest
 from srm_dicom.wire.hydra.contract import LETTERS, ACLEntry, Perm, Permission
 
-_MODE = re.compile(r"([ugoa]*)([+=-])([pdrwlxgs]*)\Z")
+NOTHING = "NONE"
+"""Stands for a list without entries."""
+
+_MODE = re.compile(r"([ugoa]*)([+=-])([pdrwlxgs-]*)\Z")
 _FIELDS = {"u": "user_perm", "g": "group_perm", "o": "other_perm"}
 
 
@@ -41,39 +44,81 @@ def listing(permission: Permission) -> list[str]:
     ]
 
 
-def read_entries(lines: Iterable[str]) -> tuple[ACLEntry, ...]:
-    """Read entries, one a line or separated by commas before a slash; comments and empty lines are skipped.
+# --- changes of an ACL ---------------------------------------------------------------------------
 
-    Raises:
-        InvalidRequest: a line is none.
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What becomes of the named entries of a key.
+
+    Attributes:
+        removed: principals, or entries of them; one that has no entry changes nothing.
+        added: entries, each in the place of one of its principal.
+        exact: all that there shall be; None leaves what is there.
     """
-    texts = (part.strip() for line in lines for part in re.split(r",(?=\s*/)", line.partition("#")[0]))
-    return tuple(_entry(text) for text in texts if text)
+
+    removed: tuple[str, ...] = ()
+    added: tuple[ACLEntry, ...] = ()
+    exact: tuple[ACLEntry, ...] | None = None
+
+    @classmethod
+    def read(
+        cls, removed: Sequence[str] = (), added: Sequence[str] = (), exact: Sequence[str] = ()
+    ) -> Changes:
+        """Read the entries.
+
+        Raises:
+            InvalidRequest: one is none, a principal stands there twice, or ``NONE`` beside others.
+        """
+        alone = list(exact) == [NOTHING]
+        if not alone and NOTHING in exact:
+            raise InvalidRequest(f"{NOTHING} stands alone")
+        entries = tuple(map(_entry, added)), tuple(map(_entry, () if alone else exact))
+        _each_once([*(entry.principal for entry in (*entries[0], *entries[1])), *map(_principal, removed)])
+        return cls(tuple(removed), entries[0], entries[1] if exact else None)
+
+    def applied(self, permission: Permission) -> Permission:
+        """Return permissions as they are then."""
+        kept = permission.acl if self.exact is None else self.exact
+        known = {entry.principal for entry in kept}
+        gone = {text if text in known else _principal(text) for text in self.removed}
+        after = {entry.principal: entry for entry in (*kept, *self.added) if entry.principal not in gone}
+        return replace(permission, acl=tuple(after.values()))
+
+
+def lines_of(file: Iterable[str]) -> Iterator[str]:
+    """Yield the entries of a file, one a line: up to the first empty line, without comments."""
+    for line in file:
+        text = line.strip()
+        if not text:
+            return
+        if not text.startswith("#"):
+            yield text
 
 
 def _entry(text: str) -> ACLEntry:
     principal, colon, letters = text.rpartition(":")
-    if not colon or not principal.startswith("/") or not set(letters) <= {*LETTERS, "-"}:
-        raise InvalidRequest(f"an entry reads principal:{LETTERS}, a principal begins with /")
+    if not colon:
+        raise InvalidRequest(f"Missing permissions in {text}: an entry reads principal:{LETTERS}")
+    if not set(letters) <= {*LETTERS, "-"}:
+        raise InvalidRequest(f"Illegal permissions in {text}: they are letters of {LETTERS}")
+    if not principal or not principal.isprintable():
+        raise InvalidRequest("an entry without a principal")
     return ACLEntry(Perm.of(letters.replace("-", "")), principal)
 
 
-def merged(permission: Permission, entries: Iterable[ACLEntry]) -> Permission:
-    """Return permissions with entries added, each in the place of one of its principal."""
-    changed = {entry.principal: entry for entry in (*permission.acl, *entries)}
-    return replace(permission, acl=tuple(changed.values()))
+def _principal(text: str) -> str:
+    """Return whom a text speaks of that may be a principal or an entry."""
+    principal, colon, letters = text.rpartition(":")
+    return principal if colon and set(letters) <= {*LETTERS, "-"} else text
 
 
-def without(permission: Permission, principals: Iterable[str]) -> Permission:
-    """Return permissions without the entries of principals.
+def _each_once(principals: Sequence[str]) -> None:
+    if len(set(principals)) < len(principals):
+        raise InvalidRequest("a principal is listed twice")
 
-    Raises:
-        InvalidRequest: one of them has none.
-    """
-    gone = {principal.partition(":")[0] if "=" not in principal else principal for principal in principals}
-    if not gone <= {entry.principal for entry in permission.acl}:
-        raise InvalidRequest("the ACL has no entry of this principal")
-    return replace(permission, acl=tuple(entry for entry in permission.acl if entry.principal not in gone))
+
+# --- changes of mode -----------------------------------------------------------------------------
 
 
 def changed_mode(permission: Permission, text: str) -> Permission:

@@ -74,8 +74,8 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
     return run
 
 
-def tell(error: MdmError) -> None:
+def tell(error: MdmError, head: str = "error: ") -> None:
     """Write an error to standard error."""
-    click.echo(f"error: {error.message}", err=True)
+    click.echo(f"{head}{error.message}", err=True)
     if error.advice:
         click.echo(f"       {error.advice}", err=True)

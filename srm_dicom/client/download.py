@@ -239,14 +239,17 @@ class Part:
         self._held = None
 
 
-def open_sealed(source: Path, target: Path, private_key: bytes) -> None:
+def open_sealed(source: Path, target: Path, private_key: bytes) -> int:
     """Write the clear bytes of a sealed file that this site made; `target` appears whole or not at all.
+
+    Returns:
+        How many they are.
 
     Raises:
         IntegrityError: the key is not the file's, or a segment is not where the site put it.
     """
     with source.open("rb") as sealed, appearing(target) as clear:
-        copy_clear(sealed, source.stat().st_size, clear, private_key)
+        return copy_clear(sealed, source.stat().st_size, clear, private_key)
 
 
 def open_any(source: Path, target: Path, private_key: bytes) -> bool:
@@ -269,10 +272,11 @@ def open_any(source: Path, target: Path, private_key: bytes) -> bool:
     return is_ours
 
 
-def copy_clear(sealed: BinaryIO, size_bytes: int, clear: BinaryIO, private_key: bytes) -> None:
-    """Copy the clear bytes of an open sealed file of `size_bytes`."""
+def copy_clear(sealed: BinaryIO, size_bytes: int, clear: BinaryIO, private_key: bytes) -> int:
+    """Copy the clear bytes of an open sealed file of `size_bytes`, and return how many they are."""
     layout, session_key = _header(sealed, size_bytes, private_key)
     _copy(sealed, layout, clear, verified_reader(session_key, layout))
+    return layout.clear_bytes
 
 
 def _header(sealed: BinaryIO, size_bytes: int, private_key: bytes) -> tuple[Layout, bytes]:

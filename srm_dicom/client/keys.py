@@ -268,20 +268,26 @@ class KeyServers:
 
     # --- administer ------------------------------------------------------------------------------
 
-    def remove(self, key_id: str, generation: int = 0) -> None:
+    def remove(self, key_id: str, generation: int = 0) -> bool:
         """Remove a key, or one generation of it, from every server; one that has none of it is content.
+
+        Returns:
+            Whether a server knew the key.
 
         Raises:
             KeyServerUnavailable: a server did not answer; the others have removed it.
             NotAuthorised: a server refuses.
         """
         reference = [KeyReference(key_id, generation)]
+        known = False
         for _, answer in list(
             ask(self._servers, self._timeout_s, lambda server: server.call("removeKeys", reference))
         ):
-            for error in _errors(statuses([key_id], answer)):
-                if not isinstance(error, NotFound):
-                    raise error
+            error = next(_errors(statuses([key_id], answer)), None)
+            if error is not None and not isinstance(error, NotFound):
+                raise error
+            known |= error is None
+        return known
 
     def destroy(self, halves: Mapping[str, bytes]) -> dict[str, Destruction]:
         """Destroy keys for good; what becomes of each is told, nothing is raised.
@@ -349,28 +355,28 @@ class KeyServers:
             if isinstance(answer, MdmError):
                 raise answer
 
-    def permission(self, key_id: str) -> Permission:
-        """Return owner, group, base permissions and ACL of a key, as the first server tells them.
+    def permissions(self, key_id: str) -> dict[str, Permission | MdmError]:
+        """Return what each server says of owner, group, base permissions and ACL of a key."""
+        return self._each(lambda server: server.permissions([key_id])[0].permission)
 
-        Raises:
-            NotAuthorised, NotFound: the servers do not tell it to this caller.
-            KeyServerUnavailable: none of them answers.
-        """
-        error: MdmError = KeyServerUnavailable("no key server answers")
-        for _, answer in ask(self._servers, self._timeout_s, lambda server: server.permissions([key_id])):
-            if not isinstance(answer, MdmError):
-                return answer[0].permission
-            error = answer if not isinstance(answer, KeyServerUnavailable) else error
-        raise error
+    def versions(self) -> dict[str, tuple[str, str, str] | MdmError]:
+        """Return the versions of each server's program, contract and tables."""
+        names = ("getVersion", "getInterfaceVersion", "getSchemaVersion")
+        return self._each(lambda server: tuple(server.call(name) for name in names))
 
-    def set_permission(self, key_id: str, permission: Permission) -> None:
-        """Replace base permissions and ACL of a key on every server.
+    def _each(self, call: Callable[[Server], Any]) -> dict[str, Any]:
+        """Ask every server; the answers are by endpoint, in their order."""
+        answers = dict(ask(self._servers, self._timeout_s, call))
+        return {url: answers[server] for url, server in zip(self.endpoints, self._servers, strict=True)}
+
+    def set_permissions(self, permissions: Mapping[str, Permission]) -> None:
+        """Replace base permissions and ACL of keys on every server, on each all or none.
 
         Raises:
             KeyServerUnavailable: a server did not answer; the others have the new ones.
             NotAuthorised: a server refuses.
         """
-        entries = [PermissionEntry(key_id, permission)]
+        entries = [PermissionEntry(key_id, permission) for key_id, permission in permissions.items()]
         told = ask(self._servers, self._timeout_s, lambda server: server.call("setPermission", entries))
         for _, answer in list(told):
             if isinstance(answer, MdmError):

@@ -30,8 +30,13 @@ from srm_dicom.testing.element import StorageElement
 
 LFN = "lfn:/grid/vo/mdm/results/table.csv"
 GUID = r"[0-9a-f-]{36}"
+RATE = r"  Eff\.Transfer Rate\[Mb/s\] : [\d.]+\n"
 
 pytestmark = [pytest.mark.interop("gfal-copy"), pytest.mark.timeout(400)]
+
+
+def line(name: str) -> str:
+    return re.escape(f"  {name:24}: ")
 
 
 class Site:
@@ -88,8 +93,8 @@ class Site:
         }
         (self.directory / "site.json").write_text(json.dumps(site))
 
-    def run(self, program: str, *words: Any, by: Any = None, code: int = 0) -> str:
-        """Run a program and return what it prints; its exit code has to be `code`."""
+    def run(self, program: str, *words: Any, by: Any = None, code: int = 0, errors: bool = False) -> str:
+        """Run a program and return what it prints, its errors if it fails; its exit code has to be `code`."""
         done = subprocess.run(
             [Path(sys.executable).with_name(program), *map(str, words)],
             env={
@@ -108,7 +113,7 @@ class Site:
             check=False,
         )
         assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout if code == 0 else done.stderr
+        return done.stderr if code or errors else done.stdout
 
     def key(self, key_id: str) -> bytes:
         """Fetch a key as Alice."""
@@ -144,8 +149,8 @@ def table(tmp_path: Path) -> Path:
 def test_a_files_whole_life(site: Site, table: Path, tmp_path: Path) -> None:
     told = site.run("glite-eds-put", table, LFN)
     match = re.fullmatch(
-        rf"LFN: {LFN}\nGUID: ({GUID})\nSURL: (srm://\S+/\1)\n"
-        r"150000 bytes written in \d+\.\d{3} s, \d+\.\d kB/s\n",
+        rf"File Transfer Completed\nTransfer Completed:\n\n{line('LFN')}{LFN}\n{line('GUID')}({GUID})\n"
+        rf"{line('SURL')}(srm://\S+/\1)\n{line('Data Written [bytes]')}150000\n{RATE}\n",
         told,
     )
     assert match, told
@@ -155,14 +160,18 @@ def test_a_files_whole_life(site: Site, table: Path, tmp_path: Path) -> None:
     assert table.read_bytes()[:64] not in sealed
     stock_opens(sealed, site.key(guid), table.read_bytes(), tmp_path)
     told = site.run("glite-eds-get", LFN, tmp_path / "back")
-    assert re.fullmatch(r"150000 bytes read in \d+\.\d{3} s, \d+\.\d kB/s\n", told)
+    assert re.fullmatch(
+        rf"\nTransfer Completed:\n\n{line('LFN')}{LFN}\n{line('GUID')}{guid}\n{line('SURL')}srm://\S+\n"
+        rf"{line('Remote Read [bytes]')}{len(sealed)}\n{line('Locally Written [bytes]')}150000\n{RATE}\n",
+        told,
+    )
     assert (tmp_path / "back").read_bytes() == table.read_bytes()
 
     head = f"# User: {site.alice}\n# Group: \n# Base perms: user pdrwl-gs, group --------, other --------\n"
-    assert site.run("glite-eds-getacl", LFN) == head
+    assert site.run("glite-eds-getacl", LFN) == f"# ENTRY: {LFN}\n{head}"
     reader = site.pki.dn(site.element.reader)
     site.run("glite-eds-setacl", "-m", f"{reader}:xg", LFN)
-    assert site.run("glite-eds-getacl", guid) == f"{head}{reader}:-----xg-\n"
+    assert site.run("glite-eds-getacl", guid) == f"# ENTRY: {guid}\n{head}{reader}:-----xg-\n"
     site.run("glite-eds-chmod", "g+r", LFN)
     assert "group --r-----, other" in site.run("glite-eds-getacl", LFN)
     site.run("glite-eds-decrypt", guid, site.stored / guid, tmp_path / "readers", by=site.element.reader)
@@ -173,7 +182,10 @@ def test_a_files_whole_life(site: Site, table: Path, tmp_path: Path) -> None:
     )
     assert "refuse" in refused
 
-    assert site.run("glite-eds-rm", LFN) == f"File and key removed: {LFN}\n"
+    told = site.run("glite-eds-rm", LFN)
+    assert re.fullmatch(
+        rf"\nUnlink Completed:\n\n  File          : {LFN}  \n  Time \[s\]      : [\d.]+  \n\n", told
+    )
     assert not (site.stored / guid).exists()
     with pytest.raises(NotFound):
         site.key(guid)
@@ -202,17 +214,44 @@ def test_a_key_is_registered_for_a_storage_that_encrypts(site: Site, table: Path
 def test_nothing_is_left_of_a_put_that_the_storage_refuses(site: Site, table: Path) -> None:
     before = set(site.stored.iterdir()) if site.stored.exists() else set()
     by = site.pki.proxy(site.pki.user("Nobody"))
-    assert "error" in site.run("glite-eds-put", "-i", "refused", table, f"{LFN}.8", by=by, code=11)
+    told = site.run("glite-eds-put", "-i", "refused", table, f"{LFN}.8", by=by, code=11)
+    assert told.startswith("Error during glite_eds_register_encrypt_init: ")
     assert (set(site.stored.iterdir()) if site.stored.exists() else set()) == before
     with pytest.raises(NotFound):
         site.key("refused")
 
 
 def test_a_key_by_itself(site: Site) -> None:
-    assert site.run("glite-eds-key-register", "by-itself") == "Key registered for id 'by-itself'\n"
+    told = site.run("glite-eds-key-register", "by-itself")
+    assert told == "A key has been generated and registered for ID 'by-itself'\n"
     assert "another public half" in site.run("glite-eds-key-register", "by-itself", code=15)
-    assert site.run("glite-eds-key-unregister", "by-itself") == "Key unregistered for id 'by-itself'\n"
+    told = site.run("glite-eds-key-unregister", "by-itself")
+    assert told == "The key has been unregistered for ID 'by-itself'\n"
     site.run("glite-eds-getacl", "by-itself", code=12)
+
+
+def test_what_is_gone_already_is_only_warned_of(site: Site, table: Path, tmp_path: Path) -> None:
+    site.run("glite-eds-put", "-q", "-i", "rm-1", table, f"{LFN}.9")
+    site.run("glite-eds-key-unregister", "-q", "rm-1")
+    assert "WARNING: during glite_eds_unregister: " in site.run("glite-eds-rm", f"{LFN}.9", errors=True)
+    site.run("glite-eds-get", f"{LFN}.9", tmp_path / "gone", code=12)
+    site.run("glite-eds-rm", f"{LFN}.9", code=12)
+    site.run("glite-eds-key-register", "-q", "rm-2")
+    told = site.run("glite-eds-rm", "-i", "rm-2", f"{LFN}.9", errors=True)
+    assert f"WARNING: cannot unlink remote file {LFN}.9" in told
+    with pytest.raises(NotFound):
+        site.key("rm-2")
+    assert told.count("WARNING") == 1
+    site.run("glite-eds-rm", "-i", "rm-2", f"{LFN}.9", code=12)
+
+
+def test_a_file_stays_while_its_key_cannot_be_removed(site: Site, table: Path) -> None:
+    site.run("glite-eds-put", "-q", "-i", "kept", table, f"{LFN}.10")
+    site.run("glite-eds-chmod", "u-d", "kept")
+    refused = site.run("glite-eds-rm", f"{LFN}.10", code=11)
+    assert refused.startswith("Error during glite_eds_unregister: ")
+    site.run("glite-eds-chmod", "u+d", "kept")
+    site.run("glite-eds-rm", f"{LFN}.10")
 
 
 def stock_opens(sealed: bytes, private_key: bytes, clear: bytes, directory: Path) -> None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
@@ -20,6 +21,7 @@ from mdm_keys.server import KeyServer, KeyServerSettings, spending
 from mdm_keys.service import KeyService
 from mdm_keys.store import KeyStore
 from srm_dicom.audit.log import AuditLog
+from srm_dicom.cli import eds
 from srm_dicom.client.http import Response
 from srm_dicom.client.keys import KeyServers
 from srm_dicom.clock import SystemClock
@@ -34,7 +36,9 @@ from srm_dicom.rights.acl import Acl
 from srm_dicom.testing.clock import FakeClock
 from srm_dicom.testing.databases import database_url
 from srm_dicom.testing.pki import TestPki
+from srm_dicom.testing.voms import TestVo
 
+LOG = re.compile(r"\d{4}-\d\d-\d\d \d\d:")
 EXPIRES = datetime(2090, 1, 1, tzinfo=UTC)
 
 
@@ -187,13 +191,15 @@ class LiveSite:
         self.directory, self.signing_key = directory, Ed25519PrivateKey.generate()
         self.pki = TestPki(directory / "pki")
         self.registrar, self.alice, self.stranger = map(self.pki.user, ("registrar", "alice", "stranger"))
-        gate = Gate(TrustSettings(self.pki.trust_dir), self.pki.host(), SystemClock())
+        self.vo = TestVo(self.pki, "org.acme")
+        trust = TrustSettings(self.pki.trust_dir, vomsdir=self.vo.vomsdir)
+        gate = Gate(trust, self.pki.host(), SystemClock())
         self.servers, self.audits = [], []
         for number in (1, 2, 3):
             settings = KeyServerSettings(
                 database=database_url(directory, f"keys{number}"),
                 sites=(self.signing_key.public_key().public_bytes_raw().hex(),),
-                creators=(self.pki.dn(self.registrar),),
+                creators=(self.pki.dn(self.registrar), f"/{self.vo.name}"),
                 host="127.0.0.1",
                 port=0,
             )
@@ -220,11 +226,11 @@ class LiveSite:
         charters = [records[0].charter for records in keys]
         return {charter.key_id: charter.public_key for charter in charters}, private
 
-    def description(self, directory):
+    def description(self, directory, urls=None):
         """Write a site.json; the services beside the key servers are nowhere."""
         known = self.signing_key.public_key().public_bytes_raw().hex()
         site = {"name": "test", "srm": "httpg://localhost:1/srm", "files": "https://localhost:1"}
-        site |= {"metadata": ["localhost:1"], "keys": self.urls, "signing_keys": [known]}
+        site |= {"metadata": ["localhost:1"], "keys": urls or self.urls, "signing_keys": [known]}
         path = directory / "site.json"
         path.write_text(json.dumps(site))
         return path
@@ -241,6 +247,26 @@ def live_site(tmp_path_factory):
     site = LiveSite(tmp_path_factory.mktemp("keys"))
     yield site
     site.stop()
+
+
+@pytest.fixture
+def eds_command(live_site, tmp_path, monkeypatch):
+    """Runs ``glite-eds-*`` as somebody, in a directory of its own; gives exit code and output."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "signing.key").write_bytes(live_site.signing_key.private_bytes_raw())
+
+    def call(name, *arguments, who, stdin=None, signing=True, urls=None):
+        environment = live_site.pki.environment(who)
+        environment["MDM_SITE"] = str(live_site.description(tmp_path, urls))
+        environment["MDM_SIGNING_KEY"] = str(tmp_path / "signing.key") if signing else ""
+        command = getattr(eds, name.replace("-", "_"))
+        done = CliRunner().invoke(command, arguments, input=stdin, env=environment)
+        assert done.exception is None or isinstance(done.exception, SystemExit), repr(done.exception)
+        lines = done.output.splitlines(keepends=True)
+        told = "".join(line for line in lines if not LOG.match(line))  # the servers are in this process
+        return done.exit_code, told
+
+    return call
 
 
 @pytest.fixture

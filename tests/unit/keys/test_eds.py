@@ -12,9 +12,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from srm_dicom.cli import eds, edspermissions
+from srm_dicom.cli import edspermissions, edssite
 from srm_dicom.crypto.crypt4gh import HEADER_BYTES, SEALED_SEGMENT_BYTES
 from srm_dicom.crypto.keyfile import write_public_key, write_secret_key
 from srm_dicom.crypto.sealing import public_key_of
@@ -24,31 +23,19 @@ from srm_dicom.wire.hydra.contract import ACLEntry, Perm, Permission
 ROOT = Path(__file__).parents[3]
 KEYS, PERMISSIONS = ("key-register", "key-unregister"), ("getacl", "setacl", "chmod")
 NAMES = (*KEYS, "put", "get", "rm", "encrypt", "decrypt", *PERMISSIONS)
-LOG = re.compile(r"\d{4}-\d\d-\d\d \d\d:")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def site(live_site):
-    (live_site.directory / "signing.key").write_bytes(live_site.signing_key.private_bytes_raw())
     return live_site
 
 
 @pytest.fixture
-def run(site, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-    def call(name, *arguments, who=None, code=0, stdin=None, signing=True):
-        credential = who or site.registrar
-        monkeypatch.setenv("MDM_SITE", str(site.description(tmp_path)))
-        monkeypatch.setenv("X509_USER_CERT", str(credential.certificate))
-        monkeypatch.setenv("X509_USER_KEY", str(credential.key))
-        monkeypatch.setenv("X509_CERT_DIR", str(site.pki.trust_dir))
-        monkeypatch.delenv("X509_USER_PROXY", raising=False)
-        monkeypatch.setenv("MDM_SIGNING_KEY", str(site.directory / "signing.key") if signing else "")
-        done = CliRunner().invoke(getattr(eds, name.replace("-", "_")), arguments, input=stdin)
-        assert done.exit_code == code, f"{done.output} {done.exception!r}"
-        lines = done.output.splitlines(keepends=True)
-        return "".join(line for line in lines if not LOG.match(line))  # the servers are in this process
+def run(site, eds_command):
+    def call(name, *arguments, who=None, code=0, **options):
+        done, told = eds_command(name, *arguments, who=who or site.registrar, **options)
+        assert done == code, told
+        return told
 
     return call
 
@@ -76,13 +63,19 @@ def test_all_ten_are_there():
 def test_register_encrypt_decrypt_unregister(run, key_id):
     clear = secrets.token_bytes(200_000)
     Path("clear").write_bytes(clear)
-    assert run("key-register", key_id) == f"Key registered for id '{key_id}'\n"
-    assert run("encrypt", key_id, "clear", "sealed") == ""
+    assert run("key-register", key_id) == f"A key has been generated and registered for ID '{key_id}'\n"
+    told = run("encrypt", key_id, "clear", "sealed")
+    assert told == (
+        f"File 'clear' has been successfully encrypted\n\twith key '{key_id}'\n\tand written to 'sealed'.\n"
+    )
     assert clear not in Path("sealed").read_bytes()
-    assert run("decrypt", key_id, "sealed", "opened") == ""  # and not a word of what is not verified
+    told = run("decrypt", "-q", key_id, "sealed", "opened")
+    assert told == ""  # and not a word of what is not verified
     assert Path("opened").read_bytes() == clear
     run("key-register", key_id, code=15)
-    run("key-unregister", "-q", key_id)
+    told = run("key-unregister", key_id)
+    assert told == f"The key has been unregistered for ID '{key_id}'\n"
+    run("key-unregister", key_id, code=12)
     assert "no such key" in run("decrypt", key_id, "sealed", "again", code=12)
 
 
@@ -162,6 +155,7 @@ def test_acls_are_printed_and_changed_as_they_were(site, run, key_id):
     alice, registrar = site.pki.dn(site.alice), site.pki.dn(site.registrar)
     run("key-register", key_id)
     head = [
+        f"# ENTRY: {key_id}",
         f"# User: {registrar}",
         "# Group: ",
         "# Base perms: user pdrwl-gs, group --------, other --------",
@@ -177,23 +171,31 @@ def test_acls_are_printed_and_changed_as_they_were(site, run, key_id):
     run("decrypt", key_id, "sealed", "opened", who=site.alice)
     run("setacl", "-d", alice, key_id)
     assert run("getacl", key_id).splitlines() == [*head, entries[1]]
-    run("setacl", f"{alice}:gs,/vo:g", key_id)
+    run("setacl", "-x", f"{alice}:gs", "-x", "/vo:g", key_id)
     assert run("getacl", key_id).splitlines() == [*head, f"{alice}:------gs", "/vo:------g-"]
-    run("setacl", "-f", "-", key_id, stdin=f"# a comment\n\n{alice}:g\n")
+    run("setacl", "-X", "-", key_id, stdin=f"# a comment\n{alice}:g\n\n/vo:g\n")
     assert run("getacl", key_id).splitlines() == [*head, f"{alice}:------g-"]
     run("chmod", "go+g,u-w", key_id)
     base = "# Base perms: user pdr-l-gs, group ------g-, other ------g-"
-    assert run("getacl", key_id).splitlines()[2] == base
-    assert "principal" in run("setacl", "-d", "/nobody", key_id, code=15)
+    assert run("getacl", key_id).splitlines()[3] == base
+    assert run("setacl", "-v", "-d", "/nobody", key_id).count("Changed") == 0  # nothing was to change
+    told = run("getacl", "-v", key_id)
+    for url in site.urls:
+        assert f"# Using endpoint {url}\n# - service version: 4" in told
+        assert f"# ENTRY: {key_id}\n# ENDPOINT: {url}\n# User: {registrar}\n" in told
     run("getacl", key_id, who=site.alice, code=11)
 
 
 def test_options_that_all_have(run, key_id):
     for name in NAMES:
         assert "Usage:" in run(name, "-h")
-        assert re.search(r"\d+\.\d+", run(name, "-V"))
+        told = run(name, "-V")
+        assert re.fullmatch(
+            r"[\d.]+\n" if name in PERMISSIONS else rf"<glite-eds-{name}> Version [\d.]+ by srm-dicom\n", told
+        )
     assert "the one cipher" in run("key-register", "-c", "bf-cbc", "-k", "128", key_id, code=15)
-    assert run("key-register", "-q", "-c", "crypt4gh-x25519", "-k", "256", key_id) == ""
+    assert run("key-register", "-v", "-q", "-c", "crypt4gh-x25519", "-k", "256", key_id) == ""
+    assert "unregistered" in run("key-unregister", "-q", "-v", key_id)  # the last one counts
     assert "MDM_SIGNING_KEY" in run("key-register", f"{key_id}-2", code=30, signing=False)
 
 
@@ -234,7 +236,7 @@ def gfal_of_directories(tmp_path, monkeypatch):
 
 
 def test_how_many_shares_by_glites_rule():
-    assert [eds.threshold_of(n) for n in range(1, 17)] == [1, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 4, 4, 4, 4, 5]
+    assert [edssite.threshold_of(n) for n in range(1, 17)] == [1, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 4, 4, 4, 4, 5]
 
 
 @pytest.mark.parametrize(
@@ -244,6 +246,7 @@ def test_how_many_shares_by_glites_rule():
         ("+g", "pg", "g", "g"),
         ("a=r", "r", "r", "r"),
         ("ugo-p,g+gs", "g", "gs", ""),
+        ("go=-,u=g-", "g", "", ""),
         ("u=", "", "", ""),
     ],
 )
@@ -259,18 +262,6 @@ def test_changes_of_mode(mode, user, group, other):
 def test_what_is_no_mode(mode):
     with pytest.raises(InvalidRequest):
         edspermissions.changed_mode(Permission(), mode)
-
-
-@pytest.mark.parametrize("text", ["alice:g", "/CN=alice", "/CN=alice:q", "/CN=alice g"])
-def test_what_is_no_entry(text):
-    with pytest.raises(InvalidRequest):
-        edspermissions.read_entries([text])
-
-
-def test_entries_with_commas_and_colons_in_names():
-    told = edspermissions.read_entries(["/DC=x/CN=Doe, Jane:g,/vo/Role=a:------g-", "/CN=a:b:gs"])
-    names = ["/DC=x/CN=Doe, Jane", "/vo/Role=a", "/CN=a:b"]
-    assert told == tuple(ACLEntry(Perm.of(p), n) for n, p in zip(names, ("g", "g", "gs"), strict=True))
 
 
 def test_pipes_and_devices_are_written_as_they_are(run, key_id, tmp_path):
@@ -304,3 +295,28 @@ def test_links_stay_links(run, key_id):
     assert Path("again").is_symlink()
     assert sorted(path.name for path in Path("there").iterdir()) == ["again", "sealed"]
     assert Path("there/again").read_bytes() == b"clear"
+
+
+@pytest.mark.parametrize("text", ["/CN=alice", "/CN=alice:q", "/CN=alice g", ":g", "a\nb:g"])
+def test_what_is_no_entry(text):
+    for option in ("added", "exact"):
+        with pytest.raises(InvalidRequest):
+            edspermissions.Changes.read(**{option: [text]})
+
+
+def test_entries_with_commas_and_colons_in_names():
+    names = ["/DC=x/CN=Doe, Jane", "/vo/Role=a", "/CN=a:b", "/CN=a #1"]
+    letters = ("g", "g", "gs", "")
+    entries = [f"{name}:{letter}" for name, letter in zip(names, letters, strict=True)]
+    told = edspermissions.Changes.read(exact=entries)
+    assert told.exact == tuple(ACLEntry(Perm.of(p), n) for n, p in zip(names, letters, strict=True))
+    after = told.applied(Permission())
+    removed = edspermissions.Changes.read(removed=["/CN=a:b", "/vo/Role=a:g", "/CN=nobody"]).applied(after)
+    assert [entry.principal for entry in removed.acl] == ["/DC=x/CN=Doe, Jane", "/CN=a #1"]
+
+
+def test_a_target_that_cannot_be_written_is_named(run, key_id):
+    Path("clear").write_bytes(b"clear")
+    run("key-register", "-q", key_id)
+    told = run("encrypt", key_id, "clear", "nowhere/sealed", code=15)
+    assert told.startswith("Error during glite_eds_encrypt_block: nowhere/sealed.part cannot be")
