@@ -167,11 +167,12 @@ def _tell(outcomes: Sequence[Reshared], endpoints: Sequence[str], k: int, common
     click.echo(
         f"{len(outcomes) - len(failed)} of {len(outcomes)} keys have fresh shares, {k} of {len(endpoints)}"
     )
+    if failed:
+        click.echo(f"{len(failed)} keys have none yet: give the command again", err=True)
+        raise SystemExit(exit_code(failed[0][1]))
     if (tuple(endpoints), k) != (tuple(common.config.catalogues.keys), common.config.catalogues.threshold):
         click.echo(f"Now set catalogues.keys = {json.dumps(list(endpoints))} and catalogues.threshold = {k},")
         click.echo("also in the site.json of your users.")
-    if failed:
-        raise SystemExit(exit_code(failed[0][1]))
     if unproven := sum(not one.proven for one in outcomes):
         click.echo(f"{unproven} of them keep their old shares too: {UNPROVEN}", err=True)
         raise SystemExit(exit_code(KeyQuorumMissing("")))

@@ -200,6 +200,21 @@ def test_reshare_and_move(site):
     )
 
 
+def test_nobody_is_told_to_use_servers_that_have_no_shares(site):
+    """The servers of today deal to none of those of tomorrow: nobody has told them that these are peers."""
+    for name in site.demo.key_servers:
+        site.stop(name)
+        site.file(name).write_text(re.sub(r"(?m)^peers = .*\n", "", site.file(name).read_text()))
+        site.start(name)
+    site.point_at(url_of(site, name) for name in site.demo.key_servers)
+    for command in ("reshare --threshold 3", f"move {url_of(site, 'keys-2')} {site.urls['keys-4']}"):
+        told = run(f"srm-dicom keys {command}", site.demo.config, fails=True)
+        assert "0 of 3 keys have fresh shares" in told
+        assert "Now set" not in told
+        assert "3 keys have none yet: give the command again" in told
+    assert site.all_fetched()
+
+
 def test_destruction_is_asked_for_until_it_is_done(site):
     key_id = next(iter(site.keys))
     site.stop("keys-1")
