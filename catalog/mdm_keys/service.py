@@ -104,7 +104,7 @@ class KeyService:
         ids = _checked(entry.string1 for entry in entries)
         self._access.require_creator("createEntry", principal, ids)
         acl = _with_base(Acl(), OWNER_LETTERS)
-        self._store.create([Key(key_id, principal.dn, "", acl) for key_id in ids])
+        self._store.create([Key(key_id, principal.dn, _group_of(principal), acl) for key_id in ids])
 
     @requires(Right.KEY_REMOVE)
     def remove_entry(self, principal: Principal, items: Sequence[str]) -> None:
@@ -321,10 +321,10 @@ class KeyService:
             projects = {key_id: project_of(held[key_id].charter) for key_id in new}
             self._access.require_creator(operation, principal, new, projects)
         failed |= self._access.sort(operation, principal, list(known), Right.KEY_WRITE)[1]
-        owner = permission.user_name or principal.dn
+        owner, group = permission.user_name or principal.dn, permission.group_name or _group_of(principal)
         acl = _with_base(acl_of(permission), REGISTRAR_LETTERS).bounded()
         with self._store.transaction():
-            self._store.create([Key(key_id, owner, permission.group_name, acl) for key_id in new])
+            self._store.create([Key(key_id, owner, group, acl) for key_id in new])
             added, conflicts = self._add([held[key_id] for key_id in held if key_id not in failed])
         failed |= conflicts
         return [_status(key.item, failed.get(key.item), is_new=key.item in added) for key in keys]
@@ -392,6 +392,11 @@ def _named(ids: Iterable[str]) -> tuple[list[str], dict[str, MdmError]]:
         elif count > 1:
             failed[key_id] = InvalidRequest("a call names each key once")
     return [key_id for key_id in counts if key_id not in failed], failed
+
+
+def _group_of(principal: Principal) -> str:
+    """Return whose the keys of somebody are, as Hydra had it: the virtual organisation's, ``/<vo>``."""
+    return "/" + principal.fqans[0].split("/")[1] if principal.fqans else ""
 
 
 def _with_base(acl: Acl, owner_letters: str) -> Acl:

@@ -67,7 +67,10 @@ class Key:
     shares: tuple[HeldShare, ...] = ()
 
     def effective_acl(self) -> Acl:
-        """Return the ACL with the base group's entry under the group's name."""
+        """Return the ACL with the base group's entry under the group's name, once the group may do something.
+
+        Before, its members are among everybody else: nobody has less for showing what group is his.
+        """
         return _with_group(self.acl, self.group)
 
 
@@ -80,7 +83,7 @@ def _with_group(acl: Acl, group: str) -> Acl:
             if entry.tag is Tag.GROUP and not entry.qualifier
             else entry
             for entry in acl.entries
-            if group or entry.tag is not Tag.GROUP or entry.qualifier
+            if (group and entry.permissions) or entry.tag is not Tag.GROUP or entry.qualifier
         )
     )
 

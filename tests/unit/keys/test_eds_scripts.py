@@ -74,21 +74,43 @@ def test_encrypting_and_decrypting(shell, guid):
     shell.does("unregistered", "key-unregister", "-v", guid)
 
 
-def test_acls_of_different_people(shell, people, guid):
-    """The half of 17024 that grants by ACL."""
+def test_permissions_of_different_people(shell, people, guid):
+    """17024: the group is let in, then one person by an ACL."""
     shell.does("registered", "key-register", "-v", guid)
     shell.does(BASE.format("--------", "--------"), "getacl", "-v", guid)
     shell.does("encrypted", "encrypt", "-v", guid, "input", "encrypted")
     Path("encrypted").unlink()
-    shell.who = people.second
+    shell.who = people.first
     shell.fails("Error during glite_eds_encrypt_init", "encrypt", "-v", guid, "input", "encrypted")
     assert not Path("encrypted").exists()
+    shell.who = people.acme
+    shell.does("Using endpoint", "chmod", "-v", "g+g", guid)
+    shell.does(BASE.format("------g-", "--------"), "getacl", "-v", guid)
+    shell.who = people.first
+    shell.does("encrypted", "encrypt", "-v", guid, "input", "encrypted")
+    shell.who = people.coyote
+    shell.fails("Error during glite_eds_encrypt_init", "encrypt", "-v", guid, "input", "no")
+    shell.who = people.acme
+    shell.does("Using endpoint", "chmod", "-v", "g-g", guid)
+    shell.does(BASE.format("--------", "--------"), "getacl", "-v", guid)
+    shell.who = people.second
+    shell.fails("Error during glite_eds_encrypt_init", "encrypt", "-v", guid, "input", "no")
     shell.who = people.acme
     second = people.dn(people.second)
     shell.does("Changed ACLs", "setacl", "-v", "-m", f"{second}:g", guid)
     shell.does(f"(?m)^{re.escape(second)}:------g-$", "getacl", "-v", guid)
     shell.who = people.second
     shell.does("encrypted", "encrypt", "-v", guid, "input", "encrypted")
+    shell.who = people.acme
+    shell.does("unregistered", "key-unregister", "-v", guid)
+
+
+def test_whose_a_key_is(shell, people, guid):
+    """17027."""
+    shell.does("registered", "key-register", "-v", guid)
+    shell.does(f"(?m)^# User: {re.escape(people.dn(people.acme))}$", "getacl", "-v", guid)
+    shell.does("(?m)^# Group: /org.acme$", "getacl", "-v", guid)
+    shell.does("unregistered", "key-unregister", "-v", guid)
 
 
 def test_changing_an_acl(shell, people, guid):

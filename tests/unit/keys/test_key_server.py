@@ -489,3 +489,27 @@ def test_permissions_come_back(user, group, other, named):
     wire = messages.request("setPermission", (PermissionEntry("k", permission),))
     _, [[entry]] = messages.read_request(body_entry(wire))
     assert entry == PermissionEntry("k", permission)
+
+
+@pytest.mark.parametrize("fqans", [("/biomed",), ("/biomed/radiology/Role=physician", "/biomed")])
+def test_a_key_is_its_makers_organisations_unless_it_is_told_whose(site, service, registrar, fqans):
+    """As Hydra had it: the group is the VO, and has no rights until it is given some."""
+    maker = replace(registrar, fqans=fqans)
+    member, stranger = replace(maker, dn="/CN=m", fqans=("/biomed",)), replace(maker, dn="/CN=s", fqans=())
+    made, put, told = (record[0] for record in (site.issue(), site.issue(), site.issue()))
+    service.create_entry(maker, [StringPair(made.charter.key_id, "eds")])
+    service.set_attributes(maker, made.charter.key_id, attributes(made))
+    service.put_keys(maker, [shared(put)], Permission(user_perm=Perm.of("pdg")))
+    service.put_keys(maker, [shared(told)], Permission(group_name="/other", user_perm=Perm.of("pdg")))
+    ids = [record.charter.key_id for record in (made, put, told)]
+    permissions = {entry.item: entry.permission for entry in service.get_permission(maker, ids)}
+    assert [permissions[key_id].group_name for key_id in ids] == ["/biomed", "/biomed", "/other"]
+    assert all(status(service.get_keys(member, ids)))
+    group = replace(permissions[ids[1]], group_perm=Perm.of("g"))
+    service.set_permission(maker, [PermissionEntry(ids[1], group)])
+    assert [bool(one) for one in status(service.get_keys(member, ids))] == [True, False, True]
+    assert all(status(service.get_keys(stranger, ids)))
+    other = replace(permissions[ids[0]], other_perm=Perm.of("g"))
+    service.set_permission(maker, [PermissionEntry(ids[0], other)])
+    for caller in (member, stranger):  # who is of the organisation has no less than everybody else
+        assert not status(service.get_keys(caller, ids[:1]))[0]
