@@ -40,7 +40,7 @@ from srm_dicom.errors import (
     TooLarge,
 )
 from srm_dicom.identity.principal import Principal
-from srm_dicom.identity.scopes import REPLACE, refusal
+from srm_dicom.identity.scopes import REPLACE, WRITE, refusal
 from srm_dicom.ids import Guid, SitePath, Surl
 from srm_dicom.store.namespace import Entry
 from srm_dicom.store.requests import Request, RequestFile
@@ -253,12 +253,10 @@ class Puts:
 
     def _refuse_other(self, principal: Principal, upload: Upload) -> None:
         """Decide anew, for a connection that may show another credential than the request did."""
-        (verdict,) = self._access.writable(principal, [upload.path], "upload")
+        scope = WRITE if self._stores.namespace.find(upload.path) is None else REPLACE
+        (verdict,) = self._access.writable(principal, [upload.path], "upload", scope)
         if verdict.error is not None:
             raise verdict.error
-        is_there = self._stores.namespace.find(upload.path) is not None
-        if is_there and not principal.in_scope(REPLACE, upload.path):
-            raise refusal(REPLACE)
 
     def _begin(self, principal: Principal, path: SitePath, size_bytes: int, *, overwrite: bool) -> Upload:
         """Return the upload of a plain path: the caller's own that was broken off, or a new one."""
