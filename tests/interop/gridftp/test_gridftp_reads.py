@@ -255,3 +255,11 @@ def test_our_client_reads_from_globus(site, globus):
         assert client.read(f"{globus}{site.root}/empty") == b""
         with pytest.raises(errors.NotFound):
             client.read(f"{globus}{site.root}/absent")
+
+
+@GUC
+def test_who_has_too_many_sessions_is_told_so(site, new_door):
+    with new_door(site.files, max_sessions_per_identity=0) as url:
+        done = site.run("globus-url-copy", f"{url}/file", "file:///dev/null")
+    assert done.returncode == 1
+    assert "421 You have too many sessions: close some, or try again later." in said(done)
