@@ -57,7 +57,8 @@ class Request:
 
 def _makes(environ: WSGIEnvironment) -> bool:
     """Tell whether a request makes the name that it is for; a COPY does when it has a Source."""
-    return environ["REQUEST_METHOD"] in ("PUT", "MKCOL") or "HTTP_SOURCE" in environ
+    method = environ["REQUEST_METHOD"]
+    return method in ("PUT", "MKCOL") or (method == "COPY" and "HTTP_SOURCE" in environ)
 
 
 @dataclass(frozen=True, slots=True)
