@@ -1,8 +1,9 @@
 """Several archives that hold the same images: asked in the order of their priority, each within its load.
 
 An archive that does not answer is asked after its mirrors for a while, so that a batch does not pay for
-it each time. What one archive did not send is asked of the next. An object is delivered once, whoever
-sends it. What came and found no room here is no failure of the archive that sent it.
+it each time. One with a rate is asked for a few at a time, for whosever files. What one archive did not
+send is asked of the next. An object is delivered once, whoever sends it. What came and found no room here
+is no failure of the archive that sent it.
 """
 
 from __future__ import annotations
@@ -26,11 +27,15 @@ from srm_dicom.errors import (
 from srm_dicom.telemetry import logger
 from srm_plugin_dicom.archive import Archive, Wanted, only
 from srm_plugin_dicom.deidentify.reasons import Reason
+from srm_plugin_dicom.hours import Load
 from srm_plugin_dicom.moves import ArrivedObject, Deliver
 from srm_plugin_dicom.selector import Level
 from srm_plugin_dicom.stores import ObjectInfo
 
 log = logger("dicom")
+
+LONGEST_AT_RATE_S = 10.0
+"""Of an archive with a rate at most what it sends in so long is asked for at once."""
 
 _GRAVEST = (SourceUnavailable, NotDelivered, SourceRefused)
 """Which of several archives' failures is told: the one after which asking again helps most."""
@@ -40,21 +45,22 @@ class Failover:
     """Fetches from the first archive that has what is wanted."""
 
     def __init__(
-        self, archives: Sequence[Archive], visits: Callable[[str], int], *, rest_s: float, clock: Clock
+        self, archives: Sequence[Archive], load: Callable[[str], Load], *, rest_s: float, clock: Clock
     ) -> None:
-        """Take the archives, and how many visits each bears at once.
+        """Take the archives, and what each bears.
 
         Args:
             archives: every one that there is.
-            visits: tells for a name how many visits at once, now.
+            load: tells for a name what it bears now.
             clock: where time comes from.
             rest_s: how long one that did not answer is asked after the others.
         """
         self._archives = {archive.name: archive for archive in archives}
-        self._visits = visits
+        self._load = load
         self._busy: Counter[str] = Counter()
         self._left = threading.Condition()
         self._resting_until_s: dict[str, float] = {}
+        self._asked_until_s: dict[str, float] = {}
         self._rest_s = rest_s
         self._clock = clock
 
@@ -75,8 +81,7 @@ class Failover:
         for name in self._in_order(names):
             asked, rest = len(once.missing), only(wanted, frozenset(once.missing))
             try:
-                with self._place(name, end_s):
-                    self._archives[name].fetch(rest, once, end_s - self._clock.monotonic_s())
+                self._ask(name, rest, once, end_s)
             except SourceError as error:
                 failures.append(error)
                 if once.not_taken is None:
@@ -91,6 +96,38 @@ class Failover:
             if self._clock.monotonic_s() >= end_s:
                 break
         raise min(failures, key=lambda error: _GRAVEST.index(type(error)))
+
+    def _ask(self, name: str, wanted: Sequence[Wanted], once: _Once, end_s: float) -> None:
+        """Ask one archive, at its rate, until what came finds no room here."""
+        for part in self._parts(name, wanted):
+            self._wait_for_rate(name, sum(len(each.instances) for each in part), end_s)
+            with self._place(name, end_s):
+                self._archives[name].fetch(part, once, end_s - self._clock.monotonic_s())
+            if once.not_taken is not None:
+                return
+
+    def _parts(self, name: str, wanted: Sequence[Wanted]) -> list[Sequence[Wanted]]:
+        """Divide what is wanted into what is asked for at once."""
+        rate = self._load(name).files_per_s
+        if not rate:
+            return [wanted]
+        size = max(1, int(rate * LONGEST_AT_RATE_S))
+        instances = [instance for each in wanted for instance in each.instances]
+        return [
+            only(wanted, frozenset(instances[start : start + size]))
+            for start in range(0, len(instances), size)
+        ]
+
+    def _wait_for_rate(self, name: str, count: int, end_s: float) -> None:
+        """Wait until the archive may be asked for so many more."""
+        with self._left:
+            now_s, rate = self._clock.monotonic_s(), self._load(name).files_per_s
+            at_s = max(now_s, self._asked_until_s.get(name, now_s)) if rate else now_s
+            if at_s >= end_s:
+                raise Overloaded(f"{name} is asked for no more images at a time")
+            self._asked_until_s[name] = at_s + count / rate if rate else now_s
+        if at_s > now_s:
+            self._clock.sleep(at_s - now_s)
 
     def instances(self, names: Sequence[str], study: str, series: str) -> list[str]:
         """Return the SOP instances that a series has, by the first of these archives that answers.
@@ -122,11 +159,11 @@ class Failover:
 
     @contextmanager
     def _place(self, name: str, end_s: float) -> Iterator[None]:
-        if not self._visits(name):
+        if not self._load(name).max_visits:
             raise Overloaded(f"{name} is not asked for images now")
         left_s = max(0.0, end_s - self._clock.monotonic_s())
         with self._left:
-            if not self._left.wait_for(lambda: self._busy[name] < self._visits(name), left_s):
+            if not self._left.wait_for(lambda: self._busy[name] < self._load(name).max_visits, left_s):
                 raise Overloaded(f"{name} had no place for another visit")
             self._busy[name] += 1
         try:

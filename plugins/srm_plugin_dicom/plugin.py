@@ -52,7 +52,7 @@ from srm_plugin_dicom.deidentify import Context, current_version
 from srm_plugin_dicom.deidentify.series import Received
 from srm_plugin_dicom.delivery import Delivery
 from srm_plugin_dicom.discovery import any_image, walk
-from srm_plugin_dicom.failover import Failover
+from srm_plugin_dicom.failover import LONGEST_AT_RATE_S, Failover
 from srm_plugin_dicom.getting import GetArchive
 from srm_plugin_dicom.header import keep_values_out_of_logs
 from srm_plugin_dicom.hours import Load
@@ -79,7 +79,6 @@ from srm_plugin_dicom.trial import TrialDesk, ask
 from srm_plugin_dicom.web import WebArchive, WebSettings, read_headers
 
 CHECK_S = 30.0
-LONGEST_AT_RATE_S = 10.0
 WORTH_A_VISIT = 50
 """Fewer files are not divided: while one visit waits for the archive, another must have enough to do."""
 
@@ -111,7 +110,7 @@ class DicomPlugin(StoragePlugin):
         self._uploads = self._upload_desk()
         self._failover = Failover(
             tuple(self._archives.values()),
-            lambda name: self._load(name).max_visits,
+            self._load,
             rest_s=self._settings.rest_s,
             clock=context.clock,
         )

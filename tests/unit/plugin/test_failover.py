@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 
 import pytest
@@ -18,6 +18,7 @@ from srm_dicom.errors import (
 from srm_dicom.testing.clock import FakeClock
 from srm_plugin_dicom.archive import Wanted
 from srm_plugin_dicom.failover import Failover
+from srm_plugin_dicom.hours import Load
 from srm_plugin_dicom.moves import Deliver
 from srm_plugin_dicom.stores import ObjectInfo
 
@@ -60,8 +61,13 @@ def fetch(
     return came, None
 
 
-def make(*archives: Held, clock: FakeClock | None = None, visits: int = 1) -> Failover:
-    return Failover(archives, lambda _name: visits, rest_s=60, clock=clock or FakeClock())  # type: ignore[arg-type]
+def make(
+    *archives: Held, clock: FakeClock | None = None, loads: Mapping[str, Load] | None = None
+) -> Failover:
+    def load(name: str) -> Load:
+        return (loads or {}).get(name, Load(1))
+
+    return Failover(archives, load, rest_s=60, clock=clock or FakeClock())  # type: ignore[arg-type]
 
 
 def test_what_the_first_has_not_the_second_sends() -> None:
@@ -157,3 +163,26 @@ def test_visits_are_bounded() -> None:
     archive.hold.set()
     thread.join(5)
     assert fetch(archive, failover=failover)[1] is None
+
+
+def test_a_mirror_is_asked_at_its_own_rate() -> None:
+    clock = FakeClock()
+    first, second = Held("a", [], SourceUnavailable("down")), Held("b", WANTED.instances)
+    asked_at: list[float] = []
+    fetch_now = second.fetch
+
+    def noted(wanted: Sequence[Wanted], deliver: Deliver, deadline_s: float) -> None:
+        asked_at.append(clock.monotonic_s())
+        fetch_now(wanted, deliver, deadline_s)
+
+    second.fetch = noted  # type: ignore[method-assign]
+    failover = make(first, second, clock=clock, loads={"b": Load(1, 0.1)})
+    began_s, came = clock.monotonic_s(), []
+    for names in (["a", "b"], ["b"]):
+        failover.fetch(names, [WANTED], lambda info, _: came.append(info.calling), 99)
+    assert came == ["b"] * 6
+    assert [at_s - began_s for at_s in asked_at] == [0, 10, 20, 30, 40, 50]
+    assert [len(each) for each in second.asked] == [1] * 6
+    with pytest.raises(Overloaded):
+        failover.fetch(["b"], [WANTED], lambda *_: None, 9)
+    assert len(second.asked) == 6, "not within the time of the visit"
