@@ -159,6 +159,10 @@ class SourceUnavailable(SourceError):
     """The source does not answer; it is asked again until the request's deadline."""
 
 
+class SourceSlow(SourceError):
+    """The source has not begun to send in its time, as when it fetches files itself; it is asked again."""
+
+
 class SourceRefused(SourceError):
     """The source answered and refused; asking again would not help."""
 

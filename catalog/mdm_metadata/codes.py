@@ -32,6 +32,7 @@ CODES: Mapping[type[errors.MdmError], Code] = {
     errors.CatalogueUnavailable: Code.UNAVAILABLE,
     errors.InternalError: Code.INTERNAL,
     errors.SourceUnavailable: Code.UNAVAILABLE,
+    errors.SourceSlow: Code.UNAVAILABLE,
     errors.SourceRefused: Code.UNAVAILABLE,
     errors.NotDelivered: Code.UNAVAILABLE,
     errors.ObjectRefused: Code.PERMISSION_DENIED,

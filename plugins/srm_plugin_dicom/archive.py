@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Protocol
 
 from srm_plugin_dicom.moves import Deliver
@@ -13,11 +14,16 @@ from srm_plugin_dicom.selector import Level
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Images of one series."""
+    """Images of one series.
+
+    Attributes:
+        first_s: how long the archive may take before it sends the first of them.
+    """
 
     study: str
     series: str
     instances: tuple[str, ...]
+    first_s: float = inf
 
 
 def only(wanted: Sequence[Wanted], instances: Container[str]) -> list[Wanted]:
@@ -60,6 +66,7 @@ class Archive(Protocol):
 
         Raises:
             NotDelivered: it was not over within `deadline_s` seconds from now.
+            SourceSlow: nothing had come within `Wanted.first_s`, and the archive was told to leave it.
         """
         ...
 

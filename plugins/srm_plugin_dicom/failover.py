@@ -12,6 +12,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from srm_dicom.clock import Clock
 from srm_dicom.errors import (
@@ -22,6 +23,7 @@ from srm_dicom.errors import (
     Overloaded,
     SourceError,
     SourceRefused,
+    SourceSlow,
     SourceUnavailable,
 )
 from srm_dicom.telemetry import logger
@@ -37,7 +39,9 @@ log = logger("dicom")
 LONGEST_AT_RATE_S = 10.0
 """Of an archive with a rate at most what it sends in so long is asked for at once."""
 
-_GRAVEST = (SourceUnavailable, NotDelivered, SourceRefused)
+MOST_DOUBLED = 10
+
+_GRAVEST = (SourceSlow, SourceUnavailable, NotDelivered, SourceRefused)
 """Which of several archives' failures is told: the one after which asking again helps most."""
 
 
@@ -65,12 +69,26 @@ class Failover:
         self._clock = clock
 
     def fetch(
-        self, names: Sequence[str], wanted: Sequence[Wanted], deliver: Deliver, deadline_s: float
+        self,
+        names: Sequence[str],
+        wanted: Sequence[Wanted],
+        deliver: Deliver,
+        deadline_s: float,
+        waited: int = 0,
     ) -> None:
         """Fetch images of one study from the archives of these names, in this order.
 
+        Args:
+            names: of the archives.
+            wanted: the images.
+            deliver: what gets each.
+            deadline_s: for how long.
+            waited: how often they were asked for and the first did not come in time: each of these times
+                doubles how long an archive is waited for.
+
         Raises:
             SourceUnavailable: some did not come, and an archive that may have them does not answer.
+            SourceSlow: none came from one that may have them, and it was not waited for.
             NotDelivered, SourceRefused: some did not come, and no archive has or gives them.
             Overloaded: every place at the archive was taken until the deadline.
             NoSpace, Overloaded: some came and were not taken here, and others did not come.
@@ -81,7 +99,8 @@ class Failover:
         for name in self._in_order(names):
             asked, rest = len(once.missing), only(wanted, frozenset(once.missing))
             try:
-                self._ask(name, rest, once, end_s)
+                first_s = self._load(name).first_object_s * 2 ** min(waited, MOST_DOUBLED)
+                self._ask(name, [replace(each, first_s=first_s) for each in rest], once, end_s)
             except SourceError as error:
                 failures.append(error)
                 if once.not_taken is None:

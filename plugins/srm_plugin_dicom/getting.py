@@ -7,6 +7,7 @@ and the test of life go by pynetdicom, as with C-MOVE.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from srm_dicom.clock import Clock
@@ -18,7 +19,7 @@ from srm_plugin_dicom.negotiation import IMPLICIT_LITTLE_ENDIAN
 from srm_plugin_dicom.pacs import PARTLY, AskedByDimse, Pacs, images, refusal
 from srm_plugin_dicom.pdu import ProposedContext
 from srm_plugin_dicom.proposals import Pair, rounds
-from srm_plugin_dicom.retrieving import CONTEXT, Retrieving
+from srm_plugin_dicom.retrieving import CONTEXT, Patience, Retrieving
 from srm_plugin_dicom.selector import Level
 from srm_plugin_dicom.stores import Handler
 
@@ -54,7 +55,8 @@ class GetArchive(AskedByDimse):
             rest = tuple(instance for instance in visit.missing() if instance in held)
             if not rest:
                 return
-            self._get(Wanted(wanted.study, wanted.series, rest), self._desk.only(visit), pairs, end_s)
+            patience = Patience(wanted.first_s, lambda: visit.has_begun)
+            self._get(replace(wanted, instances=rest), self._desk.only(visit), pairs, end_s, patience)
 
     def _held(self, wanted: Wanted) -> dict[str, str]:
         """Return which of the images the archive tells of, with their SOP classes if it tells these."""
@@ -70,7 +72,9 @@ class GetArchive(AskedByDimse):
         told = {each.get("SOPInstanceUID", ""): each.get("SOPClassUID", "") for each in answers}
         return {instance: told[instance] for instance in told.keys() & asked}
 
-    def _get(self, wanted: Wanted, handler: Handler, pairs: Sequence[Pair], end_s: float) -> None:
+    def _get(
+        self, wanted: Wanted, handler: Handler, pairs: Sequence[Pair], end_s: float, patience: Patience
+    ) -> None:
         left_s = end_s - self._clock.monotonic_s()
         if left_s <= 0:
             raise NotDelivered(f"the C-GET from {self.name} was not over at the deadline")
@@ -89,7 +93,7 @@ class GetArchive(AskedByDimse):
             timeout_s=min(left_s, settings.connect_s),
         )
         identifier = images(wanted.study, [wanted.series], wanted.instances)
-        final = association.retrieve(partial(dimse.encode_get_request, GET), identifier, end_s)
+        final = association.retrieve(partial(dimse.encode_get_request, GET), identifier, end_s, patience)
         association.release()
         # Raise only when nothing was sent and the archive tells why; see `pacs` on what a claim is worth.
         if final.status not in {0, PARTLY} and not final.completed and not final.failed:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, time
+from math import inf
 from typing import Annotated, Literal
 
 import msgspec
@@ -52,11 +53,13 @@ class Load:
         max_visits: batches at once; 0 while it is closed.
         files_per_s: on average; 0 for as many as it sends.
         note: which hours it is, for people.
+        first_object_s: how long it may take before it sends the first file of a visit.
     """
 
     max_visits: int
     files_per_s: float = 0.0
     note: str = ""
+    first_object_s: float = inf
 
 
 def load_at(usual: Load, hours: Sequence[HoursSettings], at: datetime) -> Load:
@@ -65,5 +68,5 @@ def load_at(usual: Load, hours: Sequence[HoursSettings], at: datetime) -> Load:
     for each in hours:
         if each.holds(local):
             note = f"from {each.begins:%H:%M} until {each.ends:%H:%M}"
-            return Load(each.max_visits, each.max_files_per_s, note)
+            return replace(usual, max_visits=each.max_visits, files_per_s=each.max_files_per_s, note=note)
     return usual

@@ -71,6 +71,7 @@ class Visit:
 
     Attributes:
         number: message id of its C-MOVE, no other open visit's; the desk gives it.
+        has_begun: whether something of it has come, or is coming.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Visit:
         self.senders = senders
         self.deliver = deliver
         self.number = 0
+        self.has_begun = False
         self._clock = clock
         self._missing = set(instances)
         self._under_way: set[str] = set()
@@ -95,6 +97,7 @@ class Visit:
         with self._changed:
             wanted = info.sop_instance in self._missing and info.calling in self.senders
             if wanted:
+                self.has_begun = True
                 self._missing.remove(info.sop_instance)
                 self._under_way.add(info.sop_instance)
             return wanted

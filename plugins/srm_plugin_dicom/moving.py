@@ -20,7 +20,7 @@ from srm_plugin_dicom.moves import Deliver, MoveDesk, Visit
 from srm_plugin_dicom.negotiation import IMPLICIT_LITTLE_ENDIAN
 from srm_plugin_dicom.pacs import PARTLY, AskedByDimse, Pacs, images, refusal
 from srm_plugin_dicom.pdu import ProposedContext
-from srm_plugin_dicom.retrieving import CONTEXT, Associations, Retrieving
+from srm_plugin_dicom.retrieving import CONTEXT, Associations, Patience, Retrieving
 
 log = logger("dicom")
 
@@ -92,7 +92,8 @@ class MoveArchive(AskedByDimse):
         instances = [instance for each in wanted for instance in each.instances]
         identifier = images(wanted[0].study, [each.series for each in wanted], instances)
         with self._desk.expecting(visit):
-            final = self._associations.retrieve(partial(self._request, visit), identifier, end_s)
+            patience = Patience(wanted[0].first_s, lambda: visit.has_begun)
+            final = self._associations.retrieve(partial(self._request, visit), identifier, end_s, patience)
             if final.status not in {0, PARTLY} and not final.completed:
                 raise refusal(self.name, final.status)
             claims_all = final.status == 0 and not final.failed

@@ -146,7 +146,7 @@ class DicomPlugin(StoragePlugin):
         """Fetch a batch from its source, or what that does not send from the source's mirrors.
 
         Raises:
-            SourceUnavailable, SourceRefused, NotDelivered, Overloaded: not everything came.
+            SourceUnavailable, SourceSlow, SourceRefused, NotDelivered, Overloaded: not everything came.
         """
         refs = {ref.instance: (ref, file) for file in batch.files for ref in [self._open(file)]}
         first = next(iter(refs.values()))[0]
@@ -166,7 +166,7 @@ class DicomPlugin(StoragePlugin):
 
             wanted = _by_series([ref for ref, _ in refs.values()])
             try:
-                self._failover.fetch(names, wanted, deliver, deadline_s)
+                self._failover.fetch(names, wanted, deliver, deadline_s, batch.waited)
             finally:
                 if delivery.waits:
                     self._fetch_rest(names, wanted[0], delivery, deliver, end_s)

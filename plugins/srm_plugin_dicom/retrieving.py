@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import select
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from math import inf
 
 from srm_dicom.clock import Clock
-from srm_dicom.errors import NotAuthorised, NotDelivered, SourceRefused, SourceUnavailable
+from srm_dicom.errors import NotAuthorised, NotDelivered, SourceRefused, SourceSlow, SourceUnavailable
 from srm_plugin_dicom import dimse, pdu
 from srm_plugin_dicom.dimse import Command, Status
 from srm_plugin_dicom.pacs import PacsSettings
@@ -35,7 +38,21 @@ WORTH_HEARING, HEARD_EVERY_S = 8, 0.01
 """After so many pending responses an archive is heard less often: it sends one for each image, which arrive
 by another association, and to wake for each takes as long as to receive a small one."""
 
+FIRST_LOOK_S = 0.25
+"""What is stored to us may come by another association: so often it is asked whether it has begun."""
+
 _PENDING = 0xFF00
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long the first of what a request is for may take, and whether it has come."""
+
+    first_s: float = inf
+    has_begun: Callable[[], bool] = lambda: False
+
+
+ENDLESS = Patience()
 
 
 class Retrieving:
@@ -94,31 +111,51 @@ class Retrieving:
         self._max_pdu_bytes = accepted.max_pdu_bytes
         self._stores.agree(accepted.contexts)
 
-    def retrieve(self, request: Callable[[int], bytes], content: Content, end_s: float) -> Command:
+    def retrieve(
+        self, request: Callable[[int], bytes], content: Content, end_s: float, patience: Patience = ENDLESS
+    ) -> Command:
         """Send a request and deal with what comes until its final response, which is returned.
 
         Args:
             request: gives the command set for a message id.
             content: its data set.
             end_s: monotonic time at which it has to be over.
+            patience: until it has to have begun.
 
         Raises:
             NotDelivered: it was not.
+            SourceSlow: it had not begun.
             SourceUnavailable: the archive broke off.
         """
         with self._translated():
             self._ask(request, content, end_s)
+            first_end_s = self._clock.monotonic_s() + patience.first_s
             while self._final is None:
+                self._wait_for_first(first_end_s, patience)
                 if self._told > WORTH_HEARING and not self._is_stored_to and self._reader.is_empty:
                     self._clock.sleep(HEARD_EVERY_S)
                 body = self._expect(PduType.DATA, end_s - self._clock.monotonic_s())
                 self._stores.receive(body)
             return self._final
 
+    def _wait_for_first(self, end_s: float, patience: Patience) -> None:
+        """Wait until something comes here, or what it is for has begun, as no pending response says."""
+        while end_s < inf and not patience.has_begun():
+            left_s = end_s - self._clock.monotonic_s()
+            if left_s <= 0:
+                raise SourceSlow(f"{self._settings.name} has not begun to send: it may be fetching the study")
+            if not self._reader.is_empty or self._is_readable(min(left_s, FIRST_LOOK_S)):
+                return
+
+    def _is_readable(self, timeout_s: float) -> bool:
+        if isinstance(self._connection, ssl.SSLSocket) and self._connection.pending():
+            return True
+        return bool(select.select([self._connection], [], [], timeout_s)[0])
+
     @property
     def is_quiet(self) -> bool:
         """Whether nothing has come since the last request: an archive that goes says so, or closes."""
-        return not select.select([self._connection], [], [], 0)[0]
+        return not self._is_readable(0.0)
 
     def release(self) -> None:
         """Take leave, and close."""
@@ -213,7 +250,9 @@ class Associations:
         self._idle: list[tuple[float, Retrieving]] = []
         self._lock = threading.Lock()
 
-    def retrieve(self, request: Callable[[int], bytes], content: Content, end_s: float) -> Command:
+    def retrieve(
+        self, request: Callable[[int], bytes], content: Content, end_s: float, patience: Patience = ENDLESS
+    ) -> Command:
         """Do as `Retrieving.retrieve`, on an association that is there, or on a new one.
 
         One that was idle may have died unseen: what it has not begun to answer is asked once more.
@@ -221,14 +260,14 @@ class Associations:
         kept = self._take()
         if kept is not None:
             try:
-                return self._use(kept, request, content, end_s)
+                return self._use(kept, request, content, end_s, patience)
             except SourceUnavailable:
                 if kept.answered:
                     raise
         left_s = end_s - self._clock.monotonic_s()
         if left_s <= 0:
             raise NotDelivered("the time of a visit was over before the archive was asked")
-        return self._use(self._associate(left_s), request, content, end_s)
+        return self._use(self._associate(left_s), request, content, end_s, patience)
 
     def close(self) -> None:
         """Release those that are idle."""
@@ -238,9 +277,14 @@ class Associations:
             association.release()
 
     def _use(
-        self, association: Retrieving, request: Callable[[int], bytes], content: Content, end_s: float
+        self,
+        association: Retrieving,
+        request: Callable[[int], bytes],
+        content: Content,
+        end_s: float,
+        patience: Patience,
     ) -> Command:
-        final = association.retrieve(request, content, end_s)
+        final = association.retrieve(request, content, end_s, patience)
         with self._lock:
             self._idle.append((self._clock.monotonic_s(), association))
         timer = threading.Timer(self._keep_s, self._expire)

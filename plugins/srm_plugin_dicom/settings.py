@@ -80,6 +80,8 @@ class _AnySource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fi
         name: the site's word for it; appears in logs and to users, so no identity in it.
         max_visits: batches that one stager may fetch from it at once; one user has all but the last of them.
         max_files_per_s: how many files it may be asked for, on average; 0 for as many as it sends.
+        first_object_s: how long a visit waits for its first file; then it is broken off and others have its
+            place, and it is tried again later, each time with twice the patience.
         first_pause_s: before it is asked again for what it did not deliver; every further pause is twice as
             long, up to `longest_pause_s`.
         hours: times of the week with other limits.
@@ -90,6 +92,7 @@ class _AnySource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fi
     name: str
     max_visits: Annotated[int, Meta(ge=1, le=64)] = 3
     max_files_per_s: Rate = 0.0
+    first_object_s: Seconds = 10.0
     first_pause_s: Seconds | None = None
     longest_pause_s: Seconds | None = None
     hours: tuple[HoursSettings, ...] = ()
@@ -98,7 +101,8 @@ class _AnySource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fi
 
     def load(self, at: datetime) -> Load:
         """Return what it bears at a time."""
-        return load_at(Load(self.max_visits, self.max_files_per_s), self.hours, at)
+        usual = Load(self.max_visits, self.max_files_per_s, first_object_s=self.first_object_s)
+        return load_at(usual, self.hours, at)
 
 
 class SourceSettings(_AnySource, frozen=True, forbid_unknown_fields=True, tag="dicom", kw_only=True):

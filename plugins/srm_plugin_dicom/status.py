@@ -31,6 +31,7 @@ STORE_STATUS: dict[type[errors.MdmError], Status] = {
     errors.CatalogueUnavailable: Status.OUT_OF_RESOURCES,
     errors.InternalError: Status.PROCESSING_FAILURE,
     errors.SourceUnavailable: Status.PROCESSING_FAILURE,
+    errors.SourceSlow: Status.PROCESSING_FAILURE,
     errors.SourceRefused: Status.PROCESSING_FAILURE,
     errors.NotDelivered: Status.PROCESSING_FAILURE,
     # The object was taken and judged; that it does not leave the hospital is no failure of the PACS.

@@ -7,6 +7,7 @@ in memory within the budget that all arriving objects share, and those that nobo
 
 from __future__ import annotations
 
+import socket
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from srm_dicom.errors import (
     ConfigError,
     NotDelivered,
     SourceRefused,
+    SourceSlow,
     SourceUnavailable,
 )
 from srm_plugin_dicom.archive import Wanted
@@ -89,6 +91,7 @@ class WebSession:
         parts = urlsplit(settings.url)
         self._prefix = parts.path.rstrip("/")
         self._connection = _connection(settings)
+        self._socket: socket.socket | None = None
 
     def find(self, level: Level, keys: Mapping[str, str]) -> list[dict[str, str]]:
         """Return the answers to one QIDO-RS search, page by page; not filtered."""
@@ -126,6 +129,11 @@ class WebSession:
         finally:
             self._settle()
 
+    def be_patient(self, timeout_s: float) -> None:
+        """Wait so long from now on for each piece of the answer."""
+        if self._socket is not None:
+            self._socket.settimeout(timeout_s)
+
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
@@ -136,7 +144,8 @@ class WebSession:
         if self._connection.sock is None:
             self._connection.timeout = min(timeout_s, self._settings.connect_s)
             self._connection.connect()
-        self._connection.sock.settimeout(timeout_s)
+        self._socket = self._connection.sock
+        self._socket.settimeout(timeout_s)
         self._connection.request("GET", self._prefix + target, headers=headers)
         self._response = self._connection.getresponse()
         return self._response
@@ -200,10 +209,24 @@ class WebArchive:
         series = f"/studies/{wanted.study}/series/{wanted.series}"
         handler = self._desk.only(visit)
         with self.session() as session:
-            if 2 * len(wanted.instances) > self._count(session, wanted):
-                self._take(session, series, handler, end_s)
-            for instance in visit.missing():
-                self._take(session, f"{series}/instances/{instance}", handler, end_s)
+            every = 2 * len(wanted.instances) > self._count(session, wanted)
+            first_end_s = self._clock.monotonic_s() + wanted.first_s
+            with self._impatient(visit, first_end_s):
+                if every:
+                    self._take(session, series, handler, min(end_s, first_end_s), end_s)
+                for instance in visit.missing():
+                    until_s = end_s if visit.has_begun else min(end_s, first_end_s)
+                    self._take(session, f"{series}/instances/{instance}", handler, until_s, end_s)
+
+    @contextmanager
+    def _impatient(self, visit: Visit, first_end_s: float) -> Iterator[None]:
+        """Say of what was broken off because nothing had come that it was slow."""
+        try:
+            yield
+        except (SourceUnavailable, NotDelivered):
+            if not visit.has_begun and self._clock.monotonic_s() >= first_end_s:
+                raise SourceSlow(f"{self.name} has not begun to send: it may be fetching the study") from None
+            raise
 
     def _count(self, session: WebSession, wanted: Wanted) -> int:
         """Return how many images the series has; 0 when the archive does not tell."""
@@ -212,8 +235,9 @@ class WebArchive:
         told = [each.get("NumberOfSeriesRelatedInstances", "") for each in answers[:1]]
         return int(told[0]) if told and told[0].isdigit() else 0
 
-    def _take(self, session: WebSession, target: str, handler: Handler, end_s: float) -> None:
-        with session.get(target, _AS_STORED, self._left(end_s)) as response:
+    def _take(self, session: WebSession, target: str, handler: Handler, until_s: float, end_s: float) -> None:
+        """Take what the answer has, which begins until `until_s` and is over at `end_s`."""
+        with session.get(target, _AS_STORED, self._left(until_s)) as response:
             if response.status in {204, 404}:
                 response.read(CHUNK_BYTES)
                 return
@@ -221,7 +245,7 @@ class WebArchive:
             try:
                 reader = MultipartReader(boundary_of(response.headers.get("Content-Type", "")))
                 while chunk := response.read1(CHUNK_BYTES):
-                    self._left(end_s)
+                    session.be_patient(self._left(end_s))
                     for event in reader.feed(chunk):
                         taker.take(event)
                 reader.finish()

@@ -36,6 +36,7 @@ from srm_dicom.errors import (
     NotFound,
     ObjectRefused,
     Overloaded,
+    SourceSlow,
     SourceUnavailable,
 )
 from srm_dicom.ids import Guid
@@ -47,7 +48,7 @@ from srm_dicom.store.requests import RequestFile
 from srm_dicom.store.stores import Stores
 from srm_dicom.telemetry import logger
 
-PASSING = (SourceUnavailable, NoSpace, Overloaded)
+PASSING = (SourceUnavailable, SourceSlow, NoSpace, Overloaded)
 """Failures after which the same visit may succeed: tried again until the request's deadline.
 
 `NotDelivered` is tried again too, but a source that keeps saying that it is done without sending a file
@@ -205,8 +206,10 @@ class Stager:
         turns.drop(lambda turn: not self._wanted(turn.visit))
         self._give_back([turn.visit for turn in turns.drop(lambda turn: turn.until_s <= now_s)])
         for visit in self.claim(turns.held()):
-            files = len(visit.batch.files)
-            turns.add(Turn(visit, visit.source, visit.owner, files, now_s + self._settings.visit_s))
+            batch, until_s = visit.batch, now_s + self._settings.visit_s
+            turns.add(
+                Turn(visit, visit.source, visit.owner, len(batch.files), until_s, slow=batch.waited > 0)
+            )
 
     def _give_back(self, visits: Sequence[Visit]) -> None:
         """Let files wait where they are until there is room for them."""
@@ -333,8 +336,10 @@ class Stager:
         entries: Mapping[Guid, Entry],
         by_guid: Mapping[Guid, Sequence[RequestFile]],
     ) -> Visit:
-        guids = [ref.guid for ref in batch.files]
-        return Visit(batch, {guid: entries[guid] for guid in guids}, {guid: by_guid[guid] for guid in guids})
+        rows = {ref.guid: by_guid[ref.guid] for ref in batch.files}
+        slow = (row.attempts for each in rows.values() for row in each if isinstance(row.failure, SourceSlow))
+        waited = max(slow, default=0)
+        return Visit(replace(batch, waited=waited), {guid: entries[guid] for guid in rows}, rows)
 
     def _stage(self, visit: Visit, sink: BatchSink) -> None:
         """Run the plugin; whatever happens, every file of the batch has an outcome afterwards."""

@@ -3,7 +3,8 @@
 A source bears so many visits at once and so many files a second, and both may change at any time. Among
 those who wait for it the one is next whose owner has the fewest files on their way, then the one who was
 served longest ago. The last place at a source is kept for somebody who has none there, so that one user's
-studies, however slow the archive is with them, are never all that it does.
+studies, however slow the archive is with them, are never all that it does. A visit for what the source was
+slow with before is longer (`plugin.api.Batch.waited`): it leaves two places to others, where there are three.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ class Turn(Generic[V]):
         owner: for whom.
         files: how many.
         until_s: monotonic time after which it is not worth while any more.
+        slow: whether the source had not begun to send in time, when it was asked before.
     """
 
     visit: V
@@ -34,6 +36,7 @@ class Turn(Generic[V]):
     owner: str
     files: int
     until_s: float
+    slow: bool = False
 
 
 class Turns(Generic[V]):
@@ -95,8 +98,10 @@ class Turns(Generic[V]):
     def _may(self, turn: Turn[V], source: Source | None, now_s: float) -> bool:
         if source is None:
             return True
-        here = [other.owner for other in self._running if other.source == turn.source]
+        here = [other for other in self._running if other.source == turn.source]
         left = source.max_visits - len(here)
         if left <= 0 or now_s < self._rests_until_s.get(turn.source, now_s):
             return False
-        return left > 1 or turn.owner not in here
+        if turn.slow and sum(other.slow for other in here) >= max(1, source.max_visits - 2):
+            return False
+        return left > 1 or turn.owner not in {other.owner for other in here}

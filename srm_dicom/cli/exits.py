@@ -42,6 +42,7 @@ EXIT_CODES: Mapping[type[MdmError], int] = {
     errors.SourceRefused: 41,
     errors.NotDelivered: 42,
     errors.ObjectRefused: 43,
+    errors.SourceSlow: 44,
     errors.KeyServerUnavailable: 50,
     errors.KeyQuorumMissing: 51,
     errors.KeyShareInvalid: 52,

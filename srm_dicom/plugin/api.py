@@ -86,11 +86,18 @@ class FileRef:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Files that one visit to one source brings; `key` names the visit for people (no identity in it)."""
+    """Files that one visit to one source brings.
+
+    Attributes:
+        key: names the visit for people (no identity in it).
+        waited: how often the source was visited for some of them and had not begun to send in its time
+            (`SourceSlow`); the stager says so.
+    """
 
     source: str
     key: str
     files: tuple[FileRef, ...]
+    waited: int = 0
 
 
 @dataclass(frozen=True, slots=True)

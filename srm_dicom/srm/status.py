@@ -39,6 +39,7 @@ ERROR_STATUS: Mapping[type[MdmError], str] = {
     errors.CatalogueUnavailable: "SRM_INTERNAL_ERROR",
     errors.InternalError: "SRM_FATAL_INTERNAL_ERROR",
     errors.SourceUnavailable: "SRM_FAILURE",
+    errors.SourceSlow: "SRM_FAILURE",
     errors.SourceRefused: "SRM_FAILURE",
     errors.NotDelivered: "SRM_FILE_UNAVAILABLE",
     errors.ObjectRefused: "SRM_FAILURE",

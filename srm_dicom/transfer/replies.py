@@ -52,6 +52,7 @@ TABLE: dict[type[errors.MdmError], Refusal] = {
     errors.CatalogueUnavailable: Refusal(451),
     errors.InternalError: Refusal(451),
     errors.SourceUnavailable: Refusal(451),
+    errors.SourceSlow: Refusal(451),
     errors.SourceRefused: Refusal(451),
     errors.NotDelivered: Refusal(451),
     errors.ObjectRefused: Refusal(451),

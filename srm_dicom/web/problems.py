@@ -38,6 +38,7 @@ STATUS: Mapping[type[errors.MdmError], HTTPStatus] = {
     errors.CatalogueUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.InternalError: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.SourceUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.SourceSlow: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.SourceRefused: HTTPStatus.BAD_GATEWAY,
     errors.NotDelivered: HTTPStatus.GATEWAY_TIMEOUT,
     errors.ObjectRefused: HTTPStatus.FORBIDDEN,

@@ -228,6 +228,7 @@ EXCEPTION_OF: Mapping[type[MdmError], str] = {
     errors.CatalogueUnavailable: _INTERNAL,
     errors.InternalError: _INTERNAL,
     errors.SourceUnavailable: _INTERNAL,
+    errors.SourceSlow: _INTERNAL,
     errors.SourceRefused: _INTERNAL,
     errors.NotDelivered: _INTERNAL,
     errors.ObjectRefused: _INTERNAL,

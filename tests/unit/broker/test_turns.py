@@ -64,3 +64,21 @@ def test_what_waited_long_is_given_up() -> None:
     assert turns.held() == {("a", "pacs"): 10, ("b", "pacs"): 10}
     assert [one.owner for one in turns.drop(lambda one: one.until_s <= 10.0)] == ["a"]
     assert turns.held() == {("b", "pacs"): 10}
+
+
+def test_what_was_slow_before_leaves_two_places() -> None:
+    turns: Turns[str] = Turns()
+    for owner in "abc":
+        turns.add(Turn(owner, "pacs", owner, 10, 100.0, slow=True))
+    order = [turns.next(source(3), 0), turns.next(source(3), 0)]
+    assert [one.visit for one in order if one] == ["a"]
+    for owner in "de":
+        turns.add(turn(owner))
+    assert [one.visit for one in (turns.next(source(3), 0), turns.next(source(3), 0)) if one] == ["d", "e"]
+    assert turns.next(source(4), 0) is not None, "two of four"
+
+
+def test_what_was_slow_before_has_the_only_place_too() -> None:
+    turns: Turns[str] = Turns()
+    turns.add(Turn("a", "pacs", "a", 10, 100.0, slow=True))
+    assert turns.next(source(1), 0) is not None

@@ -4,6 +4,8 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
@@ -12,7 +14,15 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from srm_dicom.clock import SystemClock
-from srm_dicom.errors import ConfigError, MdmError, NotDelivered, Overloaded, SourceRefused, SourceUnavailable
+from srm_dicom.errors import (
+    ConfigError,
+    MdmError,
+    NotDelivered,
+    Overloaded,
+    SourceRefused,
+    SourceSlow,
+    SourceUnavailable,
+)
 from srm_dicom.testing.images import SeriesSpec, make_series
 from srm_plugin_dicom import web
 from srm_plugin_dicom.archive import Wanted
@@ -259,3 +269,26 @@ def test_headers_of_a_secrets_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         read_headers(path)
     assert "no header" not in str(caught.value.message).replace("is no header", "")
+
+
+@pytest.mark.parametrize("has_begun", [False, True])
+def test_one_that_has_not_begun_in_time_is_slow(server: Server, has_begun: bool) -> None:
+    over = threading.Event()
+
+    def answer(target: str) -> Answer:
+        if target.startswith("/dicom-web/studies/") and "?" in target:
+            return series_of(3)
+        over.wait(10)
+        return multipart(FILES)
+
+    server.answer = answer
+    came: list[str] = []
+    wanted = replace(WANTED, first_s=5.0 if has_begun else 0.2)
+    if has_begun:
+        over.set()
+    try:
+        with nullcontext() if has_begun else pytest.raises(SourceSlow):
+            archive(server).fetch(wanted, lambda info, _data: came.append(info.sop_instance), 5.0)
+    finally:
+        over.set()
+    assert len(came) == (3 if has_begun else 0)
