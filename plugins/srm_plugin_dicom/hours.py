@@ -44,6 +44,12 @@ class HoursSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
             yesterday in self.days and moment < self.ends
         )
 
+    @property
+    def words(self) -> str:
+        """When it is, for people."""
+        days = "" if self.days == DAYS else f"{', '.join(self.days)} "
+        return f"{days}from {self.begins:%H:%M} until {self.ends:%H:%M}"
+
 
 @dataclass(frozen=True, slots=True)
 class Load:
@@ -62,11 +68,23 @@ class Load:
     first_object_s: float = inf
 
 
-def load_at(usual: Load, hours: Sequence[HoursSettings], at: datetime) -> Load:
-    """Return what a source bears at a time, which is taken as this machine's local time."""
+def schedule(usual: Load, hours: Sequence[HoursSettings], at: datetime) -> list[tuple[Load, bool]]:
+    """Return what a source bears usually and in each of the hours, and which of it holds at a time.
+
+    The time is taken as this machine's local time.
+    """
     local = at.astimezone()
-    for each in hours:
-        if each.holds(local):
-            note = f"from {each.begins:%H:%M} until {each.ends:%H:%M}"
-            return replace(usual, max_visits=each.max_visits, files_per_s=each.max_files_per_s, note=note)
-    return usual
+    now = next((each for each in hours if each.holds(local)), None)
+    apart = [
+        (
+            replace(usual, max_visits=each.max_visits, files_per_s=each.max_files_per_s, note=each.words),
+            each is now,
+        )
+        for each in hours
+    ]
+    return [(usual, now is None), *apart]
+
+
+def load_at(usual: Load, hours: Sequence[HoursSettings], at: datetime) -> Load:
+    """Return what a source bears at a time."""
+    return next(load for load, holds in schedule(usual, hours, at) if holds)

@@ -293,22 +293,29 @@ class DicomPlugin(StoragePlugin):
         """
         if release.profile in self._whole:
             return self._settings.batch_files
-        load = self._load(source)
-        size = max(-(-count // max(1, load.max_visits - 1)), WORTH_A_VISIT)
+        load, settings = self._load(source), self._bearing.get(source)
+        kept = settings.kept_visits if settings else 0
+        size = max(-(-count // max(1, load.max_visits - kept)), WORTH_A_VISIT)
         if load.files_per_s:
             size = min(size, max(1, int(load.files_per_s * LONGEST_AT_RATE_S)))
         return min(size, self._settings.batch_files)
 
     def _source(self, name: str, archive: Archive) -> Source:
         load, settings = self._load(name), self._bearing.get(name)
+        if settings is None:
+            return Source(name, load.max_visits, archive.echo, note=load.note)
         return Source(
             name,
             load.max_visits,
             archive.echo,
             load.files_per_s,
             load.note,
-            settings.first_pause_s if settings else None,
-            settings.longest_pause_s if settings else None,
+            settings.first_pause_s,
+            settings.longest_pause_s,
+            settings.first_object_s,
+            settings.kept_visits,
+            settings.user_files,
+            settings.limits(self.context.clock.now()),
         )
 
     def _load(self, name: str) -> Load:

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from srm_dicom.errors import ConfigError, NotSupported
+from srm_dicom.plugin.api import Limits
 from srm_plugin_dicom.deidentify import PROFILES, PixelPolicy, SiteProfile, Trust
 from srm_plugin_dicom.deidentify.blank import Rectangle
 from srm_plugin_dicom.deidentify.detector import RapidText
@@ -20,7 +21,7 @@ from srm_plugin_dicom.deidentify.options import Option
 from srm_plugin_dicom.deidentify.pixels import Blanking
 from srm_plugin_dicom.deidentify.profile import profile
 from srm_plugin_dicom.deidentify.series import transform
-from srm_plugin_dicom.hours import HoursSettings, Load, Rate, load_at
+from srm_plugin_dicom.hours import HoursSettings, Load, Rate, Visits, load_at, schedule
 from srm_plugin_dicom.receiver import Peer
 from srm_plugin_dicom.tls import TlsCredential
 
@@ -78,12 +79,14 @@ class _AnySource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fi
 
     Attributes:
         name: the site's word for it; appears in logs and to users, so no identity in it.
-        max_visits: batches that one stager may fetch from it at once; one user has all but the last of them.
+        max_visits: batches that one stager may fetch from it at once.
         max_files_per_s: how many files it may be asked for, on average; 0 for as many as it sends.
         first_object_s: how long a visit waits for its first file; then it is broken off and others have its
             place, and it is tried again later, each time with twice the patience.
         first_pause_s: before it is asked again for what it did not deliver; every further pause is twice as
             long, up to `longest_pause_s`.
+        kept_visits: of `max_visits`, how many are kept for users who have none there.
+        user_files: files of one user that one stager has in hand for it, waiting for a visit; left out, 500.
         hours: times of the week with other limits.
         mirrors: names of sources that hold the same images, asked in this order when it does not deliver.
         tls: certificates, when it is spoken to over TLS.
@@ -95,14 +98,29 @@ class _AnySource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fi
     first_object_s: Seconds = 10.0
     first_pause_s: Seconds | None = None
     longest_pause_s: Seconds | None = None
+    kept_visits: Visits = 1
+    user_files: Count | None = None
     hours: tuple[HoursSettings, ...] = ()
     mirrors: tuple[str, ...] = ()
     tls: SourceTlsSettings | None = None
 
+    @property
+    def usual(self) -> Load:
+        """What it bears at all times that have no limits of their own."""
+        return Load(self.max_visits, self.max_files_per_s, first_object_s=self.first_object_s)
+
     def load(self, at: datetime) -> Load:
         """Return what it bears at a time."""
-        usual = Load(self.max_visits, self.max_files_per_s, first_object_s=self.first_object_s)
-        return load_at(usual, self.hours, at)
+        return load_at(self.usual, self.hours, at)
+
+    def limits(self, at: datetime) -> tuple[Limits, ...]:
+        """Return what it bears when, for people; nothing where that is always the same."""
+        if not self.hours:
+            return ()
+        return tuple(
+            Limits(load.note, load.max_visits, load.files_per_s, holds)
+            for load, holds in schedule(self.usual, self.hours, at)
+        )
 
 
 class SourceSettings(_AnySource, frozen=True, forbid_unknown_fields=True, tag="dicom", kw_only=True):

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 
 from srm_dicom.audit.event import Action
@@ -26,6 +26,7 @@ from srm_dicom.broker.sink import BatchSink, Sealing
 from srm_dicom.broker.states import ACTIVE, Event, after, before
 from srm_dicom.broker.turns import Turn, Turns
 from srm_dicom.broker.views import FileState
+from srm_dicom.broker.visits import Visit, size, source_name
 from srm_dicom.clock import Clock
 from srm_dicom.db.news import Topic
 from srm_dicom.errors import (
@@ -65,7 +66,8 @@ class StagerSettings:
     Attributes:
         worker: name of this stager, unique and the same after a restart.
         visits: at once, to all sources together.
-        claim: files of one owner from one source in hand; others are claimed beside them.
+        claim: files of one owner from one source in hand, where the source has no number of its own; others
+            are claimed beside them.
         visit_s: the longest visit to a source; leases last a little longer.
         idle_s: pause between two looks at whether anybody has written, where that is not heard.
         heard_s: the same where it should be, while visits are under way too.
@@ -99,39 +101,6 @@ class StagerSettings:
     def lease_s(self) -> float:
         """How long a claim holds: as long as a visit may wait for its turn, then the visit."""
         return self.visit_s + self.settled_s
-
-
-@dataclass(frozen=True, slots=True)
-class Visit:
-    """A batch with what is known of its files and the rows that wait for each of them."""
-
-    batch: Batch
-    entries: Mapping[Guid, Entry]
-    rows: Mapping[Guid, Sequence[RequestFile]]
-
-    def waiting(self, guids: Iterable[Guid]) -> list[RequestFile]:
-        """Return the rows that wait for some of the files."""
-        return [row for guid in guids for row in self.rows[guid]]
-
-    def only(self, wanted: Container[Guid]) -> Visit:
-        """Return the same visit for some of its files."""
-        files = tuple(ref for ref in self.batch.files if ref.guid in wanted)
-        guids = [ref.guid for ref in files]
-        return Visit(
-            replace(self.batch, files=files),
-            {guid: self.entries[guid] for guid in guids},
-            {guid: self.rows[guid] for guid in guids},
-        )
-
-    @property
-    def source(self) -> str:
-        """Where it goes, by a name that is one among all plugins."""
-        return _source(next(iter(self.entries.values())).plugin, self.batch.source)
-
-    @property
-    def owner(self) -> str:
-        """For whom it is first of all."""
-        return next(iter(self.rows.values()))[0].owner
 
 
 class Stager:
@@ -195,7 +164,7 @@ class Stager:
         found: dict[str, Source] = {}
         for name, host in self._hosts.items():
             with suppress(MdmError):
-                found |= {_source(name, source.name): source for source in host.sources()}
+                found |= {source_name(name, source.name): source for source in host.sources()}
         return found
 
     def _line_up(self, turns: Turns[Visit], now_s: float) -> None:
@@ -233,9 +202,10 @@ class Stager:
 
         def room(owner: str, source: str) -> int:
             known = sources.get(source)
-            if known is not None and not known.max_visits:
-                return 0
-            return self._settings.claim - in_hand[owner, source]
+            if known is None:
+                return self._settings.claim - in_hand[owner, source]
+            most = self._settings.claim if known.user_files is None else known.user_files
+            return most - in_hand[owner, source] if known.max_visits else 0
 
         taken: list[Visit] = []
         left: list[Visit] = []
@@ -260,7 +230,7 @@ class Stager:
             if row.guid is not None:
                 by_guid.setdefault(row.guid, []).append(row)
         entries = self._namespace.find_guids(list(by_guid))
-        return [self._new_visit(batch, entries, by_guid) for batch in self._plan(entries, by_guid)]
+        return [Visit.of(batch, entries, by_guid) for batch in self._plan(entries, by_guid)]
 
     def visit(self, visit: Visit) -> None:
         """Stage one batch; a defect of ours fails its files and never the stager."""
@@ -282,7 +252,7 @@ class Stager:
         if not visit.rows:
             return
         try:
-            reservation = self._room.reserve([_size(visit.entries[ref.guid]) for ref in visit.batch.files])
+            reservation = self._room.reserve([size(visit.entries[ref.guid]) for ref in visit.batch.files])
         except NoSpace as error:
             self._disappoint(visit.waiting(visit.rows), error, visit.source)
             return
@@ -329,17 +299,6 @@ class Stager:
             except MdmError as error:
                 self._fail([row for ref in files for row in by_guid[ref.guid]], error)
         return batches
-
-    def _new_visit(
-        self,
-        batch: Batch,
-        entries: Mapping[Guid, Entry],
-        by_guid: Mapping[Guid, Sequence[RequestFile]],
-    ) -> Visit:
-        rows = {ref.guid: by_guid[ref.guid] for ref in batch.files}
-        slow = (row.attempts for each in rows.values() for row in each if isinstance(row.failure, SourceSlow))
-        waited = max(slow, default=0)
-        return Visit(replace(batch, waited=waited), {guid: entries[guid] for guid in rows}, rows)
 
     def _stage(self, visit: Visit, sink: BatchSink) -> None:
         """Run the plugin; whatever happens, every file of the batch has an outcome afterwards."""
@@ -446,11 +405,3 @@ class Stager:
                 report=report,
             )
         )
-
-
-def _source(plugin: str, name: str) -> str:
-    return f"{plugin}:{name}"
-
-
-def _size(entry: Entry) -> int | None:
-    return entry.facts.size_bytes if entry.facts else None

@@ -2,9 +2,10 @@
 
 A source bears so many visits at once and so many files a second, and both may change at any time. Among
 those who wait for it the one is next whose owner has the fewest files on their way, then the one who was
-served longest ago. The last place at a source is kept for somebody who has none there, so that one user's
-studies, however slow the archive is with them, are never all that it does. A visit for what the source was
-slow with before is longer (`plugin.api.Batch.waited`): it leaves two places to others, where there are three.
+served longest ago. The last place at a source, or more of them, is kept for somebody who has none there, so
+that one user's studies, however slow the archive is with them, are never all that it does. A visit for what
+the source was slow with before is longer (`plugin.api.Batch.waited`): it leaves one place more to others, as
+long as it can have one.
 """
 
 from __future__ import annotations
@@ -102,6 +103,8 @@ class Turns(Generic[V]):
         left = source.max_visits - len(here)
         if left <= 0 or now_s < self._rests_until_s.get(turn.source, now_s):
             return False
-        if turn.slow and sum(other.slow for other in here) >= max(1, source.max_visits - 2):
+        if turn.slow and sum(other.slow for other in here) >= max(
+            1, source.max_visits - source.kept_visits - 1
+        ):
             return False
-        return left > 1 or turn.owner not in {other.owner for other in here}
+        return left > source.kept_visits or turn.owner not in {other.owner for other in here}

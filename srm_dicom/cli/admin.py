@@ -25,7 +25,7 @@ COMMANDS: Mapping[str, str] = {
     "keys": "keys:keys",
     "register": "operate:register",
     "serve": "serve:serve",
-    "status": "operate:status",
+    "status": "state:status",
 }
 """Where each command is, below `srm_dicom.cli`."""
 

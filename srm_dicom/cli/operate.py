@@ -1,12 +1,10 @@
-"""``srm-dicom register``, ``check`` and ``status``: a site's daily work."""
+"""``srm-dicom register`` and ``check``: a site's daily work."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -17,10 +15,9 @@ from srm_dicom import telemetry
 from srm_dicom.cli import checks
 from srm_dicom.cli.exits import reported
 from srm_dicom.cli.options import config_option
-from srm_dicom.daemon.common import ADMIN, Common
+from srm_dicom.daemon.common import Common
 from srm_dicom.daemon.coredump import never_dump
-from srm_dicom.daemon.inner import load_plugins, make_registrar
-from srm_dicom.plugin.api import FileRef
+from srm_dicom.daemon.inner import make_registrar
 
 console = Console()
 
@@ -74,70 +71,3 @@ def check(config: Path, as_json: bool) -> None:
             console.print(f"{mark} {result.name}: {result.detail}", highlight=False, soft_wrap=True)
     if failed:
         raise SystemExit(1)
-
-
-@click.command()
-@config_option
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-@reported
-def status(config: Path, as_json: bool) -> None:
-    """Show how many files of requests are in each state, what scratch holds and what sources bear now."""
-    common = Common(config, ADMIN)
-    states = sorted((state.value, count) for state, count in common.stores.requests.counts().items())
-    scratch = common.config.scratch
-    held = {
-        "bytes": common.stores.staged.used_bytes(common.node),
-        "high_bytes": scratch.high_bytes,
-        "low_bytes": scratch.low_bytes,
-    }
-    sources = list(_sources(common)) if common.config.inner is not None else []
-    if as_json:
-        click.echo(
-            json.dumps({"files": dict(states), "scratch": held, "sources": list(map(asdict, sources))})
-        )
-        return
-    for state, count in states:
-        click.echo(f"{state:12} {count}")
-    click.echo(f"{'scratch':12} {held['bytes']} bytes of {held['high_bytes']}")
-    for source in sources:
-        click.echo(f"{source.name}  {source.files_in_hand} files in hand; bears {source.words}")
-
-
-@dataclass(frozen=True, slots=True)
-class SourceStatus:
-    """What a source bears now, and what stagers have in hand for it: waiting for a visit, or under way."""
-
-    name: str
-    max_visits: int
-    files_per_s: float
-    note: str
-    files_in_hand: int
-
-    @property
-    def words(self) -> str:
-        """What it bears, for people."""
-        rate = f", {self.files_per_s:g} files/s" if self.files_per_s else ""
-        note = f" ({self.note})" if self.note else ""
-        return f"{self.max_visits} visits at once{rate}{note}"
-
-
-def _sources(common: Common) -> Iterator[SourceStatus]:
-    """Yield the sources of all plugins; only a plugin knows of which source a file is."""
-    in_hand = common.stores.namespace.find_guids(common.stores.requests.in_hand(common.clock.now()))
-    for plugin, host in load_plugins(common).items():
-        files = [
-            FileRef(guid, entry.plugin_ref, entry.release)
-            for guid, entry in in_hand.items()
-            if entry.plugin == plugin and entry.release is not None
-        ]
-        count: Counter[str] = Counter()
-        for batch in host.plan(files):
-            count[batch.source] += len(batch.files)
-        for source in host.sources():
-            yield SourceStatus(
-                f"{plugin}:{source.name}",
-                source.max_visits,
-                source.files_per_s,
-                source.note,
-                count[source.name],
-            )

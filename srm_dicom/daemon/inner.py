@@ -29,7 +29,7 @@ from srm_dicom.daemon.coredump import never_dump
 from srm_dicom.daemon.reload import PluginFiles
 from srm_dicom.daemon.tuning import tune_for_arrivals
 from srm_dicom.db.database import Database
-from srm_dicom.errors import ConfigError
+from srm_dicom.errors import ConfigError, MdmError
 from srm_dicom.plugin.api import Arrived, Spooling
 from srm_dicom.plugin.host import PluginHost
 from srm_dicom.registry.destruction import Destroyer, Destructions
@@ -257,6 +257,18 @@ def load_plugins(common: Common) -> dict[str, PluginHost]:
     inner = common.inner()
     files = configuration.load_directory(inner.plugins, PluginFile)
     return {name: _load_plugin(common, name, file) for name, file in files.items()}
+
+
+def load_usable(common: Common) -> tuple[dict[str, PluginHost], dict[str, MdmError]]:
+    """Load the plugins whose files can be used, and tell why the others cannot."""
+    hosts: dict[str, PluginHost] = {}
+    unusable: dict[str, MdmError] = {}
+    for path in sorted(common.inner().plugins.glob("*.toml")):
+        try:
+            hosts[path.stem] = _load_plugin(common, path.stem, configuration.read(path, PluginFile))
+        except MdmError as error:
+            unusable[path.stem] = error
+    return hosts, unusable
 
 
 def load_feeds(common: Common) -> dict[str, Feed]:

@@ -134,6 +134,22 @@ Arrived = Mapping[Release, Callable[[Discovered], None]]
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What a source bears at some times of the week, for people to read.
+
+    Attributes:
+        when: these times; empty for all that have no limits of their own.
+        max_visits, files_per_s: as of `Source`.
+        holds: whether it is one of these times.
+    """
+
+    when: str
+    max_visits: int
+    files_per_s: float
+    holds: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """A place that bytes come from: a PACS, a disk.
 
@@ -146,6 +162,10 @@ class Source:
         first_pause_s: before it is asked again for what it did not deliver; every further pause is twice as
             long. None leaves it to the stager.
         longest_pause_s: of these; None leaves it to the stager.
+        first_object_s: how long a visit waits for its first file; None leaves it to the plugin.
+        kept_visits: places that are kept for users who have none there.
+        user_files: of one user that a stager has in hand for it; None leaves it to the stager.
+        schedule: what it bears when; empty where that is always the same.
     """
 
     name: str
@@ -155,6 +175,10 @@ class Source:
     note: str = ""
     first_pause_s: float | None = None
     longest_pause_s: float | None = None
+    first_object_s: float | None = None
+    kept_visits: int = 1
+    user_files: int | None = None
+    schedule: tuple[Limits, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

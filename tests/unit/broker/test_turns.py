@@ -82,3 +82,13 @@ def test_what_was_slow_before_has_the_only_place_too() -> None:
     turns: Turns[str] = Turns()
     turns.add(Turn("a", "pacs", "a", 10, 100.0, slow=True))
     assert turns.next(source(1), 0) is not None
+
+
+def test_the_site_says_how_many_places_one_user_may_not_have() -> None:
+    for kept, most in ((0, 3), (1, 2), (2, 1), (3, 1)):
+        turns: Turns[str] = Turns()
+        for number in range(3):
+            turns.add(turn("a", f"a{number}"))
+        bears = {"pacs": Source("pacs", 3, lambda: None, kept_visits=kept)}
+        running = [turns.next(bears, 0) for _ in range(3)]
+        assert len([one for one in running if one]) == most

@@ -60,3 +60,17 @@ def test_a_busy_source_keeps_its_own_files_and_no_others(staging, pacs, files, w
         wait_for(lambda: staging.is_there(late))
         assert FileState.PINNED not in staging.states(busy)
         pacs.faults.recall_s.clear()
+
+
+def test_how_many_files_of_a_user_are_in_hand_is_set_at_the_source(staging, pacs, files, wait_for):
+    pacs.faults.recall_s = {str(pacs.held(pacs.instances[0]).StudyInstanceUID): 60.0}
+    staging.change_settings(SOURCE, f"{SOURCE}\nfirst_object_s = 600.0\nmax_visits = 1\nuser_files = 7")
+    with staging.stager(claim=10):
+        token = staging.want("/CN=Robot", files[0])
+        query = "SELECT COUNT(*) AS count FROM request_file WHERE token = ? AND source = ?"
+        wait_for(
+            lambda: staging.stores.database.select(query, [token, "dicom:archive"])[0].count == MANY - 20
+        )
+        assert staging.stores.requests.counts()[FileState.IN_PROGRESS] == MANY
+        pacs.faults.recall_s.clear()
+        wait_for(lambda: staging.is_there(token))
