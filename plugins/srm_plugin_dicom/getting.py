@@ -19,7 +19,7 @@ from srm_plugin_dicom.negotiation import IMPLICIT_LITTLE_ENDIAN
 from srm_plugin_dicom.pacs import PARTLY, AskedByDimse, Pacs, images, refusal
 from srm_plugin_dicom.pdu import ProposedContext
 from srm_plugin_dicom.proposals import Pair, rounds
-from srm_plugin_dicom.retrieving import CONTEXT, Patience, Retrieving
+from srm_plugin_dicom.retrieving import CONTEXT, Associations, Patience, Retrieving
 from srm_plugin_dicom.selector import Level
 from srm_plugin_dicom.stores import Handler
 
@@ -35,6 +35,7 @@ class GetArchive(AskedByDimse):
         self._own_title = own_title
         self._desk = desk
         self._clock = clock
+        self._associations = Associations(self._associate, clock)
 
     def fetch(self, wanted: Sequence[Wanted], deliver: Deliver, deadline_s: float) -> None:
         """Fetch each series by one C-GET, or several where the archive does not tell SOP classes.
@@ -75,26 +76,26 @@ class GetArchive(AskedByDimse):
     def _get(
         self, wanted: Wanted, handler: Handler, pairs: Sequence[Pair], end_s: float, patience: Patience
     ) -> None:
-        left_s = end_s - self._clock.monotonic_s()
-        if left_s <= 0:
+        if end_s <= self._clock.monotonic_s():
             raise NotDelivered(f"the C-GET from {self.name} was not over at the deadline")
-        contexts = [ProposedContext(CONTEXT, GET, (IMPLICIT_LITTLE_ENDIAN,))]
-        contexts += [
-            ProposedContext(CONTEXT + 2 * number, abstract, (transfer,))
-            for number, (abstract, transfer) in enumerate(pairs, 1)
-        ]
-        settings = self._pacs.settings
-        association = Retrieving(
-            settings,
-            self._own_title,
-            contexts,
-            self._clock,
-            handler=handler,
-            timeout_s=min(left_s, settings.connect_s),
-        )
         identifier = images(wanted.study, [wanted.series], wanted.instances)
-        final = association.retrieve(partial(dimse.encode_get_request, GET), identifier, end_s, patience)
-        association.release()
+        request = partial(dimse.encode_get_request, GET)
+        final = self._associations.retrieve(request, identifier, end_s, patience, handler, tuple(pairs))
         # Raise only when nothing was sent and the archive tells why; see `pacs` on what a claim is worth.
         if final.status not in {0, PARTLY} and not final.completed and not final.failed:
             raise refusal(self.name, final.status)
+
+    def close(self) -> None:
+        """Release the associations that are kept."""
+        self._associations.close()
+
+    def _associate(self, timeout_s: float, kinds: tuple[Pair, ...]) -> Retrieving:
+        settings = self._pacs.settings
+        contexts = [ProposedContext(CONTEXT, GET, (IMPLICIT_LITTLE_ENDIAN,))]
+        contexts += [
+            ProposedContext(CONTEXT + 2 * number, abstract, (transfer,))
+            for number, (abstract, transfer) in enumerate(kinds, 1)
+        ]
+        return Retrieving(
+            settings, self._own_title, contexts, self._clock, timeout_s=min(timeout_s, settings.connect_s)
+        )

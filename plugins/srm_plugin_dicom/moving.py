@@ -20,6 +20,7 @@ from srm_plugin_dicom.moves import Deliver, MoveDesk, Visit
 from srm_plugin_dicom.negotiation import IMPLICIT_LITTLE_ENDIAN
 from srm_plugin_dicom.pacs import PARTLY, AskedByDimse, Pacs, images, refusal
 from srm_plugin_dicom.pdu import ProposedContext
+from srm_plugin_dicom.proposals import Pair
 from srm_plugin_dicom.retrieving import CONTEXT, Associations, Patience, Retrieving
 
 log = logger("dicom")
@@ -107,7 +108,7 @@ class MoveArchive(AskedByDimse):
         """Ask under the visit's number: the archive sends it with each object (PS3.7, 9.1.1.1)."""
         return dimse.encode_move_request(MOVE, visit.number, self._destination)
 
-    def _associate(self, timeout_s: float) -> Retrieving:
+    def _associate(self, timeout_s: float, _kinds: tuple[Pair, ...]) -> Retrieving:
         settings = self._pacs.settings
         context = ProposedContext(CONTEXT, MOVE, (IMPLICIT_LITTLE_ENDIAN,))
         return Retrieving(

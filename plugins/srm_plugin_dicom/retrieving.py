@@ -9,7 +9,6 @@ from __future__ import annotations
 import select
 import socket
 import ssl
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,15 +18,16 @@ from srm_dicom.clock import Clock
 from srm_dicom.errors import NotAuthorised, NotDelivered, SourceRefused, SourceSlow, SourceUnavailable
 from srm_plugin_dicom import dimse, pdu
 from srm_plugin_dicom.dimse import Command, Status
+from srm_plugin_dicom.kept import KEEP_S, Kept
 from srm_plugin_dicom.pacs import PacsSettings
 from srm_plugin_dicom.pdu import PduError, PduType, ProposedContext
 from srm_plugin_dicom.pdureader import ConnectionClosed, PduReader
+from srm_plugin_dicom.proposals import Pair
 from srm_plugin_dicom.stores import Handler, ObjectInfo, ObjectSink, StoreService
 from srm_plugin_dicom.tls import client_context
 
 MAX_PDU_BYTES = 262_144
 RELEASE_S = 2.0
-KEEP_S = 15.0
 CONTEXT = 1
 """The presentation context of the request itself; those of what is stored to us follow."""
 
@@ -69,7 +69,6 @@ class Retrieving:
         contexts: Sequence[ProposedContext],
         clock: Clock,
         *,
-        handler: Handler | None = None,
         timeout_s: float,
         asks: str = "what it asks for",
     ) -> None:
@@ -80,7 +79,6 @@ class Retrieving:
             own_title: our AE title.
             contexts: the first is that of the request, with the id `CONTEXT`.
             clock: for deadlines.
-            handler: takes what is stored to us; None when nothing is.
             timeout_s: for the connection and for the answer, each.
             asks: what the first context is for, in words for people.
 
@@ -96,14 +94,14 @@ class Retrieving:
         self._reader = PduReader(self._connection, clock, MAX_PDU_BYTES)
         self._final: Command | None = None
         self._told = 0
-        self._is_stored_to = handler is not None
+        self._is_stored_to = False
         self._message_id = 0
         self._stores = StoreService(
             self._connection,
             self._connection.getpeername()[0],
             settings.ae_title,
             (),
-            handler or _Nothing(),
+            _Nothing(),
             self._take,
         )
         with self._translated():
@@ -112,7 +110,12 @@ class Retrieving:
         self._stores.agree(accepted.contexts)
 
     def retrieve(
-        self, request: Callable[[int], bytes], content: Content, end_s: float, patience: Patience = ENDLESS
+        self,
+        request: Callable[[int], bytes],
+        content: Content,
+        end_s: float,
+        patience: Patience = ENDLESS,
+        handler: Handler | None = None,
     ) -> Command:
         """Send a request and deal with what comes until its final response, which is returned.
 
@@ -121,12 +124,15 @@ class Retrieving:
             content: its data set.
             end_s: monotonic time at which it has to be over.
             patience: until it has to have begun.
+            handler: takes what is stored to us meanwhile; None when nothing is.
 
         Raises:
             NotDelivered: it was not.
             SourceSlow: it had not begun.
             SourceUnavailable: the archive broke off.
         """
+        self._is_stored_to = handler is not None
+        self._stores.hand_to(handler or _Nothing())
         with self._translated():
             self._ask(request, content, end_s)
             first_end_s = self._clock.monotonic_s() + patience.first_s
@@ -231,84 +237,63 @@ class Retrieving:
         self._connection.close()
 
 
+Associate = Callable[[float, tuple[Pair, ...]], Retrieving]
+"""Opens an association within so many seconds, for objects of these kinds: class and transfer syntax."""
+
+
 class Associations:
     """Associations to one archive, each kept for the next request for a while."""
 
-    def __init__(
-        self, associate: Callable[[float], Retrieving], clock: Clock, keep_s: float = KEEP_S
-    ) -> None:
-        """Open none yet.
-
-        Args:
-            associate: opens one within so many seconds.
-            clock: for deadlines.
-            keep_s: how long one may be idle; archives close theirs after half a minute or so.
-        """
+    def __init__(self, associate: Associate, clock: Clock, keep_s: float = KEEP_S) -> None:
+        """Open none yet."""
         self._associate = associate
         self._clock = clock
-        self._keep_s = keep_s
-        self._idle: list[tuple[float, Retrieving]] = []
-        self._lock = threading.Lock()
+        self._kept = Kept(Retrieving.release, clock, keep_s)
 
     def retrieve(
-        self, request: Callable[[int], bytes], content: Content, end_s: float, patience: Patience = ENDLESS
-    ) -> Command:
-        """Do as `Retrieving.retrieve`, on an association that is there, or on a new one.
-
-        One that was idle may have died unseen: what it has not begun to answer is asked once more.
-        """
-        kept = self._take()
-        if kept is not None:
-            try:
-                return self._use(kept, request, content, end_s, patience)
-            except SourceUnavailable:
-                if kept.answered:
-                    raise
-        left_s = end_s - self._clock.monotonic_s()
-        if left_s <= 0:
-            raise NotDelivered("the time of a visit was over before the archive was asked")
-        return self._use(self._associate(left_s), request, content, end_s, patience)
-
-    def close(self) -> None:
-        """Release those that are idle."""
-        with self._lock:
-            idle, self._idle = self._idle, []
-        for _, association in idle:
-            association.release()
-
-    def _use(
         self,
-        association: Retrieving,
         request: Callable[[int], bytes],
         content: Content,
         end_s: float,
-        patience: Patience,
+        patience: Patience = ENDLESS,
+        handler: Handler | None = None,
+        kinds: tuple[Pair, ...] = (),
     ) -> Command:
-        final = association.retrieve(request, content, end_s, patience)
-        with self._lock:
-            self._idle.append((self._clock.monotonic_s(), association))
-        timer = threading.Timer(self._keep_s, self._expire)
-        timer.daemon = True
-        timer.start()
+        """Do as `Retrieving.retrieve`, on an association that is there, or on a new one.
+
+        One that was idle may have died unseen: what it has not begun to answer is asked once more. The
+        association is one that was opened for the same `kinds` of objects.
+        """
+        asked = (request, content, end_s, patience, handler)
+        kept = self._take(kinds)
+        if kept is not None:
+            try:
+                final = kept.retrieve(*asked)
+            except SourceUnavailable:
+                if kept.answered or (handler is not None and patience.has_begun()):
+                    raise
+            else:
+                self._kept.put(kept, kinds)
+                return final
+        left_s = end_s - self._clock.monotonic_s()
+        if left_s <= 0:
+            raise NotDelivered("the time of a visit was over before the archive was asked")
+        self._kept.close()  # those for other kinds: the archive bears so many at once
+        opened = self._associate(left_s, kinds)
+        final = opened.retrieve(*asked)
+        self._kept.put(opened, kinds)
         return final
 
-    def _take(self) -> Retrieving | None:
-        """Return the one used last, which is the likeliest to live."""
-        with self._lock:
-            while self._idle:
-                _, association = self._idle.pop()
-                if association.is_quiet:
-                    return association
-                association.release()
-        return None
+    def close(self) -> None:
+        """Release those that are idle."""
+        self._kept.close()
 
-    def _expire(self) -> None:
-        until_s = self._clock.monotonic_s() - self._keep_s
-        with self._lock:
-            old = [association for since_s, association in self._idle if since_s <= until_s]
-            self._idle = [(since_s, each) for since_s, each in self._idle if since_s > until_s]
-        for association in old:
+    def _take(self, kinds: tuple[Pair, ...]) -> Retrieving | None:
+        while (association := self._kept.take(kinds)) is not None:
+            if association.is_quiet:
+                return association
             association.release()
+        return None
 
 
 class _Nothing:

@@ -6,7 +6,6 @@ archive says before the object travels whether it takes it as it is. Nothing is 
 
 from __future__ import annotations
 
-import threading
 from functools import partial
 
 from srm_dicom.clock import Clock
@@ -14,6 +13,7 @@ from srm_dicom.errors import NotDelivered, SourceRefused, SourceUnavailable
 from srm_plugin_dicom import dimse
 from srm_plugin_dicom.pacs import PacsSettings, refusal
 from srm_plugin_dicom.pdu import ProposedContext
+from srm_plugin_dicom.proposals import Pair
 from srm_plugin_dicom.retrieving import CONTEXT, Associations, Retrieving
 from srm_plugin_dicom.uploaded import Uploaded
 
@@ -28,8 +28,7 @@ class Sender:
         self._settings = settings
         self._own_title = own_title
         self._clock = clock
-        self._kinds: dict[tuple[str, str], Associations] = {}
-        self._lock = threading.Lock()
+        self._associations = Associations(self._associate, clock)
 
     def send(self, upload: Uploaded, end_s: float) -> None:
         """Have an object stored; success is the archive's status, and no other one.
@@ -43,9 +42,9 @@ class Sender:
             SourceRefused: it does not take the object, or not as it is.
         """
         request = partial(dimse.encode_store_request, upload.sop_class, upload.sop_instance)
-        associations = self._of_kind(upload.sop_class, upload.transfer_syntax)
+        kinds = ((upload.sop_class, upload.transfer_syntax),)
         try:
-            status = associations.retrieve(request, upload.data, end_s).status
+            status = self._associations.retrieve(request, upload.data, end_s, kinds=kinds).status
         except NotDelivered:
             raise SourceUnavailable(f"{self._settings.name} was late to store the object") from None
         if status & 0xF000 == _WARNING:
@@ -59,25 +58,15 @@ class Sender:
         Raises:
             SourceUnavailable, SourceRefused: there is none.
         """
-        self._associate((_CT, _EXPLICIT_LITTLE), self._settings.connect_s).release()
+        self._associate(self._settings.connect_s, ((_CT, _EXPLICIT_LITTLE),)).release()
         return f"it takes images from {self._own_title}"
 
     def close(self) -> None:
         """Release what is kept."""
-        with self._lock:
-            kinds, self._kinds = self._kinds, {}
-        for associations in kinds.values():
-            associations.close()
+        self._associations.close()
 
-    def _of_kind(self, sop_class: str, transfer_syntax: str) -> Associations:
-        kind = (sop_class, transfer_syntax)
-        with self._lock:
-            if kind not in self._kinds:
-                self._kinds[kind] = Associations(partial(self._associate, kind), self._clock)
-            return self._kinds[kind]
-
-    def _associate(self, kind: tuple[str, str], timeout_s: float) -> Retrieving:
-        abstract, transfer = kind
+    def _associate(self, timeout_s: float, kinds: tuple[Pair, ...]) -> Retrieving:
+        ((abstract, transfer),) = kinds
         return Retrieving(
             self._settings,
             self._own_title,

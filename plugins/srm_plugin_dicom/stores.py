@@ -105,6 +105,10 @@ class StoreService:
         self._context_id = 0
         self._sink: ObjectSink | None = None
 
+    def hand_to(self, handler: Handler) -> None:
+        """Give what comes from now on to another handler."""
+        self._handler = handler
+
     def agree(self, contexts: Iterable[pdu.AnsweredContext]) -> None:
         """Take the accepted contexts, where they are known later than the rest."""
         self._contexts = {context.id: context for context in contexts}

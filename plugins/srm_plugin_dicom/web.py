@@ -8,11 +8,12 @@ in memory within the budget that all arriving objects share, and those that nobo
 from __future__ import annotations
 
 import socket
+import ssl
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from http.client import BadStatusLine, HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
@@ -27,6 +28,7 @@ from srm_dicom.errors import (
     SourceUnavailable,
 )
 from srm_plugin_dicom.archive import Wanted
+from srm_plugin_dicom.kept import Kept
 from srm_plugin_dicom.moves import Deliver, MoveDesk, Visit
 from srm_plugin_dicom.multipart import MultipartError, MultipartReader, boundary_of
 from srm_plugin_dicom.selector import Level
@@ -138,7 +140,21 @@ class WebSession:
         """Close the connection."""
         self._connection.close()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it is connected, and has been left after whole answers."""
+        return self._connection.sock is not None
+
     def _send(self, target: str, accept: str, timeout_s: float) -> HTTPResponse:
+        """Ask on the connection that is there; one that was idle may have died unseen, and is replaced."""
+        if self.is_open:
+            try:
+                return self._send_once(target, accept, timeout_s)
+            except (ConnectionError, BadStatusLine, ssl.SSLError):
+                self._connection.close()
+        return self._send_once(target, accept, timeout_s)
+
+    def _send_once(self, target: str, accept: str, timeout_s: float) -> HTTPResponse:
         headers = {"Accept": accept, "Accept-Encoding": "identity", **self._settings.headers}
         self._response: HTTPResponse | None = None
         if self._connection.sock is None:
@@ -151,8 +167,12 @@ class WebSession:
         return self._response
 
     def _settle(self) -> None:
-        if self._response is None or not self._response.isclosed():
+        response = self._response
+        # `read1` leaves an answer open at whose end it is.
+        if response is None or not (response.isclosed() or response.length == 0):
             self._connection.close()
+        else:
+            response.close()
 
     def _page(self, target: str) -> list[dict[str, str]]:
         with self.get(target, "application/dicom+json", self._settings.answer_s) as response:
@@ -175,6 +195,7 @@ class WebArchive:
         self._settings = settings
         self._desk = desk
         self._clock = clock
+        self._kept = Kept(WebSession.close, clock)
 
     @property
     def name(self) -> str:
@@ -182,7 +203,8 @@ class WebArchive:
         return self._settings.name
 
     def close(self) -> None:
-        """Give back nothing: a connection lives as long as one question."""
+        """Close the connections that are kept."""
+        self._kept.close()
 
     def echo(self) -> None:
         """Ask whether it is there: a search for one study."""
@@ -191,12 +213,15 @@ class WebArchive:
 
     @contextmanager
     def session(self) -> Iterator[WebSession]:
-        """Open a connection for questions."""
-        session = WebSession(self._settings)
+        """Take a connection for questions, one that is kept or a new one."""
+        session = self._kept.take() or WebSession(self._settings)
         try:
             yield session
-        finally:
+        except BaseException:
             session.close()
+            raise
+        if session.is_open:
+            self._kept.put(session)
 
     def fetch(self, wanted: Sequence[Wanted], deliver: Deliver, deadline_s: float) -> None:
         """Fetch by WADO-RS; see `archive.Archive`."""

@@ -107,14 +107,18 @@ class SourceStatus:
         for limits in self.schedule:
             now = "  <- now" if limits.holds else ""
             yield f"  {limits.when or 'usually'}: {_bears(limits.max_visits, limits.files_per_s)}{now}"
-        yield f"  one user: {self.user_files} files in hand; {self.kept_visits} visits kept for others"
+        yield f"  one user: {self.user_files} files in hand; {_visits(self.kept_visits)} kept for others"
         first = "" if self.first_object_s is None else f"{self.first_object_s:g} s for the first file; "
         yield f"  patience: {first}pauses of {self.first_pause_s:g} s up to {self.longest_pause_s:g} s"
 
 
 def _bears(max_visits: int, files_per_s: float) -> str:
     rate = f", {files_per_s:g} files/s" if files_per_s else ""
-    return f"{max_visits} visits at once{rate}"
+    return f"{_visits(max_visits)} at once{rate}"
+
+
+def _visits(count: int) -> str:
+    return f"{count} visit{'s' * (count != 1)}"
 
 
 def _sources(common: Common, hosts: Mapping[str, PluginHost]) -> Iterator[SourceStatus]:

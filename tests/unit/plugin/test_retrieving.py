@@ -19,6 +19,7 @@ from srm_plugin_dicom.moving import MOVE
 from srm_plugin_dicom.negotiation import IMPLICIT_LITTLE_ENDIAN
 from srm_plugin_dicom.pacs import PacsSettings, images
 from srm_plugin_dicom.pdu import ProposedContext
+from srm_plugin_dicom.proposals import Pair
 from srm_plugin_dicom.retrieving import CONTEXT, Associations, Retrieving
 
 CLOCK = SystemClock()
@@ -38,7 +39,7 @@ class Source:
         identifier = images("1.2", "1.2.3", ["1.2.3.4"])
         return self.associations.retrieve(request, identifier, CLOCK.monotonic_s() + patience_s).status
 
-    def _associate(self, timeout_s: float) -> Retrieving:
+    def _associate(self, timeout_s: float, _stored: tuple[Pair, ...]) -> Retrieving:
         contexts = [ProposedContext(CONTEXT, MOVE, (IMPLICIT_LITTLE_ENDIAN,))]
         self.opened.append(Retrieving(self.settings, "MDM1", contexts, CLOCK, timeout_s=timeout_s))
         return self.opened[-1]

@@ -1,6 +1,7 @@
 """The DICOMweb client against servers that answer well, badly, slowly or not at all."""
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -62,15 +63,20 @@ def multipart(parts: list[bytes], *, last: bytes = b"\r\n--x--") -> Answer:
 
 
 class Server:
-    """Answers with what `answer` returns for a target; remembers the requests."""
+    """Answers with what `answer` returns for a target; remembers the requests and the connections."""
 
     def __init__(self) -> None:
+        self.connections: list[socket.socket] = []
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.answer: Callable[[str], Answer] = lambda _target: multipart(FILES)
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+
+            def setup(self) -> None:
+                super().setup()
+                outer.connections.append(self.connection)
 
             def do_GET(self) -> None:
                 outer.requests.append((self.path, dict(self.headers)))
@@ -283,7 +289,7 @@ def test_one_that_has_not_begun_in_time_is_slow(server: Server, has_begun: bool)
 
     server.answer = answer
     came: list[str] = []
-    wanted = replace(WANTED, first_s=5.0 if has_begun else 0.2)
+    wanted = [replace(WANTED, first_s=5.0 if has_begun else 0.2)]
     if has_begun:
         over.set()
     try:
@@ -292,3 +298,27 @@ def test_one_that_has_not_begun_in_time_is_slow(server: Server, has_begun: bool)
     finally:
         over.set()
     assert len(came) == (3 if has_begun else 0)
+
+
+def test_one_connection_for_many_visits_and_another_when_it_has_died(server: Server) -> None:
+    server.answer = lambda target: series_of(3) if "?" in target else multipart(FILES)
+    source = archive(server)
+    for _ in range(3):
+        assert fetch(source)[1] is None
+    assert len(server.connections) == 1
+    server.connections[0].shutdown(socket.SHUT_RDWR)
+    came, error = fetch(source)
+    assert (len(came), error) == (3, None)
+    assert len(server.connections) == 2
+    source.close()
+    source.echo()
+    assert len(server.connections) == 3
+
+
+def test_a_connection_is_not_used_again_after_half_an_answer(server: Server) -> None:
+    server.answer = always(200, {"Content-Type": "text/html"}, b"<html>")
+    source = archive(server)
+    assert isinstance(fetch(source)[1], SourceUnavailable)
+    server.answer = lambda target: series_of(3) if "?" in target else multipart(FILES)
+    assert fetch(source)[1] is None
+    assert len(server.connections) == 2

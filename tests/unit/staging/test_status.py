@@ -51,7 +51,7 @@ def test_a_site_at_rest(status):
     assert status().splitlines() == [
         "scratch      0 bytes of 214748364800",
         "dicom:archive  0 files in hand; bears 3 visits at once",
-        "  one user: 500 files in hand; 1 visits kept for others",
+        "  one user: 500 files in hand; 1 visit kept for others",
         "  patience: 10 s for the first file; pauses of 2 s up to 120 s",
     ]
 
@@ -100,7 +100,7 @@ def test_pauses_patience_and_shares_are_those_of_the_source(staging, status):
 def test_hours_of_some_days_are_told_with_them(staging, status):
     days = 'days = ["sat", "sun"], begins = 08:00:00, ends = 12:30:00, max_visits = 1'
     staging.change_settings(SOURCE, f"{SOURCE}\nhours = [{{{days}}}]")
-    assert "  sat, sun from 08:00 until 12:30: 1 visits at once" in status()
+    assert "  sat, sun from 08:00 until 12:30: 1 visit at once" in status()
 
 
 @pytest.mark.parametrize("text", ["max_visits = 'many'", "name = "])
