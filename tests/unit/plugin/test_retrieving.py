@@ -36,7 +36,7 @@ class Source:
 
     def ask(self, patience_s: float = 20.0) -> int:
         request = partial(dimse.encode_move_request, MOVE, destination="NOBODY")
-        identifier = images("1.2", "1.2.3", ["1.2.3.4"])
+        identifier = images("1.2", ["1.2.3"], ["1.2.3.4"])
         return self.associations.retrieve(request, identifier, CLOCK.monotonic_s() + patience_s).status
 
     def _associate(self, timeout_s: float, _stored: tuple[Pair, ...]) -> Retrieving:
@@ -131,4 +131,4 @@ def test_an_identifier_is_what_pydicom_writes(instances: list[str]) -> None:
     written.QueryRetrieveLevel = "IMAGE"
     written.StudyInstanceUID, written.SeriesInstanceUID = "1.22", "1.222"
     written.SOPInstanceUID = instances
-    assert images("1.22", "1.222", instances) == encode(written, is_implicit_vr=True, is_little_endian=True)
+    assert images("1.22", ["1.222"], instances) == encode(written, is_implicit_vr=True, is_little_endian=True)
