@@ -59,7 +59,7 @@ CASES = {
     "basic/Mv": "store f content = SUCCESS \n mv f g = SUCCESS \n rm g = SUCCESS/SUCCESS",
     "basic/Ping": "ping",
     "basic/PrepareToGet": "store f content = SUCCESS \n get f = SUCCESS/FILE_PINNED \n abort = SUCCESS",
-    "basic/PrepareToPut": "put f = SUCCESS/SPACE_AVAILABLE \n abort = SUCCESS",
+    "basic/PrepareToPut": "put f total=600 = SUCCESS/SPACE_AVAILABLE \n left 500 1200 \n abort = SUCCESS",
     "basic/PutDone": "put f = SUCCESS \n status f = SUCCESS \n send f content \n done f = SUCCESS/SUCCESS",
     "basic/ReleaseFiles": "store f content = SUCCESS \n get f = SUCCESS \n release f = SUCCESS/SUCCESS",
     "basic/ReleaseSpace": "reserve = SUCCESS \n free = SUCCESS \n free = INVALID_REQUEST",
@@ -270,7 +270,7 @@ CASES = {
         abort f = SUCCESS/SUCCESS
         status = PARTIAL_SUCCESS/ABORTED,FILE_PINNED
     """,
-    "usecase/PutNearline": "put f policy=CUSTODIAL latency=NEARLINE = ?",
+    "usecase/PutNearline": "put f policy=CUSTODIAL latency=NEARLINE = FAILURE/NOT_SUPPORTED",
     "usecase/PutOverwriteTransf": """
         put f overwrite = SUCCESS/SPACE_AVAILABLE
         put f overwrite = FAILURE/FILE_BUSY
