@@ -44,7 +44,7 @@ def test_who_finds_no_room_waits_before_anything_is_moved(staging, pacs, series,
         (late,) = refused()
         assert late.state is FileState.QUEUED or late.state is FileState.IN_PROGRESS
         in_hand = late.state is FileState.IN_PROGRESS
-        assert late.attempts == int(in_hand), "that there is no room is no failure of the source"
+        assert late.attempts <= int(in_hand), "that there is no room is no failure of the source"
         third = staging.want("/CN=Carol", series[2])
         moves = pacs.moves
         wait_for(lambda: all(file.failure for file in staging.stores.requests.files(third)))
