@@ -54,12 +54,34 @@ class Database:
         self._board = Board(Path(self._peewee.database) if in_file else None)
 
     def bind(self, model: type[M]) -> type[M]:
-        """Return `model` as a table of this database, created when it is missing."""
+        """Return `model` as a table of this database, created when it is missing.
+
+        A table of an older version is given the columns that are new; its rows have their defaults in them.
+        """
         table = model._meta.table_name  # noqa: SLF001 - peewee's documented place for it
         meta = type("Meta", (), {"database": self._peewee, "table_name": table})
         bound: type[M] = type(model.__name__, (model,), {"Meta": meta, "__module__": model.__module__})
+        if self._lacking(bound):
+            with self.transaction():  # of several processes that start, one
+                for field in self._lacking(bound):
+                    self._peewee.execute_sql(self._added(table, field))  # type: ignore[no-untyped-call]
         bound.create_table(safe=True)
         return bound
+
+    def _lacking(self, bound: type[peewee.Model]) -> list[Any]:
+        """Return the fields of a table that is there without them."""
+        table, fields = bound._meta.table_name, bound._meta.columns  # noqa: SLF001
+        if not self._peewee.table_exists(table):
+            return []
+        there = {column.name for column in self._peewee.get_columns(table)}
+        return [field for name, field in fields.items() if name not in there]
+
+    def _added(self, table: str, field: Any) -> str:
+        """Return the statement that adds a column."""
+        context = self._peewee.get_sql_context()
+        column, _ = context.sql(field.ddl(context)).query()  # type: ignore[no-untyped-call]
+        value = int(field.default) if isinstance(field.default, bool) else field.default
+        return f'ALTER TABLE "{table}" ADD COLUMN {column}' + ("" if value is None else f" DEFAULT '{value}'")
 
     @contextmanager
     def transaction(self, *, lasting: bool = True, joining: bool = False) -> Iterator[None]:

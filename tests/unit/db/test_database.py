@@ -26,6 +26,17 @@ class CountRow(peewee.Model):
         table_name = "count"
 
 
+class LargerCountRow(CountRow):
+    source = peewee.TextField(default="")
+    rank = peewee.IntegerField(default=7)
+    open = peewee.BooleanField(default=True)
+    seen_at = peewee.BigIntegerField(null=True)
+
+    class Meta:
+        table_name = "count"
+        indexes = ((("source", "rank"), False),)
+
+
 @pytest.fixture
 def database(tmp_path):
     database = Database(database_url(tmp_path, "some"))
@@ -208,3 +219,20 @@ def test_a_contradiction_found_at_the_end_of_a_transaction_leaves_nothing(databa
     with database.transaction():
         counts.update(value=9).execute()
     assert counts.get_by_id("0").value == 9
+
+
+def test_a_table_of_an_older_version_gets_the_columns_that_are_new(database, counts):
+    larger = database.bind(LargerCountRow)
+    row = larger.get_by_id("3")
+    assert (row.value, row.source, row.rank, row.open, row.seen_at) == (3, "", 7, True, None)
+    larger.insert(name="new", value=1, source="ct").execute()
+    assert [row.name for row in larger.select().where(larger.source == "ct", larger.rank == 7)] == ["new"]
+    assert counts.select().count() == 51
+
+
+def test_processes_that_start_together_add_a_column_once(tmp_path, database, counts):
+    others = [Database(database_url(tmp_path, "some")) for _ in range(4)]
+    in_threads(len(others), lambda number: others[number].bind(LargerCountRow))
+    assert database.bind(LargerCountRow).get_by_id("1").rank == 7
+    for other in others:
+        other.close()
