@@ -119,9 +119,7 @@ class FileAccess:
         Raises:
             Overloaded: as for `files`.
         """
-        self._guesses.admit(principal.dn)
-        wanted = [*paths, *(parent(path) for path in paths)]
-        entries = self._namespace.find_many(list(dict.fromkeys(wanted)))
+        entries = self._entries(principal, paths)
         verdicts = [self._seen(principal, path, entries, scope) for path in paths]
         self._record(principal, verdicts, operation, Action.QUERY)
         return verdicts
@@ -151,10 +149,7 @@ class FileAccess:
         Raises:
             Overloaded: as for `files`.
         """
-        self._guesses.admit(principal.dn)
-        above = [parent(path) for path in paths]
-        wanted = [*above, *(parent(path) for path in above)]
-        entries = self._namespace.find_many(list(dict.fromkeys(wanted)))
+        entries = self._entries(principal, [parent(path) for path in paths])
         verdicts = [self._writable(principal, path, entries, scope) for path in paths]
         # A name that was refused is a string that a user typed: what was decided about is its directory.
         told = [one if one.entry else replace(one, path=parent(one.path)) for one in verdicts]
@@ -245,10 +240,18 @@ class FileAccess:
             return Decision(allowed=False, rule="there is no such name")
         return self._reading(principal, entry, READ)
 
-    def _decided(self, principal: Principal, paths: Sequence[SitePath], scope: str = READ) -> list[Verdict]:
+    def _entries(self, principal: Principal, paths: Sequence[SitePath]) -> Mapping[SitePath, Entry]:
+        """Return what there is of some names and of the directories that have them.
+
+        Raises:
+            Overloaded: the caller has asked for too many names that are not there.
+        """
         self._guesses.admit(principal.dn)
         wanted = [*paths, *(parent(path) for path in paths)]
-        entries = self._namespace.find_many(list(dict.fromkeys(wanted)))
+        return self._namespace.find_many(list(dict.fromkeys(wanted)))
+
+    def _decided(self, principal: Principal, paths: Sequence[SitePath], scope: str = READ) -> list[Verdict]:
+        entries = self._entries(principal, paths)
         verdicts = [self._file(principal, path, entries, scope) for path in paths]
         self._missed(principal, verdicts)
         return verdicts
