@@ -51,6 +51,8 @@ def play(directory: Path | None, *, keep: bool, console: Console) -> None:
     Raises:
         IntegrityError: something that the story tells was not true.
     """
+    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: no process of the site is left behind
+        signal.signal(number, signal.default_int_handler)
     with ExitStack() as leaving:
         if directory is None:
             directory = Path(leaving.enter_context(tempfile.TemporaryDirectory(prefix="srm-dicom-")))

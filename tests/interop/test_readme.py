@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,37 @@ def terminal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
         finally:
             demo.kill()
             demo.wait()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_demo_that_is_ended_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
+    with (tmp_path / "told").open("w") as told:
+        demo = subprocess.Popen(
+            [sys.executable, "-m", "srm_dicom.cli.admin", "demo", "demo-site", "--keep"],
+            cwd=tmp_path,
+            stdout=told,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT}/plugins:{ROOT}/catalog"},
+        )
+    try:
+        wait_for(tmp_path / "demo-site" / "env.sh", demo, tmp_path / "told")
+        assert serving(tmp_path)
+        demo.send_signal(number)
+        demo.wait(30)
+        assert serving(tmp_path) == []
+    finally:
+        demo.kill()
+        demo.wait()
+
+
+def serving(directory: Path) -> list[str]:
+    """Return the processes that were told of a file in a directory."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if str(directory).encode() in (process / "cmdline").read_bytes():
+                found.append(process.name)
+    return found
 
 
 def wait_for(file: Path, demo: subprocess.Popen[bytes], told: Path) -> None:
