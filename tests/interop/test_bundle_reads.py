@@ -98,9 +98,9 @@ def test_over_https(grid, tar, tmp_path):
 @pytest.mark.interop("curl")
 def test_an_eviction_in_the_middle_of_a_slow_download(grid, tmp_path):
     """Nobody reads on behind curl until all files are gone, of which buffers hold the smaller part."""
-    members = grid.series("slow", 24, size_bytes=1_000_000)
-    done(grid.run("gfal-copy", "-f", grid.surl(f"{ROOT}/slow.tar"), f"file://{tmp_path}/first"))
-    url, proxy = f"https://localhost:{grid.web.port}{ROOT}/slow.tar", grid.alice.certificate
+    members = grid.series("slow-curl", 24, size_bytes=1_000_000)
+    done(grid.run("gfal-copy", "-f", grid.surl(f"{ROOT}/slow-curl.tar"), f"file://{tmp_path}/first"))
+    url, proxy = f"https://localhost:{grid.web.port}{ROOT}/slow-curl.tar", grid.alice.certificate
     curl = ["curl", "-sSf", "--capath", grid.pki.trust_dir, "-E", proxy, url]
     with subprocess.Popen(curl, stdout=subprocess.PIPE) as running:
         begun = running.stdout.read(1000)

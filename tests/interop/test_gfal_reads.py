@@ -152,7 +152,7 @@ def test_archive_poll(grid, series, tmp_path):
 
 
 def test_a_slow_file_ends_well(grid, tmp_path):
-    (surl,) = grid.series("slow", 1, slow_s=2.5)
+    (surl,) = grid.series("slow-gfal", 1, slow_s=2.5)
     done(grid.run("gfal-copy", surl, f"file://{tmp_path}/copy"))
     assert (tmp_path / "copy").read_bytes() == grid.sealed(surl)
 
