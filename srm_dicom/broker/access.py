@@ -156,6 +156,20 @@ class FileAccess:
         self._record(principal, told, operation, Action.DECISION)
         return verdicts
 
+    def cover(self, principal: Principal, paths: Sequence[SitePath], operation: str, scope: str) -> None:
+        """Refuse names all together if the caller's token does not leave a permission on each of them.
+
+        Raises:
+            NotAuthorised: it does not.
+        """
+        outside = [path for path in paths if not principal.in_scope(scope, path)]
+        if outside:
+            error, there = refusal(scope), self._namespace.find_many(outside)
+            rules = [OUT_OF_SCOPE if path in there else _ABSENT for path in outside]
+            told = [Verdict(path, None, error, rule) for path, rule in zip(outside, rules, strict=True)]
+            self._record(principal, told, operation, Action.DECISION)
+            raise error
+
     def may_see(self, principal: Principal, entry: Entry) -> bool:
         """Tell whether name, size and kind may be known."""
         return self._sight(principal, entry, SEE).allowed

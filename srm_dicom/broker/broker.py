@@ -114,6 +114,15 @@ class Broker:
             raise
         return self._held(request, view)
 
+    def cover(self, principal: Principal, surls: Sequence[str], operation: str, scope: str) -> None:
+        """Refuse what the caller's token does not leave; a SURL that names nothing is no matter of scopes.
+
+        Raises:
+            NotAuthorised: see `FileAccess.cover`.
+        """
+        known = [surl.path for surl in map(parse, surls) if isinstance(surl, Surl)]
+        self._access.cover(principal, known, operation, scope)
+
     def status(
         self,
         principal: Principal,

@@ -40,7 +40,7 @@ from srm_dicom.errors import (
     TooLarge,
 )
 from srm_dicom.identity.principal import Principal
-from srm_dicom.identity.scopes import REPLACE, WRITE, refusal
+from srm_dicom.identity.scopes import REPLACE, WRITE
 from srm_dicom.ids import Guid, SitePath, Surl
 from srm_dicom.store.namespace import Entry
 from srm_dicom.store.requests import Request, RequestFile
@@ -337,8 +337,8 @@ class Puts:
             raise NotSupported("images are uploaded to this directory, not copied", advice="Use a put.")
         if there is not None and not wish.overwrite:
             raise AlreadyExists("the file exists", advice="Ask for it to be overwritten.")
-        if there is not None and not principal.in_scope(REPLACE, there.path):
-            raise refusal(REPLACE)
+        if there is not None:
+            self._access.cover(principal, [there.path], "srmPrepareToPut", REPLACE)
         if there is not None and not self._access.may_write(principal, there):
             raise NotAuthorised("you may not replace this file")
         if size_bytes > area.max_file_bytes:

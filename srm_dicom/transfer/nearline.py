@@ -70,11 +70,14 @@ class Nearline:
             MdmError: why the file cannot be had.
         """
         path = SitePath(path.removesuffix(MANIFEST_SUFFIX))
-        if not principal.in_scope(STAGE, path):
-            raise NotAuthorised("the file is not online", advice="Ask for the scope storage.stage on it.")
+        surl = f"srm://{self._settings.host}{path}"
+        try:
+            self._broker.cover(principal, (surl,), "srmBringOnline", STAGE)
+        except NotAuthorised as error:
+            raise NotAuthorised("the file is not online", advice=error.advice) from error
         bound_s = self._settings.wait_s
         until_s = self._clock.monotonic_s() + (bound_s if wait_s is None else min(wait_s, bound_s))
-        token, view = self._request(principal, path)
+        token, view = self._request(principal, path, surl)
         if view.state in ACTIVE and self._turns.take(principal.dn):
             try:
                 view = self._wait(principal, token, until_s)
@@ -88,7 +91,7 @@ class Nearline:
             raise view.failure
         return None
 
-    def _request(self, principal: Principal, path: SitePath) -> tuple[Token, FileView]:
+    def _request(self, principal: Principal, path: SitePath, surl: str) -> tuple[Token, FileView]:
         """Find the caller's request for a file, or make one."""
         key = (principal.dn, path)
         with self._lock:
@@ -100,7 +103,7 @@ class Nearline:
                 view = None
             if view is not None and view.state in (*ACTIVE, FileState.PINNED):
                 return token, view
-        wish = Wish(RequestKind.BRING_ONLINE, (f"srm://{self._settings.host}{path}",))
+        wish = Wish(RequestKind.BRING_ONLINE, (surl,))
         request = self._broker.submit(principal, wish)
         with self._lock:
             self._asked[key] = request.token

@@ -18,7 +18,7 @@ import msgspec
 from srm_dicom.broker.views import FileState, FileView, Listing, RequestKind, RequestView, Wish
 from srm_dicom.errors import InvalidRequest, MdmError, NotFound, TooLarge
 from srm_dicom.identity.principal import Principal
-from srm_dicom.identity.scopes import POLL, STAGE, refusal
+from srm_dicom.identity.scopes import POLL, STAGE
 from srm_dicom.ids import Surl, parse_guid, parse_path
 from srm_dicom.rights.declare import requires
 from srm_dicom.web.environ import PRINCIPAL
@@ -78,6 +78,9 @@ class Broker(Protocol):
 
     def forget(self, principal: Principal, token: str) -> None:
         """End a request and drop it."""
+
+    def cover(self, principal: Principal, surls: Sequence[str], operation: str, scope: str) -> None:
+        """Refuse what a token does not leave."""
 
     def entries(
         self, principal: Principal, surls: Sequence[str], operation: str, scope: str
@@ -180,7 +183,7 @@ class TapeApi:
         """
         wanted = read(request.read(), Stage)
         surls = self._names.surls(tuple(dict.fromkeys(file.path for file in wanted.files)))
-        _require_scope(request.principal, STAGE, surls)
+        self._broker.cover(request.principal, surls, "stage", STAGE)
         wish = Wish(RequestKind.BRING_ONLINE, surls, pin_s=wanted.lifetime_s)
         token = self._broker.submit(request.principal, wish).token
         location = f"{self._settings.url}{BASE}/stage/{token}"
@@ -194,7 +197,7 @@ class TapeApi:
             RequestUnknown: the caller has no such request.
             NotAuthorised: the caller's token does not cover all of it.
         """
-        view = self._viewed(request, POLL)
+        view = self._viewed(request, "poll", POLL)
         created = _seconds(view.created_at)
         files = tuple(self._progress(file) for file in view.files)
         return Answer(Progress(view.token, created, created, files))
@@ -209,7 +212,7 @@ class TapeApi:
             NotAuthorised: the caller's token is not for staging what is named.
         """
         paths = read(request.read(), Paths).paths
-        _require_scope(request.principal, STAGE, self._names.surls(paths))
+        self._broker.cover(request.principal, self._names.surls(paths), "cancel", STAGE)
         view = self._broker.status(request.principal, request.id, None, RequestKind.BRING_ONLINE)
         there = {_normal(self._names.path(file.surl)) for file in view.files}
         missing = sum(_normal(path) not in there for path in paths)
@@ -226,7 +229,7 @@ class TapeApi:
             RequestUnknown: the caller has no such request.
             NotAuthorised: the caller's token is not for staging all of it.
         """
-        self._viewed(request, STAGE)
+        self._viewed(request, "delete", STAGE)
         self._broker.forget(request.principal, request.id)
         return Answer()
 
@@ -239,7 +242,7 @@ class TapeApi:
             NotAuthorised: the caller's token is not for staging what is named.
         """
         surls = self._names.surls(read(request.read(), Paths).paths)
-        _require_scope(request.principal, STAGE, surls)
+        self._broker.cover(request.principal, surls, "release", STAGE)
         self._broker.release(request.principal, request.id if _is_token(request.id) else None, surls)
         return Answer()
 
@@ -250,10 +253,10 @@ class TapeApi:
         listings = self._broker.entries(request.principal, surls, "archiveinfo", POLL)
         return Answer([self._info(listing) for listing in listings])
 
-    def _viewed(self, request: Request, permission: str) -> RequestView:
+    def _viewed(self, request: Request, operation: str, permission: str) -> RequestView:
         """Return a request whose files a token leaves a permission on, each of them."""
         view = self._broker.status(request.principal, request.id, None, RequestKind.BRING_ONLINE)
-        _require_scope(request.principal, permission, [file.surl for file in view.files])
+        self._broker.cover(request.principal, [file.surl for file in view.files], operation, permission)
         return view
 
     def _progress(self, file: FileView) -> FileProgress:
@@ -286,16 +289,6 @@ class _Names:
             return Surl.parse(surl).path
         except InvalidRequest:
             return surl
-
-
-def _require_scope(principal: Principal, permission: str, surls: Sequence[str]) -> None:
-    for surl in surls:
-        try:
-            allowed = principal.in_scope(permission, Surl.parse(surl).path)
-        except InvalidRequest:  # it names nothing; the answer will say so
-            continue
-        if not allowed:
-            raise refusal(permission)
 
 
 def _normal(path: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -182,6 +183,11 @@ class Site:
         with self.served.open(who(by), parse_path(f"{TOP}/{name}")) as file:
             extents = file.extents(0, file.size_bytes)
             return b"".join(os.pread(one.fd, one.end - one.start, one.start) for one in extents)
+
+    def audited(self) -> list[Any]:
+        """Return the events that the audit has."""
+        lines = self.audit.path.read_text().splitlines()
+        return [json.loads(line)["event"] for line in lines]
 
     def on_disk(self) -> dict[str, bytes]:
         return {

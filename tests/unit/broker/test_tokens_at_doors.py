@@ -15,10 +15,11 @@ import msgspec
 import pytest
 
 from srm_dicom.broker.views import FileState, PutWish, RequestKind, Wish
-from srm_dicom.errors import MdmError
+from srm_dicom.errors import MdmError, NotAuthorised
 from srm_dicom.identity.principal import Principal
 from srm_dicom.identity.scopes import parse
 from srm_dicom.ids import parse_path
+from srm_dicom.rights.evaluate import OUT_OF_SCOPE
 from srm_dicom.transfer.copying import Copies, CopySettings
 from srm_dicom.transfer.davwrites import Writes
 from srm_dicom.transfer.nearline import Nearline, NearlineSettings
@@ -164,6 +165,44 @@ def test_a_scope_that_ends_with_a_slash_is_a_directorys(ask: Ask) -> None:
     assert ask("PUT", f"{TOP}/new", "storage.create:/vo/data/new/", b"a file") == 403
     assert ask("MKCOL", f"{TOP}/new", "storage.create:/vo/data/new/") == 201
     assert ask("PUT", f"{TOP}/new/file", "storage.create:/vo/data/new/", b"a file") == 201
+
+
+# --- the audit has what a scope has refused
+
+
+READS = "storage.read:/vo/data"
+FILES = msgspec.json.encode({"files": [{"path": FILE}, {"path": f"{TOP}/none"}]})
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "operation"),
+    [
+        ("POST", f"{BASE}/stage", FILES, "stage"),
+        ("POST", f"{BASE}/stage/TOKEN/cancel", msgspec.json.encode({"paths": [FILE]}), "cancel"),
+        ("POST", f"{BASE}/release/TOKEN", msgspec.json.encode({"paths": [FILE]}), "release"),
+        ("GET", f"{BASE}/stage/TOKEN", b"", "poll"),
+        ("DELETE", f"{BASE}/stage/TOKEN", b"", "delete"),
+        ("GET", FILE, b"", "srmBringOnline"),
+    ],
+)
+def test_what_a_scope_has_refused_is_audited_once(
+    site: Any, ask: Ask, staging: str, method: str, path: str, body: bytes, operation: str
+) -> None:
+    if operation == "srmBringOnline":
+        site.stores.staged.remove(site.stores.namespace.find(parse_path(FILE)).guid, "node")
+    scope = "storage.read:/vo/data/b" if operation == "poll" else READS
+    before = len(site.audited())
+    assert ask(method, path.replace("TOKEN", staging), scope, body) == 403
+    (event,) = [event for event in site.audited()[before:] if event["outcome"] == "denied"]
+    assert (event["operation"], event["objects"], event["dn"]) == (operation, [FILE], "/CN=Alice")
+    assert OUT_OF_SCOPE in event["rule"]
+
+
+def test_who_asks_the_srm_to_replace_what_a_scope_does_not_cover_is_audited(site: Any, ask: Ask) -> None:
+    wish = PutWish(RequestKind.PUT, (site.surl("a.dat"),), ("gsiftp",), overwrite=True)
+    view = site.broker.puts.submit(bearer(site, "storage.create:/vo/data"), wish)
+    assert isinstance(view.files[0].failure, NotAuthorised)
+    assert site.audited()[-1]["rule"] == OUT_OF_SCOPE
 
 
 # --- whoever may do anything there may stat

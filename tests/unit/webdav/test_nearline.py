@@ -8,8 +8,8 @@ import pytest
 from srm_dicom.broker.views import FileState, FileView, RequestKind, RequestView
 from srm_dicom.errors import NotAuthorised, RequestUnknown, SourceUnavailable
 from srm_dicom.identity.principal import Principal
-from srm_dicom.identity.scopes import parse
-from srm_dicom.ids import SitePath, Token
+from srm_dicom.identity.scopes import parse, refusal
+from srm_dicom.ids import SitePath, Surl, Token
 from srm_dicom.testing.clock import FakeClock
 from srm_dicom.transfer.nearline import Nearline, NearlineSettings
 from srm_dicom.wire.dav.prefer import Patience
@@ -32,6 +32,10 @@ class Staging:
     def submit(self, principal, wish):
         self.submitted.append((principal.dn, wish.surls, self.clock.monotonic_s()))
         return self._view(len(self.submitted) - 1)
+
+    def cover(self, principal, surls, operation, scope):
+        if not all(principal.in_scope(scope, Surl.parse(surl).path) for surl in surls):
+            raise refusal(scope)
 
     def status(self, principal, token, surls, kind):
         assert kind is RequestKind.BRING_ONLINE
