@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from srm_dicom.clock import Clock
 from srm_dicom.errors import ConfigError
+from srm_dicom.listening import accepted, listener
 from srm_dicom.telemetry import logger
 from srm_plugin_dicom import pdu
 from srm_plugin_dicom.association import Association, Limits
@@ -22,6 +23,9 @@ from srm_plugin_dicom.stores import Handler, ObjectInfo, ObjectSink
 from srm_plugin_dicom.tls import TlsCredential, accept_tls, server_context
 
 __all__ = ["Handler", "Limits", "ObjectInfo", "ObjectSink", "Peer", "Receiver"]
+
+PAUSE_S = 0.1
+"""Before it is listened again where the process has no descriptor for a connection."""
 
 log = logger("dicom")
 
@@ -67,7 +71,7 @@ class Receiver:
         self._open: dict[socket.socket, threading.Thread] = {}
         self._stopped = False
         try:
-            self._listener = socket.create_server((bind, port), backlog=64)
+            self._listener = listener(bind, port, backlog=64)
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else "unknown reason"
             raise ConfigError(
@@ -104,10 +108,15 @@ class Receiver:
     def _accept(self) -> None:
         while True:
             try:
-                connection, address = self._listener.accept()
-            except OSError:
-                return
-            self._admit_connection(connection, address[0])
+                connection, address = accepted(self._listener)
+            except OSError as error:
+                with self._lock:
+                    if self._stopped:
+                        return
+                log.warning("accept_failed", error=type(error).__name__, reason=error.strerror)
+                self._clock.sleep(PAUSE_S)
+                continue
+            self._admit_connection(connection, address)
 
     def _admit_connection(self, connection: socket.socket, address: str) -> None:
         if address not in self._addresses:
@@ -122,7 +131,12 @@ class Receiver:
         if full:
             _turn_away(connection)
             return
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:  # the system has no thread for it
+            with self._lock:
+                del self._open[connection]
+            _turn_away(connection)
 
     def _serve(self, connection: socket.socket, address: str) -> None:
         try:

@@ -1,10 +1,14 @@
 """The receiver, with pynetdicom as sender and with bare sockets as strangers and vandals."""
 
+import os
+import resource
 import socket
 import struct
+import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from io import BytesIO
 
 import pytest
@@ -349,3 +353,45 @@ def test_stopping_closes_everything(open_receiver: Callable[..., Receiver]) -> N
     assert receiver.associations == 0
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", receiver.port), timeout=1)
+
+
+def test_a_process_without_descriptors_listens_again_when_it_has_some(
+    open_receiver: Callable[..., Receiver],
+) -> None:
+    receiver, caller = open_receiver(), socket.socket()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (caller.fileno() + 64, hard))
+    taken: list[int] = []
+    try:
+        with suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        caller.connect(("127.0.0.1", receiver.port))
+        time.sleep(0.3)
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    association = associate(receiver)
+    assert association.is_established
+    assert association.send_c_echo().Status == 0
+    association.release()
+    caller.close()
+
+
+def test_a_process_without_threads_turns_one_away_and_goes_on(
+    open_receiver: Callable[..., Receiver], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receiver, start = open_receiver(), threading.Thread.start
+
+    def fail(thread: threading.Thread) -> None:
+        if thread._target == receiver._serve:  # type: ignore[attr-defined]
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fail)
+        with socket.create_connection(("127.0.0.1", receiver.port), 5) as caller:
+            assert caller.recv(100) == bytes((3, 0, 0, 0, 0, 4, 0, 2, 3, 2))
+    wait_until(lambda: receiver.associations == 0)
+    assert associate(receiver).is_established
