@@ -90,7 +90,9 @@ class Retrieving:
         self._own_title = own_title
         self._clock = clock
         self._asks = asks
-        self._connection = _connect(settings, timeout_s)
+        self._connection, address = _connect(settings, timeout_s)
+        self._poll = select.poll()  # select() bears no descriptor above 1023
+        self._poll.register(self._connection, select.POLLIN)
         self._reader = PduReader(self._connection, clock, MAX_PDU_BYTES)
         self._final: Command | None = None
         self._told = 0
@@ -98,7 +100,7 @@ class Retrieving:
         self._message_id = 0
         self._stores = StoreService(
             self._connection,
-            self._connection.getpeername()[0],
+            address,
             settings.ae_title,
             (),
             _Nothing(),
@@ -156,7 +158,7 @@ class Retrieving:
     def _is_readable(self, timeout_s: float) -> bool:
         if isinstance(self._connection, ssl.SSLSocket) and self._connection.pending():
             return True
-        return bool(select.select([self._connection], [], [], timeout_s)[0])
+        return bool(self._poll.poll(1e3 * timeout_s))
 
     @property
     def is_quiet(self) -> bool:
@@ -305,18 +307,22 @@ class _Nothing:
         raise NotAuthorised("an object where only answers are expected")
 
 
-def _connect(settings: PacsSettings, timeout_s: float) -> socket.socket:
-    """Open a connection, over TLS where that is set."""
+def _connect(settings: PacsSettings, timeout_s: float) -> tuple[socket.socket, str]:
+    """Open a connection, over TLS where that is set; returns it, and the address that it goes to."""
+    silent = SourceUnavailable(f"{settings.name} does not answer at its DICOM port")
     try:
         connection = socket.create_connection((settings.host, settings.port), timeout_s)
     except OSError:
-        raise SourceUnavailable(f"{settings.name} does not answer at its DICOM port") from None
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if settings.tls is None:
-        return connection
+        raise silent from None
     try:
-        context = client_context(settings.tls)
-        return context.wrap_socket(connection, server_hostname=settings.tls.name or settings.host)
+        address = str(connection.getpeername()[0])  # who hangs up at once has none any more
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if settings.tls is not None:
+            context = client_context(settings.tls)
+            connection = context.wrap_socket(connection, server_hostname=settings.tls.name or settings.host)
     except OSError:
         connection.close()
+        if settings.tls is None:
+            raise silent from None
         raise SourceUnavailable(f"{settings.name} and we do not agree on TLS") from None
+    return connection, address

@@ -1,6 +1,10 @@
 """Associations that are kept: one for many requests, another when it has died, none after a while."""
 
+import fcntl
+import resource
+import select
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -20,7 +24,7 @@ from srm_plugin_dicom.negotiation import IMPLICIT_LITTLE_ENDIAN
 from srm_plugin_dicom.pacs import PacsSettings, images
 from srm_plugin_dicom.pdu import ProposedContext
 from srm_plugin_dicom.proposals import Pair
-from srm_plugin_dicom.retrieving import CONTEXT, Associations, Retrieving
+from srm_plugin_dicom.retrieving import CONTEXT, ENDLESS, Associations, Patience, Retrieving
 
 CLOCK = SystemClock()
 UNKNOWN_DESTINATION = 0xA801
@@ -34,10 +38,11 @@ class Source:
         self.settings = PacsSettings("archive", pacs.ae_title, pacs.host, port or pacs.port)
         self.associations = Associations(self._associate, CLOCK, keep_s)
 
-    def ask(self, patience_s: float = 20.0) -> int:
+    def ask(self, patience_s: float = 20.0, patience: Patience = ENDLESS) -> int:
         request = partial(dimse.encode_move_request, MOVE, destination="NOBODY")
         identifier = images("1.2", ["1.2.3"], ["1.2.3.4"])
-        return self.associations.retrieve(request, identifier, CLOCK.monotonic_s() + patience_s).status
+        end_s = CLOCK.monotonic_s() + patience_s
+        return self.associations.retrieve(request, identifier, end_s, patience).status
 
     def _associate(self, timeout_s: float, _stored: tuple[Pair, ...]) -> Retrieving:
         contexts = [ProposedContext(CONTEXT, MOVE, (IMPLICIT_LITTLE_ENDIAN,))]
@@ -132,3 +137,43 @@ def test_an_identifier_is_what_pydicom_writes(instances: list[str]) -> None:
     written.StudyInstanceUID, written.SeriesInstanceUID = "1.22", "1.222"
     written.SOPInstanceUID = instances
     assert images("1.22", ["1.222"], instances) == encode(written, is_implicit_vr=True, is_little_endian=True)
+
+
+def test_one_that_hangs_up_at_once_does_not_answer(
+    pacs: PacsSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a firewall does, or an archive that is being killed: that is no defect of ours."""
+    connect = socket.create_connection
+
+    def connected(address: tuple[str, int], timeout_s: float) -> socket.socket:
+        connection = connect(address, timeout_s)
+        caller, _ = listener.accept()
+        caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        caller.close()
+        select.select([connection], [], [], 20.0)
+        return connection
+
+    monkeypatch.setattr(socket, "create_connection", connected)
+    with socket.create_server((pacs.host, 0)) as listener, pytest.raises(SourceUnavailable):
+        Source(pacs, port=listener.getsockname()[1]).ask()
+
+
+def test_a_process_that_has_many_files_open(pacs: PacsSimulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Descriptors are higher there than select() bears."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    connect = socket.create_connection
+
+    def connected(address: tuple[str, int], timeout_s: float) -> socket.socket:
+        with connect(address, timeout_s) as low:
+            high = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, 1024)
+        return socket.socket(fileno=high)
+
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+    monkeypatch.setattr(socket, "create_connection", connected)
+    source = Source(pacs)
+    try:
+        assert [source.ask(patience=Patience(20.0)) for _ in range(2)] == [UNKNOWN_DESTINATION] * 2
+        assert len(source.opened) == 1
+        source.associations.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
