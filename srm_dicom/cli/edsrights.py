@@ -33,12 +33,11 @@ def _listings(eds: Eds, name: str) -> list[str]:
     """Return what is printed of a key.
 
     Raises:
-        MdmError: the first key server does not tell, or they do not agree and not each is printed.
+        MdmError: no key server tells, or they do not agree and not each is printed.
     """
-    first, told = eds.permissions(name)
+    told = eds.permissions(name)
     if eds.loudness != "verbose":
-        _check_agreed(name, first, told)
-        return [f"# ENTRY: {name}", *edspermissions.listing(first)]
+        return [f"# ENTRY: {name}", *edspermissions.listing(_agreed(name, told))]
     lines = []
     for url, permission in told.items():
         lines += [f"# ENTRY: {name}", f"# ENDPOINT: {url}"]
@@ -49,16 +48,18 @@ def _listings(eds: Eds, name: str) -> list[str]:
     return lines
 
 
-def _check_agreed(name: str, first: Permission, told: Mapping[str, Permission | MdmError]) -> None:
-    """Compare what the key servers say.
+def _agreed(name: str, told: Mapping[str, Permission | MdmError]) -> Permission:
+    """Return what all key servers say.
 
     Raises:
         MdmError: they do not say the same.
     """
+    first, *_ = (one for one in told.values() if not isinstance(one, MdmError))
     for url, other in told.items():
         if other != first:
             error = other if isinstance(other, MdmError) else IntegrityError("it has others")
             raise type(error)(f"Corrupted permissions for {name}: {url}: {error.message}")
+    return first
 
 
 _batch = click.option("-b", "batch", type=click.IntRange(0), default=0, help="Keys to change in one call.")
@@ -114,27 +115,37 @@ def chmod(mode: str, names: tuple[str, ...], batch: int, **options: Any) -> None
 
 
 def _change(
-    eds: Eds, names: Sequence[str], batch: int, change: Callable[[Permission], Permission], told: str
+    eds: Eds, names: Sequence[str], batch: int, change: Callable[[Permission], Permission], done: str
 ) -> None:
     """Change permissions of keys, several in one call; one that fails does not stop the others.
+
+    Each key server's are changed as it has them itself: what one of them says, true or not, reaches no other.
 
     Raises:
         SystemExit: one failed.
     """
     eds.introduce()
     failures = Failures()
-    changed: dict[str, Permission] = {}
+    changed: dict[str, dict[str, Permission]] = {}
+    silent: dict[str, MdmError] = {}
     for name in names:
         with failures.told("ERROR "):
-            before, _ = eds.permissions(name)
-            after = change(before)
-            if after != before:
-                changed[name] = after
-    waiting, size = list(changed), min(batch or KEYS_PER_CALL, KEYS_PER_CALL)
+            told = eds.permissions(name)
+            after = {url: change(one) for url, one in told.items() if isinstance(one, Permission)}
+            changed[name] = {url: one for url, one in after.items() if one != told[url]}
+            silent.update((name, one) for one in told.values() if isinstance(one, MdmError))
+    waiting, size = [name for name in changed if changed[name]], min(batch or KEYS_PER_CALL, KEYS_PER_CALL)
     for start in range(0, len(waiting), size):
-        together = waiting[start : start + size]
+        together = {name: eds.id_of(name) for name in waiting[start : start + size]}
+        of_servers = {
+            url: {key_id: changed[name][url] for name, key_id in together.items() if url in changed[name]}
+            for url in eds.keys.endpoints
+        }
         with failures.told(*(f"ERROR Change failed on {name}: " for name in together)):
-            eds.keys.set_permissions({eds.id_of(name): changed[name] for name in together})
-            for name in together:
-                eds.detail(f"{told} on {name}")
+            eds.keys.set_permissions(of_servers)
+            for name in (name for name in together if name not in silent):
+                eds.detail(f"{done} on {name}")
+    for name, error in silent.items():
+        with failures.told(f"ERROR Change failed on {name}: "):
+            raise error
     failures.end()

@@ -90,17 +90,19 @@ class Eds:
             return record.key_id or record.guid
         return name
 
-    def permissions(self, name: str) -> tuple[Permission, dict[str, Permission | MdmError]]:
-        """Return a key's permissions as the first key server tells them, and as each does, by endpoint.
+    def permissions(self, name: str) -> dict[str, Permission | MdmError]:
+        """Return a key's permissions as each key server tells them, by endpoint.
 
         Raises:
-            MdmError: the first one does not tell.
+            MdmError: none of them tells.
         """
         told = self.keys.permissions(self.id_of(name))
-        first = next(iter(told.values()))
-        if isinstance(first, MdmError):
-            raise type(first)(f"Missing permission for {name}: {first.message}", advice=first.advice)
-        return first, told
+        errors = [answer for answer in told.values() if isinstance(answer, MdmError)]
+        if len(errors) == len(told):
+            raise type(errors[0])(
+                f"Missing permission for {name}: {errors[0].message}", advice=errors[0].advice
+            )
+        return told
 
     def register(self, key_id: str, until: datetime) -> bytes:
         """Make a key pair, register it under an id, and return its public half.

@@ -369,15 +369,24 @@ class KeyServers:
         answers = dict(ask(self._servers, self._timeout_s, call))
         return {url: answers[server] for url, server in zip(self.endpoints, self._servers, strict=True)}
 
-    def set_permissions(self, permissions: Mapping[str, Permission]) -> None:
-        """Replace base permissions and ACL of keys on every server, on each all or none.
+    def set_permissions(self, permissions: Mapping[str, Mapping[str, Permission]]) -> None:
+        """Replace base permissions and ACL of keys, on each server all or none.
+
+        Args:
+            permissions: by endpoint and by key id; a server that is not among them is left alone.
 
         Raises:
             KeyServerUnavailable: a server did not answer; the others have the new ones.
             NotAuthorised: a server refuses.
         """
-        entries = [PermissionEntry(key_id, permission) for key_id, permission in permissions.items()]
-        told = ask(self._servers, self._timeout_s, lambda server: server.call("setPermission", entries))
+        entries = {
+            server: [PermissionEntry(key_id, one) for key_id, one in permissions[url].items()]
+            for url, server in zip(self.endpoints, self._servers, strict=True)
+            if permissions.get(url)
+        }
+        told = ask(
+            list(entries), self._timeout_s, lambda server: server.call("setPermission", entries[server])
+        )
         for _, answer in list(told):
             if isinstance(answer, MdmError):
                 raise answer

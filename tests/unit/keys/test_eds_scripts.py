@@ -196,6 +196,38 @@ def test_one_server_is_missing(shell, people, live_site, guid):
     shell.does("unregistered", "key-unregister", "-v", guid)
 
 
+def test_what_one_server_says_of_rights_reaches_no_other(shell, people, live_site, guid):
+    """Whose key server says that a stranger has a right does not have its owner give it elsewhere."""
+    shell.does("registered", "key-register", guid)
+    second, coyote = people.dn(people.second), people.dn(people.coyote)
+    shell.urls = live_site.urls[:1]
+    shell.does("", "setacl", "-m", f"{coyote}:pg", guid)
+    shell.does("", "chmod", "o+g", guid)
+    shell.urls = None
+    shell.does("Changed ACLs", "setacl", "-v", "-m", f"{second}:g", guid)
+    shell.does("Changed permissions", "chmod", "-v", "g+g", guid)
+    told = shell("getacl", "-v", guid)[1].split("# ENTRY")[1:]
+    assert [coyote in one for one in told] == [True, False, False]
+    assert [f"{second}:------g-" in one for one in told] == [True, True, True]
+    assert ["group ------g-, other --------" in one for one in told] == [False, True, True]
+    shell.does("", "setacl", "-x", f"{second}:g", guid)
+    shell.does("", "chmod", "o=", guid)
+    shell.does(f"(?m)^{re.escape(second)}:------g-$", "getacl", guid)
+
+
+@pytest.mark.parametrize("down", [0, 1, 2])
+def test_a_right_is_withdrawn_where_servers_answer(shell, people, live_site, guid, down):
+    shell.does("registered", "key-register", guid)
+    second = people.dn(people.second)
+    shell.does("", "setacl", "-m", f"{second}:g", guid)
+    shell.urls = [*live_site.urls]
+    shell.urls[down] = NOWHERE
+    shell.fails("Change failed", "setacl", "-d", second, guid)
+    shell.urls = None
+    told = shell("getacl", "-v", guid)[1].split("# ENTRY")[1:]
+    assert [second in one for one in told] == [number == down for number in range(3)]
+
+
 def test_acls_by_words_and_by_files(shell, people, guid):
     two, three = people.dn(people.second), "/C=ch/O=Test organisation/CN=Real user"
 
