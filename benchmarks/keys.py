@@ -5,10 +5,11 @@
 Every key server is a process of its own with TLS, rights and a durable audit log, all on this machine. A
 hung one is stopped by a signal: its port still takes connections. Times are medians; what is compared is
 measured in turns. The measure of a fetch is one TLS round trip to one of the same servers: the smallest call
-there is (getVersion), on a connection that is kept; for a first fetch the same with its handshake. A share
-is released when the disk has the audit's event, for which two servers of one fetch wait here at the same
-disk: what one such write takes is shown beside. Of many keys the processor time of client and servers is
-shown too: it depends less on who else is on the machine.
+there is (getVersion), on a connection that is kept; for a first fetch the same with its handshake. It is
+measured twice: with the servers beside the client, and as far away as ``--away-ms`` tells, because key
+servers of one site stand on hosts of their own. A share is released when the disk has the audit's event, for
+which two servers of one fetch wait here at the same disk: what one such write takes is shown beside. Of many
+keys the processor time of client and servers is shown too: it depends less on who else is on the machine.
 """
 
 import argparse
@@ -26,9 +27,11 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from benchmarks._distance import apart
 from srm_dicom.client.http import HttpClient
 from srm_dicom.client.keys import KeyServers
 from srm_dicom.client.keyserver import Server
@@ -86,6 +89,17 @@ class Bench:
 
     def client(self, credential, count: int) -> KeyServers:
         return KeyServers(self.urls[:count], credential, sites=self.sites, timeout_s=60)
+
+    @contextmanager
+    def apart(self, round_trip_s: float):
+        """Have the servers some way off."""
+        here = self.urls
+        with apart([urlsplit(url).port for url in here], round_trip_s) as ports:
+            self.urls = [f"https://localhost:{port}" for port in ports]
+            try:
+                yield
+            finally:
+                self.urls = here
 
     def issue(self, k: int, n: int):
         return issue(
@@ -177,6 +191,8 @@ def single(bench: Bench, repeats: int) -> None:
     )
     disk.close()
     new = medians({"call": first_call, "fetch": first_fetch}, max(5, repeats // 4))
+    server.close()
+    client.close()
     call = kept["call"]
     print(f"TLS round trip, nothing done:       {ms(call)}")
     print(f"TLS round trip, one share released: {ms(kept['share'])}   {kept['share'] / call:.1f} of it")
@@ -273,6 +289,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--keys", type=int, default=10_000)
     options.add_argument("--repeats", type=int, default=40)
+    options.add_argument("--away-ms", type=float, default=1.0, help="round trip to servers that are apart")
     options.add_argument("--only", choices=["single", "faults", "bulk"], action="append")
     chosen = options.parse_args()
     wanted = chosen.only or ["single", "faults", "bulk"]
@@ -280,7 +297,11 @@ def main() -> None:
         bench = Bench(Path(directory), 5)
         try:
             if "single" in wanted:
+                print("the servers beside the client:")
                 single(bench, chosen.repeats)
+                print(f"the servers {chosen.away_ms:g} ms away, there and back:")
+                with bench.apart(chosen.away_ms / 1000):
+                    single(bench, chosen.repeats)
             if "bulk" in wanted:
                 bulk(bench, chosen.keys)
             if "faults" in wanted:
