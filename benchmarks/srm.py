@@ -2,8 +2,9 @@
 
     python -m benchmarks.srm [--calls 300] [--entries 2000] [--requests 100000] [--clients 200]
 
-* Ping, and PrepareToGet + StatusOfGet + ReleaseFiles of a staged file, a second, on one kept httpg
-  connection; the floor is asked by the same client and answers with what ours once answered.
+* Ping, and PrepareToGet + StatusOfGet + ReleaseFiles of a staged file, a second: on a httpg connection of
+  their own, as each command of gfal and ARC has one, with its handshake and the proofs of a proxy; and on
+  one that is kept. The floor is asked by the same client and answers with what ours once answered.
   The inner zone, at a site another process, is at rest.
 * srmLs of a directory, from the bytes of the request to those of the answer, beside hand-written lxml that
   builds the same bytes from values that it has already.
@@ -27,9 +28,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lxml import etree
 
@@ -54,6 +56,8 @@ POLL_EVERY_S, POLLS = 2.0, 6
 ROUNDS = 5
 CHUNK = 500
 START_S = 60
+
+T = TypeVar("T")
 
 
 # --- a second: ours and the floor, in a process of their own --------------------------------------------
@@ -129,8 +133,8 @@ def served(directory: Path) -> Iterator[Connection]:
         process.join(START_S)
 
 
-def rates(directory: Path, calls: int) -> dict[str, dict[str, float]]:
-    """Return calls a second of ours and of the floor, and their ratio, for each kind of call."""
+def rates(directory: Path, calls: int) -> dict[str, dict[str, dict[str, float]]]:
+    """Return calls a second of ours and of the floor, and their ratio, by connection and kind of call."""
     with served(directory) as here:
         url, credential = received(here)
         recorder = Recorder(HttpClient(url, credential, timeout_s=START_S))
@@ -139,8 +143,16 @@ def rates(directory: Path, calls: int) -> dict[str, dict[str, float]]:
             cycle(client)
         here.send(recorder.answers)
         floor_url = received(here)
+        acts = (ping, cycle)
+
+        def connected(act: Callable[[SrmClient], None], where: str) -> None:
+            with SrmClient.connect(where, credential) as client:
+                act(client)
+
+        own = {act.__name__: compared(partial(connected, act), url, floor_url, calls) for act in acts}
         with SrmClient.connect(url, credential) as ours, SrmClient.connect(floor_url, credential) as floor:
-            return {act.__name__: compared(act, ours, floor, calls) for act in (ping, cycle)}
+            kept = {act.__name__: compared(act, ours, floor, calls) for act in acts}
+        return {"own_connection": own, "kept_connection": kept}
 
 
 def crowd(directory: Path, clients: int) -> dict[str, float]:
@@ -184,13 +196,11 @@ def received(pipe: Connection) -> Any:
     return pipe.recv()
 
 
-def compared(
-    act: Callable[[SrmClient], None], ours: SrmClient, floor: SrmClient, calls: int
-) -> dict[str, float]:
+def compared(act: Callable[[T], None], ours: T, floor: T, calls: int) -> dict[str, float]:
     seconds: dict[str, list[float]] = {"ours": [], "floor": []}
     for _ in range(ROUNDS):
-        for name, client in (("ours", ours), ("floor", floor)):
-            seconds[name] += [timed(lambda client=client: act(client)) for _ in range(calls // ROUNDS)]
+        for name, which in (("ours", ours), ("floor", floor)):
+            seconds[name] += [timed(lambda which=which: act(which)) for _ in range(calls // ROUNDS)]
     a_second = {name: 1 / statistics.median(times) for name, times in seconds.items()}
     return {**{name: round(rate) for name, rate in a_second.items()}, "ratio": ratio(a_second)}
 
