@@ -23,12 +23,13 @@ from srm_dicom.client.http import HttpClient
 from srm_dicom.client.keyserver import Call, Connection, Server
 from srm_dicom.client.keyshares import Charters
 from srm_dicom.client.reshare import Resharer
-from srm_dicom.crypto.keyrecord import KeyRecord
+from srm_dicom.crypto.keyrecord import Charter, KeyRecord
 from srm_dicom.errors import (
     AlreadyExists,
     ConfigError,
     InternalError,
     KeyServerUnavailable,
+    KeyShareInvalid,
     MdmError,
     NotFound,
 )
@@ -302,20 +303,28 @@ class KeyServers:
         ):
             for key_id, status in statuses(list(halves), answer).items():
                 answers[key_id][server.name] = status
-        return {key_id: self._destruction(told) for key_id, told in answers.items()}
+        return {key_id: self._destruction(key_id, halves[key_id], told) for key_id, told in answers.items()}
 
-    def _destruction(self, told: Mapping[str, KeyStatus | MdmError]) -> Destruction:
-        failures = {
-            server: error.message for server, status in told.items() for error in _errors({"": status})
-        }
-        charters = [
-            self._charters.verify(key.charter)
-            for status in told.values()
-            if isinstance(status, KeyStatus)
-            for key in status.keys
-        ]
+    def _destruction(self, key_id: str, half: bytes, told: Mapping[str, KeyStatus | MdmError]) -> Destruction:
+        """Count who confirms; a server that proves what it says with something else has confirmed nothing."""
+        failures: dict[str, str] = {}
+        charters: list[Charter] = []
+        for server, status in told.items():
+            try:
+                charters += self._destroyed(key_id, half, status)
+            except MdmError as error:
+                failures[server] = error.message
         needed = max((charter.n - charter.k + 1 for charter in charters), default=len(self._servers))
         return Destruction(needed, bool(charters), frozenset(told) - frozenset(failures), failures)
+
+    def _destroyed(self, key_id: str, half: bytes, status: KeyStatus | MdmError) -> list[Charter]:
+        for error in _errors({key_id: status}):
+            raise error
+        keys = status.keys if isinstance(status, KeyStatus) else ()
+        charters = [self._charters.verify(key.charter) for key in keys]
+        if any((charter.key_id, charter.public_key) != (key_id, half) for charter in charters):
+            raise KeyShareInvalid("it tells of another key")
+        return charters
 
     def resharer(
         self,

@@ -1,6 +1,7 @@
 """A key that is destroyed is gone when n - k + 1 servers say so, and comes back from no backup."""
 
 import os
+from xml.sax.saxutils import escape
 
 import pytest
 
@@ -32,6 +33,23 @@ def test_a_key_that_no_server_knows_has_to_be_denied_by_all(site, registrar):
     client = site.client(registrar)
     client.remove(key.id)
     assert client.destroy({key.id: key.public})[key.id].needed == 3
+
+
+def test_who_tells_of_another_key_does_not_say_how_many_are_enough(site, registrar):
+    """One key server cannot have a key taken for destroyed that the others still hold."""
+    key, of_one = site.registered(ALICE), site.registered(ALICE, k=3)
+    site.servers["keys2"].down = site.servers["keys3"].down = True
+    site.servers["keys1"].tells("charter", escape(of_one.charter.text))
+    told = site.client(registrar).destroy({key.id: key.public})[key.id]
+    assert (told.done, told.described, told.confirmed) == (False, False, frozenset())
+
+
+def test_who_tells_nonsense_keeps_nothing_from_being_destroyed(site, registrar):
+    key = site.registered(ALICE)
+    site.servers["keys1"].tells("charter", "{}")
+    told = site.client(registrar).destroy({key.id: key.public})[key.id]
+    assert (told.done, told.needed, told.confirmed) == (True, 2, {"keys2", "keys3"})
+    assert "keys1" in told.failures
 
 
 def test_a_destroyed_key_is_kept_no_more(site, registrar):
