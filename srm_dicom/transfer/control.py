@@ -66,6 +66,7 @@ class Services:
     Attributes:
         writing: None at a door that only sends.
         identities: counts the sessions of each.
+        sums: turns of those who have files read for their checksums.
         nodes: the site's other transfer nodes, if it has any.
     """
 
@@ -78,6 +79,7 @@ class Services:
     policy: PeerPolicy
     door: DoorLog
     identities: Turns
+    sums: Turns
     nodes: StripeNodes | None = None
 
 
@@ -113,7 +115,8 @@ class ControlConnection:
             services.gate,
             self._clock,
             Line(self._tell, self._guard, self._look),
-            services.nodes,
+            sums=services.sums,
+            nodes=services.nodes,
         )
 
     def run(self) -> None:

@@ -41,6 +41,7 @@ class GridFtpSettings:
         max_sessions_per_address: of them from one address.
         max_sessions_per_identity: of them of one identity.
         max_streams: data connections of one transfer.
+        max_sums: checksums that are computed at the same time, half of them for one identity at most.
         active: connect out to clients (PORT): MODE E downloads need it.
         third_party: networks besides the control peer that data may go to and come from.
         third_party_public: let PORT name any public address, as third-party copies do.
@@ -58,6 +59,7 @@ class GridFtpSettings:
     max_sessions_per_address: int = 1500
     max_sessions_per_identity: int = 1500
     max_streams: int = 16
+    max_sums: int = 4
     active: bool = True
     third_party: tuple[str, ...] = ()
     third_party_public: bool = True
@@ -86,6 +88,7 @@ class GridFtpSettings:
             self.policy,
             DoorLog(audit, "gridftp", clock),
             Turns(self.max_sessions, self.max_sessions_per_identity),
+            Turns(self.max_sums),
             nodes,
         )
 

@@ -6,11 +6,19 @@ Files in are `storing`'s.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 
 from srm_dicom.clock import Clock
-from srm_dicom.errors import InvalidRequest, IsADirectory, MdmError, NotADirectory, NotFound, TooLarge
+from srm_dicom.errors import (
+    InvalidRequest,
+    IsADirectory,
+    MdmError,
+    NotADirectory,
+    NotFound,
+    Overloaded,
+    TooLarge,
+)
 from srm_dicom.identity.gate import Gate
 from srm_dicom.identity.principal import Principal
 from srm_dicom.ids import SitePath
@@ -24,6 +32,7 @@ from srm_dicom.transfer.streams import send_block, send_blocks, send_stream
 from srm_dicom.transfer.stripelink import StripeNodes
 from srm_dicom.transfer.stripes import Connecting, Stripes
 from srm_dicom.transfer.summing import sum_of
+from srm_dicom.turns import Turns
 from srm_dicom.wire.gridftp import actions
 from srm_dicom.wire.gridftp.addresses import family_reply
 from srm_dicom.wire.gridftp.dialogue import Parameters
@@ -39,6 +48,8 @@ _READ_ONLY = Reply.of(
     "GridFTP-Error-String: Permission denied",
     "This door is read-only: files come to be by registration at the site.",
 )
+_TURN_S = 600.0
+_LOOK_EVERY_S = 0.25
 MAX_LISTED = 100_000
 """Entries of one listing."""
 
@@ -49,10 +60,11 @@ class Performer:
     Args:
         writing: None at a door that only sends.
         gate: knows the peers of data connections that are other users.
+        sums: turns of those who have files read for their checksums.
         nodes: the site's other transfer nodes, if there are any.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a session has this many sides
         self,
         session: ServerSession,
         files: ServedFiles,
@@ -61,6 +73,8 @@ class Performer:
         gate: Gate,
         clock: Clock,
         line: Line,
+        *,
+        sums: Turns,
         nodes: StripeNodes | None = None,
     ) -> None:
         self._session = session
@@ -71,6 +85,7 @@ class Performer:
         self._clock = clock
         self._line = line
         self._guard = line.guard
+        self._sums = sums
         self._security: DataSecurity | None = None
         self._stripes = Stripes(nodes, port, self._begin, clock)
 
@@ -209,8 +224,27 @@ class Performer:
         whole = action.section.offset == 0 and action.section.length in (None, info.size_bytes)
         if action.algorithm == "ADLER32" and whole and info.adler32:
             return info.adler32
-        with self._files.open(self._principal, action.path) as file:
+        with self._files.open(self._principal, action.path) as file, self._turn():
             return sum_of(file, action.algorithm, action.section, self._guard)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait until the disks may be kept busy for the caller, for as long as the caller waits.
+
+        Raises:
+            Overloaded: that is too long.
+        """
+        holder, until_s = self._principal.dn, self._clock.monotonic_s() + _TURN_S
+        while not self._sums.take(holder, _LOOK_EVERY_S):
+            self._guard()
+            if self._clock.monotonic_s() > until_s:
+                raise Overloaded(
+                    "too many checksums are being computed", advice="Ask for ADLER32 of all of it."
+                )
+        try:
+            yield
+        finally:
+            self._sums.release(holder)
 
     def _transfer(self, send: Callable[[list[DataChannel]], None]) -> None:
         """Open connections, send, and keep them (MODE E) or close them."""

@@ -62,6 +62,7 @@ from srm_dicom.transfer.storing import Line
 from srm_dicom.transfer.tape import TapeApi, TapeSettings
 from srm_dicom.transfer.webdav import WebDavDoor
 from srm_dicom.transfer.written import WrittenFilesOfNode
+from srm_dicom.turns import Turns
 from srm_dicom.wire import names as wire
 from srm_dicom.wire.gridftp.dialogue import Dialogue
 from srm_dicom.wire.gridftp.replies import Reply
@@ -178,6 +179,7 @@ class House:
             None,  # type: ignore[arg-type]
             self.clock,
             Line(replies.append, _nothing, _nothing),
+            sums=Turns(1),
         )
         performer.perform(answer)
         return replies

@@ -14,7 +14,7 @@ from srm_dicom.client.gridftp import GridFtpClient
 from srm_dicom.clock import SystemClock
 from srm_dicom.errors import NotAuthenticated
 from srm_dicom.identity.gate import Gate, TrustSettings
-from srm_dicom.transfer.gridftp import GridFtpSettings
+from srm_dicom.transfer.gridftp import GridFtpDoor, GridFtpSettings
 from srm_dicom.wire.gridftp.addresses import parse_passive_port
 
 
@@ -525,6 +525,67 @@ def test_sessions_of_one_identity_are_bounded(open_door, pki, alice):
         session.leave()
         eventually(lambda: door.sessions == 0)
         new_session(door, alice).leave()
+
+
+class Slow:
+    """Files that are read when a test says so."""
+
+    def __init__(self, files):
+        self._files = files
+        self.readers = []
+        self.go_on = threading.Event()
+
+    def __getattr__(self, name):
+        return getattr(self._files, name)
+
+    def open(self, principal, path):
+        file = self._files.open(principal, path)
+        return SlowFile(file, lambda: self._wait(principal.dn))
+
+    def _wait(self, reader):
+        self.readers.append(reader)
+        assert self.go_on.wait(10)
+
+
+class SlowFile:
+    """One of them."""
+
+    def __init__(self, file, wait):
+        self._file = file
+        self._wait = wait
+
+    def __getattr__(self, name):
+        return getattr(self._file, name)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self._file.__exit__(*error)
+
+    def extents(self, start, end):
+        self._wait()
+        return self._file.extents(start, end)
+
+
+def test_checksums_take_turns_and_one_identity_has_half_of_them(files, gate, pki, alice):
+    slow = Slow(files)
+    door = GridFtpDoor(slow, gate, GridFtpSettings(port=0, data_ports=(0, 0), max_sums=2), SystemClock())
+    door.start()
+    try:
+        hers, other = [new_session(door, alice) for _ in range(3)], new_session(door, pki.user("Other"))
+        for session in (*hers, other):
+            session.send("CKSM MD5 0 -1 /file")
+            eventually(lambda: slow.readers)
+        eventually(lambda: len(slow.readers) == 2)
+        assert slow.readers == [pki.dn(alice), pki.dn(pki.user("Other"))]
+        assert code_of(new_session(door, alice), "CKSM ADLER32 0 -1 /file") == 213
+        hers[1].send("ABOR")
+        assert hers[1].next_reply().code == 426
+        slow.go_on.set()
+        assert [session.next_reply().code for session in (hers[0], hers[2], other)] == [213] * 3
+    finally:
+        door.stop()
 
 
 def test_the_default_bounds_bear_a_site_behind_one_address_and_one_identity():
