@@ -162,6 +162,8 @@ WORDS = {
     "metadata:server.validity_days": "Life of a collection that was made without an end of its own.",
     "metadata:server.indexed": "Attributes that get an index when they are added to a collection.",
     "metadata:server.sessions": "Sessions open at once.",
+    "metadata:server.sessions_per_address": "Of them from one address.",
+    "metadata:server.sessions_per_identity": "Of them of one caller.",
     "metadata:server.handshake_s": "From accept to the end of the TLS handshake.",
     "metadata:server.idle_s": "Between two commands of a session.",
     "metadata:server.send_s": "That a client may take to accept a piece of a reply.",

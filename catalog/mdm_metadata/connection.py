@@ -15,11 +15,19 @@ from mdm_metadata.commands import Session
 from mdm_metadata.dispatch import Dispatcher, refusal
 from mdm_metadata.settings import MetadataSettings
 from srm_dicom.clock import Clock
-from srm_dicom.errors import InternalError, InvalidRequest, MdmError, NotAuthenticated, NotSupported
+from srm_dicom.errors import (
+    InternalError,
+    InvalidRequest,
+    MdmError,
+    NotAuthenticated,
+    NotSupported,
+    Overloaded,
+)
 from srm_dicom.identity.gate import Gate
 from srm_dicom.identity.principal import Principal
 from srm_dicom.identity.watch import LOOK_EVERY_S, Watch
 from srm_dicom.telemetry import logger
+from srm_dicom.turns import Place
 from srm_dicom.wire import amga
 
 log = logger("metadata")
@@ -41,6 +49,7 @@ class Connection:
         dispatcher: answers commands.
         settings: the deadlines.
         clock: deadlines and the ends of credentials.
+        place: of the session among those of its caller.
     """
 
     def __init__(
@@ -51,6 +60,7 @@ class Connection:
         dispatcher: Dispatcher,
         settings: MetadataSettings,
         clock: Clock,
+        place: Place,
     ) -> None:
         self._sock = sock
         self._peer = peer
@@ -58,6 +68,7 @@ class Connection:
         self._dispatcher = dispatcher
         self._settings = settings
         self._clock = clock
+        self._place = place
         self._protocol = amga.ServerConnection()
 
     def serve(self) -> None:
@@ -79,6 +90,7 @@ class Connection:
             with suppress(OSError):
                 self._send(refusal(InternalError("a defect of this server; see its log")))
         finally:
+            self._place.leave()
             with suppress(OSError):
                 self._sock.shutdown(socket.SHUT_RDWR)
             self._sock.close()
@@ -91,8 +103,11 @@ class Connection:
     def _converse(self) -> None:
         self._send(amga.greeting(SERVER, ["ssl", "plain"] if self._settings.allow_plain else ["ssl"]))
         choice = self._next_event(self._settings.handshake_s)
+        refused: MdmError | None
         principal, refused = self._enter(choice)
         self._next_event(self._settings.handshake_s)  # the login lines; a certificate said it all
+        if refused is None and not self._place.take(principal.dn):
+            refused = Overloaded("you have too many sessions", advice="End some, or try again later.")
         if refused is not None:
             self._dispatcher.door.refused(refused.message)
             self._next_event(self._settings.handshake_s)

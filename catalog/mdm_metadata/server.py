@@ -1,4 +1,4 @@
-"""The metadata server: listens, gives every connection a thread, keeps their number bounded."""
+"""The metadata server: listens, gives every connection a thread, bounds how many there are and whose."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from srm_dicom.db.database import Database
 from srm_dicom.identity.gate import Gate
 from srm_dicom.listening import accepted, listener
 from srm_dicom.telemetry import logger
+from srm_dicom.turns import Place, Turns
 
 __all__ = ["MetadataServer", "MetadataSettings"]
 
@@ -51,6 +52,8 @@ class MetadataServer:
         self.port: int = self._listener.getsockname()[1]
         self._lock = threading.Lock()
         self._open: dict[threading.Thread, Connection] = {}
+        self._places = Turns(settings.sessions, settings.sessions_per_address)
+        self._identities = Turns(settings.sessions, settings.sessions_per_identity)
         self._acceptor = threading.Thread(target=self._accept, name="metadata-accept", daemon=True)
 
     def start(self) -> None:
@@ -84,22 +87,22 @@ class MetadataServer:
             self._begin(sock, peer)
 
     def _begin(self, sock: socket.socket, peer: str) -> None:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection = Connection(sock, peer, self._gate, self._dispatcher, self._settings, self._clock)
-        thread = threading.Thread(target=self._serve, args=(connection,), name="metadata", daemon=True)
-        with self._lock:
-            full = len(self._open) >= self._settings.sessions
-            if not full:
-                self._open[thread] = connection
-        if full:
+        if not self._places.take(peer):
             log.warning("too_many_sessions", peer=peer, count=self._settings.sessions)
             sock.close()
-        else:
-            thread.start()
+            return
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        place = Place(self._identities)
+        connection = Connection(sock, peer, self._gate, self._dispatcher, self._settings, self._clock, place)
+        thread = threading.Thread(target=self._serve, args=(connection, peer), name="metadata", daemon=True)
+        with self._lock:
+            self._open[thread] = connection
+        thread.start()
 
-    def _serve(self, connection: Connection) -> None:
+    def _serve(self, connection: Connection, peer: str) -> None:
         try:
             connection.serve()
         finally:
+            self._places.release(peer)
             with self._lock:
                 del self._open[threading.current_thread()]

@@ -17,6 +17,8 @@ class MetadataSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         validity_days: life of a collection that was made without an end of its own.
         indexed: attributes that get an index in every collection.
         sessions: connections open at once.
+        sessions_per_address: of them from one address.
+        sessions_per_identity: of them of one caller.
         handshake_s: from accept to the end of the TLS handshake.
         idle_s: between two commands of a session.
         send_s: that a client may take to accept a piece of a reply.
@@ -35,6 +37,8 @@ class MetadataSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     validity_days: int = 365
     indexed: tuple[str, ...] = ()
     sessions: int = 200
+    sessions_per_address: int = 150
+    sessions_per_identity: int = 100
     handshake_s: float = 10.0
     idle_s: float = 600.0
     send_s: float = 30.0

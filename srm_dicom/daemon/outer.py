@@ -51,6 +51,7 @@ from srm_dicom.transfer.stripenode import NodeServices, StripeNode
 from srm_dicom.transfer.tape import TapeApi, TapeSettings
 from srm_dicom.transfer.webdav import WebDavDoor
 from srm_dicom.transfer.written import WrittenFilesOfNode
+from srm_dicom.turns import Turns
 from srm_dicom.web.hosting import Activity, Service
 from srm_dicom.web.limits import Limits
 from srm_dicom.web.routes import routed
@@ -262,6 +263,9 @@ def stripe(path: Path) -> list[Service]:
         settings.policy,
         frozenset(config.stripes.doors),
         DoorLog(common.audit, "stripes", common.clock),
+        settings.max_sessions,
+        settings.max_sessions_per_address,
+        Turns(settings.max_sessions, settings.max_sessions_per_identity),
     )
     listen = config.stripes.listen
     return [Activity(common.audit, "stripe"), StripeNode(services, listen.host, listen.port)]

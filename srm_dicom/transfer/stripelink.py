@@ -131,7 +131,8 @@ class StripeNodes:
             made = NodeLink(node, StripeLink(self._secured(node), self._silence_s, clock))
             made.ask(begin, _no_guard)
         except (OSError, MdmError) as error:
-            self._down_until_s[node] = clock.monotonic_s() + _DOWN_S
+            if isinstance(error, OSError):  # else it answers, and refuses this caller alone
+                self._down_until_s[node] = clock.monotonic_s() + _DOWN_S
             reason = why(error) if isinstance(error, ssl.SSLError) else str(error)
             log.warning("node_does_not_answer", peer=node.host, port=node.port, reason=reason)
             raise CannotConnect(f"the transfer node {node} does not answer: {reason}") from error

@@ -13,11 +13,11 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from srm_dicom.audit.doors import DoorLog
 from srm_dicom.clock import Clock
-from srm_dicom.errors import InvalidRequest, MdmError, NotAuthorised, NotFound, NotSupported
+from srm_dicom.errors import InvalidRequest, MdmError, NotAuthorised, NotFound, NotSupported, Overloaded
 from srm_dicom.identity.delegation import DelegatedCredential
 from srm_dicom.identity.gate import Gate
 from srm_dicom.identity.principal import Principal
@@ -33,6 +33,7 @@ from srm_dicom.transfer.receiving import Target
 from srm_dicom.transfer.security import DataSecurity
 from srm_dicom.transfer.stripelink import StripeLink, refusal_of
 from srm_dicom.transfer.stripes import Connecting, receive_blocks, send_share
+from srm_dicom.turns import Place, Turns
 from srm_dicom.wire.gridftp import stripes
 from srm_dicom.wire.gridftp.addresses import Address, plain
 from srm_dicom.wire.gridftp.blocks import Flag, Header
@@ -41,7 +42,6 @@ from srm_dicom.wire.gridftp.replies import Reply
 log = logger("transfer")
 
 _PROGRESS_EVERY_S = 1.0
-_SESSIONS = 2000
 _IDLE_S = 3600.0
 """A link that nothing has been asked on for so long ends; sessions of doors end sooner."""
 
@@ -52,6 +52,9 @@ class NodeServices:
 
     Attributes:
         doors: names of the host certificates of the doors that may ask.
+        sessions: of doors, in all, and ...
+        sessions_per_address: ... from one machine.
+        identities: counts the sessions of each caller of the doors.
         handshake_s: deadline of a handshake.
     """
 
@@ -63,6 +66,9 @@ class NodeServices:
     policy: PeerPolicy
     doors: frozenset[str]
     log: DoorLog
+    sessions: int = 2000
+    sessions_per_address: int = 1500
+    identities: Turns = field(default_factory=lambda: Turns(2000, 1500))
     handshake_s: float = 10.0
 
 
@@ -70,7 +76,7 @@ class StripeNode(Acceptor):
     """Serves the doors of the site from `start` to `stop`."""
 
     def __init__(self, services: NodeServices, host: str, port: int) -> None:
-        bounds = Bounds(host, port, _SESSIONS, _SESSIONS)
+        bounds = Bounds(host, port, services.sessions, services.sessions_per_address)
         super().__init__(bounds, "stripes", lambda sock: DoorsLink(sock, services), services.clock)
 
 
@@ -153,6 +159,7 @@ class NodeSession:
         self._security = DataSecurity(delegated, begin.end_entity, services.gate, self._clock)
         ends = Ends(ends.family, ends.bind, plain(begin.peer))
         self._port = DataPort(services.data, services.policy, ends, self._clock)
+        self._place = Place(services.identities)
         self._next_s = 0.0
 
     def run(self) -> None:
@@ -169,6 +176,7 @@ class NodeSession:
                 self._answer(self._work(asked))
         finally:
             self._port.close()
+            self._place.leave()
 
     def _work(self, asked: stripes.Asked) -> Callable[[], stripes.Message]:
         match asked:
@@ -191,6 +199,8 @@ class NodeSession:
 
     def _welcome(self) -> stripes.Done:
         self._watch.now()
+        if not self._place.take(self._principal.dn):
+            raise Overloaded("you have too many sessions", advice="Close some, or try again later.")
         return stripes.Done()
 
     def _listen(self) -> stripes.Listening:

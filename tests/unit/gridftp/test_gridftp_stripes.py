@@ -34,6 +34,7 @@ from srm_dicom.transfer.peers import PeerPolicy
 from srm_dicom.transfer.security import DataSecurity
 from srm_dicom.transfer.stripelink import StripeLink, StripeNodes
 from srm_dicom.transfer.stripenode import NodeServices, StripeNode
+from srm_dicom.turns import Turns
 from srm_dicom.wire.gridftp import stripes
 from srm_dicom.wire.gridftp.addresses import Address, parse_port
 from srm_dicom.wire.gridftp.blocks import BlockReader, Flag
@@ -265,6 +266,32 @@ def test_a_banned_caller_is_refused_by_the_node(pki, alice, tmp_path, node_files
         nodes = nodes_of(pki, node.port)
         with pytest.raises(CannotConnect, match="banned"):
             nodes.open(nodes.nodes[0], begin_of(pki, alice), clock, again=True)
+    finally:
+        node.stop()
+
+
+def test_one_caller_leaves_sessions_of_a_node_to_others(pki, alice, node, gate, node_files):
+    services = NodeServices(
+        node_files, node_files, gate, SystemClock(), DataSettings((0, 0)), PeerPolicy(),
+        frozenset({DOOR_DN}), DoorLog(None, "stripes", SystemClock()), identities=Turns(2, 1),
+    )  # fmt: skip
+    node = StripeNode(services, "127.0.0.2", 0)
+    node.start()
+    nodes = nodes_of(pki, node.port)
+
+    def opened(user):
+        return nodes.open(nodes.nodes[0], begin_of(pki, user), SystemClock(), again=False)
+
+    try:
+        with closing(opened(alice)):
+            with pytest.raises(CannotConnect, match="too many sessions"):
+                opened(alice)
+            opened(pki.user("Other")).close()
+        deadline_s = time.monotonic() + 5
+        while node.sessions:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.02)
+        opened(alice).close()
     finally:
         node.stop()
 

@@ -42,6 +42,8 @@ def strict(tmp_path: Path, metadata_pki: Any) -> Iterator[MetadataServer]:
         port=0,
         host="localhost",
         sessions=2,
+        sessions_per_address=2,
+        sessions_per_identity=1,
         handshake_s=1.0,
         idle_s=1.0,
     )
@@ -148,6 +150,27 @@ def test_sessions_are_bounded_and_given_back(strict: MetadataServer, metadata_pk
     time.sleep(1.3)  # longer than the server's patience: the channel connects again
     assert channel.call("pwd") == ("/",)
     channel.close()
+
+
+def test_one_caller_and_one_address_leave_sessions_to_others(
+    strict: MetadataServer, metadata_pki: Any
+) -> None:
+    channels = [
+        AmgaChannel(f"localhost:{strict.port}", metadata_pki.user(name), timeout_s=5)
+        for name in ("physician", "physician", "researcher")
+    ]
+    assert channels[0].call("pwd") == ("/",)
+    with pytest.raises(CatalogueUnavailable, match="too many sessions"):
+        channels[1].call("pwd")
+    assert channels[2].call("pwd") == ("/",)
+    strict._places._each = 1
+    with connect(strict.port) as third:
+        assert rest(third) == b""
+    for channel in channels:
+        channel.close()
+    time.sleep(0.2)
+    assert channels[1].call("pwd") == ("/",)
+    channels[1].close()
 
 
 def test_a_banned_caller_is_told_so(strict: MetadataServer, metadata_pki: Any) -> None:
