@@ -27,6 +27,9 @@ from srm_dicom.registry.policy import Places, shared_acl
 from srm_dicom.rights.acl import Acl
 from srm_dicom.rights.project import Project
 from srm_dicom.store.namespace import Entry, Kind, Namespace
+from srm_dicom.telemetry import logger
+
+log = logger("registrar")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +68,39 @@ class Saga:
         self._generation = generation
 
     def register(self, group: Group, arrivals: Sequence[Arrival], *, sealed: bool) -> list[Entry]:
-        """Walk the saga for files of one group; returns their entries.
+        """Walk the saga for files of one group; returns the entries of those that have no other name.
 
         Raises:
             KeyServerUnavailable, CatalogueUnavailable: a catalogue did not answer; walk again later.
             ConfigError: the project is not configured, or has ended.
         """
         project = self._project(group)
+        arrivals = self._own(arrivals)
+        if not arrivals:
+            return []
         key = self._key(group, project) if sealed else None
         entries = [self._entry(arrival, key, project) for arrival in arrivals]
         self._name(group, project, entries)
         self._catalogue(entries)
         self._describe(project, entries, arrivals)
         return entries
+
+    def _own(self, arrivals: Sequence[Arrival]) -> list[Arrival]:
+        """Leave out what has another name: an archive merges patients, and sends their objects again.
+
+        A file keeps the name under which copies of it are known. To give it another one is the work of who
+        removes it and registers it anew.
+        """
+        known = self._namespace.find_guids([each.found.guid for each in arrivals])
+        own = [
+            each
+            for each in arrivals
+            if each.found.guid not in known
+            or known[each.found.guid].path == self._places.path(each.release, each.found.path)
+        ]
+        if len(own) < len(arrivals):
+            log.warning("known_by_another_name", count=len(arrivals) - len(own))
+        return own
 
     # --- key -------------------------------------------------------------------------------------
 

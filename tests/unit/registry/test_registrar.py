@@ -271,6 +271,22 @@ def test_arrivals_that_come_again_change_nothing(house):
     assert len(house.keys.registered) == 1
 
 
+def test_what_comes_again_for_another_patient_keeps_its_name_and_keeps_nobody_waiting(house):
+    """As after an archive has merged two patients, or by somebody who would have it so."""
+    house.arrive(1)
+    house.registrar.step()
+    before = house.entry(1), house.metadata.entries[house.entry(1).guid]
+    house.arrive(1, 2, patient="q")
+    assert house.registrar.step()
+    assert house.registrar.pending() == 0
+    assert (house.entry(1), house.metadata.entries[house.entry(1).guid]) == before
+    assert house.files.records[before[0].guid].lfn.endswith("/p/s/1.dcm.c4gh")
+    assert house.stores.namespace.find(SitePath("/vo/mdm/site/heart-v1/q/s/2.dcm.c4gh")) is not None
+    house.arrive(1, patient="r")
+    house.registrar.step()
+    assert house.stores.namespace.find(SitePath("/vo/mdm/site/heart-v1/r")) is None
+
+
 def test_a_file_that_is_removed_is_forgotten_by_every_catalogue(house):
     house.arrive(1, 2)
     house.registrar.step()
