@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from srm_plugin_dicom.archive import Archive, Asking
-from srm_plugin_dicom.selector import Level, Selector
+from srm_plugin_dicom.selector import UNIQUE, Level, Selector
 
 Header = dict[str, str]
 
@@ -35,13 +35,20 @@ def any_image(archive: Archive) -> Header | None:
 
 def _images(session: Asking, selector: Selector, study: Header) -> Iterator[Header]:
     for series in _answers(session, selector, Level.SERIES, study):
-        for image in _answers(session, selector, Level.IMAGE, series):
-            if image.get("SOPInstanceUID"):
-                yield image
+        yield from _answers(session, selector, Level.IMAGE, series)
 
 
 def _answers(session: Asking, selector: Selector, level: Level, above: Header) -> list[Header]:
-    """Return the answers at a level, each with what the levels above told (PS3.4, C.4.1.3.1)."""
-    unique = {key: above[key] for key in ("StudyInstanceUID", "SeriesInstanceUID") if key in above}
+    """Return the answers at a level, each with what the levels above told (PS3.4, C.4.1.3.1).
+
+    One that is of something else there would be registered for another patient.
+    """
+    unique = {key: above[key] for key in UNIQUE.values() if key in above}
     found = session.find(level, selector.query(level) | unique)
-    return [above | answer for answer in found if selector.matches(level, answer)]
+    return [
+        above | answer
+        for answer in found
+        if UNIQUE[level] in answer
+        and all(answer.get(key, uid) == uid for key, uid in unique.items())
+        and selector.matches(level, answer)
+    ]

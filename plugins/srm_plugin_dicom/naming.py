@@ -36,7 +36,9 @@ _NOMINATIVE = (
     *("PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "StudyDate"),
     *("AccessionNumber", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"),
 )
-_SPACING = re.compile(r"[0-9.eE+-]{1,16}(?:\\[0-9.eE+-]{1,16})*")
+_SPACING = re.compile(r"[0-9.eE+-]{1,16}(?:\\[0-9.eE+-]{1,16})?")
+_MOST_CHARS = 1024
+"""No value that identifies has more (PS3.5, 6.2), and a metadata server takes four times as many."""
 
 
 class Names:
@@ -93,7 +95,7 @@ class Names:
 
     def nominative(self, header: Mapping[str, str]) -> dict[str, str]:
         """Return what identifies, for the nominative group of the metadata servers and nothing else."""
-        return {keyword: header[keyword] for keyword in _NOMINATIVE if header.get(keyword)}
+        return {each: header[each] for each in _NOMINATIVE if 0 < len(header.get(each, "")) <= _MOST_CHARS}
 
 
 def _number(text: str) -> float | None:

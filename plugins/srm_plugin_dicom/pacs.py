@@ -19,7 +19,7 @@ from pynetdicom.association import Association
 from srm_dicom.errors import SourceRefused, SourceUnavailable
 from srm_plugin_dicom.checkpoint import Entity
 from srm_plugin_dicom.header import keep_values_out_of_logs, texts
-from srm_plugin_dicom.selector import Level
+from srm_plugin_dicom.selector import Level, sound
 from srm_plugin_dicom.tls import TlsCredential, client_context
 
 ECHO = "1.2.840.10008.1.1"
@@ -64,7 +64,7 @@ class PacsSession:
                 self._expect_success(status)
             else:
                 found.append(texts(identifier))
-        return found
+        return sound(found)
 
     def _expect_success(self, status: Dataset) -> None:
         code = self._code(status)

@@ -63,7 +63,7 @@ from srm_plugin_dicom.pacs import Pacs, PacsSettings
 from srm_plugin_dicom.receiver import Peer, Receiver
 from srm_plugin_dicom.reference import ObjectRef, open_ref, seal_ref
 from srm_plugin_dicom.secrets import load_or_create, project_key
-from srm_plugin_dicom.selector import parse_selector
+from srm_plugin_dicom.selector import UNIQUE, is_uid, parse_selector
 from srm_plugin_dicom.sending import Sender
 from srm_plugin_dicom.settings import (
     AnySourceSettings,
@@ -85,8 +85,6 @@ WORTH_A_VISIT = 50
 _WORDS = {"move": ("C-ECHO", "C-MOVE"), "get": ("C-ECHO", "C-GET"), "web": ("QIDO-RS", "WADO-RS")}
 """What the two checks of a source are called."""
 log = logger("dicom")
-
-_UNIQUE = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 
 
 class DicomPlugin(StoragePlugin):
@@ -254,9 +252,11 @@ class DicomPlugin(StoragePlugin):
 
     def _discovered(self, source: str, header: Mapping[str, str], release: Release) -> Discovered:
         try:
-            study, series, instance = (header[key] for key in _UNIQUE)
+            study, series, instance = (header[key].strip(" \0") for key in UNIQUE.values())
         except KeyError:
             raise InvalidRequest("an object does not say which it is") from None
+        if not (is_uid(study) and is_uid(series) and is_uid(instance)):
+            raise InvalidRequest("an object goes by a name that is no UID")
         names = self._names(release)
         patient = (header.get("PatientID", ""), header.get("IssuerOfPatientID", ""))
         guid = names.guid(instance)
@@ -443,7 +443,7 @@ class DicomPlugin(StoragePlugin):
         header = any_image(archive)
         if header is None:
             return "it has no image to try with"
-        study, series, instance = (header[key] for key in _UNIQUE)
+        study, series, instance = (header[key] for key in UNIQUE.values())
         wanted, came = [Wanted(study, series, (instance,))], []
         started_s = self.context.clock.monotonic_s()
         archive.fetch(wanted, lambda info, _data: came.append(info), CHECK_S)

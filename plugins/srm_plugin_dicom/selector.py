@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -59,6 +59,10 @@ KEYS: dict[Level, tuple[str, ...]] = {
 }
 """What is asked for at each level, and what a selector may name."""
 
+UNIQUE = {Level.STUDY: "StudyInstanceUID", Level.SERIES: "SeriesInstanceUID", Level.IMAGE: "SOPInstanceUID"}
+"""What names a thing at each level (PS3.4, C.6.2.1)."""
+
+_UID = re.compile(r"[0-9.]{1,64}")
 _DATES = frozenset({"StudyDate", "PatientBirthDate"})
 _RANGE = re.compile(r"(\d{8})?-(\d{8})?\Z")
 
@@ -84,6 +88,20 @@ class Selector:
     def matches(self, level: Level, answer: Mapping[str, str]) -> bool:
         """Tell whether an answer of the PACS is really one that was asked for."""
         return all(matches(key, value, answer.get(key, "")) for key, value in self.at(level).items())
+
+
+def is_uid(text: str) -> bool:
+    """Tell whether a text may name something: of the characters of a UID, and not longer (PS3.5, 9.1)."""
+    return _UID.fullmatch(text) is not None
+
+
+def sound(answers: Iterable[dict[str, str]]) -> list[dict[str, str]]:
+    """Leave out what goes by a name that is no UID.
+
+    Names go into the lists and paths of later questions, to mirrors too, where a wildcard, a backslash or
+    a slash would mean something else.
+    """
+    return [each for each in answers if all(is_uid(each.get(key, "0")) for key in UNIQUE.values())]
 
 
 def parse_selector(text: str) -> Selector:

@@ -31,7 +31,7 @@ from srm_plugin_dicom.archive import Wanted
 from srm_plugin_dicom.kept import Kept
 from srm_plugin_dicom.moves import Deliver, MoveDesk, Visit
 from srm_plugin_dicom.multipart import MultipartError, MultipartReader, boundary_of
-from srm_plugin_dicom.selector import Level
+from srm_plugin_dicom.selector import UNIQUE, Level, sound
 from srm_plugin_dicom.stores import Handler
 from srm_plugin_dicom.tls import TlsCredential, client_context
 from srm_plugin_dicom.webjson import texts_of
@@ -47,11 +47,6 @@ _HOST_LEVELS = {
     Level.STUDY: "/studies",
     Level.SERIES: "/studies/{StudyInstanceUID}/series",
     Level.IMAGE: "/studies/{StudyInstanceUID}/series/{SeriesInstanceUID}/instances",
-}
-_UNIQUE = {
-    Level.STUDY: "StudyInstanceUID",
-    Level.SERIES: "SeriesInstanceUID",
-    Level.IMAGE: "SOPInstanceUID",
 }
 
 
@@ -102,12 +97,12 @@ class WebSession:
         for page in range(MAX_PAGES):
             turn = [*query, ("limit", str(PAGE)), ("offset", str(page * PAGE))]
             answers = self._page(f"{_target(level, keys)}?{urlencode(turn)}")
-            told = {each.get(_UNIQUE[level], ""): each for each in answers}
+            told = {each.get(UNIQUE[level], ""): each for each in answers}
             fresh = told.keys() - found.keys()
             found |= told
             # A server that knows no pages answers the same again.
             if len(answers) < PAGE or not fresh:
-                return list(found.values())
+                return sound(found.values())
         raise SourceRefused(f"{self._settings.name} has more answers than may be asked for at once")
 
     @contextmanager
@@ -304,7 +299,7 @@ def _query(level: Level, keys: Mapping[str, str]) -> list[tuple[str, str]]:
 
     A list of values is left out, and filtered here: QIDO-RS has lists for UIDs only.
     """
-    above = {_UNIQUE[each] for each in Level if each is not level} & set(keys)
+    above = {UNIQUE[each] for each in Level if each is not level} & set(keys)
     own = {keyword: value for keyword, value in keys.items() if keyword not in above}
     matched = [(keyword, value) for keyword, value in own.items() if value and "\\" not in value]
     return matched + [("includefield", keyword) for keyword in own]

@@ -121,3 +121,10 @@ def test_an_id_in_no_known_character_set_still_has_one_name():
     raw = file.getvalue().replace(b"PID-0815-4711", b"PID-\xe9815-4711")
     told = NAMES.components(str(pydicom.dcmread(BytesIO(raw)).PatientID), "", "1", "2", "3")[0]
     assert told.encode() in bytes(deidentify(raw, "", "", Context(b"k" * 32, RELEASE)))
+
+
+def test_what_is_longer_than_its_kind_of_value_is_is_not_kept():
+    """A metadata server takes no more of a value, and a series would never be registered for it."""
+    long = "x" * 5000
+    assert NAMES.nominative({"PatientName": "A" * 64, "PatientID": long}) == {"PatientName": "A" * 64}
+    assert NAMES.attributes({"PixelSpacing": "\\".join(["0.5"] * 2000)}) == {}
