@@ -10,6 +10,7 @@ WORDS = {
     "site.name": "Stands in every path: `/<vo>/mdm/<name>/...`. It cannot change once files are registered.",
     "site.vo": "The virtual organisation; first component of every path.",
     "site.host": "Stands in every SURL and TURL; the host certificate must have it.",
+    "site.aliases": "Other hosts (`host`, or `host:port`) of SURLs that are this site's; others are refused.",
     "trust.certificates": "Directory of authorities (hashed names), with CRLs (`.r0`) and signing policies.",
     "trust.vomsdir": "Which VOMS servers are believed: `.lsc` files.",
     "trust.host_certificate": "This host's certificate, PEM; also what it shows when it calls other servers.",

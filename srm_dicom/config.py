@@ -31,6 +31,7 @@ class Site(Struct, frozen=True, kw_only=True):
     name: str
     vo: str
     host: str
+    aliases: tuple[str, ...] = ()
 
 
 class Trust(Struct, frozen=True, kw_only=True):

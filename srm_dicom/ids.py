@@ -71,13 +71,14 @@ def join(directory: SitePath, *components: str) -> SitePath:
 
 @dataclass(frozen=True, slots=True)
 class Surl:
-    """A site URL as the caller wrote it, and the namespace path that it means.
+    """A site URL as the caller wrote it, the namespace path that it means, and ``host[:port]`` of its site.
 
     Replies echo `text` to the letter: clients match files by it.
     """
 
     text: str
     path: SitePath
+    authority: str = ""
 
     @classmethod
     def parse(cls, text: str) -> Surl:
@@ -97,7 +98,7 @@ class Surl:
             key, _, value = item.partition("=")
             if key.upper() == "SFN":
                 path = value
-        return cls(text, parse_path(unquote(path)))
+        return cls(text, parse_path(unquote(path)), url.netloc)
 
 
 @dataclass(frozen=True, slots=True)

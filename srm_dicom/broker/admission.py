@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from urllib.parse import urlsplit
 
 from srm_dicom.broker.listings import is_staged
 from srm_dicom.broker.spaces import UNLIMITED_S, SpaceBounds
@@ -34,7 +33,8 @@ class BrokerSettings:
         nodes: node name to (protocol to base URL, such as ``gsiftp://node:2811``), in the site's
             order of preference.
         max_tokens: most requests that one answer lists or sums up.
-        host: what SURLs of this site have for a host.
+        host: what SURLs of this site have for a host, with the port of its SRM.
+        aliases: what else they may have; see `surls.OwnSurls`.
         default_put_s: how long a put may take unless its request says; writing makes it longer.
         spaces: what may be reserved.
         put_done_s: how long srmPutDone waits for the inner zone to store a file.
@@ -57,21 +57,12 @@ class BrokerSettings:
     poll_s: int = 10
     quota_bytes: int = 0
     spaces: SpaceBounds = _BOUNDS
+    aliases: tuple[str, ...] = ()
 
     @property
     def protocols(self) -> tuple[str, ...]:
         """The transfer protocols of the site, the preferred one first."""
         return tuple(dict.fromkeys(protocol for node in self.nodes.values() for protocol in node))
-
-    def is_here(self, url: str) -> bool:
-        """Tell whether a URL is a SURL of this site: of its host, and of its port if it names one."""
-        try:
-            wanted, own = urlsplit(url.strip()), urlsplit(f"srm://{self.host}")
-            port = wanted.port
-        except ValueError:
-            return False
-        same_host = wanted.scheme.lower() == "srm" and wanted.hostname == own.hostname
-        return same_host and (port is None or own.port is None or port == own.port)
 
     def node_of(self, protocol: str) -> str:
         """Return a node that speaks a protocol of `protocols`; uploads go there."""

@@ -14,7 +14,7 @@ from srm_dicom.broker.access import FileAccess, Verdict
 from srm_dicom.broker.admission import BrokerSettings, accept, bound_files, bounded, file_to_get
 from srm_dicom.broker.areas import Areas
 from srm_dicom.broker.copies import Copies
-from srm_dicom.broker.listings import Listings, parse
+from srm_dicom.broker.listings import Listings
 from srm_dicom.broker.names import Names
 from srm_dicom.broker.numbers import Numbers
 from srm_dicom.broker.owned import Owned
@@ -23,6 +23,7 @@ from srm_dicom.broker.puts import Puts
 from srm_dicom.broker.soon import MOST_FILES, Soon
 from srm_dicom.broker.spaces import SpaceAccounts
 from srm_dicom.broker.states import ACTIVE, PUTTING, Event, after, before
+from srm_dicom.broker.surls import OwnSurls
 from srm_dicom.broker.viewing import Viewer, told_counts
 from srm_dicom.broker.views import (
     FileState,
@@ -69,19 +70,20 @@ class Broker:
         areas: Areas | None = None,
     ) -> None:
         areas = areas or Areas()
-        self.spaces = SpaceAccounts(stores, access, settings.spaces, clock, settings.max_tokens)
-        self.puts = Puts(settings, stores, access, areas, self.spaces, clock)
-        self.copies = Copies(settings, stores, access, areas, self.puts, clock)
+        self.surls = OwnSurls(settings.host, settings.aliases)
+        self.spaces = SpaceAccounts(stores, access, settings.spaces, clock, self.surls, settings.max_tokens)
+        self.puts = Puts(settings, stores, access, areas, self.spaces, self.surls, clock)
+        self.copies = Copies(settings, stores, access, areas, self.puts, self.surls, clock)
         self.names = Names(stores, access, areas, clock)
-        self.numbers = Numbers(stores.requests)
         self._settings = settings
         self._viewer = Viewer(settings.nodes, stores.staged, stores.uploads, settings.poll_s)
-        self._listings = Listings(settings.host, access, stores)
+        self._listings = Listings(self.surls, access, stores)
         self._stores = stores
         self._database = stores.database
         self._access = access
         self._requests = stores.requests
-        self._owned = Owned(stores.requests)
+        self._owned = Owned(stores.requests, self.surls)
+        self.numbers = Numbers(stores.requests, self._owned)
         self._soon = Soon(stores.database, stores.requests, clock, settings.hold_s)
         self._staged = stores.staged
         self._clock = clock
@@ -99,7 +101,7 @@ class Broker:
             NotSupported: none of the caller's transfer protocols is spoken here.
         """
         request = accept(self._settings, wish, principal.dn, self._clock.now())
-        surls = [parse(text) for text in wish.surls]
+        surls = [self.surls.parse(text) for text in wish.surls]
         known = [surl.path for surl in surls if isinstance(surl, Surl)]
         operation, scope = _ASKED[wish.kind]
         view: RequestView | None = None
@@ -120,7 +122,7 @@ class Broker:
         Raises:
             NotAuthorised: see `FileAccess.cover`.
         """
-        known = [surl.path for surl in map(parse, surls) if isinstance(surl, Surl)]
+        known = [surl.path for surl in map(self.surls.parse, surls) if isinstance(surl, Surl)]
         self._access.cover(principal, known, operation, scope)
 
     def status(
@@ -325,15 +327,18 @@ class Broker:
 
     def _release_everywhere(self, principal: Principal, surls: Sequence[str]) -> list[FileView]:
         """Release files in every request of the caller; one view for each SURL."""
-        paths = [surl.path if isinstance(surl, Surl) else None for surl in map(parse, surls)]
-        rows = self._requests.files_of_owner(principal.dn, [path for path in paths if path])
+        parsed = [self.surls.parse(text) for text in surls]
+        paths = [surl.path for surl in parsed if isinstance(surl, Surl)]
+        rows = self._requests.files_of_owner(principal.dn, paths)
         held = [row for row in rows if row.state in before(Event.RELEASE)]
         self._end(held, Event.RELEASE)
         done = {row.path for row in held}
         unknown = NotFound("you have no request for this file")
         return [
-            FileView(text, FileState.RELEASED) if path in done else FileView(text, FileState.FAILED, unknown)
-            for text, path in zip(surls, paths, strict=True)
+            FileView(text, FileState.RELEASED)
+            if isinstance(surl, Surl) and surl.path in done
+            else FileView(text, FileState.FAILED, unknown if isinstance(surl, Surl) else surl)
+            for text, surl in zip(surls, parsed, strict=True)
         ]
 
     def _end(self, files: Sequence[RequestFile], event: Event) -> list[FileView]:

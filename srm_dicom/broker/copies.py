@@ -17,10 +17,10 @@ from typing import Protocol
 from srm_dicom.broker.access import FileAccess, Verdict
 from srm_dicom.broker.admission import BrokerSettings, accept, file_to_get
 from srm_dicom.broker.areas import UPLOADS, Areas
-from srm_dicom.broker.listings import parse
 from srm_dicom.broker.passing import apply_time
 from srm_dicom.broker.puts import STORE_WITHIN, Line, Puts
 from srm_dicom.broker.states import PINNED, SPACE_AVAILABLE, Event, after, before
+from srm_dicom.broker.surls import OwnSurls
 from srm_dicom.broker.viewing import Viewer
 from srm_dicom.broker.views import FileState, PutWish, RequestView
 from srm_dicom.clock import Clock
@@ -123,6 +123,7 @@ class Copies:
         access: FileAccess,
         areas: Areas,
         puts: Puts,
+        surls: OwnSurls,
         clock: Clock,
     ) -> None:
         self._settings = settings
@@ -130,6 +131,7 @@ class Copies:
         self._access = access
         self._areas = areas
         self._puts = puts
+        self._surls = surls
         self._clock = clock
         self._carrier: Carrier | None = None
         self._viewer = Viewer(settings.nodes, stores.staged, stores.uploads, settings.poll_s)
@@ -137,10 +139,6 @@ class Copies:
     def employ(self, carrier: Carrier) -> None:
         """Let a carrier take what goes to other servers and comes from them."""
         self._carrier = carrier
-
-    def is_here(self, url: str) -> bool:
-        """Tell whether a URL is a SURL of this site."""
-        return self._settings.is_here(url)
 
     def sources(self, token: Token) -> list[str]:
         """Return what the files of a copy are copied from, in their order."""
@@ -239,13 +237,13 @@ class Copies:
         self, principal: Principal, wish: PutWish, credential: DelegatedCredential | None
     ) -> list[_Plan]:
         """Look at both sides of every pair; rights on both are decided here."""
-        targets = [parse(text) for text in wish.surls]
-        here = [surl.path for surl in targets if isinstance(surl, Surl) and self.is_here(surl.text)]
+        targets = [self._surls.parse(text) for text in wish.surls]
+        here = [surl.path for surl in targets if isinstance(surl, Surl) and self._surls.has(surl.text)]
         verdicts = iter(self._access.writable(principal, here, "srmCopy"))
         plans = []
         for source, target, surl in zip(wish.sources, wish.surls, targets, strict=True):
             plan = _Plan(source, target)
-            if self.is_here(target):
+            if self._surls.has(target):
                 verdict = next(verdicts) if isinstance(surl, Surl) else None
                 failure = surl if isinstance(surl, NotFound) else None
                 plan = replace(plan, verdict=verdict, failure=failure)
@@ -256,9 +254,9 @@ class Copies:
         if plan.failure is not None:
             return plan
         try:
-            if not self.is_here(plan.target):
+            if not self._surls.has(plan.target):
                 plan = replace(plan, way=Way.SEND)
-            elif not self.is_here(plan.source):
+            elif not self._surls.has(plan.source):
                 plan = replace(plan, way=Way.FETCH)
             if plan.way is not Way.FETCH:
                 plan = replace(plan, entry=self._source(principal, plan))
@@ -270,9 +268,9 @@ class Copies:
 
     def _source(self, principal: Principal, plan: _Plan) -> Entry:
         """Return what is copied: any file that the caller may read, and within the site one of an area."""
-        if not self.is_here(plan.source):
+        if not self._surls.has(plan.source):
             raise NotSupported("neither side of this copy is here", advice="Ask one of the two sites.")
-        surl = parse(plan.source)
+        surl = self._surls.parse(plan.source)
         if not isinstance(surl, Surl):
             raise surl
         entry, _ = self._access.file(principal, surl.path, "srmCopy")

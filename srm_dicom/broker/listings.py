@@ -12,8 +12,9 @@ from dataclasses import replace
 
 from srm_dicom.broker.access import FileAccess, Verdict
 from srm_dicom.broker.areas import inherited
+from srm_dicom.broker.surls import OwnSurls
 from srm_dicom.broker.views import Listing
-from srm_dicom.errors import InvalidRequest, NotAuthorised, NotFound
+from srm_dicom.errors import NotAuthorised, NotFound
 from srm_dicom.identity.principal import Principal
 from srm_dicom.identity.scopes import SEE
 from srm_dicom.ids import Guid, SitePath, Surl, parent
@@ -23,19 +24,11 @@ from srm_dicom.store.stores import Stores
 from srm_dicom.store.uploads import Upload
 
 
-def parse(text: str) -> Surl | NotFound:
-    """Read a SURL; one that names nothing is as one that is not there."""
-    try:
-        return Surl.parse(text)
-    except InvalidRequest as error:
-        return NotFound(error.message)
-
-
 class Listings:
     """Names of the namespace, as one caller may see them."""
 
-    def __init__(self, host: str, access: FileAccess, stores: Stores) -> None:
-        self._host = host
+    def __init__(self, surls: OwnSurls, access: FileAccess, stores: Stores) -> None:
+        self._surls = surls
         self._access = access
         self._staged = stores.staged
         self._uploads = stores.uploads
@@ -45,7 +38,7 @@ class Listings:
         self, principal: Principal, surls: Sequence[str], operation: str, scope: str = SEE
     ) -> list[Listing]:
         """Tell of names, in their order, and of nothing below them; of `scope` see `FileAccess.seen`."""
-        parsed = [parse(text) for text in surls]
+        parsed = [self._surls.parse(text) for text in surls]
         known = [surl.path for surl in parsed if isinstance(surl, Surl)]
         verdicts = self._access.seen(principal, known, operation, scope)
         online = self._online([verdict.entry for verdict in verdicts if verdict.entry])
@@ -92,7 +85,7 @@ class Listings:
         return self._staged.find([file.guid for entry in entries for file in entry.files if file.guid])
 
     def _child(self, entry: Entry, online: Mapping[Guid, Staged], *, busy: bool, shown: bool) -> Listing:
-        surl = Surl(f"srm://{self._host}{entry.path}", entry.path)
+        surl = Surl(f"srm://{self._surls.host}{entry.path}", entry.path)
         if not shown:
             return Listing(surl, entry.path, None, NotAuthorised("the file right is missing"))
         return Listing(surl, entry.path, entry, online=not busy and is_staged(entry, online), busy=busy)

@@ -22,6 +22,7 @@ class Numbers:
     """Tells the numbers of a request, and the request of a number."""
 
     requests: Requests
+    owned: Owned
 
     def of(self, token: Token) -> tuple[int, ...]:
         """Return the numbers of the files of a request, in their order; the first is that of the request.
@@ -43,4 +44,4 @@ class Numbers:
         mine = (file for file in self.requests.find_files([number]) if file.owner == principal.dn)
         firsts = (file for file in mine if self.of(file.token)[0] == number)
         token = next((file.token for file in firsts), "")
-        return Owned(self.requests).request(principal, token).token
+        return self.owned.request(principal, token).token

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from srm_dicom.broker.listings import parse
+from srm_dicom.broker.surls import OwnSurls
 from srm_dicom.errors import NotAuthorised, NotFound, RequestUnknown
 from srm_dicom.identity.principal import Principal
 from srm_dicom.ids import Surl
@@ -21,6 +21,7 @@ class Owned:
     """Looks requests up for their owners."""
 
     requests: Requests
+    surls: OwnSurls
 
     def request(self, principal: Principal, token: str, *kinds: RequestKind) -> Request:
         """Return a request of the caller, of one of `kinds` if any is given.
@@ -41,34 +42,32 @@ class Owned:
         if surls is None:
             return self.requests.files(request.token)
         if len(surls) > _FEW:
-            return _chosen(self.requests.files(request.token), surls)
-        paths = [surl.path for surl in map(parse, surls) if isinstance(surl, Surl)]
-        return _chosen(self.requests.some_files(request.token, surls, paths), surls)
+            return self._chosen(self.requests.files(request.token), surls)
+        paths = [surl.path for surl in map(self.surls.parse, surls) if isinstance(surl, Surl)]
+        return self._chosen(self.requests.some_files(request.token, surls, paths), surls)
 
+    def _chosen(self, files: Sequence[RequestFile], surls: Sequence[str]) -> list[RequestFile]:
+        """Return the files that SURLs name; one that the request has twice is told of, and acted on, twice.
 
-def _path(text: str) -> str:
-    surl = parse(text)
-    return surl.path if isinstance(surl, Surl) else ""
+        Where the caller names it twice, too, that is once for each.
+        """
+        named: defaultdict[str, list[RequestFile]] = defaultdict(list)
+        names: dict[str, str] = {}
+        for file in files:
+            names[file.surl] = file.path or file.surl
+            named[names[file.surl]].append(file)
+        often, before = Counter(surls), Counter[str]()
+        missing = NotFound("this file is not in the request")
+        chosen = []
+        for text in surls:
+            found = named.get(names.get(text) or self._path(text))
+            rows = found or [RequestFile(text, None, None, FileState.FAILED, missing)]
+            at = min(before[text], len(rows) - 1)
+            before[text] += 1
+            until = len(rows) if before[text] == often[text] else at + 1
+            chosen += [replace(row, surl=text) for row in rows[at:until]]
+        return chosen
 
-
-def _chosen(files: Sequence[RequestFile], surls: Sequence[str]) -> list[RequestFile]:
-    """Return the files that SURLs name; one that the request has twice is told of, and acted on, twice.
-
-    Where the caller names it twice, too, that is once for each.
-    """
-    named: defaultdict[str, list[RequestFile]] = defaultdict(list)
-    names: dict[str, str] = {}
-    for file in files:
-        names[file.surl] = file.path or file.surl
-        named[names[file.surl]].append(file)
-    often, before = Counter(surls), Counter[str]()
-    missing = NotFound("this file is not in the request")
-    chosen = []
-    for text in surls:
-        found = named.get(names.get(text) or _path(text))
-        rows = found or [RequestFile(text, None, None, FileState.FAILED, missing)]
-        at = min(before[text], len(rows) - 1)
-        before[text] += 1
-        until = len(rows) if before[text] == often[text] else at + 1
-        chosen += [replace(row, surl=text) for row in rows[at:until]]
-    return chosen
+    def _path(self, text: str) -> str:
+        surl = self.surls.parse(text)
+        return surl.path if isinstance(surl, Surl) else ""

@@ -16,12 +16,12 @@ from datetime import timedelta
 from srm_dicom.broker.access import FileAccess, Verdict
 from srm_dicom.broker.admission import BrokerSettings, accept, encrypted
 from srm_dicom.broker.areas import UPLOADS, Area, Areas
-from srm_dicom.broker.listings import parse
 from srm_dicom.broker.owned import Owned
 from srm_dicom.broker.passing import apply_time
 from srm_dicom.broker.settling import Settling
 from srm_dicom.broker.spaces import SpaceAccounts, refuse_custody
 from srm_dicom.broker.states import SPACE_AVAILABLE, STORING, Event, after, before
+from srm_dicom.broker.surls import OwnSurls
 from srm_dicom.broker.viewing import Viewer
 from srm_dicom.broker.views import FileState, FileView, PutWish, RequestKind, RequestView
 from srm_dicom.clock import Clock
@@ -77,15 +77,17 @@ class Puts:
         access: FileAccess,
         areas: Areas,
         spaces: SpaceAccounts,
+        surls: OwnSurls,
         clock: Clock,
     ) -> None:
         self._spaces = spaces
+        self._surls = surls
         self._settings = settings
         self._stores = stores
         self._access = access
         self._areas = areas
         self._clock = clock
-        self._owned = Owned(stores.requests)
+        self._owned = Owned(stores.requests, surls)
         self._settling = Settling(stores, clock, settings.put_done_s)
         self._viewer = Viewer(settings.nodes, stores.staged, stores.uploads, settings.poll_s)
 
@@ -98,7 +100,7 @@ class Puts:
             NoSpace: scratch has not so much left as is announced.
         """
         request = accept(self._settings, wish, principal.dn, self._clock.now())
-        surls = [parse(text) for text in wish.surls]
+        surls = [self._surls.parse(text) for text in wish.surls]
         known = [surl.path for surl in surls if isinstance(surl, Surl)]
         verdicts = iter(self._access.writable(principal, known, "srmPrepareToPut"))
         answers = [next(verdicts) if isinstance(surl, Surl) else surl for surl in surls]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from srm_dicom.broker.access import FileAccess
-from srm_dicom.broker.listings import parse
+from srm_dicom.broker.surls import OwnSurls
 from srm_dicom.clock import Clock
 from srm_dicom.errors import (
     Busy,
@@ -90,6 +90,7 @@ class SpaceAccounts:
     access: FileAccess
     bounds: SpaceBounds
     clock: Clock
+    surls: OwnSurls
     max_tokens: int = 1000
 
     def reserve(self, principal: Principal, wish: SpaceWish) -> SpaceView:
@@ -257,7 +258,7 @@ class SpaceAccounts:
         return failures
 
     def _file(self, principal: Principal, surl: str) -> tuple[Guid, int]:
-        parsed = parse(surl)
+        parsed = self.surls.parse(surl)
         if not isinstance(parsed, Surl):
             raise parsed
         entry = self.access.visible(principal, parsed.path, "space")

@@ -161,6 +161,7 @@ def make_broker(common: Common, access: FileAccess) -> Broker:
     bounds = config.requests
     settings = BrokerSettings(
         host=f"{config.site.host}:{config.srm.port}",
+        aliases=config.site.aliases,
         nodes={common.node: transfer_urls(config)},
         max_files=bounds.max_files,
         max_total_s=bounds.max_total_s,

@@ -11,6 +11,7 @@ from srm_dicom.broker.names import Names
 from srm_dicom.broker.numbers import Numbers
 from srm_dicom.broker.puts import Puts
 from srm_dicom.broker.spaces import UNLIMITED_S, SpaceAccounts
+from srm_dicom.broker.surls import OwnSurls
 from srm_dicom.broker.views import FileView, Listing, RequestKind, RequestSummary, RequestView, Wish
 from srm_dicom.identity.delegation import DelegatedCredential
 from srm_dicom.identity.principal import Principal
@@ -21,6 +22,11 @@ __all__ = ["UNLIMITED_S", "Broker", "Caller", "Limits"]
 
 class Broker(Protocol):
     """The part of `broker.broker.Broker` that this edge calls; every method checks its own right."""
+
+    @property
+    def surls(self) -> OwnSurls:
+        """What tells SURLs of this site from others."""
+        ...
 
     @property
     def puts(self) -> Puts:

@@ -48,7 +48,7 @@ def run(request: Any, caller: Caller) -> Record:
     response: Record = T.srmCopyResponse(
         returnStatus=of_request(view.states),
         requestToken=view.token,
-        arrayOfFileStatuses=copy_statuses(view, wish.sources, caller.broker.copies.is_here),
+        arrayOfFileStatuses=copy_statuses(view, wish.sources, caller.broker.surls.has),
         remainingTotalRequestTime=view.remaining_s,
     )
     return response

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from srm_dicom.broker.listings import parse
 from srm_dicom.broker.views import FileState, FileView, RequestKind, RequestView, Wish
 from srm_dicom.errors import InvalidRequest, NotSupported
 from srm_dicom.ids import SitePath, Surl
-from srm_dicom.srm.caller import UNLIMITED_S
+from srm_dicom.srm.caller import UNLIMITED_S, Caller
 from srm_dicom.srm.status import of_error, of_file, success
 from srm_dicom.srm.types import Record, T, array, items
 
@@ -153,13 +152,13 @@ def copy_statuses(view: RequestView, sources: Sequence[str], is_here: Callable[[
     return array("ArrayOfTCopyRequestFileStatus", statuses)
 
 
-def one_surl(text: str | None) -> SitePath:
-    """Return the path that a SURL names.
+def one_surl(caller: Caller, text: str | None) -> SitePath:
+    """Return the path that a SURL of this site names.
 
     Raises:
         NotFound: it is none; to whoever asks for it, it is not there.
     """
-    surl = parse(text or "")
+    surl = caller.broker.surls.parse(text or "")
     if not isinstance(surl, Surl):
         raise surl
     return surl.path

@@ -18,6 +18,6 @@ def run(request: Any, caller: Caller) -> Record:
     Raises:
         AlreadyExists, NotFound, NotADirectory, NotAuthorised: see `broker.names`.
     """
-    caller.broker.names.make_directory(caller.principal, one_surl(request.SURL), "srmMkdir")
+    caller.broker.names.make_directory(caller.principal, one_surl(caller, request.SURL), "srmMkdir")
     response: Record = T.srmMkdirResponse(returnStatus=success())
     return response

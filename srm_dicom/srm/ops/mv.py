@@ -18,7 +18,7 @@ def run(request: Any, caller: Caller) -> Record:
     Raises:
         AlreadyExists, NotFound, NotADirectory, NotAuthorised, NotSupported: see `broker.names`.
     """
-    source, target = one_surl(request.fromSURL), one_surl(request.toSURL)
+    source, target = one_surl(caller, request.fromSURL), one_surl(caller, request.toSURL)
     caller.broker.names.rename(caller.principal, source, target, "srmMv")
     response: Record = T.srmMvResponse(returnStatus=success())
     return response

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from srm_dicom.broker.listings import parse
 from srm_dicom.errors import MdmError
 from srm_dicom.ids import Surl
 from srm_dicom.rights.declare import Right, requires
@@ -22,7 +21,7 @@ def run(request: Any, caller: Caller) -> Record:
         InvalidRequest: no SURL is given.
     """
     surls = needed_surls(request.arrayOfSURLs)
-    parsed = [parse(text) for text in surls]
+    parsed = [caller.broker.surls.parse(text) for text in surls]
     known = [surl.path for surl in parsed if isinstance(surl, Surl)]
     removed = iter(caller.broker.names.remove_files(caller.principal, known, "srmRm"))
     failures = [next(removed) if isinstance(surl, Surl) else surl for surl in parsed]

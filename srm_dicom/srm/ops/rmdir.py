@@ -19,7 +19,7 @@ def run(request: Any, caller: Caller) -> Record:
         NotEmpty, NotFound, NotADirectory, NotAuthorised: see `broker.names`.
     """
     caller.broker.names.remove_directory(
-        caller.principal, one_surl(request.SURL), "srmRmdir", recursive=bool(request.recursive)
+        caller.principal, one_surl(caller, request.SURL), "srmRmdir", recursive=bool(request.recursive)
     )
     response: Record = T.srmRmdirResponse(returnStatus=success())
     return response

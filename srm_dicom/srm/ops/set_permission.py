@@ -28,7 +28,7 @@ def run(request: Any, caller: Caller) -> Record:
         raise InvalidRequest(f"a call sets at most {MAX_ENTRIES} permissions")
     caller.broker.names.change_acl(
         caller.principal,
-        one_surl(request.SURL),
+        one_surl(caller, request.SURL),
         lambda acl: _changed(acl, request.permissionType, wanted),
         "srmSetPermission",
     )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from srm_dicom.broker.listings import parse
+from srm_dicom.broker.surls import OwnSurls
 from srm_dicom.broker.views import FileState, FileView, RequestKind
 from srm_dicom.errors import InvalidRequest, NotFound
 from srm_dicom.ids import Surl
@@ -32,33 +32,32 @@ def run(request: Any, caller: Caller) -> Record:
         InvalidRequest: sources and targets are given, and not as many of these as of those.
     """
     view = caller.broker.status(caller.principal, request.requestToken, None, RequestKind.COPY)
-    copies = caller.broker.copies
-    told: Sequence[_Copy] = list(zip(copies.sources(view.token), view.files, strict=True))
+    told: Sequence[_Copy] = list(zip(caller.broker.copies.sources(view.token), view.files, strict=True))
     sources, targets = surls_of(request.arrayOfSourceSURLs), surls_of(request.arrayOfTargetSURLs)
     if sources and targets and len(sources) != len(targets):
         raise InvalidRequest(
             "arrayOfSourceSURLs and arrayOfTargetSURLs are pairs: as many of one as of the other"
         )
     if sources or targets:
-        told = _chosen(told, sources, targets, copies.is_here)
+        told = _chosen(told, sources, targets, caller.broker.surls)
     shown = replace(view, files=tuple(file for _, file in told))
     response: Record = T.srmStatusOfCopyRequestResponse(
         returnStatus=of_request(view.states),
-        arrayOfFileStatuses=copy_statuses(shown, [source for source, _ in told], copies.is_here),
+        arrayOfFileStatuses=copy_statuses(shown, [source for source, _ in told], caller.broker.surls.has),
         remainingTotalRequestTime=view.remaining_s,
     )
     return response
 
 
 def _chosen(
-    copies: Sequence[_Copy], sources: Sequence[str], targets: Sequence[str], is_here: Callable[[str], bool]
+    copies: Sequence[_Copy], sources: Sequence[str], targets: Sequence[str], surls: OwnSurls
 ) -> list[_Copy]:
     """Return the copies asked for in that order, named as they were asked for."""
 
     def name(text: str) -> str:
         """Return what both forms of a SURL of this site have in common."""
-        surl = parse(text)
-        return surl.path if isinstance(surl, Surl) and is_here(text) else text
+        surl = surls.parse(text)
+        return surl.path if isinstance(surl, Surl) and surls.has(text) else text
 
     by_name: defaultdict[tuple[str, str], list[_Copy]] = defaultdict(list)
     for source, file in copies:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from srm_dicom.broker.listings import parse
 from srm_dicom.broker.views import FileState, FileView, PutWish, RequestKind, RequestView, Wish
 from srm_dicom.errors import InvalidRequest, MdmError, RequestUnknown
 from srm_dicom.ids import Surl, Token
@@ -232,7 +231,7 @@ def advisory_delete(caller: Caller, surls: Sequence[str]) -> None:
     Raises:
         MdmError: why the first of those that stay does.
     """
-    parsed = [parse(text) for text in surls]
+    parsed = [caller.broker.surls.parse(text) for text in surls]
     known = [surl.path for surl in parsed if isinstance(surl, Surl)]
     removed = iter(caller.broker.names.remove_files(caller.principal, known, "advisoryDelete"))
     for text, surl in zip(surls, parsed, strict=True):

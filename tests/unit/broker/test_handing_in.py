@@ -174,7 +174,7 @@ def test_one_lists_ones_own(site):
     """While an image is being handed in its user's name for it is there, for that user alone."""
     view = put(site)
     send(site, view)
-    listings = Listings("se.example.org", site.access, site.stores)
+    listings = Listings(site.broker.surls, site.access, site.stores)
     for by, there in (("Physician", True), ("Alice", False)):
         (listing,) = listings.entries(site.who(by), [surl()], "srmLs")
         assert (listing.entry is not None) is there

@@ -16,6 +16,7 @@ import pytest
 from lxml import etree
 
 from srm_dicom.broker.spaces import SpaceAccounts, SpaceBounds
+from srm_dicom.broker.surls import OwnSurls
 from srm_dicom.broker.views import (
     FileState,
     FileView,
@@ -73,6 +74,11 @@ class FakeBroker:
     failure: Exception | None = None
 
     @property
+    def surls(self) -> OwnSurls:
+        """What the tests call files."""
+        return OwnSurls("h", ["localhost"])
+
+    @property
     def names(self) -> Any:
         """Whatever is asked of names is done."""
         return SimpleNamespace(
@@ -88,7 +94,7 @@ class FakeBroker:
         """The real accounts, over rows in memory."""
         stores = Stores.open("sqlite://:memory:")
         access: Any = SimpleNamespace(visible=lambda *_: None)
-        return SpaceAccounts(stores, access, SpaceBounds(), SystemClock())
+        return SpaceAccounts(stores, access, SpaceBounds(), SystemClock(), OwnSurls("h"))
 
     def suspend(self, principal: Principal, token: str) -> None:
         self.status(principal, token, None)
@@ -118,7 +124,7 @@ class FakeBroker:
             states = tuple(file.state for file in files)
             return RequestView(Token("copy"), wish.kind, files, states, 3600, SHOWN)
 
-        return SimpleNamespace(submit=submit, is_here=lambda _: False)
+        return SimpleNamespace(submit=submit)
 
     def add(self, *entries: Entry) -> None:
         self.entries_at.update((e.path, e) for e in entries)

@@ -10,6 +10,8 @@ import pytest
 from lxml import etree
 
 from srm_dicom.broker.numbers import Numbers
+from srm_dicom.broker.owned import Owned
+from srm_dicom.broker.surls import OwnSurls
 from srm_dicom.broker.views import FileState, RequestKind
 from srm_dicom.errors import InvalidRequest, RequestUnknown
 from srm_dicom.identity.principal import Principal
@@ -75,7 +77,8 @@ def test_numbers_outlive_a_restart_and_are_their_owners(tmp_path: Path) -> None:
     request = Request(Token("abc"), RequestKind.GET, alice.dn, "https", now, now + timedelta(hours=1), 60)
     files = [RequestFile(f"srm://localhost/{name}", None, None, FileState.QUEUED) for name in "ab"]
     Stores.open(url).requests.add(request, files)
-    numbers = Numbers(Stores.open(url).requests)
+    requests = Stores.open(url).requests
+    numbers = Numbers(requests, Owned(requests, OwnSurls("localhost")))
     first, second = numbers.of(request.token)
     assert numbers.token(alice, first) == request.token
     for who, number in ((bob, first), (alice, second), (alice, 0), (alice, -1), (alice, 2**31 - 1)):
