@@ -127,8 +127,7 @@ class Namespace:
 
     def find(self, path: SitePath) -> Entry | None:
         """Return the entry of a path, if there is one."""
-        row = self._row.get_or_none(self._row.path == path)
-        return _entry(row) if row else None
+        return self.find_many([path]).get(path)
 
     def find_many(self, paths: Sequence[SitePath]) -> dict[SitePath, Entry]:
         """Return the entries that exist among `paths`."""
@@ -141,8 +140,7 @@ class Namespace:
 
     def find_guid(self, guid: Guid) -> Entry | None:
         """Return the file with a GUID, if there is one."""
-        row = self._row.get_or_none(self._row.guid == guid)
-        return _entry(row) if row else None
+        return self.find_guids([guid]).get(guid)
 
     def find_guids(self, guids: Sequence[Guid]) -> dict[Guid, Entry]:
         """Return the files that exist among `guids`."""
@@ -275,7 +273,7 @@ class Namespace:
 
     def _insert(self, entry: Entry) -> None:
         try:
-            self._row.create(**columns(entry))
+            self._database.insert(self._row, [columns(entry)])
         except peewee.IntegrityError as error:
             raise AlreadyExists(f"{name(entry.path)} exists") from error
 

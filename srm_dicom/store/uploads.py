@@ -12,7 +12,7 @@ from typing import Any
 
 import peewee
 
-from srm_dicom.db.database import Database
+from srm_dicom.db.database import Database, marks
 from srm_dicom.errors import Busy
 from srm_dicom.ids import Guid, SitePath, Token, parent
 
@@ -85,6 +85,7 @@ class Uploads:
     """The table; methods join the caller's transaction."""
 
     def __init__(self, database: Database) -> None:
+        self._database = database
         self._row = database.bind(UploadRow)
 
     def add(self, upload: Upload) -> None:
@@ -95,36 +96,32 @@ class Uploads:
         """
         if self.find_path(upload.path) is not None:
             raise Busy("this name is being written")
-        self._row.create(**_columns(upload))
+        self._database.insert(self._row, [_columns(upload)])
 
     def find(self, name: str) -> Upload | None:
         """Return the upload of a random name."""
-        row = self._row.get_or_none(self._row.name == name)
-        return _upload(row) if row else None
+        return next(iter(self._where("name = ?", [name])), None)
 
     def find_path(self, path: SitePath) -> Upload | None:
         """Return the upload of a path."""
-        row = self._row.get_or_none(self._row.path == path)
-        return _upload(row) if row else None
+        return next(iter(self._where("path = ?", [path])), None)
 
     def of_request(self, token: Token) -> dict[SitePath, Upload]:
         """Return what a request is writing."""
-        return {
-            SitePath(row.path): _upload(row) for row in self._row.select().where(self._row.token == token)
-        }
+        return {upload.path: upload for upload in self._where("token = ?", [token])}
 
     def of_paths(self, paths: Sequence[SitePath]) -> dict[SitePath, Upload]:
         """Return what is being written of `paths`."""
         found: dict[SitePath, Upload] = {}
         for start in range(0, len(paths), _CHUNK):
-            query = self._row.select().where(self._row.path.in_(list(paths[start : start + _CHUNK])))
-            found.update((SitePath(row.path), _upload(row)) for row in query)
+            chunk = paths[start : start + _CHUNK]
+            uploads = self._where(f"path IN ({marks(len(chunk))})", chunk)
+            found.update((upload.path, upload) for upload in uploads)
         return found
 
     def in_directory(self, directory: SitePath) -> list[Upload]:
         """Return what is being written directly in a directory, in the order of names."""
-        query = self._row.select().where(self._row.parent == directory).order_by(self._row.path)
-        return [_upload(row) for row in query]
+        return self._where("parent = ? ORDER BY path", [directory])
 
     def in_space(self, token: str) -> bool:
         """Tell whether something is being written into a space."""
@@ -171,8 +168,15 @@ class Uploads:
     def end(self, token: Token, paths: Sequence[SitePath]) -> None:
         """Forget what a request is writing: the names are free again."""
         for start in range(0, len(paths), _CHUNK):
-            chunk = list(paths[start : start + _CHUNK])
-            self._row.delete().where(self._row.token == token, self._row.path.in_(chunk)).execute()
+            chunk = paths[start : start + _CHUNK]
+            self._database.change(
+                f"DELETE FROM upload WHERE token = ? AND path IN ({marks(len(chunk))})",  # noqa: S608
+                [token, *chunk],
+            )
+
+    def _where(self, condition: str, parameters: Sequence[str]) -> list[Upload]:
+        rows = self._database.select(f"SELECT * FROM upload WHERE {condition}", parameters)  # noqa: S608
+        return list(map(_upload, rows))
 
 
 def _columns(upload: Upload) -> dict[str, object]:
