@@ -8,23 +8,23 @@ servers are left as the key needs, nobody can prove what they dealt: then both g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from srm_dicom.client.asking import ask
+from srm_dicom.client.holdings import Held, Holdings
 from srm_dicom.client.keyserver import Server
+from srm_dicom.client.outcomes import each, or_raise
 from srm_dicom.crypto import reshare
 from srm_dicom.crypto.keyrecord import Charter, sign_charter
 from srm_dicom.crypto.reshare import Order, Suspects
 from srm_dicom.crypto.signing import trusting
 from srm_dicom.errors import (
     ConfigError,
-    IntegrityError,
-    KeyQuorumMissing,
-    KeyServerUnavailable,
     KeyShareInvalid,
     MdmError,
     NotFound,
@@ -34,36 +34,18 @@ from srm_dicom.telemetry import logger
 from srm_dicom.wire.hydra.contract import (
     Dealt,
     KeyReference,
-    KeyStatus,
     SealedPieces,
     SharedKey,
     Taken,
-    error_of,
 )
 from srm_dicom.wire.hydra.permissions import permission_of
 
 log = logger("keys")
 
-A = TypeVar("A", KeyStatus, Dealt, Taken)
 T = TypeVar("T")
 
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """The newest generation of a key that can be dealt, and who holds which share of it.
-
-    Attributes:
-        seen: every generation of which a server has a share, also one that a crash has left unfinished.
-    """
-
-    charter: Charter
-    holders: Mapping[int, Server]
-    seen: frozenset[int] = frozenset()
-
-    @property
-    def spare(self) -> int:
-        """How many more holders there are than a key needs."""
-        return len(self.holders) - self.charter.k
+_HEX = re.compile("([0-9a-f]{2})+")
+_HEX_32 = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,57 +131,30 @@ class Resharer:
 
         Raises:
             KeyServerUnavailable: one does not tell.
+            KeyShareInvalid: one tells what is none, or another's.
         """
         told = self._ask(self._new, lambda server: server.call("getServiceMetadata", "public_key"))
-        try:
-            return [bytes.fromhex(_or_raise(told[server])) for server in self._new]
-        except ValueError as error:
-            raise KeyServerUnavailable("a key server has no public key to deal to") from error
+        receivers: list[bytes] = []
+        for server in self._new:
+            key = or_raise(told[server])
+            if not _HEX_32.fullmatch(key) or bytes.fromhex(key) in receivers:
+                raise KeyShareInvalid(f"{server.name} has no public key of its own to deal to")
+            receivers.append(bytes.fromhex(key))
+        return receivers
 
     def _held(self, ids: Sequence[str]) -> tuple[dict[str, Held], dict[str, MdmError]]:
         """Find the generation of each key to deal, and its holders."""
         told = self._ask(self._old, lambda server: server.call("describeKeys", ids))
-        found: dict[str, dict[str, dict[int, Server]]] = {key_id: {} for key_id in ids}
-        for server, answer in told.items():
-            for status in () if isinstance(answer, MdmError) else answer:
-                for key in status.keys if status.item in found else ():
-                    found[status.item].setdefault(key.charter, {})[key.index] = server
+        in_order = {server: told[server] for server in self._old}
+        holdings = Holdings(ids, in_order, self._sites, without_proof=self._without_proof)
         held: dict[str, Held] = {}
         lost: dict[str, MdmError] = {}
-        seen: dict[str, frozenset[int]] = {}
-        for key_id, texts in found.items():
-            readable = self._readable(key_id, texts)
-            seen[key_id] = frozenset(one.charter.generation for one in readable)
-            if source := self._source(readable):
-                held[key_id] = replace(source, seen=seen[key_id])
-            else:
-                lost[key_id] = _why(key_id, told.values())
-        return held, lost
-
-    def _source(self, readable: Sequence[Held]) -> Held | None:
-        """Choose a whole generation: a proven one if there is any, the one with most holders to spare."""
-        whole = [one for one in readable if one.spare >= 0]
-        if self._without_proof:
-            return max(whole, key=lambda one: one.charter.generation, default=None)
-        return max(
-            whole,
-            key=lambda one: (not one.charter.unproven, one.spare, one.charter.generation),
-            default=None,
-        )
-
-    def _readable(self, key_id: str, texts: Mapping[str, Mapping[int, Server]]) -> list[Held]:
-        readable = []
-        for text, holders in texts.items():
+        for key_id in ids:
             try:
-                charter = Charter.verify(text, self._sites)
-            except IntegrityError:
-                log.warning(
-                    "key_share_invalid", key_id=key_id, reason="a charter that this site did not sign"
-                )
-                continue
-            if charter.key_id == key_id:
-                readable.append(Held(charter, holders))
-        return readable
+                held[key_id] = holdings.of(key_id)
+            except MdmError as error:
+                lost[key_id] = error
+        return held, lost
 
     def _order(self, held: Held, receivers: Sequence[bytes]) -> Order:
         following, dealers = 1 + max(held.seen), sorted(held.holders)
@@ -243,9 +198,19 @@ class Resharer:
         )
         dealt: dict[str, dict[int, Dealt | MdmError]] = {key_id: {} for key_id in orders}
         for server, indices in of_server.items():
-            for key_id, answer in _each(indices, told[server]).items():
-                dealt[key_id][indices[key_id]] = answer
+            for key_id, answer in each(indices, told[server]).items():
+                dealt[key_id][indices[key_id]] = self._whole(server, answer)
         return dealt
+
+    def _whole(self, server: Server, answer: Dealt | MdmError) -> Dealt | MdmError:
+        """Return what a dealer has told, if it can be what it should."""
+        if isinstance(answer, Dealt) and not (
+            len(answer.pieces) == len(self._new)
+            and _HEX_32.fullmatch(answer.blinded)
+            and all(map(_HEX.fullmatch, answer.pieces))
+        ):
+            return KeyShareInvalid(f"{server.name} has dealt what makes no sense")
+        return answer
 
     def _take(
         self,
@@ -258,7 +223,7 @@ class Resharer:
         whole: dict[str, list[Dealt]] = {}
         for key_id, order in orders.items():
             try:
-                whole[key_id] = [_or_raise(dealt[key_id][index]) for index in order.dealers]
+                whole[key_id] = [or_raise(dealt[key_id][index]) for index in order.dealers]
             except MdmError as error:
                 made[key_id] = error
 
@@ -267,20 +232,39 @@ class Resharer:
             pieces = [
                 SealedPieces(orders[key_id].text, tuple(one.pieces[at] for one in dealings))
                 for key_id, dealings in whole.items()
-                if all(len(one.pieces) == len(self._new) for one in dealings)
             ]
             answer: Sequence[Taken] = server.call("takeKeys", pieces)
             return answer
 
         told = self._ask(self._new, take) if whole else {}
-        taken = {server: _each(whole, answer) for server, answer in told.items()}
+        taken = {server: each(whole, answer) for server, answer in told.items()}
         for key_id, dealings in whole.items():
             try:
-                of_servers = [_or_raise(taken[server][key_id]) for server in self._new]
+                of_servers = [
+                    self._told(server, taken[server][key_id], orders[key_id], held[key_id])
+                    for server in self._new
+                ]
                 made[key_id] = self._proven(orders[key_id], held[key_id], dealings, of_servers)
             except MdmError as error:
                 made[key_id] = error
         return made
+
+    def _told(self, server: Server, answer: Taken | MdmError, order: Order, held: Held) -> Taken:
+        """Return what a receiver tells of its new share.
+
+        Raises:
+            MdmError: it has none; the message names it, and who dealt which share.
+            KeyShareInvalid: it makes no sense.
+        """
+        if isinstance(answer, MdmError):
+            dealers = ", ".join(f"{index} {held.holders[index].name}'s" for index in order.dealers)
+            raise type(answer)(f"{server.name} took nothing: {answer.message} (share {dealers})")
+        if not (
+            len(answer.checks) == len(order.spare)
+            and all(map(_HEX_32.fullmatch, (answer.hash, answer.blinded, *answer.checks)))
+        ):
+            raise KeyShareInvalid(f"{server.name} tells what makes no sense of its new share")
+        return answer
 
     def _proven(self, order: Order, held: Held, dealt: Sequence[Dealt], taken: Sequence[Taken]) -> Charter:
         """Sign the new generation, once its shares are known to be of the same key.
@@ -288,15 +272,11 @@ class Resharer:
         Raises:
             KeyShareInvalid: they are not; the message names the server, or those that it may be.
         """
-        try:
-            told = [[bytes.fromhex(check) for check in one.checks] for one in taken]
-            blinded = [bytes.fromhex(one.blinded) for one in dealt]
-            found = reshare.suspects(order, told)
-            if found is not None:
-                raise KeyShareInvalid(self._accusation(found, held))
-            reshare.check(order, blinded, [bytes.fromhex(one.blinded) for one in taken])
-        except ValueError as error:
-            raise KeyShareInvalid("a key server told something else than hex digits") from error
+        checks = [[bytes.fromhex(check) for check in one.checks] for one in taken]
+        blinded = [[bytes.fromhex(one.blinded) for one in told] for told in (dealt, taken)]
+        found = reshare.suspects(order, checks) or reshare.misfits(order, *blinded)
+        if found is not None:
+            raise KeyShareInvalid(self._accusation(found, held))
         before = held.charter
         return sign_charter(
             order.key_id,
@@ -336,10 +316,11 @@ class Resharer:
                 keys = [SharedKey(key_id, index, "", charters[key_id].text) for key_id in ids]
                 return server.call("adoptKeys", keys, permission)
 
-            for answer in self._ask(self._new, adopt).values():
-                for key_id, status in _each(ids, answer).items():
+            for server, answer in self._ask(self._new, adopt).items():
+                for key_id, status in each(ids, answer).items():
                     if isinstance(status, MdmError):
-                        failed.setdefault(key_id, status)
+                        error = type(status)(f"{server.name} did not adopt its new share: {status.message}")
+                        failed.setdefault(key_id, error)
         self._remove(self._new, {key_id: charters[key_id].generation for key_id in failed})
         return [key_id for key_id in charters if key_id not in failed], failed
 
@@ -375,37 +356,10 @@ class Resharer:
         if references:
             told = self._ask(servers, lambda server: server.call("removeKeys", references))
             for server, answer in told.items():
-                for key_id, status in _each(generations, answer).items():
+                for key_id, status in each(generations, answer).items():
                     if isinstance(status, MdmError) and not isinstance(status, NotFound):
                         left[key_id].append(server.name)
         return left
 
     def _ask(self, servers: Sequence[Server], call: Callable[[Server], T]) -> dict[Server, T | MdmError]:
         return dict(ask(servers, self._timeout_s, call))
-
-
-def _each(ids: Iterable[str], answer: Sequence[A] | MdmError) -> dict[str, A | MdmError]:
-    """Return what a server said of each key, or why it said nothing."""
-    if isinstance(answer, MdmError):
-        return dict.fromkeys(ids, answer)
-    missing = KeyServerUnavailable("the key server did not answer for this key")
-    said: dict[str, A | MdmError] = {
-        one.item: error_of(one.exception, one.message) if one.exception else one for one in answer
-    }
-    return {key_id: said.get(key_id, missing) for key_id in ids}
-
-
-def _or_raise(answer: T | MdmError) -> T:
-    if isinstance(answer, MdmError):
-        raise answer
-    return answer
-
-
-def _why(key_id: str, told: Iterable[Sequence[KeyStatus] | MdmError]) -> MdmError:
-    """Return why a key cannot be dealt."""
-    answers = [_each([key_id], answer)[key_id] for answer in told]
-    errors = [answer for answer in answers if isinstance(answer, MdmError)]
-    if len(errors) == len(answers) and all(isinstance(error, NotFound) for error in errors):
-        return NotFound("no such key")
-    reasons = "; ".join(sorted({error.message for error in errors})) or "they have different generations"
-    return KeyQuorumMissing(f"too few key servers have a generation of the key ({reasons})")

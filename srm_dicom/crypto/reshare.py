@@ -4,7 +4,7 @@ The site signs an `Order`: which generation is dealt by which k holders, to whom
 one takes. Each dealer splits its own share for the receivers, and splits a random mask beside it. A
 receiver's new share is the weighted sum of what the dealers sent it (Lagrange at zero is linear), and so is
 its part of the mask. What is told in the open is always share and mask together: `Dealing.blinded` and
-`Taking.blinded` say nothing of the secret, and yet `check` proves from them that all new shares lie on one
+`Taking.blinded` say nothing of the secret, and yet `misfits` proves from them that all new shares lie on one
 polynomial, whose secret is the one that the dealers hold.
 
 That a dealer dealt the share that it holds, the other holders tell. More of them deal than it takes: what a
@@ -204,27 +204,6 @@ def take(of: Order, private_key: bytes, pieces: Sequence[bytes]) -> Taking:
     return Taking(Share(index, share), shamir.xor(share, mask), tuple(checks))
 
 
-def check(of: Order, dealt: Sequence[bytes], taken: Sequence[bytes]) -> None:
-    """Prove that the new shares are shares of the secret that was dealt.
-
-    Args:
-        of: the order.
-        dealt: `Dealing.blinded` in the order of dealers; of the first, spare ones may follow.
-        taken: `Taking.blinded` in the order of receivers.
-
-    Raises:
-        KeyShareInvalid: they are not.
-    """
-    blinded = zip(of.first, dealt[: of.needed], strict=True)
-    secret = shamir.combine([Share(x, one) for x, one in blinded])
-    points = [Share(x, blinded) for x, blinded in enumerate(taken, start=1)]
-    if shamir.combine(points[: of.k]) != secret:
-        raise KeyShareInvalid("the new shares are not of the key that was dealt")
-    for point in points[of.k :]:
-        if shamir.combine([*points[: of.k - 1], point]) != secret:
-            raise KeyShareInvalid(f"new share {point.index} does not belong to the others")
-
-
 @dataclass(frozen=True, slots=True)
 class Suspects:
     """Who may have lied, by index: one, or those among whom nothing decides; nobody if it was several.
@@ -268,13 +247,38 @@ def suspects(of: Order, checks: Sequence[Sequence[bytes]]) -> Suspects | None:
     return Suspects(tuple(dealers), tuple(receivers))
 
 
+def misfits(of: Order, dealt: Sequence[bytes], taken: Sequence[bytes]) -> Suspects | None:
+    """Find out whether the new shares are shares of the secret that was dealt.
+
+    Args:
+        of: the order.
+        dealt: `Dealing.blinded` in the order of dealers; of the first, spare ones may follow.
+        taken: `Taking.blinded` in the order of receivers.
+
+    Returns:
+        None when they are.
+    """
+    blinded = zip(of.first, dealt[: of.needed], strict=True)
+    secret = Share(0, shamir.combine([Share(x, one) for x, one in blinded]))
+    points = [Share(x, blinded) for x, blinded in enumerate(taken, start=1)]
+    if _on_one([secret, *points], of.k):
+        return None
+    alone = (
+        point.index for point in points if _on_one([secret, *(p for p in points if p is not point)], of.k)
+    )
+    return Suspects(of.first if _on_one(points, of.k) else (), tuple(alone))
+
+
 def _all_of_zero(columns: Sequence[Sequence[Share]], k: int) -> bool:
     """Tell whether all of these are k-of-n shares of zero."""
-    for points in filter(None, columns):
-        through = [Share(0, bytes(len(points[0].data))), *points[: k - 1]]
-        if any(shamir.value_at(one.index, through) != one.data for one in points[k - 1 :]):
-            return False
-    return True
+    return all(
+        _on_one([Share(0, bytes(len(points[0].data))), *points], k) for points in filter(None, columns)
+    )
+
+
+def _on_one(points: Sequence[Share], k: int) -> bool:
+    """Tell whether points lie on one polynomial of degree k - 1."""
+    return all(shamir.value_at(one.index, points[:k]) == one.data for one in points[k:])
 
 
 def _without(of: Order, columns: Sequence[Sequence[Share]], dealer: int) -> list[list[Share]]:

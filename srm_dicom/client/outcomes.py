@@ -1,0 +1,34 @@
+"""What a key server answers for many keys at once, as one outcome for each key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+from srm_dicom.errors import KeyServerUnavailable, MdmError
+from srm_dicom.wire.hydra.contract import Dealt, KeyStatus, Taken, error_of
+
+A = TypeVar("A", KeyStatus, Dealt, Taken)
+T = TypeVar("T")
+
+
+def each(ids: Iterable[str], answer: Sequence[A] | MdmError) -> dict[str, A | MdmError]:
+    """Return what a server said of each key, or why it said nothing, also when it speaks of others."""
+    if isinstance(answer, MdmError):
+        return dict.fromkeys(ids, answer)
+    missing = KeyServerUnavailable("the key server did not answer for this key")
+    said: dict[str, A | MdmError] = {
+        one.item: error_of(one.exception, one.message) if one.exception else one for one in answer
+    }
+    return {key_id: said.get(key_id, missing) for key_id in ids}
+
+
+def or_raise(answer: T | MdmError) -> T:
+    """Return an answer.
+
+    Raises:
+        MdmError: there is an error instead of one.
+    """
+    if isinstance(answer, MdmError):
+        raise answer
+    return answer
