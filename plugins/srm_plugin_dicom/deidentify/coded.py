@@ -14,6 +14,9 @@ _LOOKED_AT = 32
 _FEWEST_LETTERS = 5
 _TEXT = re.compile(rb"[A-Za-z0-9 ^_.,:;=@/()+-]{12,}")
 
+# There are many intervals in one frame, and what looks like a text by chance would be in one of them.
+_NAME_AT_THE_END = re.compile(rb"[A-Za-z ^]{12,}[\0\xff]*\Z")
+
 
 def check_segment(data: memoryview) -> None:
     """Refuse a segment of numbers that has text in it.
@@ -38,3 +41,14 @@ def check_end(data: memoryview) -> None:
     for each in ends:
         if any(len(set(text)) >= _FEWEST_LETTERS for text in _TEXT.findall(each)):
             raise refused(Reason.STREAM, "text behind the coded data")
+
+
+def check_interval(data: memoryview) -> None:
+    """Refuse a restart interval that ends in a name.
+
+    Raises:
+        ObjectRefused: it does.
+    """
+    found = _NAME_AT_THE_END.search(data[-_LOOKED_AT:])
+    if found and len(set(found[0])) >= _FEWEST_LETTERS:
+        raise refused(Reason.STREAM, "text behind the coded data")

@@ -189,8 +189,9 @@ def _starts(table: bytes, fragments: Sequence[Viewed], count: int, kind: str) ->
 
 
 def _clean(frame: memoryview, facts: Facts, syntax: Syntax) -> list[bytes | memoryview]:
+    described = facts.u16(f.ROWS), facts.u16(f.COLUMNS), facts.u16(f.SAMPLES, 1)
     if syntax.pixels == "jpeg2000":
-        return jpeg2000.clean(frame, extended=syntax.uid in _PART_2)
+        return jpeg2000.clean(frame, extended=syntax.uid in _PART_2, described=described)
     if syntax.pixels == "rle":
         allocated = facts.u16(f.BITS_ALLOCATED)
         segments = facts.u16(f.SAMPLES, 1) * ((allocated + 7) // 8)
@@ -200,7 +201,7 @@ def _clean(frame: memoryview, facts: Facts, syntax: Syntax) -> list[bytes | memo
         )
     if syntax.pixels in ("plain", "deflate"):
         return _plain(frame, facts, deflated=syntax.pixels == "deflate")
-    return jpeg.clean(frame, lossless_ls=syntax.pixels == "jpeg-ls")
+    return jpeg.clean(frame, lossless_ls=syntax.pixels == "jpeg-ls", described=described)
 
 
 def _plain(frame: memoryview, facts: Facts, *, deflated: bool) -> list[bytes | memoryview]:

@@ -6,29 +6,32 @@ tile-part lengths are corrected. What follows the end of the codestream goes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 
 from srm_plugin_dicom.deidentify import coded
 from srm_plugin_dicom.deidentify.reasons import Reason, refused
 
 SOC, SIZ, SOT, SOD, EOC = 0xFF4F, 0xFF51, 0xFF90, 0xFF93, 0xFFD9
-COD, COC, QCD = 0xFF52, 0xFF53, 0xFF5C
-_QUANTISED = frozenset((0xFF51, 0xFF52, 0xFF53, 0xFF5C, 0xFF5D))
+COD, COC, QCD, QCC = 0xFF52, 0xFF53, 0xFF5C, 0xFF5D
+_QUANTISED = frozenset((SIZ, COD, COC, QCD, QCC))
 _OTHERS = frozenset((0xFF50, 0xFF59, 0xFF5E, 0xFF5F, 0xFF60, 0xFF61))
 _EXTENSIONS = frozenset((0xFF72, 0xFF74, 0xFF75, 0xFF76, 0xFF77, 0xFF78, 0xFF79))
 _REMOVED = frozenset((0xFF55, 0xFF57, 0xFF58, 0xFF63, 0xFF64))
 _SOT_BYTES = 12
-_SHORTEST = {COD: 14, QCD: 6}
+_SHORTEST = {SIZ: 43, COD: 14, COC: 11, QCD: 6, QCC: 7}
+_FEW_COMPONENTS = 257  # fewer are numbered by one byte each
 _JP2 = b"\0\0\0\x0cjP  \r\n\x87\n"
 
 
-def clean(stream: memoryview, *, extended: bool = False) -> list[bytes | memoryview]:
+def clean(
+    stream: memoryview, *, extended: bool = False, described: tuple[int, int, int] | None = None
+) -> list[bytes | memoryview]:
     """Return the parts of a codestream that decoding needs, in order and without copying coded data.
 
     Args:
         stream: one frame.
         extended: whether it may have the segments of part 2 of the standard.
+        described: rows, columns and samples of a pixel that it must have; none where nobody knows.
 
     Raises:
         ObjectRefused: not a codestream, or a marker that is not known.
@@ -38,9 +41,14 @@ def clean(stream: memoryview, *, extended: bool = False) -> list[bytes | memoryv
         raise refused(Reason.STREAM, "SOC")
     known = _QUANTISED | _OTHERS | (_EXTENSIONS if extended else frozenset())
     header, at, marker = _header(stream, 2, known)
-    parts: list[bytes | memoryview] = [b"\xff\x4f", *_cut(header)]
+    if not header or _u16(header[0], 0) != SIZ:
+        raise refused(Reason.STREAM, "SIZ")
+    cut = _Cut(header)
+    if described is not None and cut.size != described:
+        raise refused(Reason.PIXELS, "another size")
+    parts: list[bytes | memoryview] = [b"\xff\x4f", *cut.segments]
     while marker == SOT:
-        tile, at = _tile_part(stream, at, known)
+        tile, at = _tile_part(stream, at, known, cut)
         parts += tile
         misplaced, at, marker = _header(stream, at, known)
         if misplaced:
@@ -82,41 +90,74 @@ def _header(stream: memoryview, at: int, known: AbstractSet[int]) -> tuple[list[
         at = stop
 
 
-def _cut(segments: list[memoryview]) -> Iterator[bytes | memoryview]:
-    """Yield size, coding and quantisation segments no longer than what they hold (A.5, A.6), and the others.
+class _Cut:
+    """Segments of a header, those of sizes, coding and quantisation no longer than what they hold (A.5, A.6).
 
-    Raises:
-        ObjectRefused: one of them is shorter than that.
+    Attributes:
+        segments: all of them, in order.
+        size: rows, columns and components of the image; those of the main header for a tile-part's.
+        levels: of decomposition, the most that a component has.
     """
-    if any(len(segment) < _SHORTEST.get(_u16(segment, 0), 4) for segment in segments):
-        raise refused(Reason.STREAM, "cut")
-    levels = max((segment[9] for segment in segments if _u16(segment, 0) == COD), default=0)
-    own_levels = any(_u16(segment, 0) == COC for segment in segments)
-    for segment in segments:
-        length = _content_bytes(segment, levels)
-        if length > len(segment) - 2:
-            raise refused(Reason.STREAM, f"segment {_u16(segment, 0):04X}")
-        if length == len(segment) - 2 or own_levels:
-            yield segment
+
+    def __init__(self, header: list[memoryview], main: _Cut | None = None) -> None:
+        """Cut the segments of a main header, or of a tile-part's.
+
+        Raises:
+            ObjectRefused: one of them is shorter than what it holds, or has text behind that.
+        """
+        if any(len(segment) < _SHORTEST.get(_u16(segment, 0), 4) for segment in header):
+            raise refused(Reason.STREAM, "cut")
+        if main is None:
+            self.size = _size(header[0])
+        elif any(_u16(segment, 0) == SIZ for segment in header):
+            raise refused(Reason.STREAM, "SIZ")
         else:
-            yield bytes(segment[:2]) + length.to_bytes(2, "big") + bytes(segment[4 : 2 + length])
+            self.size = main.size
+        self._wide = self.size[2] >= _FEW_COMPONENTS
+        levels = [self._levels(segment) for segment in header if _u16(segment, 0) in (COD, COC)]
+        own = main is not None or any(_u16(segment, 0) == COC for segment in header)
+        self.levels: int = max((main.levels if main else 0, *levels))
+        self.segments = [self._cut(segment, own=own) for segment in header]
+
+    def _cut(self, segment: memoryview, *, own: bool) -> bytes | memoryview:
+        """Cut one; where components have levels of their own quantisation may be of fewer."""
+        marker, there = _u16(segment, 0), len(segment) - 2
+        length = self._content_bytes(segment, marker)
+        if length > there:
+            if not (own and marker in (QCD, QCC)):
+                raise refused(Reason.STREAM, f"segment {marker:04X}")
+            length = there
+        if own and marker in (QCD, QCC):
+            coded.check_segment(segment)
+        if length == there:
+            return segment
+        return bytes(segment[:2]) + length.to_bytes(2, "big") + bytes(segment[4 : 2 + length])
+
+    def _levels(self, segment: memoryview) -> int:
+        return segment[9] if _u16(segment, 0) == COD else segment[6 + self._wide]
+
+    def _content_bytes(self, segment: memoryview, marker: int) -> int:
+        """Return how long the content of a segment is, with the length itself."""
+        if marker == SIZ:
+            return 38 + 3 * _u16(segment, 38)
+        if marker in (COD, COC):
+            fixed, style = (12, 4) if marker == COD else (9 + self._wide, 5 + self._wide)
+            return fixed + (self._levels(segment) + 1 if segment[style] & 1 else 0)
+        if marker in (QCD, QCC):
+            at = 4 if marker == QCD else 5 + self._wide
+            style = segment[at] & 31
+            return at - 1 + (1 if style == 1 else 3 * self.levels + 1) * (2 if style else 1)
+        return len(segment) - 2
 
 
-def _content_bytes(segment: memoryview, levels: int) -> int:
-    """Return how long the content of a main header's segment is, with the length itself."""
-    marker, length = _u16(segment, 0), len(segment) - 2
-    if marker == SIZ:
-        return 38 + 3 * _u16(segment, 38)
-    if marker == COD:
-        return 12 + (levels + 1 if segment[4] & 1 else 0)
-    if marker == QCD:
-        style = segment[4] & 31
-        return 3 + (1 if style == 1 else 3 * levels + 1) * (2 if style else 1)
-    return length
+def _size(segment: memoryview) -> tuple[int, int, int]:
+    """Return rows, columns and components of an image (A.5.1)."""
+    columns, rows, left, top = (int.from_bytes(segment[at : at + 4], "big") for at in (6, 10, 14, 18))
+    return rows - top, columns - left, _u16(segment, 38)
 
 
 def _tile_part(
-    stream: memoryview, start: int, known: AbstractSet[int]
+    stream: memoryview, start: int, known: AbstractSet[int], main: _Cut
 ) -> tuple[list[bytes | memoryview], int]:
     if _u16(stream, start + 2) != _SOT_BYTES - 2:
         raise refused(Reason.STREAM, "SOT")
@@ -126,14 +167,15 @@ def _tile_part(
     if marker != SOD or not at < stop <= len(stream):
         raise refused(Reason.STREAM, "tile-part")
     coded.check_end(stream[at:stop])
-    removed = at - (start + _SOT_BYTES) - sum(map(len, kept))
+    segments = _Cut(kept, main).segments
+    removed = at - (start + _SOT_BYTES) - sum(map(len, segments))
     written = (length - removed).to_bytes(4, "big") if length else bytes(4)
     head: list[bytes | memoryview] = [
         stream[start : start + 6],
         written,
         stream[start + 10 : start + _SOT_BYTES],
     ]
-    return [*head, *kept, stream[at:stop]], stop
+    return [*head, *segments, stream[at:stop]], stop
 
 
 def _last_end(stream: memoryview) -> int:

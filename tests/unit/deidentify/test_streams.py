@@ -204,3 +204,136 @@ def test_a_missing_delimiter_at_the_end_of_a_file():
     write = Writer(JPEG_LOSSLESS)
     whole = TestObject(write, pixels=write.fragments(JPEG)).file()
     assert bytes(deidentify(whole[:-8], "", "", ANY)) == bytes(deidentify(whole, "", "", ANY))
+
+
+NAME = b"Zebulon^Quixote!"
+CODES = b"\0" + bytes((2, *[0] * 15)) + b"\0\1"
+UNUSED = {
+    "quantisation": segment(0xDB, b"\3" + NAME.ljust(64)),
+    "quantisation of two bytes": segment(0xDB, b"\x13" + NAME.ljust(128)),
+    "codes of differences": segment(0xC4, b"\3" + CODES[1:]),
+    "codes of runs": segment(0xC4, b"\x10" + bytes((2, *[0] * 15)) + b"ab"),
+}
+
+
+@pytest.mark.parametrize("table", UNUSED)
+def test_jpeg_tables_that_nothing_uses_go(table):
+    kept = segment(0xC4, CODES)
+    clean = b"\xff\xd8" + FRAME + kept + SCAN + b"\xff\xd9"
+    for hidden in (UNUSED[table], UNUSED[table] * 2):
+        dirty = clean[:2] + hidden + clean[2:]
+        assert join(jpeg.clean(memoryview(dirty), lossless_ls=False)) == clean
+    if UNUSED[table][1] == 0xC4:
+        both = segment(0xC4, UNUSED[table][4:] + CODES)
+        assert join(jpeg.clean(memoryview(clean.replace(kept, both)), lossless_ls=False)) == clean
+
+
+def test_jpeg_tables_that_are_used_stay():
+    lossy = segment(0xC0, b"\x08\0\4\0\4\1\1\x11\1")
+    tables = segment(0xDB, b"\1" + bytes(range(1, 65))) + segment(0xC4, CODES)
+    tables += segment(0xC4, b"\x11" + CODES[1:])
+    scan = segment(0xDA, b"\1\1\1\0\x3f\0") + b"\x81\x82"
+    stream = b"\xff\xd8" + tables + lossy + scan + b"\xff\xd9"
+    assert join(jpeg.clean(memoryview(stream), lossless_ls=False)) == stream
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        JPEG.replace(HUFFMAN, segment(0xC4, b"\0" + bytes((*[0] * 7, 15, *[0] * 8)) + NAME[:15])),
+        JPEG.replace(HUFFMAN, segment(0xC4, b"\0" + bytes((2, *[0] * 15)) + b"\1\1")),
+        JPEG.replace(HUFFMAN, segment(0xCC, NAME)),
+        JPEG.replace(HUFFMAN, segment(0xCC, b"\0\x10\0")),
+        JPEG.replace(b"\xff\xd0more", NAME[:15] + b"\xff\xd0\x81\x82\x83\xff\xd1\x84"),
+        JPEG.replace(b"\xff\xd0more", b"\xff\xd0" + NAME[:15] + b"\0\xff\xd1\x84" + bytes(range(128, 200))),
+    ],
+)
+def test_text_where_a_decoder_of_jpeg_looks_for_none(stream):
+    with pytest.raises(ObjectRefused, match="walked"):
+        jpeg.clean(memoryview(stream), lossless_ls=False)
+
+
+def test_conditions_of_arithmetic_coding_stay():
+    stream = JPEG.replace(HUFFMAN, segment(0xCC, b"\0\x10\x01\x31\x10\x05"))
+    assert join(jpeg.clean(memoryview(stream), lossless_ls=False)) == stream
+
+
+MAIN_HEADER = {
+    "coding of a component": (segment(0x53, bytes(7)), NAME),
+    "coding of a component with precincts": (segment(0x53, b"\0\1" + bytes(5) + b"\x88"), NAME),
+    "quantisation of a component": (segment(0x5D, b"\0\0\x40"), NAME),
+    "quantisation of a component, derived": (segment(0x5D, b"\0\1\x40\x40"), NAME),
+}
+
+
+@pytest.mark.parametrize("place", MAIN_HEADER)
+def test_behind_jpeg_2000_segments_of_components(place):
+    clean, hidden = MAIN_HEADER[place]
+    dirty = segment(clean[1], clean[4:] + hidden)
+    # What is behind quantisation could be of more levels, where a component has its own.
+    for inside in ("comment", "tile_comment") if clean[1] == 0x53 else ("comment",):
+        made = join(jpeg2000.clean(memoryview(codestream(**{"comment": b"", inside: dirty}))))
+        assert made == codestream(**{"comment": b"", inside: clean})
+    with pytest.raises(ObjectRefused, match="walked"):
+        jpeg2000.clean(memoryview(codestream(b"", segment(0x5D, b"\0\0\x40" + NAME))))
+    with pytest.raises(ObjectRefused, match="walked"):
+        jpeg2000.clean(memoryview(codestream(segment(0x53, bytes(7)), slack=NAME)))
+
+
+@pytest.mark.parametrize("marker", [0x51, 0x52, 0x5C])
+def test_behind_the_segments_of_a_jpeg_2000_tile(marker):
+    whole = {0x51: bytes(34) + b"\0\1" + bytes(3), 0x52: bytes(10), 0x5C: b"\0\x40"}[marker]
+    try:
+        made = join(jpeg2000.clean(memoryview(codestream(b"", segment(marker, whole + NAME)))))
+    except ObjectRefused:
+        return
+    assert made == codestream(b"", segment(marker, whole))
+
+
+SIZED = {
+    JPEG_LOSSLESS: lambda rows, columns, samples: (
+        b"\xff\xd8"
+        + segment(0xC3, struct.pack(">BHHB", 16, rows, columns, samples) + b"\1\x11\0" * samples)
+        + SCAN
+        + b"\xff\xd9"
+    ),
+    "1.2.840.10008.1.2.4.80": lambda rows, columns, samples: (
+        b"\xff\xd8"
+        + segment(0xF7, struct.pack(">BHHB", 16, rows, columns, samples) + b"\1\x11\0" * samples)
+        + segment(0xDA, b"\1\1\0\0\0\0")
+        + b"\x81\x82\xff\xd9"
+    ),
+    JPEG_2000: lambda rows, columns, samples: (
+        b"\xff\x4f"
+        + segment(
+            0x51,
+            struct.pack(">H8LH", 0, columns + 3, rows + 2, 3, 2, 9, 9, 0, 0, samples) + bytes(3 * samples),
+        )
+        + codestream(b"")[45:]
+    ),
+}
+
+
+@pytest.mark.parametrize("syntax", SIZED)
+def test_a_stream_that_has_more_pixels_than_the_header_says_is_refused(syntax):
+    """What no viewer shows, a decoder gives out: rows below the image, a further component."""
+    write = Writer(syntax)
+    whole = TestObject(write, pixels=write.fragments(SIZED[syntax](4, 4, 1)))
+    assert bytes(deidentify(whole.file(), "", "", ANY))
+    for size in ((5, 4, 1), (4, 5, 1), (4, 4, 3)):
+        made = TestObject(write, pixels=write.fragments(SIZED[syntax](*size)))
+        with pytest.raises(ObjectRefused, match="description"):
+            deidentify(made.file(), "", "", ANY)
+
+
+def test_lines_that_are_told_behind_the_scan_count():
+    write = Writer(JPEG_LOSSLESS)
+    unsaid = SIZED[JPEG_LOSSLESS](0, 4, 1)
+    for lines, passes in ((4, True), (5, False)):
+        stream = unsaid[:-2] + segment(0xDC, struct.pack(">H", lines)) + b"\xff\xd9"
+        made = TestObject(write, pixels=write.fragments(stream))
+        if passes:
+            assert bytes(deidentify(made.file(), "", "", ANY))
+        else:
+            with pytest.raises(ObjectRefused, match="description"):
+                deidentify(made.file(), "", "", ANY)
