@@ -20,7 +20,7 @@ import click
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from srm_dicom.cli.exits import exit_code, tell
+from srm_dicom.cli.exits import exit_code, of_the_disk, tell
 from srm_dicom.client.keys import KeyServers
 from srm_dicom.client.library import Client
 from srm_dicom.client.site import SiteDescription
@@ -167,7 +167,7 @@ def ending(head: str) -> Iterator[None]:
     try:
         yield
     except (MdmError, OSError) as error:
-        told = error if isinstance(error, MdmError) else _of_the_disk(error)
+        told = error if isinstance(error, MdmError) else of_the_disk(error)
         tell(told, head)
         raise SystemExit(exit_code(told)) from error
 
@@ -198,11 +198,6 @@ class Failures(list[MdmError]):
         """
         if self:
             raise SystemExit(exit_code(self[0]))
-
-
-def _of_the_disk(error: OSError) -> InvalidRequest:
-    where = error.filename or "the file"
-    return InvalidRequest(f"{where} cannot be read or written: {error.strerror or type(error).__name__}")
 
 
 def threshold_of(n: int) -> int:

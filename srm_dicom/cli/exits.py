@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import ParamSpec, TypeVar
@@ -60,7 +61,10 @@ def exit_code(error: MdmError) -> int:
 
 
 def reported(command: Callable[P, R]) -> Callable[P, R]:
-    """Make a command end with the message, the advice and the exit code of an error that it raises."""
+    """Make a command end with the message, the advice and the exit code of an error that it raises.
+
+    What the system says of a file or of standard output is an error like any other.
+    """
 
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -69,10 +73,23 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
         except MdmError as error:
             tell(error)
             raise SystemExit(exit_code(error)) from error
+        except BrokenPipeError:
+            raise  # click ends quietly: whoever reads has enough
+        except OSError as error:
+            told = of_the_disk(error)
+            tell(told)
+            raise SystemExit(exit_code(told)) from error
         except KeyboardInterrupt as error:
             raise SystemExit(INTERRUPTED) from error
 
     return run
+
+
+def of_the_disk(error: OSError) -> MdmError:
+    """Return what an error of the system is: no room, or a file that cannot be used as it was asked."""
+    kind = errors.NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else errors.InvalidRequest
+    reason = error.strerror or type(error).__name__
+    return kind(f"{error.filename}: {reason}" if error.filename else reason)
 
 
 def tell(error: MdmError, head: str = "error: ") -> None:

@@ -158,6 +158,7 @@ def cat(reference: str, wanted: str | None) -> None:
         while data := file.read(_CHUNK_BYTES if left is None else min(_CHUNK_BYTES, left)):
             out.write(data)
             left = None if left is None else left - len(data)
+    out.flush()
 
 
 @main.command()

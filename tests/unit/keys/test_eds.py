@@ -319,4 +319,4 @@ def test_a_target_that_cannot_be_written_is_named(run, key_id):
     Path("clear").write_bytes(b"clear")
     run("key-register", "-q", key_id)
     told = run("encrypt", key_id, "clear", "nowhere/sealed", code=15)
-    assert told.startswith("Error during glite_eds_encrypt_block: nowhere/sealed.part cannot be")
+    assert told.startswith("Error during glite_eds_encrypt_block: nowhere/sealed.part: No such file")
