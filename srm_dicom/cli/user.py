@@ -22,6 +22,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from srm_dicom.cli.exits import INTERRUPTED, exit_code, reported, tell
+from srm_dicom.client.appearing import appearing
 from srm_dicom.client.delivery import SEALED_SUFFIX, TRANSFERS
 from srm_dicom.client.download import hand_on, open_sealed
 from srm_dicom.client.files import FileRecord
@@ -170,8 +171,8 @@ def key(reference: tuple[str, ...], output: Path) -> None:
     with connected() as client:
         record = _one(client.resolve(reference))
         text = write_secret_key(client.key(record))
-    with os.fdopen(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text)
+    with appearing(output, mode=0o600) as file:
+        file.write(text.encode())
 
 
 @main.command()

@@ -18,8 +18,13 @@ _CHUNK_BYTES = 1024 * 1024
 
 
 @contextmanager
-def appearing(target: Path) -> Iterator[BinaryIO]:
-    """Open a place for bytes that becomes `target` if all goes well; a file keeps its permissions."""
+def appearing(target: Path, mode: int | None = None) -> Iterator[BinaryIO]:
+    """Open a place for bytes that becomes `target` if all goes well.
+
+    Args:
+        target: the name.
+        mode: permissions of a file from its first byte on; None lets one that is there keep its own.
+    """
     there = _there(target)
     if _is_special(there):
         with target.open("wb") as out:
@@ -27,13 +32,19 @@ def appearing(target: Path) -> Iterator[BinaryIO]:
         return
     part = part_of(target)
     try:
-        with part.open("wb") as out:
-            if there is not None:
+        with part.open("wb") if mode is None else _private(part, mode) as out:
+            if there is not None and mode is None:
                 os.fchmod(out.fileno(), stat.S_IMODE(there.st_mode))
             yield out
         settle(part, target)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _private(part: Path, mode: int) -> BinaryIO:
+    """Open a file that nobody has open already."""
+    part.unlink(missing_ok=True)
+    return os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb")
 
 
 def part_of(target: Path) -> Path:

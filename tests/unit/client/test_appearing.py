@@ -136,3 +136,18 @@ def test_what_came_before_is_put_into_a_pipe(pipe, tmp_path):
     settle(part, link)
     assert os.read(reader, 100) == b"clear"
     assert names(tmp_path / "elsewhere") == ["link"]
+
+
+def test_what_nobody_else_may_read_is_so_from_the_first_byte_on(tmp_path):
+    """Also where a file lies that everybody reads, or half of one."""
+    target, part = tmp_path / "key", tmp_path / "key.part"
+    for path in (target, part):
+        path.write_text("old")
+        path.chmod(0o644)
+    with part.open("rb") as reader, appearing(target, mode=0o600) as out:
+        assert stat.S_IMODE(os.fstat(out.fileno()).st_mode) == 0o600
+        out.write(b"new")
+        out.flush()
+        assert reader.read() == b"old"
+    assert (target.read_bytes(), stat.S_IMODE(target.stat().st_mode)) == (b"new", 0o600)
+    assert names(tmp_path) == ["key"]

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -158,7 +159,9 @@ def test_without_the_key_right_each_file_says_so_and_the_others_come_sealed(site
         sealed = list(client.get([directory], tmp_path / "sealed", sealed=True))
     assert all(got.path and got.path.name.endswith(".c4gh") for got in sealed)
     key, target = tmp_path / "k", sealed[0].path
+    key.touch(0o644)
     site.done("key", sealed[0].record.lfn, "-o", key)
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
     site.done("decrypt", target, "--sk", key)
     original = site.data / "small" / "1" / target.name.removesuffix(".c4gh")
     assert same(target.with_suffix(""), original)
