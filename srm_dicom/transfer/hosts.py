@@ -18,13 +18,9 @@ from typing import Self
 from srm_dicom.client.http import Connect
 from srm_dicom.errors import ConfigError, NotAuthorised
 from srm_dicom.identity.principal import Principal
+from srm_dicom.transfer.networks import Network, address_of, is_public
 
 EVERYBODY = "*"
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +72,12 @@ class CopyHosts:
 
     def admits(self, address: str) -> bool:
         """Tell whether an address may be connected to."""
-        found = _unwrapped(ipaddress.ip_address(address.partition("%")[0]))
+        found = address_of(address)
         if any(found in network for network in self.never):
             return False
         if any(found in network for network in self.networks):
             return True
-        return found.is_global and not found.is_multicast
+        return is_public(found)
 
     def connect_for(self, principal: Principal) -> Connect:
         """Return what makes connections for a caller, to nowhere else than the rule allows."""
@@ -109,12 +105,3 @@ def _matches(name: str, listed: str) -> bool:
     if listed.startswith("*."):
         return name.endswith(listed[1:])
     return name == listed
-
-
-def _unwrapped(address: Address) -> Address:
-    """Return the IPv4 address that an IPv6 one stands for, if it does."""
-    if isinstance(address, ipaddress.IPv4Address):
-        return address
-    if address in _NAT64:
-        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    return address.ipv4_mapped or address.sixtofour or address

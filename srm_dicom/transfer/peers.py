@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from srm_dicom.errors import ConfigError, NotSupported
+from srm_dicom.transfer.networks import Network, address_of, is_public
 from srm_dicom.wire.gridftp.addresses import Address
 
 LOWEST_PORT = 1024
@@ -29,7 +30,7 @@ class PeerPolicy:
     """
 
     active: bool = True
-    third_party: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
+    third_party: tuple[Network, ...] = ()
     public: bool = True
 
     @classmethod
@@ -68,7 +69,7 @@ class PeerPolicy:
     def _allowed(self, control_peer: str, host: str, *, public: bool) -> bool:
         if host == control_peer:
             return True
-        address = ipaddress.ip_address(host)
+        address = address_of(host)
         if any(address in network for network in self.third_party):
             return True
-        return public and address.is_global and not address.is_multicast
+        return public and is_public(address)

@@ -9,9 +9,10 @@ from srm_dicom.wire.gridftp.addresses import Address
 CLIENT = "198.51.100.7"
 INWARD = "127.0.0.1 10.1.2.3 192.168.0.9 172.16.5.5 169.254.1.1 100.64.0.1 0.0.0.0 ::1 fe80::1 fd00::1"
 NOBODY = "224.0.0.1 255.255.255.255 ff02::1"
+STANDING_FOR_OTHERS = "64:ff9b::7f00:1 64:ff9b::a01:203 2002:7f00:1:: ::7f00:1 ::ffff:10.1.2.3 fec0::1"
 
 
-@pytest.mark.parametrize("host", [*INWARD.split(), *NOBODY.split()])
+@pytest.mark.parametrize("host", [*INWARD.split(), *NOBODY.split(), *STANDING_FOR_OTHERS.split()])
 def test_a_client_cannot_point_us_inward(host):
     with pytest.raises(NotSupported):
         PeerPolicy().check_target(CLIENT, Address(host, 5000))

@@ -69,6 +69,8 @@ def test_nothing_is_listed_without_a_configuration():
         ("::ffff:10.1.2.4", False),
         ("64:ff9b::7f00:1", False),
         ("2002:7f00:1::", False),
+        ("::7f00:1", False),
+        ("fec0::1", False),
     ],
 )
 def test_addresses(address, admitted):
