@@ -17,7 +17,7 @@ from functools import partial
 from typing import Self
 
 from srm_dicom.clock import Clock
-from srm_dicom.errors import NotAuthenticated
+from srm_dicom.errors import NotAuthenticated, NotSupported
 from srm_dicom.transfer.arriving import Arriving, CannotConnect
 from srm_dicom.transfer.channel import DataChannel, Guard
 from srm_dicom.transfer.peers import PeerPolicy
@@ -151,8 +151,20 @@ class DataPort:
             raise CannotConnect("this server connects to nobody: use passive mode (PASV, EPSV) and MODE S")
         for address in addresses:
             self._policy.check_target(self.peer, address)
+            self._check_own(address)
         self.close()
         self._targets = addresses
+
+    def _check_own(self, address: Address) -> None:
+        """Refuse a way for others to this machine's other services: a copy between its doors needs none.
+
+        Raises:
+            NotSupported: the address is this machine's, and the port no data port.
+        """
+        first, last = self._range
+        own = address.host in (self._local, self._settings.host) and address.host != self.peer
+        if own and not first <= address.port <= last:
+            raise NotSupported("data connections to this machine go to its data ports")
 
     def open(
         self,
@@ -233,13 +245,17 @@ class DataPort:
             self._listener.close()
             self._listener = None
 
+    @property
+    def _range(self) -> tuple[int, int]:
+        return self._settings.ports if any(self._settings.ports) else _DYNAMIC_PORTS
+
     def _listen_in_range(self) -> socket.socket:
         """Listen on a random free port of the range; accepting from it does not wait.
 
         A port whose last connection lingers in TIME_WAIT is free: without SO_REUSEADDR a range of 200
         ports would be good for 200 files a minute.
         """
-        first, last = self._settings.ports if any(self._settings.ports) else _DYNAMIC_PORTS
+        first, last = self._range
         size = last - first + 1
         offset = secrets.randbelow(size)
         for step in range(size):

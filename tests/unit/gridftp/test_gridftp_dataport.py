@@ -1,12 +1,19 @@
 """When a client hears that its transfer begins: before anything is waited for, and else with its end."""
 
+import ipaddress
 import socket
 
+import pytest
+
 from srm_dicom.clock import SystemClock
+from srm_dicom.errors import NotSupported
 from srm_dicom.transfer.dataport import DataPort, DataSettings, Ends
 from srm_dicom.transfer.peers import PeerPolicy
 from srm_dicom.wire.gridftp.addresses import Address
 from srm_dicom.wire.gridftp.dialogue import Parameters
+
+CLOCK = SystemClock()
+ANY = (ipaddress.ip_network("0.0.0.0/0"),)
 
 
 class _Handshake:
@@ -63,3 +70,17 @@ def test_any_port_is_a_dynamic_one():
         assert all(49152 <= port.listen().port <= 65535 for _ in range(20))
     finally:
         port.close()
+
+
+def test_a_client_does_not_lead_to_other_services_of_this_machine():
+    def port_of(peer, **settings):
+        ends = Ends(socket.AF_INET, "198.51.100.1", peer)
+        return DataPort(DataSettings((20000, 20199), **settings), PeerPolicy(third_party=ANY), ends, CLOCK)
+
+    outsider = port_of("203.0.113.9", host="198.51.100.2")
+    for own in ("198.51.100.1", "198.51.100.2"):
+        for port in (5432, 19999, 20200):
+            with pytest.raises(NotSupported):
+                outsider.aim((Address("198.51.100.9", 5000), Address(own, port)))
+        outsider.aim((Address(own, 20000), Address(own, 20199)))
+    port_of("198.51.100.1").aim((Address("198.51.100.1", 5432),))
