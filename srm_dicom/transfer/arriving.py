@@ -23,6 +23,7 @@ class Arriving:
         take: accepts one from an allowed peer, or nothing.
         ready: shakes hands.
         patience_s: how long nothing may be under way.
+        left: called when the port is given back.
     """
 
     def __init__(
@@ -32,12 +33,14 @@ class Arriving:
         ready: Callable[[socket.socket, Address], DataChannel],
         patience_s: float,
         clock: Clock,
+        left: Callable[[], None],
     ) -> None:
         self._listener = listener
         self._take = take
         self._ready = ready
         self._patience_s = patience_s
         self._clock = clock
+        self._left = left
         self._until_s = clock.monotonic_s() + patience_s
 
     def fileno(self) -> int:
@@ -66,3 +69,4 @@ class Arriving:
         """Give the port back."""
         if self._listener is not None:
             self._listener.close()
+        self._left()

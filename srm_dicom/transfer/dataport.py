@@ -12,7 +12,7 @@ import select
 import socket
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Self
 
@@ -22,6 +22,7 @@ from srm_dicom.transfer.arriving import Arriving, CannotConnect
 from srm_dicom.transfer.channel import DataChannel, Guard
 from srm_dicom.transfer.peers import PeerPolicy
 from srm_dicom.transfer.security import DataSecurity
+from srm_dicom.turns import Place, Turns
 from srm_dicom.wire.gridftp.addresses import MAX_STRIPES, Address, plain
 from srm_dicom.wire.gridftp.dialogue import Parameters
 from srm_dicom.wire.gridftp.replies import Reply
@@ -30,6 +31,7 @@ _GUARD_EVERY_S = 0.25
 _DYNAMIC_PORTS = (49152, 65535)
 """What is nobody's (RFC 6335, 6). The kernel, asked for any port, takes none that lingers in TIME_WAIT, and
 from 7,000 files a minute on looks through all of them for every file."""
+_EVERY_PORT = 65536
 _BEGINNING = Reply.of(150, "Beginning transfer.")
 _GOING_ON = Reply.of(125, "Beginning transfer; reusing existing data connection.")
 
@@ -44,6 +46,7 @@ class DataSettings:
         connect_s: deadline of a connection with its handshake.
         stall_s: a peer that moves no byte for this long has gone.
         max_streams: connections of one transfer that we receive.
+        listeners: who listens on how many ports: one identity leaves a quarter of them to others.
     """
 
     ports: tuple[int, int] = (20000, 20199)
@@ -51,6 +54,18 @@ class DataSettings:
     connect_s: float = 30.0
     stall_s: float = 120.0
     max_streams: int = MAX_STRIPES
+    listeners: Turns = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Count the ports."""
+        first, last = self.range
+        each = max(1, (last - first + 1) * 3 // 4)
+        object.__setattr__(self, "listeners", Turns(_EVERY_PORT, each))
+
+    @property
+    def range(self) -> tuple[int, int]:
+        """First and last port."""
+        return self.ports if any(self.ports) else _DYNAMIC_PORTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +111,7 @@ class DataPort:
         self.peer = ends.peer
         self._clock = clock
         self._listener: socket.socket | None = None
+        self._place = Place(settings.listeners)
         self._listening_on = 0
         self._listening_until_s = 0.0
         self._targets: tuple[Address, ...] = ()
@@ -117,13 +133,15 @@ class DataPort:
         """The network protocol of the control connection, as RFC 2428 numbers them."""
         return "2" if ":" in self._local else "1"
 
-    def listen(self) -> Address:
-        """Open a fresh listening port and return the address to tell.
+    def listen(self, holder: str) -> Address:
+        """Open a fresh listening port for an identity and return the address to tell.
 
         Raises:
-            CannotConnect: no port of the range is free.
+            CannotConnect: no port of the range is free, or the identity has too many of them.
         """
         self.close()
+        if not self._place.take(holder):
+            raise CannotConnect("you wait on too many data ports: end some transfers, or try again later")
         self._listener = listener = self._listen_in_range()
         self._listening_on = listener.getsockname()[1]
         self._listening_until_s = self._clock.monotonic_s() + self._settings.connect_s
@@ -135,8 +153,7 @@ class DataPort:
             return math.inf
         left_s = self._listening_until_s - self._clock.monotonic_s()
         if left_s <= 0:
-            self._listener.close()
-            self._listener = None
+            self._stop_listening()
             return math.inf
         return left_s
 
@@ -161,7 +178,7 @@ class DataPort:
         Raises:
             NotSupported: the address is this machine's, and the port no data port.
         """
-        first, last = self._range
+        first, last = self._settings.range
         own = address.host in (self._local, self._settings.host) and address.host != self.peer
         if own and not first <= address.port <= last:
             raise NotSupported("data connections to this machine go to its data ports")
@@ -207,7 +224,8 @@ class DataPort:
         listener, self._listener = self._listener, None
         ready = partial(self._ready, parameters=parameters, security=security, accepted=True)
         take = partial(self._take_peer, proven=parameters.dcau != "N")
-        return kept, Arriving(listener, take, ready, self._settings.connect_s, self._clock)
+        wait_s = self._settings.connect_s
+        return kept, Arriving(listener, take, ready, wait_s, self._clock, self._place.leave)
 
     def _take_kept(
         self, parameters: Parameters, security: DataSecurity, tell: Callable[[Reply], None]
@@ -241,13 +259,13 @@ class DataPort:
         """Close everything and forget where to connect to."""
         self.drop()
         self._targets = ()
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
+        self._stop_listening()
 
-    @property
-    def _range(self) -> tuple[int, int]:
-        return self._settings.ports if any(self._settings.ports) else _DYNAMIC_PORTS
+    def _stop_listening(self) -> None:
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.close()
+        self._place.leave()
 
     def _listen_in_range(self) -> socket.socket:
         """Listen on a random free port of the range; accepting from it does not wait.
@@ -255,7 +273,7 @@ class DataPort:
         A port whose last connection lingers in TIME_WAIT is free: without SO_REUSEADDR a range of 200
         ports would be good for 200 files a minute.
         """
-        first, last = self._range
+        first, last = self._settings.range
         size = last - first + 1
         offset = secrets.randbelow(size)
         for step in range(size):
@@ -278,8 +296,7 @@ class DataPort:
         try:
             sock = self._accept_peer(listener, guard, proven=parameters.dcau != "N")
         finally:
-            listener.close()
-            self._listener = None
+            self._stop_listening()
         target = Address(self.peer, self._listening_on)
         return self._ready(sock, target, parameters, security, accepted=True)
 

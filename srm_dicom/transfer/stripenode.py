@@ -205,7 +205,7 @@ class NodeSession:
 
     def _listen(self) -> stripes.Listening:
         self._watch.now()
-        address = self._port.listen()
+        address = self._port.listen(self._principal.dn)
         return stripes.Listening(address.host, address.port)
 
     @requires(Right.FILE_READ)

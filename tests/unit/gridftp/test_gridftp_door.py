@@ -318,10 +318,10 @@ def test_a_listening_port_takes_one_connection(session):
     assert code_of(session, "RETR /dir/a") == 425
 
 
-def test_the_range_of_ports_is_a_bound(open_door, alice):
+def test_the_range_of_ports_is_a_bound(open_door, alice, pki):
     first = _free_pair()
     with open_door(data_ports=(first, first + 1)) as door:
-        sessions = [new_session(door, alice) for _ in range(3)]
+        sessions = [new_session(door, who) for who in (alice, pki.user("Other"), pki.user("Third"))]
         ports = {parse_passive_port(session.command("EPSV")) for session in sessions[:2]}
         assert ports == {first, first + 1}
         with pytest.raises(Refused) as refused:
@@ -330,6 +330,29 @@ def test_the_range_of_ports_is_a_bound(open_door, alice):
         sessions[0].leave()
         eventually(lambda: door.sessions == 2)
         assert parse_passive_port(sessions[2].command("PASV")) in ports
+
+
+def test_one_identity_leaves_data_ports_to_others(open_door, alice, pki):
+    first = _free_pair()
+    with open_door(data_ports=(first, first + 1)) as door:
+        one, two, other = (new_session(door, who) for who in (alice, alice, pki.user("Other")))
+        port = parse_passive_port(one.command("EPSV"))
+        assert parse_passive_port(one.command("EPSV"))
+        with pytest.raises(Refused) as refused:
+            two.command("EPSV")
+        assert "too many data ports" in refused.value.meaning.message
+        assert parse_passive_port(other.command("EPSV")) in (first, first + 1)
+        for mode, verb in (("S", "MLSD /dir"), ("E", "MLSD /dir")):
+            one.command("DCAU N")
+            one.command(f"MODE {mode}")
+            port = parse_passive_port(one.command("EPSV"))
+            with socket.create_connection(("127.0.0.1", port)):
+                one.send(verb)
+                assert [one.next_reply().code for _ in range(2)] == [150, 226]
+            assert parse_passive_port(two.command("EPSV"))
+            two.command("ABOR")
+            two.leave()
+            two = new_session(door, alice)
 
 
 def test_a_small_range_serves_many_files_in_a_row(open_door, alice):
