@@ -24,20 +24,38 @@ from srm_dicom.rights.acl import Tag
 from srm_dicom.rights.budget import Budget
 from srm_dicom.rights.project import Member, Project, Release
 from srm_dicom.store.stores import Stores
+from srm_dicom.telemetry import logger
 from srm_dicom.web.hosting import make_gate
 
 ADMIN = "admin"
 """The role of an administrator's commands; several may run, one at a time writes the audit log."""
 
 ADMIN_WAIT_S = 10.0
+LOOP_PAUSE_S = 5.0
+
+log = logger("daemon")
 
 
 class Loop:
-    """A service that is one thread around a function of a stop event."""
+    """A service that is one thread around a function of a stop event.
 
-    def __init__(self, name: str, body: Callable[[threading.Event], None]) -> None:
+    What breaks the function does not end the service: a database that was away comes back, and what had
+    been claimed is free again when its lease has ended. So the function begins anew after a pause.
+    """
+
+    def __init__(
+        self, name: str, body: Callable[[threading.Event], None], *, pause_s: float = LOOP_PAUSE_S
+    ) -> None:
+        self._name = name
+        self._body = body
+        self._pause_s = pause_s
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=body, args=(self._stop,), name=name, daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    @property
+    def alive(self) -> bool:
+        """Tell whether the thread has not ended."""
+        return self._thread.is_alive()
 
     def start(self) -> None:
         """Start the thread."""
@@ -47,6 +65,16 @@ class Loop:
         """Set the event and wait for the thread."""
         self._stop.set()
         self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._body(self._stop)
+            except Exception as error:
+                log.exception("service_broke", operation=self._name, error=type(error).__name__)
+                self._stop.wait(self._pause_s)
+            else:
+                return
 
 
 class Common:

@@ -46,6 +46,13 @@ def _schema(cluster: str) -> str:
 
 
 @contextmanager
+def short_directory() -> Iterator[Path]:
+    """Make a directory for a cluster: the path of its socket has to be short."""
+    with tempfile.TemporaryDirectory(prefix="postgresql-") as directory:
+        yield Path(directory)
+
+
+@contextmanager
 def cluster(directory: Path) -> Iterator[str]:
     """Run a PostgreSQL cluster in `directory`; yield the URL of its database."""
     programs = max(Path(_PROGRAMS).glob("*/bin"), key=lambda found: int(found.parent.name))
@@ -79,7 +86,7 @@ def cluster(directory: Path) -> Iterator[str]:
 
 def main(command: Sequence[str]) -> int:
     """Run `command` beside a cluster; return its exit code."""
-    with tempfile.TemporaryDirectory(prefix="postgresql-") as directory, cluster(Path(directory)) as url:
+    with short_directory() as directory, cluster(directory) as url:
         return subprocess.run(command, env={**os.environ, VARIABLE: url}, check=False).returncode
 
 
