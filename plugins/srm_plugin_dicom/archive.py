@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Protocol
 
+from srm_dicom.errors import Aborted
 from srm_plugin_dicom.moves import Deliver
 from srm_plugin_dicom.selector import Level
 
@@ -18,12 +19,19 @@ class Wanted:
 
     Attributes:
         first_s: how long the archive may take before it sends the first of them.
+        is_wanted: whether anybody still waits for any.
     """
 
     study: str
     series: str
     instances: tuple[str, ...]
     first_s: float = inf
+    is_wanted: Callable[[], bool] = lambda: True
+
+
+def nobody_waits() -> Aborted:
+    """Return the error of what was left because nobody waits for it any more."""
+    return Aborted("nobody waits for these files any more")
 
 
 def only(wanted: Sequence[Wanted], instances: Container[str]) -> list[Wanted]:
@@ -67,6 +75,7 @@ class Archive(Protocol):
         Raises:
             NotDelivered: it was not over within `deadline_s` seconds from now.
             SourceSlow: nothing had come within `Wanted.first_s`, and the archive was told to leave it.
+            Aborted: nobody waits any more, and the archive was told so.
         """
         ...
 

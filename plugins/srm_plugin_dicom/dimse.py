@@ -115,6 +115,18 @@ def encode_store_request(sop_class: str, sop_instance: str, message_id: int) -> 
     return _encode_request(CommandField.C_STORE, sop_class, message_id, last=instance)
 
 
+def encode_cancel_request(message_id: int) -> bytes:
+    """Return the command set of a C-CANCEL-RQ for the request of that id (PS3.7, table 9.3-12)."""
+    body = b"".join(
+        (
+            _element(0x0100, struct.pack("<H", CommandField.C_CANCEL)),
+            _element(0x0120, struct.pack("<H", message_id)),
+            _element(0x0800, struct.pack("<H", _NO_DATASET)),
+        )
+    )
+    return _element(0x0000, struct.pack("<L", len(body))) + body
+
+
 def encode_move_request(sop_class: str, message_id: int, destination: str) -> bytes:
     """Return the command set of a C-MOVE-RQ to an AE, whose identifier follows (PS3.7, table 9.3-9)."""
     title = destination.encode("ascii")

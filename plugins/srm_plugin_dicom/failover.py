@@ -27,7 +27,7 @@ from srm_dicom.errors import (
     SourceUnavailable,
 )
 from srm_dicom.telemetry import logger
-from srm_plugin_dicom.archive import Archive, Wanted, only
+from srm_plugin_dicom.archive import Archive, Wanted, nobody_waits, only
 from srm_plugin_dicom.deidentify.reasons import Reason
 from srm_plugin_dicom.hours import Load
 from srm_plugin_dicom.moves import ArrivedObject, Deliver
@@ -92,6 +92,7 @@ class Failover:
             NotDelivered, SourceRefused: some did not come, and no archive has or gives them.
             Overloaded: every place at the archive was taken until the deadline.
             NoSpace, Overloaded: some came and were not taken here, and others did not come.
+            Aborted: nobody waits for them any more.
         """
         end_s = self._clock.monotonic_s() + deadline_s
         once = _Once([instance for each in wanted for instance in each.instances], deliver)
@@ -121,6 +122,8 @@ class Failover:
         for part in self._parts(name, wanted):
             self._wait_for_rate(name, sum(len(each.instances) for each in part), end_s)
             with self._place(name, end_s):
+                if not part[0].is_wanted():
+                    raise nobody_waits()
                 self._archives[name].fetch(part, once, end_s - self._clock.monotonic_s())
             if once.not_taken is not None:
                 return

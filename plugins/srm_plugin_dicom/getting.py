@@ -13,7 +13,7 @@ from functools import partial
 from srm_dicom.clock import Clock
 from srm_dicom.errors import NotDelivered
 from srm_plugin_dicom import dimse, pdu
-from srm_plugin_dicom.archive import Wanted
+from srm_plugin_dicom.archive import Wanted, nobody_waits
 from srm_plugin_dicom.moves import Deliver, MoveDesk, Visit
 from srm_plugin_dicom.negotiation import IMPLICIT_LITTLE_ENDIAN
 from srm_plugin_dicom.pacs import PARTLY, AskedByDimse, Pacs, images, refusal
@@ -56,8 +56,10 @@ class GetArchive(AskedByDimse):
             rest = tuple(instance for instance in visit.missing() if instance in held)
             if not rest:
                 return
-            patience = Patience(wanted.first_s, lambda: visit.has_begun)
+            patience = Patience(wanted.first_s, lambda: visit.has_begun, wanted.is_wanted)
             self._get(replace(wanted, instances=rest), self._desk.only(visit), pairs, end_s, patience)
+            if not wanted.is_wanted():
+                raise nobody_waits()
 
     def _held(self, wanted: Wanted) -> dict[str, str]:
         """Return which of the images the archive tells of, with their SOP classes if it tells these."""

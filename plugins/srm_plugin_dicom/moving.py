@@ -15,7 +15,7 @@ from srm_dicom.clock import Clock
 from srm_dicom.errors import SourceRefused
 from srm_dicom.telemetry import logger
 from srm_plugin_dicom import dimse
-from srm_plugin_dicom.archive import Wanted, only
+from srm_plugin_dicom.archive import Wanted, nobody_waits, only
 from srm_plugin_dicom.moves import Deliver, MoveDesk, Visit
 from srm_plugin_dicom.negotiation import IMPLICIT_LITTLE_ENDIAN
 from srm_plugin_dicom.pacs import PARTLY, AskedByDimse, Pacs, images, refusal
@@ -93,8 +93,11 @@ class MoveArchive(AskedByDimse):
         instances = [instance for each in wanted for instance in each.instances]
         identifier = images(wanted[0].study, [each.series for each in wanted], instances)
         with self._desk.expecting(visit):
-            patience = Patience(wanted[0].first_s, lambda: visit.has_begun)
+            is_wanted = wanted[0].is_wanted
+            patience = Patience(wanted[0].first_s, lambda: visit.has_begun, is_wanted)
             final = self._associations.retrieve(partial(self._request, visit), identifier, end_s, patience)
+            if not is_wanted():
+                raise nobody_waits()
             if final.status not in {0, PARTLY} and not final.completed:
                 raise refusal(self.name, final.status)
             claims_all = final.status == 0 and not final.failed

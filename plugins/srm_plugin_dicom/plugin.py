@@ -162,11 +162,11 @@ class DicomPlugin(StoragePlugin):
                 received = Received(data, info.transfer_syntax, *names)
                 delivery.deliver(received, sink.open(file) if file else None)
 
-            wanted = _by_series([ref for ref, _ in refs.values()])
+            wanted = _by_series([ref for ref, _ in refs.values()], sink.is_wanted)
             try:
                 self._failover.fetch(names, wanted, deliver, deadline_s, batch.waited)
             finally:
-                if delivery.waits:
+                if delivery.waits and sink.is_wanted():
                     self._fetch_rest(names, wanted[0], delivery, deliver, end_s)
                     delivery.finish()
 
@@ -452,11 +452,14 @@ class DicomPlugin(StoragePlugin):
         return f"one image came in {self.context.clock.monotonic_s() - started_s:.2f} s"
 
 
-def _by_series(refs: Sequence[ObjectRef]) -> list[Wanted]:
+def _by_series(refs: Sequence[ObjectRef], is_wanted: Callable[[], bool]) -> list[Wanted]:
     found: dict[str, list[str]] = {}
     for ref in refs:
         found.setdefault(ref.series, []).append(ref.instance)
-    return [Wanted(refs[0].study, series, tuple(instances)) for series, instances in found.items()]
+    return [
+        Wanted(refs[0].study, series, tuple(instances), is_wanted=is_wanted)
+        for series, instances in found.items()
+    ]
 
 
 def _check_echo(archive: Archive) -> str:

@@ -17,6 +17,7 @@ from math import inf
 from srm_dicom.clock import Clock
 from srm_dicom.errors import NotAuthorised, NotDelivered, SourceRefused, SourceSlow, SourceUnavailable
 from srm_plugin_dicom import dimse, pdu
+from srm_plugin_dicom.archive import nobody_waits
 from srm_plugin_dicom.dimse import Command, Status
 from srm_plugin_dicom.kept import KEEP_S, Kept
 from srm_plugin_dicom.pacs import PacsSettings
@@ -38,18 +39,23 @@ WORTH_HEARING, HEARD_EVERY_S = 8, 0.01
 """After so many pending responses an archive is heard less often: it sends one for each image, which arrive
 by another association, and to wake for each takes as long as to receive a small one."""
 
-FIRST_LOOK_S = 0.25
-"""What is stored to us may come by another association: so often it is asked whether it has begun."""
+LOOK_S = 0.25
+"""What is stored to us may come by another association: so often it is asked whether it has begun, or whether
+anybody still waits for it."""
+
+CANCEL_S = 5.0
+"""How long an archive may take to heed a C-CANCEL; then its association is aborted."""
 
 _PENDING = 0xFF00
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long the first of what a request is for may take, and whether it has come."""
+    """How long the first of what a request is for may take, whether it has come, and anybody still waits."""
 
     first_s: float = inf
     has_begun: Callable[[], bool] = lambda: False
+    is_wanted: Callable[[], bool] = lambda: True
 
 
 ENDLESS = Patience()
@@ -97,7 +103,7 @@ class Retrieving:
         self._final: Command | None = None
         self._told = 0
         self._is_stored_to = False
-        self._message_id = 0
+        self._message_id = self._asked = 0
         self._stores = StoreService(
             self._connection,
             address,
@@ -125,12 +131,14 @@ class Retrieving:
             request: gives the command set for a message id.
             content: its data set.
             end_s: monotonic time at which it has to be over.
-            patience: until it has to have begun.
+            patience: until it has to have begun, and whether it is still wanted: where not, it is cancelled,
+                and the final response says so (PS3.4, C.4.2.3.1), or another thing if it was too late.
             handler: takes what is stored to us meanwhile; None when nothing is.
 
         Raises:
             NotDelivered: it was not.
             SourceSlow: it had not begun.
+            Aborted: nobody waits any more, and the archive did not heed that.
             SourceUnavailable: the archive broke off.
         """
         self._is_stored_to = handler is not None
@@ -139,21 +147,42 @@ class Retrieving:
             self._ask(request, content, end_s)
             first_end_s = self._clock.monotonic_s() + patience.first_s
             while self._final is None:
-                self._wait_for_first(first_end_s, patience)
+                if not patience.is_wanted():
+                    return self._cancelled(end_s)
+                self._wait(first_end_s, end_s, patience)
                 if self._told > WORTH_HEARING and not self._is_stored_to and self._reader.is_empty:
                     self._clock.sleep(HEARD_EVERY_S)
                 body = self._expect(PduType.DATA, end_s - self._clock.monotonic_s())
                 self._stores.receive(body)
             return self._final
 
-    def _wait_for_first(self, end_s: float, patience: Patience) -> None:
-        """Wait until something comes here, or what it is for has begun, as no pending response says."""
-        while end_s < inf and not patience.has_begun():
-            left_s = end_s - self._clock.monotonic_s()
-            if left_s <= 0:
-                raise SourceSlow(f"{self._settings.name} has not begun to send: it may be fetching the study")
-            if not self._reader.is_empty or self._is_readable(min(left_s, FIRST_LOOK_S)):
+    def _wait(self, first_end_s: float, end_s: float, patience: Patience) -> None:
+        """Wait until something comes here, or nobody waits for it any more.
+
+        What it is for has to have begun, which no pending response says. What is stored to us on this
+        association comes steadily then: to ask whether something is there would cost as much as to take it.
+        """
+        while patience.is_wanted():
+            is_late = first_end_s < inf and not patience.has_begun()
+            if self._is_stored_to and not is_late:
                 return
+            left_s = (first_end_s if is_late else end_s) - self._clock.monotonic_s()
+            if left_s <= 0 and is_late:
+                raise SourceSlow(f"{self._settings.name} has not begun to send: it may be fetching the study")
+            if left_s <= 0 or not self._reader.is_empty or self._is_readable(min(left_s, LOOK_S)):
+                return
+
+    def _cancelled(self, end_s: float) -> Command:
+        """Tell the archive to leave what it was asked for, and hear its last word about it."""
+        cancel = dimse.encode_cancel_request(self._asked)
+        self._connection.sendall(pdu.encode_command(CONTEXT, cancel))
+        end_s = min(end_s, self._clock.monotonic_s() + CANCEL_S)
+        try:
+            while self._final is None:
+                self._stores.receive(self._expect(PduType.DATA, end_s - self._clock.monotonic_s()))
+        except TimeoutError:
+            raise nobody_waits() from None
+        return self._final
 
     def _is_readable(self, timeout_s: float) -> bool:
         if isinstance(self._connection, ssl.SSLSocket) and self._connection.pending():
@@ -192,7 +221,9 @@ class Retrieving:
     def _ask(self, request: Callable[[int], bytes], content: Content, end_s: float) -> None:
         self._final, self.answered, self._told = None, False, 0
         self._message_id = self._message_id % 0xFFFF + 1
-        self._connection.sendall(pdu.encode_command(CONTEXT, request(self._message_id)))
+        command = request(self._message_id)
+        self._asked = dimse.parse_command(command).message_id
+        self._connection.sendall(pdu.encode_command(CONTEXT, command))
         for part in pdu.encode_dataset(CONTEXT, content, self._max_pdu_bytes or MAX_PDU_BYTES):
             if self._clock.monotonic_s() > end_s:
                 raise TimeoutError

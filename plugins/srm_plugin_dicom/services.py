@@ -42,13 +42,20 @@ SERVICES = (
         "context an association, of the object's own transfer syntax; only status 0000 is success",
     ),
     Service("Query, study root", "SCU", pacs.FIND, True, "STUDY, SERIES, IMAGE; answers are filtered again"),
-    Service("Retrieve by C-MOVE, study root", "SCU", moving.MOVE, True, "IMAGE, a list of UIDs of one study"),
+    Service(
+        "Retrieve by C-MOVE, study root",
+        "SCU",
+        moving.MOVE,
+        True,
+        "IMAGE, a list of UIDs of one study; C-CANCEL when nobody waits any more",
+    ),
     Service(
         "Retrieve by C-GET, study root",
         "SCU",
         getting.GET,
         True,
-        "where configured; one transfer syntax a context, so that objects come as the PACS holds them",
+        "where configured; one transfer syntax a context, so that objects come as the PACS holds them; "
+        "C-CANCEL as with C-MOVE",
     ),
     Service(
         "Search (QIDO-RS)",

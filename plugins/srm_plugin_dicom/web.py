@@ -27,7 +27,7 @@ from srm_dicom.errors import (
     SourceSlow,
     SourceUnavailable,
 )
-from srm_plugin_dicom.archive import Wanted
+from srm_plugin_dicom.archive import Wanted, nobody_waits
 from srm_plugin_dicom.kept import Kept
 from srm_plugin_dicom.moves import Deliver, MoveDesk, Visit
 from srm_plugin_dicom.multipart import MultipartError, MultipartReader, boundary_of
@@ -233,10 +233,10 @@ class WebArchive:
             first_end_s = self._clock.monotonic_s() + wanted.first_s
             with self._impatient(visit, first_end_s):
                 if every:
-                    self._take(session, series, handler, min(end_s, first_end_s), end_s)
+                    self._take(session, series, handler, wanted, min(end_s, first_end_s), end_s)
                 for instance in visit.missing():
                     until_s = end_s if visit.has_begun else min(end_s, first_end_s)
-                    self._take(session, f"{series}/instances/{instance}", handler, until_s, end_s)
+                    self._take(session, f"{series}/instances/{instance}", handler, wanted, until_s, end_s)
 
     @contextmanager
     def _impatient(self, visit: Visit, first_end_s: float) -> Iterator[None]:
@@ -255,8 +255,18 @@ class WebArchive:
         told = [each.get("NumberOfSeriesRelatedInstances", "") for each in answers[:1]]
         return int(told[0]) if told and told[0].isdigit() else 0
 
-    def _take(self, session: WebSession, target: str, handler: Handler, until_s: float, end_s: float) -> None:
+    def _take(
+        self,
+        session: WebSession,
+        target: str,
+        handler: Handler,
+        wanted: Wanted,
+        until_s: float,
+        end_s: float,
+    ) -> None:
         """Take what the answer has, which begins until `until_s` and is over at `end_s`."""
+        if not wanted.is_wanted():
+            raise nobody_waits()
         with session.get(target, _AS_STORED, self._left(until_s)) as response:
             if response.status in {204, 404}:
                 response.read(CHUNK_BYTES)
@@ -265,6 +275,8 @@ class WebArchive:
             try:
                 reader = MultipartReader(boundary_of(response.headers.get("Content-Type", "")))
                 while chunk := response.read1(CHUNK_BYTES):
+                    if not wanted.is_wanted():
+                        raise nobody_waits()
                     session.be_patient(self._left(end_s))
                     for event in reader.feed(chunk):
                         taker.take(event)

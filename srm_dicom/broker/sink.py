@@ -55,6 +55,7 @@ class BatchSink:
         self._closed = False
         self._left = len(self._wanted)
         self._complete = threading.Event()
+        self._left_alone = threading.Event()
         self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
 
     def open(self, ref: FileRef) -> FileSlot:
@@ -75,6 +76,14 @@ class BatchSink:
                 raise InternalError("a slot was opened twice or too late")
             self._slots[ref.guid] = slot
         return slot
+
+    def is_wanted(self) -> bool:
+        """Tell whether anybody still waits for a file of the batch."""
+        return not self._left_alone.is_set()
+
+    def leave(self) -> None:
+        """Say that nobody waits any more for what has not come: the plugin may leave the source."""
+        self._left_alone.set()
 
     def close(self, errors: Mapping[Guid, MdmError | None], otherwise: MdmError) -> None:
         """End the visit: a file without a complete slot has failed with its error, or with `otherwise`."""

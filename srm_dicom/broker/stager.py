@@ -271,8 +271,12 @@ class Stager:
         until_s = began_s + self._settings.settled_s
         worker = threading.Thread(target=self._stage, args=(visit, sink), daemon=True)
         worker.start()
-        waiting = set(visit.entries)
+        waiting, look_at_s = set(visit.entries), began_s + self._settings.look_s
         while waiting and (now_s := self._clock.monotonic_s()) < until_s:
+            if now_s >= look_at_s:
+                look_at_s = now_s + self._settings.look_s
+                if not self._wanted(visit) & waiting:
+                    sink.leave()
             gather_s = min(self._settings.longest_gather_s, (now_s - began_s) / 5)
             group = dict(sink.drain(self._settings.drain_s, max(self._settings.gather_s, gather_s)))
             waiting -= set(group)

@@ -372,6 +372,9 @@ class _CopySink(Slot):
         del ref
         return self
 
+    def is_wanted(self) -> bool:
+        return True
+
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.digest.update(data)
         self.incoming.write(data)

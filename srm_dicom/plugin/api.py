@@ -244,6 +244,10 @@ class Sink(Protocol):
         """Open the slot of a file of this batch; a second one for the same file is refused."""
         ...
 
+    def is_wanted(self) -> bool:
+        """Tell whether anybody still waits for a file of the batch; where not, its source may be left."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Upload:

@@ -29,11 +29,9 @@ from srm_dicom.errors import (
     InternalError,
     MdmError,
     NotDelivered,
-    ObjectRefused,
     Overloaded,
     TooLarge,
 )
-from srm_dicom.ids import Guid
 from srm_dicom.plugin.api import (
     Arrived,
     Batch,
@@ -42,14 +40,13 @@ from srm_dicom.plugin.api import (
     FileRef,
     Patient,
     PluginContext,
-    Recipe,
     Sink,
-    Slot,
     Source,
     Spooling,
     StoragePlugin,
     Upload,
 )
+from srm_dicom.plugin.guard import GuardedSink, Outcomes
 from srm_dicom.rights.project import Release
 from srm_dicom.telemetry import logger
 
@@ -57,8 +54,6 @@ ENTRY_POINTS = "srm_dicom.plugins"
 log = logger("plugin")
 
 _COMPONENT = re.compile(r"[A-Za-z0-9._-]{1,255}\Z")
-_REASON = re.compile(r"(?!.*\d{5})[A-Za-z][A-Za-z0-9 _,/()-]{0,119}\Z")
-"""Words, and places such as (0028,0301); no dots and no long numbers, so no UID, date or identifier."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +80,6 @@ def commands(kind: str) -> click.Group | None:
             found: click.Group | None = point.load().commands()
             return found
     return None
-
-
-Outcomes = Mapping[Guid, MdmError | None]
-"""For each file of a batch: None when its slot was committed in time, else why not."""
 
 
 class PluginHost:
@@ -175,7 +166,7 @@ class PluginHost:
             Overloaded: too many earlier calls have not come back.
         """
         self._bound_abandoned()
-        guarded = _GuardedSink(sink, batch, self._limits.max_file_bytes)
+        guarded = GuardedSink(sink, batch, self._limits.max_file_bytes)
         failure: list[MdmError] = []
 
         def work() -> None:
@@ -296,111 +287,6 @@ class PluginHost:
             self._abandoned.append(thread)
             count = len(self._abandoned)
         log.warning("plugin_late", plugin=self.name, operation="stage", count=count)
-
-
-class _GuardedSlot:
-    """A slot that counts bytes, ends once and is shut at the deadline."""
-
-    def __init__(self, slot: Slot, max_bytes: int) -> None:
-        self._slot = slot
-        self._left_bytes = max_bytes
-        self._lock = threading.Lock()
-        self._ended = False
-        self._shut = False
-        self.committed = False
-        self.refusal: ObjectRefused | None = None
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        with self._lock:
-            self._be_usable()
-            self._left_bytes -= len(data)
-            if self._left_bytes < 0:
-                raise TooLarge("the file is larger than a file may be")
-            self._slot.write(data)
-
-    def commit(self, report: str = "") -> None:
-        with self._lock:
-            self._be_usable()
-            self._ended = True
-            self._slot.commit(report)
-            self.committed = not self._shut
-
-    def fill(self, parts: Sequence[bytes | bytearray | memoryview], report: str = "") -> None:
-        with self._lock:
-            self._be_usable()
-            self._left_bytes -= sum(map(len, parts))
-            if self._left_bytes < 0:
-                raise TooLarge("the file is larger than a file may be")
-            self._ended = True
-            self._slot.fill(parts, report)
-            self.committed = not self._shut
-
-    def make(self, recipe: Recipe, data: bytes | bytearray | memoryview, words: Sequence[str] = ()) -> bool:
-        with self._lock:
-            self._be_usable()
-            if len(data) > self._left_bytes:
-                raise TooLarge("the file is larger than a file may be")
-            self._ended = self._slot.make(recipe, data, words)
-            self.committed = self._ended and not self._shut
-            return self._ended
-
-    def refuse(self, reason: str) -> None:
-        with self._lock:
-            self._be_usable()
-            self._ended = True
-            self.refusal = ObjectRefused(reason if _REASON.match(reason) else "unspecified")
-            self._slot.refuse(self.refusal.message)
-
-    def shut(self) -> None:
-        self._shut = True
-
-    def _be_usable(self) -> None:
-        if self._shut:
-            raise NotDelivered("the time of this slot is up")
-        if self._ended:
-            raise InternalError("a slot was used after its end")
-
-
-class _GuardedSink:
-    """A sink for the files of one batch, each once."""
-
-    def __init__(self, sink: Sink, batch: Batch, max_file_bytes: int) -> None:
-        self._sink = sink
-        self._max_file_bytes = max_file_bytes
-        self._files = tuple(ref.guid for ref in batch.files)
-        self._unopened = set(self._files)
-        self._slots: dict[Guid, _GuardedSlot] = {}
-        self._lock = threading.Lock()
-        self._closed = False
-
-    def open(self, ref: FileRef) -> _GuardedSlot:
-        with self._lock:
-            if self._closed:
-                raise NotDelivered("the time of this batch is up")
-            if ref.guid not in self._unopened:
-                raise InternalError("a slot was opened twice, or for a file that is not in the batch")
-            self._unopened.remove(ref.guid)
-        slot = _GuardedSlot(self._sink.open(ref), self._max_file_bytes)
-        with self._lock:
-            if self._closed:
-                raise NotDelivered("the time of this batch is up")
-            self._slots[ref.guid] = slot
-        return slot
-
-    def close(self) -> None:
-        with self._lock:
-            self._closed = True
-            for slot in self._slots.values():
-                slot.shut()
-
-    def outcomes(self, otherwise: MdmError) -> Outcomes:
-        return {guid: _outcome(self._slots.get(guid), otherwise) for guid in self._files}
-
-
-def _outcome(slot: _GuardedSlot | None, otherwise: MdmError) -> MdmError | None:
-    if slot is None:
-        return otherwise
-    return None if slot.committed else slot.refusal or otherwise
 
 
 def _exportable(plugin: str, path: tuple[str, ...]) -> tuple[str, ...]:

@@ -200,6 +200,9 @@ class _BlockingSink(MemorySink):
 
 
 class _ClosedSink:
+    def is_wanted(self) -> bool:
+        return True
+
     def open(self, ref: FileRef) -> MemorySlot:
         del ref
         raise NotDelivered("this sink opens nothing")

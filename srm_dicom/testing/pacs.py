@@ -46,6 +46,7 @@ class Faults:
         one_series: status to answer to a C-MOVE of several series in place of doing it; 0 claims success.
         refuses_store: status to answer to a C-STORE in place of holding the object.
         drops_stored: holds the object of a C-STORE and breaks off in place of an answer.
+        ignores_cancel: goes on with a C-MOVE or C-GET that is cancelled.
         ignores_keys: matching keys of a C-FIND that it does not look at.
         tells_little: answers C-FIND with the mandatory keys only.
     """
@@ -62,6 +63,7 @@ class Faults:
     one_series: int | None = None
     refuses_store: int = 0
     drops_stored: bool = False
+    ignores_cancel: bool = False
     ignores_keys: frozenset[str] = frozenset()
     tells_little: bool = False
 
@@ -85,6 +87,7 @@ class PacsSimulator:
         destinations: AE titles that a C-MOVE may name, with their host and port; may be changed.
         forward_to: AE title, host and port that new objects are copied to.
         moves, gets, stores: how many C-MOVEs, C-GETs and C-STOREs were asked of it.
+        cancelled: how many C-MOVEs and C-GETs were left half done because that was asked for.
         forwarded: SOP instances whose copy was acknowledged.
     """
 
@@ -98,6 +101,7 @@ class PacsSimulator:
         self.moves = 0
         self.gets = 0
         self.stores = 0
+        self.cancelled = 0
         self.forwarded: set[str] = set()
         self._objects: dict[str, Dataset] = {}
         self._told: dict[str, dict[str, str]] = {}
@@ -279,6 +283,10 @@ class PacsSimulator:
                 event.assoc.abort()
                 return
             time.sleep(faults.slow_s)
+            if event.is_cancelled and not faults.ignores_cancel:
+                self.cancelled += 1
+                yield 0xFE00, None
+                return
             instead = faults.instead.get(str(dataset.SOPInstanceUID))
             if instead is not None:
                 yield 0xFF00, Misnamed(instead, dataset)

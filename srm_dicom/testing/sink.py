@@ -37,10 +37,11 @@ class MemorySlot(Slot):
 
 
 class MemorySink:
-    """Slots by GUID; for tests of plugins."""
+    """Slots by GUID; for tests of plugins. Nobody waits when `wanted` is false."""
 
     def __init__(self) -> None:
         self.slots: dict[Guid, MemorySlot] = {}
+        self.wanted = True
         self._lock = threading.Lock()
 
     def open(self, ref: FileRef) -> MemorySlot:
@@ -48,6 +49,10 @@ class MemorySink:
         with self._lock:
             slot = self.slots[ref.guid] = MemorySlot()
             return slot
+
+    def is_wanted(self) -> bool:
+        """Tell whether a test still waits."""
+        return self.wanted
 
     @property
     def files(self) -> dict[Guid, bytes]:

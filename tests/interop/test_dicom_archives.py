@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from srm_dicom.clock import SystemClock
-from srm_dicom.errors import ConfigError, SourceUnavailable
+from srm_dicom.errors import Aborted, ConfigError, SourceUnavailable
 from srm_dicom.plugin.api import FileRef, PluginContext
 from srm_dicom.plugin.host import PluginHost
 from srm_dicom.testing.archives import (
@@ -31,7 +31,7 @@ from srm_dicom.testing.archives import (
 from srm_dicom.testing.contract import RELEASE, PluginContract, PluginSite
 from srm_dicom.testing.images import SeriesSpec, identities, make_series, save
 from srm_dicom.testing.pki import TestPki
-from srm_dicom.testing.sink import MemorySink
+from srm_dicom.testing.sink import MemorySink, MemorySlot
 from srm_plugin_dicom.arrivals import ArrivalDesk
 from srm_plugin_dicom.association import Limits
 from srm_plugin_dicom.plugin import DicomPlugin
@@ -412,3 +412,45 @@ def test_a_mirror_delivers_when_the_source_does_not(
     second.stop()
     assert stage() == {"SourceUnavailable"}
     plugin.close()
+
+
+# --- C-CANCEL ------------------------------------------------------------------------------------
+
+
+class Fickle(MemorySink):
+    """Opens slots slowly, and after three of them nobody waits any more."""
+
+    def open(self, ref: FileRef) -> MemorySlot:
+        time.sleep(0.1)
+        self.wanted = len(self.slots) < 3
+        return super().open(ref)
+
+
+@pytest.mark.interop("Orthanc", "dcmqrscp", "storescu", f"{ORTHANC_PLUGINS}/libOrthancDicomWeb.so")
+@pytest.mark.parametrize(
+    ("kind", "retrieve"),
+    [(Orthanc, "move"), (Orthanc, "get"), (Orthanc, "web"), (Dcmqrscp, "move"), (Dcmqrscp, "get")],
+)
+def test_what_nobody_waits_for_is_not_sent(kind: type[Archive], retrieve: str, tmp_path: Path) -> None:
+    """Whether the archive heeds C-CANCEL or has to be left; then it is asked for something else."""
+    port = free_port()
+    archive = kind(tmp_path / "pacs", {"MDM1": port})
+    archive.add(make_series(SeriesSpec("CT", 60)))
+    source = (
+        {"kind": "dicomweb", "name": "main", "url": archive.web_url}
+        if retrieve == "web" and isinstance(archive, Orthanc)
+        else dicom_source(archive, retrieve=retrieve)
+    )
+    host = PluginHost(make_plugin(tmp_path, [source], port), name="dicom")
+    try:
+        refs = [FileRef(each.guid, each.plugin_ref, RELEASE) for each in host.discover("", RELEASE)]
+        (batch,) = host.plan(refs[:50])
+        sink = Fickle()
+        outcomes = host.stage(batch, sink, 60)
+        assert {type(each) for each in outcomes.values()} == {type(None), Aborted}
+        assert len(sink.files) < 40
+        (batch,) = host.plan(refs[50:])
+        assert set(host.stage(batch, MemorySink(), 20).values()) == {None}
+    finally:
+        host.close()
+        archive.stop()

@@ -8,6 +8,7 @@ from srm_dicom.broker.stager import Stager
 from srm_dicom.broker.states import ACTIVE
 from srm_dicom.broker.views import FileState
 from srm_dicom.testing.images import SeriesSpec, make_series
+from srm_plugin_dicom import retrieving
 
 SOURCE = 'name = "archive"'
 
@@ -75,3 +76,28 @@ def test_a_visit_that_waits_for_its_turn_has_none_when_all_of_it_is_aborted(stag
     assert staging.is_there(first)
     assert pacs.moves == 2
     assert {item.guid for item in staging.staged()} == {*files["slow"], *files["last"]}
+
+
+@pytest.mark.parametrize("heeds", [True, False])
+def test_a_move_under_way_is_cancelled_when_the_last_who_waits_is_gone(
+    staging, pacs, wait_for, monkeypatch, heeds
+):
+    """The archive hears of it by C-CANCEL; its association is aborted if it goes on all the same."""
+    monkeypatch.setattr(retrieving, "CANCEL_S", 0.5)
+    pacs.add(make_series(SeriesSpec("CT", 40)))
+    pacs.add(make_series(SeriesSpec("MR", 2, study="2")))
+    pacs.faults.slow_s, pacs.faults.ignores_cancel = 0.5, not heeds
+    series = sorted(staging.register(), key=len)
+    token, both = staging.want("/CN=Alice", series[1]), staging.want("/CN=Bob", series[1][:4])
+    staging.change_settings(SOURCE, SOURCE + "\nmax_visits = 1")
+    with staging.stager():
+        wait_for(staging.staged)
+        active = [row for row in staging.stores.requests.files(token) if row.state in ACTIVE]
+        abort(staging, active)
+        wait_for(lambda: staging.is_there(both))
+        other = staging.want("/CN=Carol", series[0])
+        wait_for(lambda: staging.is_there(other))
+        assert pacs.moves == 2
+        assert pacs.cancelled == int(heeds)
+    assert len(staging.staged()) < 30
+    assert staging.incoming() == []
