@@ -273,8 +273,9 @@ class Requests:
         """Return files by their rows."""
         found: list[RequestFile] = []
         for start in range(0, len(ids), _CHUNK):
-            query = self._file.select().where(self._file.id.in_(list(ids[start : start + _CHUNK])))
-            found += map(read_file, self._database.rows(query))
+            chunk = ids[start : start + _CHUNK]
+            statement = f"SELECT * FROM request_file WHERE id IN ({marks(len(chunk))})"  # noqa: S608
+            found += map(read_file, self._database.select(statement, chunk))
         return found
 
     def expire_pins(self, sources: Sequence[FileState], target: FileState, now: datetime) -> int:

@@ -147,8 +147,8 @@ class Site:
             self.work()
 
     def work(self) -> None:
-        for file in self.inner.claim(10):
-            self.inner.store(file)
+        for files in self.inner.claim(1):
+            self.inner.store(files)
         self.inner.remove_due()
 
     def stage(self) -> None:

@@ -105,8 +105,8 @@ class Site:
             self.clock,
             arrived=self.arrived,
         )
-        for file in storing.claim(10):
-            storing.store(file)
+        for files in storing.claim(10):
+            storing.store(files)
         (file,) = self.stores.requests.files(TOKEN)
         return file
 

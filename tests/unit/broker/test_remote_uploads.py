@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from srm_dicom.broker import storing
+from srm_dicom.broker import uploaded
 from srm_dicom.broker.views import FileState
 from srm_dicom.client.scratch import RemoteScratch
 from srm_dicom.clock import SystemClock
@@ -24,7 +24,7 @@ CONTENT = os.urandom(300_017)
 
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storing, "CHUNK_BYTES", 100_000)
+    monkeypatch.setattr(uploaded, "CHUNK_BYTES", 100_000)
 
 
 @pytest.fixture
