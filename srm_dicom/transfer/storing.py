@@ -185,7 +185,12 @@ def _check_whole(action: Store, target: Target) -> None:
     """See that all that was announced has come.
 
     Raises:
-        IntegrityError: fewer bytes came than ALLO announced.
+        IntegrityError: fewer bytes came than ALLO announced, or not all of a whole file.
     """
+    missing = target.received.first_hole
+    if missing is not None and action.base is None:
+        raise IntegrityError(
+            f"the bytes {missing[0]}-{missing[1]} have not come", advice="Go on with REST, or send it again."
+        )
     if action.expected_bytes is not None and target.end < action.expected_bytes:
         raise IntegrityError(f"{action.expected_bytes} bytes were announced and {target.end} came")

@@ -133,6 +133,14 @@ class Received:
         return list(zip(self._starts, self._ends, strict=True))
 
     @property
+    def first_hole(self) -> tuple[int, int] | None:
+        """What is missing (start, end) before the first piece, or behind it and before the next."""
+        last = [0, *self._ends]
+        return next(
+            ((end, start) for end, start in zip(last, self._starts, strict=False) if end < start), None
+        )
+
+    @property
     def end(self) -> int:
         """Where the last piece ends."""
         return self._ends[-1] if self._ends else 0

@@ -171,6 +171,24 @@ def test_a_restart_in_blocks_sends_what_is_missing(session, files):
     assert (files.root / "new").read_bytes() == b"a" * 100 + b"b" * 100 + b"c" * 100
 
 
+@pytest.mark.parametrize("missing", [(0, 50), (100, 200)])
+def test_what_has_holes_is_not_finished(session, files, missing):
+    session.command("MODE E")
+    for ranges in ([(0, missing[0]), (missing[1], 300)], [missing]):
+        with connect(session) as sock:
+            session.send("STOR /new")
+            pieces = [block(0, CONTENT[start:last], start) for start, last in ranges if last > start]
+            sock.sendall(b"".join(pieces) + end(1))
+            seen = replies(session)
+        if ranges != [missing]:
+            assert seen[-1].code == 451
+            assert f"{missing[0]}-{missing[1]}" in seen[-1].text
+            assert not (files.root / "new").exists()
+            session.command("REST " + ",".join(f"{start}-{last}" for start, last in ranges if last > start))
+    assert seen[-1].code == 226
+    assert (files.root / "new").read_bytes() == CONTENT[:300]
+
+
 @pytest.mark.parametrize(
     ("data", "code"),
     [
