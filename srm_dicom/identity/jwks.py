@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import ssl
 import threading
+import time
 import urllib.request
 from collections.abc import Callable
 from http.client import HTTPException
@@ -54,12 +55,26 @@ def fetch_https(url: str) -> bytes:
     https = urllib.request.HTTPSHandler(context=ssl.create_default_context())
     try:
         with urllib.request.build_opener(_Nowhere, https).open(url, timeout=_FETCH_S) as answer:
-            data: bytes = answer.read(MAX_BYTES + 1)
+            data = _bounded(answer.read1)
     except HTTPException as error:
         raise OSError("the answer is not HTTP") from error
-    if len(data) > MAX_BYTES:
-        raise OSError("the answer is too large")
     return data
+
+
+def _bounded(read: Callable[[int], bytes]) -> bytes:
+    """Read to the end, within the bounds of time and size: a timeout is one of each piece.
+
+    Raises:
+        OSError: there is more, or it takes longer.
+    """
+    data, until_s = bytearray(), time.monotonic() + _FETCH_S
+    while piece := read(MAX_BYTES):
+        data += piece
+        if len(data) > MAX_BYTES:
+            raise OSError("the answer is too large")
+        if time.monotonic() > until_s:
+            raise OSError("the answer takes too long")
+    return bytes(data)
 
 
 class KeySource:
@@ -90,16 +105,18 @@ class KeySource:
         Raises:
             NotAuthenticated: there is none, or more than one.
         """
-        with self._lock:
-            now_s = self._clock.monotonic_s()
-            if now_s - self._got_s > self._fresh_s:
-                self._renew(now_s)
+        now_s = self._clock.monotonic_s()
+        found = self._matching(kid, algorithm)
+        if not found or now_s - self._got_s > self._fresh_s:
+            # The issuer may take its time: whose key is known, and holds still, waits for nobody's look.
+            if self._lock.acquire(blocking=not found or now_s - self._got_s > _STALE_S):
+                try:
+                    self._renew(now_s)
+                finally:
+                    self._lock.release()
             found = self._matching(kid, algorithm)
-            if not found:
-                self._renew(now_s)
-                found = self._matching(kid, algorithm)
-            if now_s - self._got_s > _STALE_S:
-                raise NotAuthenticated("the token is not good: its issuer's keys cannot be had")
+        if now_s - self._got_s > _STALE_S:
+            raise NotAuthenticated("the token is not good: its issuer's keys cannot be had")
         if len(found) != 1:
             raise NotAuthenticated("the token is not good: its issuer has no such key")
         return found[0].key

@@ -135,10 +135,8 @@ class Received:
     @property
     def first_hole(self) -> tuple[int, int] | None:
         """What is missing (start, end) before the first piece, or behind it and before the next."""
-        last = [0, *self._ends]
-        return next(
-            ((end, start) for end, start in zip(last, self._starts, strict=False) if end < start), None
-        )
+        gaps = zip([0, *self._ends], self._starts, strict=False)
+        return next(((end, start) for end, start in gaps if end < start), None)
 
     @property
     def end(self) -> int:

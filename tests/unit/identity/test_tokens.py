@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import hmac
 import json
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -263,6 +265,28 @@ def test_keys_over_https_are_cached_renewed_and_outlive_a_failure(clock: Clock) 
     late = {"iat": now() + 172800, "nbf": now() + 172800, "exp": now() + 173000}
     with pytest.raises(NotAuthenticated, match="cannot be had"):
         verifier.principal(token(**late))
+
+
+def test_whose_key_is_known_waits_for_no_issuer(clock: Clock) -> None:
+    web, asked, answer = Web(), threading.Event(), threading.Event()
+
+    def fetch(url: str) -> bytes:
+        if web.down:
+            asked.set()
+            assert answer.wait(10)
+        return web.fetch(url)
+
+    verifier = TokenVerifier(TokenSettings((Issuer(ISSUER, (SITE,)),)), clock, fetch)
+    verifier.principal(token())
+    web.down, clock.ahead = True, timedelta(minutes=2)
+    with ThreadPoolExecutor(2) as pool:
+        unknown = pool.submit(verifier.principal, token(EC, "e", "ES256"))
+        assert asked.wait(10)
+        assert pool.submit(verifier.principal, token()).result(timeout=10)
+        assert not unknown.done()
+        answer.set()
+        with pytest.raises(NotAuthenticated, match="no such key"):
+            unknown.result()
 
 
 def test_a_withdrawn_key_of_a_file_counts_no_more(verifier: TokenVerifier, keys: Path, clock: Clock) -> None:
