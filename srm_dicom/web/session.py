@@ -99,8 +99,10 @@ class Session:
         if request is None:
             return False
         try:
+            self._watch.also(self._caller.principal)
             self._watch.now()
             caller = self._bearers.caller_of(request, self._caller)
+            self._watch.also(caller.principal)
         except MdmError as error:
             return self._refused(request.method.decode("ascii"), Problem.of(error))
         return self._answer(request, caller)

@@ -10,6 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from srm_dicom.clock import SystemClock
+from srm_dicom.identity import watch
 from srm_dicom.identity.gate import Gate, TrustSettings
 from srm_dicom.identity.tokens import Issuer, TokenSettings, TokenVerifier
 from srm_dicom.web.limits import Limits
@@ -144,6 +145,32 @@ def test_a_banned_bearer_stays_out(serve, tokens, pki, gate, tmp_path, monkeypat
     server = serve(whoami, tokens=tokens)
     monkeypatch.setattr(gate, "_bans", strict._bans)
     assert b" 401 " in Nameless(server.port, pki.trust_dir).ask(bearer())
+
+
+def test_a_bearer_who_is_banned_meanwhile_gets_no_more_but_one_whose_token_ends_does(
+    serve, tokens, pki, gate, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(watch, "LOOK_EVERY_S", 0.05)
+    bans = tmp_path / "bans"
+    bans.write_text("")
+    strict = Gate(TrustSettings(pki.trust_dir, ban_file=bans), pki.host(), SystemClock())
+    monkeypatch.setattr(gate, "_bans", strict._bans)
+
+    def endless(_environ, start_response):
+        start_response("200 OK", [])
+        while True:
+            time.sleep(0.01)
+            yield b"x" * 1000
+
+    line = Nameless(serve(endless, tokens=tokens).port, pki.trust_dir)
+    line.tls.sendall(GET.format(bearer(exp=int(time.time()) - 58)).encode())
+    until_s = time.monotonic() + 3
+    while time.monotonic() < until_s:
+        assert line.tls.recv(65536)
+    bans.write_text(f'"token:{ISSUER}#s"\n')
+    until_s = time.monotonic() + 10
+    while line.tls.recv(65536):
+        assert time.monotonic() < until_s
 
 
 def test_who_comes_with_tokens_alone_has_the_bound_of_an_identity_too(serve, tokens, pki):
