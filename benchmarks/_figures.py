@@ -10,7 +10,7 @@ OURS, SCRATCH = "srm-dicom: mdm get", "srm-dicom: to scratch"
 LIMIT, ANCHOR = "limit: moved and dropped", "anchor: Orthanc REST + age"
 DCMTK_ANCHOR = "anchor: dcmtk, dicom-anonymizer, age"
 NAIVE_ANCHOR = "anchor: pynetdicom, pydicom, age"
-BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
+BEGIN, END = "<!-- figures: {} -->", "<!-- end of figures -->"
 
 
 @dataclass
@@ -53,9 +53,11 @@ def tables(measured: Measured, rounds: int, load: float) -> str:
     return "\n".join(rows)
 
 
-def into(page: Path, text: str) -> None:
-    """Put figures between the marks of a page."""
-    head, begin, rest = page.read_text().partition(BEGIN)
+def into(page: Path, name: str, text: str) -> None:
+    """Put figures between the marks of this name in a page."""
+    head, begin, rest = page.read_text().partition(BEGIN.format(name))
+    if not begin:
+        raise ValueError(f"{page} has no place for the figures of {name}")
     _, end, tail = rest.partition(END)
     page.write_text(f"{head}{begin}\n{text}\n{end}{tail}")
 

@@ -1,6 +1,6 @@
 """What one file costs the server, in series of 10 to 100,000 files: milliseconds in all, and where they go.
 
-    python -m benchmarks.cost [--counts 10,100,1000,10000,100000] [--chart FILE]
+    python -m benchmarks.cost [--counts 10,100,1000,10000,100000] [--chart FILE] [--page FILE]
 
 One user asks for a whole series, polls until every file is there and releases it. The source is a plugin that
 has its files at once, of 1 KiB each, so that what is left is the server's own: access, rows, claims, plans,
@@ -12,11 +12,12 @@ process without sockets; processor time is told beside the wall's.
 
 import argparse
 import json
+import os
 import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -25,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from benchmarks._charts import lines
+from benchmarks._figures import into
 from srm_dicom.audit.log import AuditLog
 from srm_dicom.broker.access import FileAccess
 from srm_dicom.broker.broker import Broker, BrokerSettings
@@ -48,6 +50,7 @@ from srm_dicom.testing.databases import database_url
 from srm_dicom.testing.staging import add_files
 
 COUNTS = (10, 100, 1000, 10_000, 100_000)
+WARM_UP = 100
 MOST_FILES, PAGE, BATCH = 10_000, 1000, 500
 RELEASE = Release("heart", "none", "v1")
 CONTENT = bytes(1024)
@@ -179,14 +182,32 @@ class Site:
         return taken_s
 
 
+def table(measured: Mapping[int, Mapping[str, float]], load: float) -> str:
+    """Return the milliseconds of a file by the files of its series, as Markdown."""
+    columns = ("whole", "processor", "submit", "poll")
+    rows = [
+        f"One run on {os.cpu_count()} virtual cores, load average {load:.1f} before.",
+        "",
+        "| files | ms a file | processor, ms a file | of these, submit | of these, polls |",
+        "|---|---|---|---|---|",
+    ]
+    for count, each in measured.items():
+        rows.append(f"| {count:,} | {' | '.join(f'{each[name]:.2f}' for name in columns)} |")
+    return "\n".join(rows)
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--counts", default=",".join(map(str, COUNTS)), help="files of a series, by commas")
     options.add_argument("--directory", type=Path, default=MEMORY if MEMORY.is_dir() else None)
     options.add_argument("--chart", type=Path, metavar="FILE", help="draw it")
+    options.add_argument("--page", type=Path, metavar="FILE", help="write a table into this page")
     chosen = options.parse_args()
     configure("benchmark", level=50)
+    load = os.getloadavg()[0]
     measured: dict[int, dict[str, float]] = {}
+    with tempfile.TemporaryDirectory(dir=chosen.directory) as directory:
+        Site(Path(directory), WARM_UP).cost()
     for count in map(int, chosen.counts.split(",")):
         with tempfile.TemporaryDirectory(dir=chosen.directory) as directory:
             measured[count] = Site(Path(directory), count).cost().per_file(count)
@@ -196,6 +217,8 @@ def main() -> None:
         values = {count: (each["whole"], each["processor"]) for count, each in measured.items()}
         title = "What a file costs the server, by the files of its series"
         chosen.chart.write_text(lines(title, labels, values, "{:.1f}"))
+    if chosen.page:
+        into(chosen.page, "cost", table(measured, load))
 
 
 if __name__ == "__main__":

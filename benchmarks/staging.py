@@ -447,7 +447,7 @@ def main() -> None:
         measured = run(bench, chosen.rounds)
         report(measured, chosen.chart)
         if chosen.page:
-            into(chosen.page, tables(measured, chosen.rounds, load))
+            into(chosen.page, chosen.archive, tables(measured, chosen.rounds, load))
         if chosen.lengths:
             by_length = lengths(bench, chosen.rounds)
             for length, (ours, limit) in by_length.items():
