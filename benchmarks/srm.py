@@ -38,10 +38,12 @@ from lxml import etree
 from srm_dicom.broker.areas import inherited
 from srm_dicom.broker.views import RequestKind, Wish
 from srm_dicom.client.http import HttpClient, Response
-from srm_dicom.client.srm import DEFAULT_PATH, NAMESPACE, SOAP_ENVELOPE, SrmClient
+from srm_dicom.client.srm import DEFAULT_PATH, SrmClient
+from srm_dicom.client.srm_messages import NAMESPACE
 from srm_dicom.identity.gate import Gate, TrustSettings
 from srm_dicom.identity.principal import Principal
 from srm_dicom.ids import Guid, SitePath, Token, parse_path
+from srm_dicom.soap.envelope import SOAP_ENVELOPE
 from srm_dicom.srm.service import application
 from srm_dicom.store.namespace import Facts, Kind
 from srm_dicom.store.requestrows import RequestFileRow, RequestRow, file_columns, to_ms

@@ -7,7 +7,6 @@ The site is the ``site.json`` that ``MDM_SITE`` names, the credential that of ev
 from __future__ import annotations
 
 import json
-import os
 import re
 import secrets
 import sys
@@ -21,27 +20,25 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
+from srm_dicom.cli import sending
 from srm_dicom.cli.exits import INTERRUPTED, exit_code, reported, tell
+from srm_dicom.cli.usersite import connected, json_option
 from srm_dicom.client.appearing import appearing
 from srm_dicom.client.delivery import SEALED_SUFFIX, TRANSFERS
 from srm_dicom.client.download import hand_on, open_sealed
 from srm_dicom.client.files import FileRecord
-from srm_dicom.client.library import Client
 from srm_dicom.client.nifti import convert, find_program
 from srm_dicom.client.orders import Got
 from srm_dicom.client.progress import watcher_of
-from srm_dicom.client.site import SiteDescription
 from srm_dicom.client.srm_views import FileInfo
 from srm_dicom.client.staging import Watcher
 from srm_dicom.crypto.keyfile import read_public_key, read_secret_key, write_secret_key
 from srm_dicom.errors import AlreadyExists, InvalidRequest, MdmError
-from srm_dicom.identity.credential import Credential
 from srm_dicom.ids import SitePath, name, parent
 
 _CHUNK_BYTES = 1024 * 1024
 
 console = Console()
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 references = click.argument("reference", nargs=-1, required=True)
 
 
@@ -51,12 +48,8 @@ def main() -> None:
     """Find, get and open the images of a site."""
 
 
-@contextmanager
-def connected() -> Iterator[Client]:
-    """Open a client from the environment."""
-    site = SiteDescription.from_environment(os.environ)
-    with Client(site, Credential.from_environment(os.environ)) as client:
-        yield client
+main.add_command(sending.put)
+main.add_command(sending.rm)
 
 
 @main.command()

@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from urllib.parse import urlsplit
 
 from srm_dicom.client.delivery import SEALED_SUFFIX, TRANSFERS, Couriers, manifest_of
 from srm_dicom.client.doors import PROTOCOLS, Doors
@@ -35,6 +36,7 @@ from srm_dicom.client.orders import Got, Order, Parcel, packed, take
 from srm_dicom.client.pin import Pin
 from srm_dicom.client.references import References
 from srm_dicom.client.remote import SealedFile, buffered
+from srm_dicom.client.sending import Sender, Sending
 from srm_dicom.client.site import SiteDescription
 from srm_dicom.client.srm import SrmClient
 from srm_dicom.client.srm_views import FileInfo
@@ -231,6 +233,38 @@ class Client:
         answers = self.key_servers.fetch_many(missing) if missing else {}
         self._keys.update((key_id, key) for key_id, key in answers.items() if isinstance(key, bytes))
         return {**{key_id: self._keys[key_id] for key_id in wanted if key_id in self._keys}, **answers}
+
+    def surl(self, place: str) -> str:
+        """Return the SURL of a path of the storage server, or of what is a SURL already."""
+        if place.startswith("srm://"):
+            return place
+        if not place.startswith("/"):
+            raise InvalidRequest("a SURL or an absolute path of the storage server was expected")
+        return f"srm://{urlsplit(self._site.srm).netloc}{place}"
+
+    def sender(
+        self,
+        *,
+        wait_s: float = WAIT_S,
+        overwrite: bool = False,
+        watcher: Sending = lambda _path, _done, _size: None,
+    ) -> Sender:
+        """Return what sends files to the site; `Sender.close` it."""
+        return Sender(self.srm, self._credential, wait_s=wait_s, overwrite=overwrite, watcher=watcher)
+
+    def remove(self, references: Iterable[str]) -> Iterator[tuple[str, MdmError | None]]:
+        """Remove files from the site by their LFNs, GUIDs or SURLs; tells of each why it is still there."""
+        surls: dict[str, str] = {}
+        for reference in references:
+            try:
+                is_surl = reference.startswith("srm://")
+                surls[reference if is_surl else _surl(self.files.lookup(reference))] = reference
+            except MdmError as error:
+                yield reference, error
+        rest = list(surls)
+        for start in range(0, len(rest), FILES_PER_REQUEST):
+            for file in self.srm.remove(rest[start : start + FILES_PER_REQUEST]):
+                yield surls.get(file.surl, file.surl), None if file.status.is_success else file.status.error()
 
     def whoami(self) -> str:
         """Return the name that the services see, as a metadata server tells it."""

@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from lxml import etree
 
 from srm_dicom.client.http import Connect, HttpClient, Response
+from srm_dicom.client.srm_messages import Fields, envelope, response
 from srm_dicom.client.srm_views import FileInfo, FileStatus, GetRequest, ServerInfo, Status
 from srm_dicom.clock import Clock, SystemClock
-from srm_dicom.errors import InternalError, InvalidRequest, RequestExpired, SourceUnavailable
+from srm_dicom.errors import InvalidRequest, RequestExpired, SourceUnavailable
 from srm_dicom.identity.credential import Shown
-from srm_dicom.soap.faults import error_of
 
-NAMESPACE = "http://srm.lbl.gov/StorageResourceManager"
-SOAP_ENVELOPE = "http://schemas.xmlsoap.org/soap/envelope/"
 DEFAULT_PORT = 8446
 DEFAULT_PATH = "/srm/managerv2"
 FIRST_POLL_S = 0.05
@@ -32,9 +30,6 @@ LATE = 0.2
 
 LOOKS_AHEAD = 3
 """Where a server tells how much is staged: so often we look in what would be left at that rate."""
-
-Fields = Mapping[str, Any]
-"""Element name to text, number, truth value, nested fields, or a list of these; None is left out."""
 
 _HEADERS = (("Content-Type", "text/xml; charset=utf-8"), ("SOAPAction", '""'))
 _REPEATABLE = frozenset(
@@ -207,17 +202,23 @@ class SrmClient:
 
     def prepare_to_put(
         self,
-        surl: str,
-        size_bytes: int,
+        sizes: Mapping[str, int],
         protocols: Sequence[str] = ("https", "gsiftp"),
         *,
         overwrite: bool = False,
         total_s: int | None = None,
     ) -> GetRequest:
-        """Ask for room for a file; see `follow_put` and `put_done`."""
-        file = {"targetSURL": surl, "expectedFileSize": size_bytes}
+        """Ask for room for files; see `follow_put` and `put_done`.
+
+        Args:
+            sizes: bytes of each file by its SURL.
+            protocols: schemes of TURLs that can be written to, the preferred one first.
+            overwrite: whether files that are there may be replaced.
+            total_s: how long the request may take; None leaves it to the server.
+        """
+        files = [{"targetSURL": surl, "expectedFileSize": size} for surl, size in sizes.items()]
         fields = {
-            "arrayOfFileRequests": {"requestArray": [file]},
+            "arrayOfFileRequests": {"requestArray": files},
             "overwriteOption": "ALWAYS" if overwrite else "NEVER",
             "desiredTotalRequestTime": total_s,
             "transferParameters": {"arrayOfTransferProtocols": {"stringArray": list(protocols)}},
@@ -233,18 +234,32 @@ class SrmClient:
         """
         return GetRequest.read(self._call("srmStatusOfPutRequest", {"requestToken": token}), token)
 
-    def put_done(self, token: str, surl: str) -> None:
-        """Have what was written stored under its name.
+    def put_done(self, token: str, surls: Sequence[str]) -> tuple[FileStatus, ...]:
+        """Have what was written stored under its names; says of each whether it is.
+
+        SRM_INTERNAL_ERROR of a file: the server needs more time for it; ask again, for all of them.
 
         Raises:
-            Overloaded: the server needs more time; ask again.
-            MdmError: why there is no such file now.
+            MdmError: the server says nothing of any file, but why.
         """
-        fields = {"requestToken": token, "arrayOfSURLs": {"urlArray": [surl]}}
-        answer = self._call("srmPutDone", fields)
-        for status in answer.findall("{*}arrayOfFileStatuses/{*}statusArray"):
-            FileStatus.read(status).status.check()
-        Status.read(answer.find("{*}returnStatus")).check()
+        return self._changed("srmPutDone", {"requestToken": token, "arrayOfSURLs": {"urlArray": list(surls)}})
+
+    def make_directory(self, surl: str) -> None:
+        """Make a directory.
+
+        Raises:
+            AlreadyExists: there is one.
+            MdmError: why there is none now.
+        """
+        Status.read(self._call("srmMkdir", {"SURL": surl}).find("{*}returnStatus")).check()
+
+    def remove(self, surls: Sequence[str]) -> tuple[FileStatus, ...]:
+        """Remove files; says of each whether it is gone.
+
+        Raises:
+            MdmError: the server says nothing of any file, but why.
+        """
+        return self._changed("srmRm", {"arrayOfSURLs": {"urlArray": list(surls)}})
 
     def wait(self, request: GetRequest, deadline_s: float, progress: Progress | None = None) -> GetRequest:
         """Poll until no file of the request waits any more; each file's status tells what became of it.
@@ -292,11 +307,7 @@ class SrmClient:
     def release(self, token: str | None = None, surls: Sequence[str] | None = None) -> tuple[FileStatus, ...]:
         """Give pins back: all of a request, some of it, or these SURLs in all our requests."""
         asked = {"urlArray": list(surls)} if surls else None
-        answer = self._call("srmReleaseFiles", {"requestToken": token, "arrayOfSURLs": asked})
-        statuses = answer.findall("{*}arrayOfFileStatuses/{*}statusArray")
-        if not statuses:
-            Status.read(answer.find("{*}returnStatus")).check()
-        return tuple(FileStatus.read(status) for status in statuses)
+        return self._changed("srmReleaseFiles", {"requestToken": token, "arrayOfSURLs": asked})
 
     def abort(self, token: str) -> None:
         """Withdraw a request.
@@ -307,10 +318,18 @@ class SrmClient:
         """
         Status.read(self._call("srmAbortRequest", {"requestToken": token}).find("{*}returnStatus")).check()
 
+    def _changed(self, operation: str, fields: Fields) -> tuple[FileStatus, ...]:
+        """Call an operation that answers with a status for each SURL."""
+        answer = self._call(operation, fields)
+        statuses = answer.findall("{*}arrayOfFileStatuses/{*}statusArray")
+        if not statuses:
+            Status.read(answer.find("{*}returnStatus")).check()
+        return tuple(FileStatus.read(status) for status in statuses)
+
     def _call(self, operation: str, fields: Fields) -> etree._Element:
-        body = _envelope(operation, fields)
+        body = envelope(operation, fields)
         answer = self._http.request("POST", self._path, body, _HEADERS, repeatable=operation in _REPEATABLE)
-        return _response(operation, answer)
+        return response(operation, answer)
 
 
 def _pause_s(waited_s: float, done: float) -> float:
@@ -342,43 +361,3 @@ def endpoint_of(url: str) -> tuple[str, str]:
     names_endpoint = parts.scheme != "srm" or "SFN=" in parts.query.upper()
     path = parts.path if names_endpoint and parts.path not in ("", "/") else DEFAULT_PATH
     return f"{scheme}://{host}:{port}", path
-
-
-def _envelope(operation: str, fields: Fields) -> bytes:
-    root = etree.Element(f"{{{SOAP_ENVELOPE}}}Envelope", nsmap={"soapenv": SOAP_ENVELOPE, "srm": NAMESPACE})
-    body = etree.SubElement(root, f"{{{SOAP_ENVELOPE}}}Body")
-    wrapper = etree.SubElement(body, f"{{{NAMESPACE}}}{operation}")
-    _fill(etree.SubElement(wrapper, f"{operation}Request"), fields)
-    return etree.tostring(root, xml_declaration=True, encoding="UTF-8")
-
-
-def _fill(element: etree._Element, fields: Fields) -> None:
-    for name, value in fields.items():
-        for item in value if isinstance(value, list) else [value]:
-            if item is None:
-                continue
-            child = etree.SubElement(element, name)
-            if isinstance(item, Mapping):
-                _fill(child, item)
-            else:
-                child.text = str(item).lower() if isinstance(item, bool) else str(item)
-
-
-def _response(operation: str, answer: Response) -> etree._Element:
-    """Return the one part of the response message.
-
-    Raises:
-        MdmError: there is none, for the reason that the fault or the HTTP status tells.
-    """
-    try:
-        root = etree.fromstring(answer.body, etree.XMLParser(resolve_entities=False, no_network=True))
-    except etree.XMLSyntaxError as error:
-        answer.raise_for_problem()
-        raise InternalError(f"{operation} was answered by something that is not XML") from error
-    part = root.find(f"{{*}}Body/{{*}}{operation}Response/{{*}}{operation}Response")
-    if part is not None:
-        return part
-    fault = root.find("{*}Body/{*}Fault")
-    if fault is None:
-        raise InternalError(f"{operation} was answered by something that is no SOAP response")
-    raise error_of(fault) or InternalError(f"{operation}: {fault.findtext('{*}faultstring', '')}")

@@ -113,8 +113,7 @@ class OtherSide:
         with self._srm() as srm:
             with _told():
                 request = srm.prepare_to_put(
-                    self._remote.url,
-                    size_bytes,
+                    {self._remote.url: size_bytes},
                     PROTOCOLS,
                     overwrite=overwrite,
                     total_s=int(self._left_s()),
@@ -142,7 +141,8 @@ class OtherSide:
             self._progress.moved(0)
             try:
                 with _told():
-                    srm.put_done(token, self._remote.url)
+                    for file in srm.put_done(token, [self._remote.url]):
+                        file.status.check()
             except Overloaded:
                 if self._left_s() <= 0:
                     raise

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 import zlib
 from collections.abc import Iterator
@@ -15,10 +17,11 @@ from typing import Any
 
 import pytest
 
+from srm_dicom.client.site import SiteDescription
 from srm_dicom.client.srm import SrmClient
 from srm_dicom.errors import MdmError, NotFound
 from srm_dicom.identity.credential import Credential
-from srm_dicom.testing.handinsite import HandInSite
+from srm_dicom.testing.handinsite import ROOT, HandInSite
 
 PATH = "/usr/bin:/bin:/usr/sbin:/sbin"
 CANARY = b"DOE^JANE^CANARY;"
@@ -33,7 +36,7 @@ class Users:
         self.home = directory / "home"
         self.home.mkdir()
 
-    def run(self, *command: Any, by: Credential | None = None) -> SimpleNamespace:
+    def run(self, *command: Any, by: Credential | None = None, **variables: str) -> SimpleNamespace:
         words = [str(word) for word in command]
         program = shutil.which(words[0], path=PATH) or words[0]
         options = ["-D", "BDII:ENABLED=false"] if words[0].startswith("gfal-") else []
@@ -43,6 +46,7 @@ class Users:
             "LC_ALL": "C.UTF-8",
             "GFAL_PYTHONBIN": "/usr/bin/python3",
             **self.site.pki.environment(by or self.site.physician),
+            **variables,
         }
         done = subprocess.run(
             [program, *options, *words[1:]], env=environment, capture_output=True, timeout=90, check=False
@@ -72,6 +76,12 @@ class Users:
         while self.site.waiting():
             assert time.monotonic() < until_s, self.site.waiting()
             time.sleep(0.1)
+
+
+def stored(srm: SrmClient, token: str, surl: str) -> None:
+    """End a put, or raise why it did not end well."""
+    for file in srm.put_done(token, [surl]):
+        file.status.check()
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +132,7 @@ def test_curl_hands_in_by_a_turl(users: Users, image: Path) -> None:
     """What an SRM client does, by hand: prepareToPut, PUT, putDone."""
     with users.srm() as srm:
         surl = users.site.surl("by-hand.dcm")
-        request = srm.prepare_to_put(surl, 0, ["gsiftp", "https"])
+        request = srm.prepare_to_put({surl: 0}, ["gsiftp", "https"])
         (file,) = request.files
         assert file.turl.startswith("https://")
         stranger = users.curl("-f", "-T", image, file.turl, by=users.site.bob)
@@ -133,7 +143,7 @@ def test_curl_hands_in_by_a_turl(users: Users, image: Path) -> None:
         assert sent.code == 0, sent.said
         back = users.curl("-o", os.devnull, "-w", "%{http_code}", file.turl)
         assert back.said == "404", "nobody reads it back"
-        srm.put_done(request.token, surl)
+        stored(srm, request.token, surl)
     assert users.newest() == image.read_bytes()
     users.settled()
 
@@ -176,16 +186,16 @@ def test_what_broke_off_is_sent_again(users: Users, tmp_path: Path) -> None:
     image.write_bytes(CANARY * 500_000)
     with users.srm() as srm:
         surl = users.site.surl("large.dcm")
-        request = srm.prepare_to_put(surl, 0, ["https"])
+        request = srm.prepare_to_put({surl: 0}, ["https"])
         turl = str(request.files[0].turl)
         assert users.curl("-f", "-m", "1", "--limit-rate", "2M", "-T", image, turl).code != 0
         with pytest.raises(NotFound, match="not all of them"):
-            srm.put_done(request.token, surl)
+            stored(srm, request.token, surl)
         door = f"gsiftp://localhost:{users.site.ports['gridftp']}/.upload/{turl.rpartition('/')[2]}"
         assert "534" in users.run("globus-url-copy", f"file://{image}", door).said
         done = users.run("globus-url-copy", "-dcpriv", f"file://{image}", door)
         assert done.code == 0, done.said
-        srm.put_done(request.token, surl)
+        stored(srm, request.token, surl)
     assert users.newest() == image.read_bytes()
 
 
@@ -194,16 +204,28 @@ def test_a_killed_door_loses_it_and_says_so(users: Users, image: Path) -> None:
     users.site.stop_inner()
     with users.srm() as srm:
         surl = users.site.surl("killed.dcm")
-        request = srm.prepare_to_put(surl, 0, ["https"])
+        request = srm.prepare_to_put({surl: 0}, ["https"])
         assert users.curl("-f", "-T", image, request.files[0].turl).code == 0
         users.site.processes.restart("transfer", signal.SIGKILL)
         users.site.start_inner()
         with pytest.raises(MdmError, match="upload it again"):
-            srm.put_done(request.token, surl)
-        again = srm.prepare_to_put(surl, 0, ["https"])
+            stored(srm, request.token, surl)
+        again = srm.prepare_to_put({surl: 0}, ["https"])
         assert users.curl("-f", "-T", image, again.files[0].turl).code == 0
-        srm.put_done(again.token, surl)
+        stored(srm, again.token, surl)
     assert users.newest() == image.read_bytes()
+
+
+def test_mdm_put_hands_in_without_telling_the_name(users: Users, image: Path) -> None:
+    image = image.rename(image.with_name("ROE_RICHARD.dcm"))
+    srm, nobody = f"httpg://localhost:{users.site.ports['srm']}", "https://localhost:1"
+    site = image.with_name("site.json")
+    site.write_text(json.dumps(SiteDescription("site", srm, nobody, (), (), ()).to_json()))
+    mdm = (sys.executable, "-m", "srm_dicom.cli.user")
+    done = users.run(*mdm, "put", "--unnamed", image, ROOT, MDM_SITE=str(site))
+    assert done.code == 0, done.said
+    assert users.newest() == image.read_bytes()
+    assert not [path for path, content in users.site.outer_disk().items() if b"RICHARD" in content]
 
 
 @pytest.mark.interop("arccp")

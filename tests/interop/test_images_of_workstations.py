@@ -257,7 +257,7 @@ def test_the_page_does_what_it_says(site: Site) -> None:
     (site.out / "scan.dcm").write_bytes(file_of(image))
     variables = {"INGEST": f"srm://localhost:{site.demo.ports['srm']}{INGEST}"}
     for command in re.findall(r"^\$ (.*)$", PAGE.read_text(), re.MULTILINE):
-        if command.startswith("gfal-rm"):
+        if command.startswith("mdm rm"):
             (variables["SURL"],) = site.find(image)
         done = site.shell(command, variables)
         assert done.returncode == 0, done.stdout + done.stderr

@@ -70,8 +70,14 @@ def look(site: HandInSite) -> None:
 
 
 def begin(srm: SrmClient, site: HandInSite) -> tuple[str, str]:
-    request = srm.prepare_to_put(site.surl(NAME), len(IMAGE), overwrite=True)
+    request = srm.prepare_to_put({site.surl(NAME): len(IMAGE)}, overwrite=True)
     return request.token, "/" + str(request.files[0].turl).partition("//")[2].partition("/")[2]
+
+
+def stored(srm: SrmClient, token: str, surl: str) -> None:
+    """End a put, or raise why it did not end well."""
+    for file in srm.put_done(token, [surl]):
+        file.status.check()
 
 
 def send(door: HttpClient, path: str, meanwhile: Callable[[], None] = lambda: None) -> int:
@@ -102,7 +108,7 @@ def test_nothing_of_an_image_is_on_the_outer_zones_disk(
     assert send(door, path, while_it_comes) == 201
     assert sum(one.stat().st_size for one in site.waiting()) > len(IMAGE)
     look(site)
-    done = threading.Thread(target=srm.put_done, args=(token, site.surl(NAME)))
+    done = threading.Thread(target=stored, args=(srm, token, site.surl(NAME)))
     done.start()
     time.sleep(0.5)
     look(site)
@@ -125,7 +131,7 @@ def test_nor_after_the_door_was_killed(site: HandInSite, srm: SrmClient, door: H
     site.processes.restart("transfer", signal.SIGKILL)
     look(site)
     with pytest.raises(MdmError, match="upload it again"):
-        srm.put_done(token, site.surl(NAME))
+        stored(srm, token, site.surl(NAME))
     assert noise
     assert len(zlib.compress(noise[0])) > len(noise[0]), "what is left is noise"
     before = len(site.archive.has)
@@ -151,14 +157,14 @@ def test_what_goes_wrong_tells_nothing_of_it(site: HandInSite, srm: SrmClient, d
     finally:
         stranger.close()
     with pytest.raises(NotSupported, match="https only"):
-        srm.prepare_to_put(site.surl("b-" + NAME), 0, ["gsiftp"])
+        srm.prepare_to_put({site.surl("b-" + NAME): 0}, ["gsiftp"])
     limited = site.pki.proxy(site.physician, limited=True)
     with SrmClient.connect(f"httpg://localhost:{site.ports['srm']}", limited) as client:
-        (refused,) = client.prepare_to_put(site.surl("c-" + NAME), 0).files
+        (refused,) = client.prepare_to_put({site.surl("c-" + NAME): 0}).files
         with pytest.raises(NotAuthorised):
             refused.status.check()
     with SrmClient.connect(f"httpg://localhost:{site.ports['srm']}", site.bob) as client:
-        (refused,) = client.prepare_to_put(site.surl("d-" + NAME), 0).files
+        (refused,) = client.prepare_to_put({site.surl("d-" + NAME): 0}).files
         with pytest.raises(NotFound):
             refused.status.check()
     look(site)

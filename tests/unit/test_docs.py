@@ -161,9 +161,9 @@ def test_the_pages_show_every_command_of_administrators(words: str) -> None:
     assert f"srm-dicom {words}" in shown or (words == "demo" and "make demo" in shown)
 
 
-def test_the_page_of_mdm_shows_every_command() -> None:
-    of_page = (command.split() for page, command in COMMANDS if page == "docs/user/mdm.md")
-    shown = {words[1] for words in of_page if words[0] == "mdm"}
+def test_the_pages_of_users_show_every_command_of_mdm() -> None:
+    of_pages = (command.split() for page, command in COMMANDS if page.startswith("docs/user/"))
+    shown = {words[1] for words in of_pages if words[0] == "mdm"}
     assert shown == set(user.main.commands)
 
 
