@@ -147,7 +147,7 @@ class Tree:
         if sight is not None:
             below = self._name.alias()
             inside = below.select(peewee.SQL("1")).where(
-                self._starts(below.path, self._name.path.concat("/"), self._name.path.concat("0"))
+                _starts(below.path, self._name.path.concat("/"), self._name.path.concat("0"))
                 & sight.of(below)
             )
             leads = (self._name.is_directory == True) & peewee.fn.EXISTS(inside)  # noqa: E712 - SQL
@@ -158,14 +158,14 @@ class Tree:
         """Return every file below a directory, in the order of paths; arguments as for `children`."""
         where = (self._name.is_directory == False) & (self._name.path > after)  # noqa: E712 - SQL
         if directory != ROOT:
-            where &= self._starts(self._name.path, f"{directory}/", f"{directory}0")
+            where &= _starts(self._name.path, f"{directory}/", f"{directory}0")
         if sight is not None:
             where &= sight.of(self._name)
         return self._names(where, count)
 
     def leads_somewhere(self, directory: SitePath, sight: Sight) -> bool:
         """Tell whether there is anything below a directory that may be seen."""
-        below = self._starts(self._name.path, f"{directory.rstrip('/')}/", f"{directory.rstrip('/')}0")
+        below = _starts(self._name.path, f"{directory.rstrip('/')}/", f"{directory.rstrip('/')}0")
         return bool(self._name.select().where(below & sight.of(self._name)).exists())
 
     # --- changing --------------------------------------------------------------------------------
@@ -246,7 +246,7 @@ class Tree:
         with self._database.transaction():
             if self.find(target) is not None:
                 raise AlreadyExists("the name is taken")
-            below = self._starts(row.path, f"{old}/", f"{old}0")
+            below = _starts(row.path, f"{old}/", f"{old}0")
             row.update(path=moved, parent=moved_parent).where(below).execute()
             row.update(path=target, parent=parent(target)).where(row.path == old).execute()
 
@@ -279,15 +279,6 @@ class Tree:
                 found.setdefault(Guid(row.guid), []).append(row.surl)
         return found
 
-    def _starts(self, path: Any, low: Any, high: Any) -> Any:
-        """Return the condition that a path is below another: ``0`` is the character after ``/``.
-
-        That is so in the order of bytes, which PostgreSQL has to be asked for.
-        """
-        if not self._database.is_sqlite:
-            path = peewee.NodeList((path, peewee.SQL('COLLATE "C"')))
-        return peewee.Expression(path, peewee.OP.GT, low) & peewee.Expression(path, peewee.OP.LT, high)
-
     def _add_replicas(self, guid: Guid, surls: Sequence[str]) -> None:
         if surls:
             self._replica.insert_many([{"surl": surl, "guid": guid} for surl in surls]).execute()
@@ -309,6 +300,11 @@ class Tree:
         text = str(acl)
         self._acl.insert(text=text).on_conflict_ignore().execute()
         return int(self._acl.get(self._acl.text == text).id)
+
+
+def _starts(path: Any, low: Any, high: Any) -> Any:
+    """Return the condition that a path is below another: ``0`` is the character after ``/``."""
+    return peewee.Expression(path, peewee.OP.GT, low) & peewee.Expression(path, peewee.OP.LT, high)
 
 
 @lru_cache(maxsize=4096)

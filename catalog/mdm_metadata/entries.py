@@ -12,10 +12,13 @@ from typing import Any
 
 import peewee
 
-from mdm_metadata.schema import Attribute, Collection, Value
+from mdm_metadata.schema import Attribute, Collection, Kind, Value
 from srm_dicom.errors import AlreadyExists
 
 Row = tuple[Any, ...]
+TABLES = "^c[0-9]+$"
+"""What tables of entries are called."""
+
 _CHUNK = 400
 _MAX_VARIABLES = 30_000  # SQLite takes 32,766 in a statement
 ENTRY = "entry"
@@ -26,11 +29,14 @@ class Entries:
 
     def __init__(self, database: peewee.Database) -> None:
         self._database: Any = database  # execute_sql has no annotations
+        # Texts are compared byte by byte, as SQLite does, and not by the rules of the server's language.
+        self._by_bytes = ' COLLATE "C"' if isinstance(database, peewee.PostgresqlDatabase) else ""
 
     def create(self, collection: Collection) -> None:
         """Make the table of a new collection."""
         name = _table_name(collection)
-        self._database.execute_sql(f"CREATE TABLE {name} ({ENTRY} VARCHAR(255) PRIMARY KEY NOT NULL)")
+        column = f"{ENTRY} VARCHAR(255){self._by_bytes} PRIMARY KEY NOT NULL"
+        self._database.execute_sql(f"CREATE TABLE {name} ({column})")
 
     def drop(self, collection: Collection) -> None:
         """Remove the table of a collection."""
@@ -39,7 +45,8 @@ class Entries:
     def add_column(self, collection: Collection, attribute: Attribute, *, indexed: bool) -> None:
         """Add the column of a new attribute."""
         table, column = _table_name(collection), _column_name(attribute)
-        self._database.execute_sql(f"ALTER TABLE {table} ADD COLUMN {column} {attribute.kind.value}")
+        kind = attribute.kind.value + (self._by_bytes if attribute.kind is Kind.TEXT else "")
+        self._database.execute_sql(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
         if indexed:
             self._database.execute_sql(f"CREATE INDEX {table}_{column} ON {table} ({column})")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import peewee
 
-from mdm_metadata.entries import Entries
+from mdm_metadata.entries import TABLES, Entries
 from mdm_metadata.schema import Attribute, Collection, Group, NewAttribute
 from srm_dicom.db.database import Database
 from srm_dicom.errors import AlreadyExists, NotEmpty, TooLarge
@@ -63,6 +63,7 @@ class Collections:
         self._row = database.bind(CollectionRow)
         self._attribute = database.bind(AttributeRow)
         self._indexed = frozenset(indexed)
+        database.order_by_bytes(TABLES)
         self.entries = Entries(self._row._meta.database)  # noqa: SLF001 - peewee's documented place for it
 
     def find(self, path: SitePath) -> Collection | None:

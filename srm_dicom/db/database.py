@@ -35,6 +35,14 @@ _PRAGMAS = {
 }
 
 
+_OTHERWISE_ORDERED = (
+    "SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod)"
+    " FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid"
+    " WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind = 'r' AND c.relname ~ ?"
+    " AND a.attnum > 0 AND NOT a.attisdropped AND a.attcollation NOT IN (0, 'pg_catalog.\"C\"'::regcollation)"
+)
+
+
 class Database:
     """SQLite (WAL, one machine) or PostgreSQL, the same for everything above.
 
@@ -66,7 +74,19 @@ class Database:
                 for field in self._lacking(bound):
                     self._peewee.execute_sql(self._added(table, field))  # type: ignore[no-untyped-call]
         bound.create_table(safe=True)
+        self.order_by_bytes(f"^{table}$")
         return bound
+
+    def order_by_bytes(self, tables: str) -> None:
+        """Have texts compared and ordered byte by byte, as SQLite does, and not by a language's rules.
+
+        Args:
+            tables: whose texts: a regular expression of their names.
+        """
+        if self.is_sqlite:
+            return
+        for table, column, kind in self.tuples(_OTHERWISE_ORDERED, [tables]):
+            self.change(f'ALTER TABLE "{table}" ALTER COLUMN "{column}" TYPE {kind} COLLATE "C"', ())
 
     def _lacking(self, bound: type[peewee.Model]) -> list[Any]:
         """Return the fields of a table that is there without them."""

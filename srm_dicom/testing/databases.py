@@ -67,7 +67,18 @@ def cluster(directory: Path) -> Iterator[str]:
             [programs / program, *arguments], check=True, stdout=subprocess.DEVNULL, user=user, cwd=directory
         )
 
-    run("initdb", "--pgdata", str(data), "--username", "test", "--auth", "trust", "--no-sync")
+    # A language that orders names otherwise than by their bytes, as a hospital's server may have it.
+    language = (
+        "--encoding",
+        "UTF8",
+        "--locale",
+        "C.UTF-8",
+        "--locale-provider",
+        "icu",
+        "--icu-locale",
+        "en-US",
+    )
+    run("initdb", "--pgdata", str(data), "--username", "test", "--auth", "trust", "--no-sync", *language)
     settings = {
         "listen_addresses": "",
         "unix_socket_directories": directory,

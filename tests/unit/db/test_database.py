@@ -236,3 +236,25 @@ def test_processes_that_start_together_add_a_column_once(tmp_path, database, cou
     assert database.bind(LargerCountRow).get_by_id("1").rank == 7
     for other in others:
         other.close()
+
+
+NAMES = ["_", "Z", "a", "B", "b-1", "b1", "\u00c4", "A", "b.0"]
+BY_BYTES = ["A", "B", "Z", "_", "a", "b-1", "b.0", "b1", "\u00c4"]
+
+
+def test_texts_are_in_the_order_of_their_bytes(database):
+    """Pages of a listing, and what is compared in a query, are the same on every server."""
+    larger = database.bind(LargerCountRow)
+    larger.insert_many([{"name": name, "value": 0, "source": name} for name in NAMES]).execute()
+    for column in (larger.name, larger.source):
+        assert [row.name for row in larger.select().order_by(column)] == BY_BYTES
+        assert {row.name for row in larger.select().where(column > "Z")} == set(BY_BYTES[3:])
+
+
+@pytest.mark.skipif(VARIABLE not in os.environ, reason="SQLite knows no other order")
+def test_texts_of_an_older_version_get_that_order(database):
+    database.change('CREATE TABLE "count" (name TEXT PRIMARY KEY, value INTEGER NOT NULL)', ())
+    larger = database.bind(LargerCountRow)
+    larger.insert_many([{"name": name, "value": 0} for name in NAMES]).execute()
+    assert [row.name for row in larger.select().order_by(larger.name)] == BY_BYTES
+    assert larger.select().where(larger.name == larger.source).count() == 0

@@ -54,6 +54,8 @@ def test_a_proxy_is_its_user(site: Any) -> None:
         ('SURL like "%here%" limit 1 offset 5', 1),
         ("Rows >= 512 and Rows <= SliceThickness", 0),
         ("Rows < 99999999999999999999", 5),
+        ('Modality < "a"', 6),
+        ('Modality > "a"', 0),
     ],
 )
 def test_conditions(site: Any, condition: str, count: int) -> None:
