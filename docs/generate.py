@@ -29,7 +29,7 @@ from mdm_metadata.settings import MetadataSettings
 from srm_dicom import config, errors
 from srm_dicom.broker.states import TRANSITIONS, Event
 from srm_dicom.broker.views import FileState
-from srm_dicom.cli import admin, user
+from srm_dicom.cli import admin, keyserver, user
 from srm_dicom.cli.exits import EXIT_CODES
 from srm_dicom.rights.declare import Declaration, OpenAccess, declared
 from srm_dicom.srm.operations import OPERATIONS
@@ -225,6 +225,11 @@ def user_commands() -> str:
     return _commands("mdm", user.main)
 
 
+def key_server_commands() -> str:
+    """The commands of who runs a key server."""
+    return _commands("mdm-keys", keyserver.main)
+
+
 def _commands(program: str, group: click.Group) -> str:
     return "\n\n".join(_command(program, words, command) for words, command in walk(group))
 
@@ -235,7 +240,11 @@ def _command(program: str, words: Sequence[str], command: click.Command) -> str:
     text = f"### `{program} {' '.join(words)}`\n\n{_first(command.help)}\n\n```text\n{usage}\n```"
     records = [found for one in command.get_params(context) if (found := one.get_help_record(context))]
     rows = [(_code(what), " ".join(how.split())) for what, how in records if how and "--help" not in what]
-    return f"{text}\n\n{_table(('option', 'meaning'), rows)}" if rows else text
+    if rows:
+        text += f"\n\n{_table(('option', 'meaning'), rows)}"
+    if command.epilog:
+        text += f"\n\nExample: `{command.epilog.removeprefix('Example: ')}`"
+    return text
 
 
 def walk(group: click.Group, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -447,6 +456,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "errors": error_tree,
     "srm-dicom commands": admin_commands,
     "mdm commands": user_commands,
+    "mdm-keys commands": key_server_commands,
     "configuration keys": configuration_keys,
 }
 """Every table that a page can have; a page says ``<!-- table: name -->`` and ``<!-- end -->``."""

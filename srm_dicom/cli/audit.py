@@ -157,7 +157,14 @@ def _send_heads(receiver: SyslogTls, text: str, now: datetime) -> None:
 @click.option("--to", "receiver", required=True, help=f"host[:port]; the port is {SYSLOG_TLS_PORT}.")
 @ca_option
 @click.option("--once", is_flag=True, help="Send what is there and end; exit code 1 if that fails.")
-@click.option("--every", "every_s", type=click.FloatRange(min=0.1), default=5.0, show_default=True)
+@click.option(
+    "--every",
+    "every_s",
+    type=click.FloatRange(min=0.1),
+    default=5.0,
+    show_default=True,
+    help="Seconds between two looks at the logs.",
+)
 @reported
 def audit_forward(config: Path, receiver: str, ca: Path | None, once: bool, every_s: float) -> None:
     """Send the logs as DICOM audit messages to a syslog receiver, over TLS.

@@ -23,16 +23,34 @@ from srm_dicom.identity.gate import TrustSettings
 from srm_dicom.identity.principal import Principal
 from srm_dicom.ids import Surl, parse_path
 
+_file = click.Path(path_type=Path, dir_okay=False)
+
 
 @click.command("explain-credential")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--trust-dir", type=click.Path(path_type=Path), default=Path("/etc/grid-security/certificates"))
-@click.option("--vomsdir", type=click.Path(path_type=Path), default=None)
-@click.option("--crl", type=click.Choice(["require", "if-present"]), default="require", show_default=True)
+@click.option(
+    "--trust-dir",
+    type=click.Path(path_type=Path),
+    default=Path("/etc/grid-security/certificates"),
+    show_default=True,
+    help="Directory of the trusted authorities.",
+)
+@click.option(
+    "--vomsdir", type=click.Path(path_type=Path), help="Directory of VOMS servers; without it none."
+)
+@click.option(
+    "--crl",
+    type=click.Choice(["require", "if-present"]),
+    default="require",
+    show_default=True,
+    help="Whether every authority has to have a revocation list.",
+)
 @click.option("--host", default="localhost", help="The server's name, for VOMS targets.")
-@click.option("--key", type=click.Path(path_type=Path, dir_okay=False), default=None)
-@click.option("--tls", type=click.Choice(["ssl", "m2crypto"]), default="ssl", show_default=True)
-@click.option("--json", "as_json", is_flag=True)
+@click.option("--key", type=_file, help="Key of the certificate, if it is in another file.")
+@click.option(
+    "--tls", type=click.Choice(["ssl", "m2crypto"]), default="ssl", show_default=True, help="Which TLS asks."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @reported
 def explain_credential(
     file: Path,

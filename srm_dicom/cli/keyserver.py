@@ -22,10 +22,11 @@ from mdm_keys.server import KeyServer, KeyServerSettings, ledger_path, trusted_s
 from mdm_keys.store import KeyStore
 from srm_dicom.audit.event import Action, Event, Outcome
 from srm_dicom.audit.log import AuditLog
+from srm_dicom.cli import keyfiles
 from srm_dicom.cli.exits import reported
 from srm_dicom.clock import SystemClock
 from srm_dicom.crypto import keyrecord, sealing
-from srm_dicom.crypto.keyfile import read_public_key, read_secret_key, write_public_key
+from srm_dicom.crypto.keyfile import write_public_key
 from srm_dicom.db.database import Database
 from srm_dicom.durable import replace
 from srm_dicom.web import hosting
@@ -89,7 +90,7 @@ def public_key(config: Path, output: Path | None) -> None:
 @reported
 def export(config: Path, recipients: tuple[Path, ...], file: Path) -> None:
     """Write all records of this key server into FILE, sealed to its recipients; it may go on serving."""
-    public = [read_public_key(path.read_text()) for path in recipients]
+    public = [keyfiles.public_key(path) for path in recipients]
     part = file.with_name(file.name + ".part")
     with _opened(config, f"{config.stem}-export") as here:
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
@@ -115,7 +116,7 @@ def import_(config: Path, secret_key: Path | None, file: Path) -> None:
     The key server has to be stopped for it.
     """
     with _opened(config, config.stem) as here:
-        private = read_secret_key(secret_key.read_text()) if secret_key else _own_key(here.store)
+        private = keyfiles.secret_key(secret_key) if secret_key else _own_key(here.store)
         done = archive.load(file, private, here.store, here.ledger, trusted_sites(here.settings))
         here.tell("import", f"{done.keys} keys and {done.shares} shares added")
     click.echo(f"{done.keys} keys and {done.shares} shares added, {done.destroyed} left out as destroyed")

@@ -19,7 +19,7 @@ from srm_dicom.errors import MdmError
 console = Console()
 
 
-@click.command()
+@click.command(epilog="Example: mdm put result.csv run7/ /biomed/results")
 @click.argument("source", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.argument("directory")
 @click.option("--overwrite", is_flag=True, help="Replace files of the same names.")
@@ -29,7 +29,7 @@ console = Console()
 @json_option
 @reported
 def put(source: tuple[Path, ...], directory: str, overwrite: bool, unnamed: bool, as_json: bool) -> None:
-    """Send files to a DIRECTORY of the site, a SURL or a path: mdm put result.csv run7/ /biomed/results.
+    """Send files to a DIRECTORY of the site, a SURL or a path.
 
     What is in a directory goes below DIRECTORY under the name that it has there; what begins with a dot stays
     behind.
@@ -50,12 +50,12 @@ def put(source: tuple[Path, ...], directory: str, overwrite: bool, unnamed: bool
     _tell(outcomes, f"in {top}", as_json=as_json)
 
 
-@click.command()
+@click.command(epilog="Example: mdm rm srm://se.example.org/vo/run7/a.csv")
 @click.argument("name", nargs=-1, required=True)
 @json_option
 @reported
 def rm(name: tuple[str, ...], as_json: bool) -> None:
-    """Remove files from the site, each by its LFN, GUID or SURL: mdm rm srm://se.example.org/vo/run7/a.csv.
+    """Remove files from the site, each by its LFN, GUID or SURL.
 
     An image is forgotten by every catalogue, and its key is destroyed with the last of its series; nothing
     happens in the archive.
@@ -71,15 +71,7 @@ def _tell(outcomes: Sequence[tuple[Mapping[str, str], MdmError | None]], what: s
     for named, error in failures:
         tell(error, f"{next(iter(named.values()))}: ")
     if as_json:
-        told = [
-            {
-                **named,
-                "error": error.message if error else None,
-                "exit_code": exit_code(error) if error else 0,
-            }
-            for named, error in outcomes
-        ]
-        click.echo(json.dumps(told, indent=2))
+        click.echo(json.dumps([{**named, **_told(error)} for named, error in outcomes], indent=2))
     else:
         click.echo(f"{len(outcomes) - len(failures)} of {len(outcomes)} files {what}")
     if failures:

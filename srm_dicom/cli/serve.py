@@ -14,7 +14,11 @@ from srm_dicom.daemon import processes
 @click.command()
 @config_option
 @click.option(
-    "--role", type=click.Choice(sorted([*processes.ROLES, "all"])), default="all", show_default=True
+    "--role",
+    type=click.Choice(sorted([*processes.ROLES, "all"])),
+    default="all",
+    show_default=True,
+    help="What to run.",
 )
 @reported
 def serve(config: Path, role: str) -> None:

@@ -10,7 +10,7 @@ import json
 import re
 import secrets
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,9 +18,8 @@ from typing import Any, NoReturn
 import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
-from rich.table import Table
 
-from srm_dicom.cli import sending
+from srm_dicom.cli import keyfiles, sending
 from srm_dicom.cli.exits import INTERRUPTED, exit_code, reported, tell
 from srm_dicom.cli.usersite import connected, json_option
 from srm_dicom.client.appearing import appearing
@@ -32,7 +31,7 @@ from srm_dicom.client.orders import Got
 from srm_dicom.client.progress import watcher_of
 from srm_dicom.client.srm_views import FileInfo
 from srm_dicom.client.staging import Watcher
-from srm_dicom.crypto.keyfile import read_public_key, read_secret_key, write_secret_key
+from srm_dicom.crypto.keyfile import write_secret_key
 from srm_dicom.errors import AlreadyExists, InvalidRequest, MdmError
 from srm_dicom.ids import SitePath, name, parent
 
@@ -40,6 +39,7 @@ _CHUNK_BYTES = 1024 * 1024
 
 console = Console()
 references = click.argument("reference", nargs=-1, required=True)
+_here = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -60,30 +60,38 @@ def whoami() -> None:
         click.echo(client.whoami())
 
 
-@main.command()
+@main.command(epilog="""Example: mdm find 'Modality = "CT" and SliceThickness < 2' -a Rows""")
 @click.argument("query")
 @click.option("-a", "--attribute", "attributes", multiple=True, help="Show this attribute too.")
-@click.option("-n", "--limit", default=1000, show_default=True)
+@click.option(
+    "-n", "--limit", type=click.IntRange(1), default=1000, show_default=True, help="Most images to show."
+)
 @json_option
 @reported
 def find(query: str, attributes: tuple[str, ...], limit: int, as_json: bool) -> None:
-    """Find images by their attributes: mdm find 'Modality = "CT" and SliceThickness < 2'."""
+    """Find images by their attributes.
+
+    One line an image; an attribute that it does not have is a dash.
+    """
     with connected() as client:
-        rows = client.find(query, attributes, limit)
+        rows = client.find(query, attributes, limit + 1)
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
-        return
-    for row in rows:
-        click.echo("  ".join([str(row["lfn"]), *(f"{name}={row[name]}" for name in attributes)]))
+        click.echo(json.dumps(rows[:limit], indent=2))
+    for row in [] if as_json else rows[:limit]:
+        shown = ((name, row[name]) for name in attributes)
+        values = (f"{name}={'-' if value is None else value}" for name, value in shown)
+        click.echo("  ".join([str(row["lfn"]), *values]))
+    if len(rows) > limit:
+        click.echo(f"there are more than these {limit}: --limit shows them", err=True)
 
 
-@main.command()
+@main.command(epilog="Example: mdm ls -l /grid/biomed/mdm")
 @click.argument("name")
 @click.option("-l", "details", is_flag=True, help="Show size, checksum and whether it is staged.")
 @json_option
 @reported
 def ls(name: str, details: bool, as_json: bool) -> None:
-    """List a directory or a file of the file catalogue: mdm ls -l /grid/biomed/mdm."""
+    """List a directory or a file of the file catalogue."""
     with connected() as client:
         entries = client.files.list(name)
         known = client.details(entries) if details else {}
@@ -95,9 +103,15 @@ def ls(name: str, details: bool, as_json: bool) -> None:
         click.echo(_long(entry, info) if details else entry.lfn)
 
 
-@main.command()
+@main.command(epilog="""Example: mdm get 'Modality = "MR"' -o mr""")
 @references
-@click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), default=Path())
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(),
+    help="Directory to write to; made if it is not there. By default the one where you are.",
+)
 @click.option("--encrypted", is_flag=True, help="Leave files as ciphertext; needs no key right.")
 @click.option("--nifti", is_flag=True, help="Also make a NIfTI volume of each series (extra: nifti).")
 @click.option(
@@ -108,7 +122,7 @@ def ls(name: str, details: bool, as_json: bool) -> None:
 def get(
     reference: tuple[str, ...], output: Path, encrypted: bool, nifti: bool, transfers: int, as_json: bool
 ) -> None:
-    """Get files by LFN, directory, GUID, SURL or query: mdm get 'Modality = "MR"' -o mr.
+    """Get files by LFN, directory, GUID, SURL or query.
 
     An interrupted get goes on where it stopped when it is given again.
     """
@@ -135,12 +149,12 @@ def get(
         raise SystemExit(exit_code(failures[0]))
 
 
-@main.command()
+@main.command(epilog="Example: mdm cat --range 128-131 $LFN")
 @click.argument("reference")
 @click.option("--range", "wanted", metavar="A-B", help="Only bytes A to B, both included; B may be left out.")
 @reported
 def cat(reference: str, wanted: str | None) -> None:
-    """Write clear bytes of a file to standard output: mdm cat --range 128-131 guid:...
+    """Write clear bytes of a file to standard output.
 
     Of a range only the blocks are fetched that hold it.
     """
@@ -155,12 +169,21 @@ def cat(reference: str, wanted: str | None) -> None:
     out.flush()
 
 
-@main.command()
+@main.command(epilog="Example: mdm key $LFN -o series.key")
 @references
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File to write; only you can read it.",
+)
 @reported
 def key(reference: tuple[str, ...], output: Path) -> None:
-    """Write the secret key of a file, as the stock crypt4gh program reads it: mdm key LFN -o series.key."""
+    """Write the secret key of a file.
+
+    The stock crypt4gh program reads it; files of one series have one key.
+    """
     with connected() as client:
         record = _one(client.resolve(reference))
         text = write_secret_key(client.key(record))
@@ -168,59 +191,100 @@ def key(reference: tuple[str, ...], output: Path) -> None:
         file.write(text.encode())
 
 
-@main.command()
-@click.argument("file", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--sk", "secret_key", required=True, type=click.Path(path_type=Path, exists=True))
+_sealed_files = click.argument("file", nargs=-1, required=True, type=_here)
+_secret_key = click.option(
+    "--sk", "secret_key", required=True, type=_here, help="The secret key file, as `mdm key` writes it."
+)
+
+
+@main.command(epilog="Example: mdm decrypt *.c4gh --sk series.key")
+@_sealed_files
+@_secret_key
 @reported
 def decrypt(file: tuple[Path, ...], secret_key: Path) -> None:
-    """Open files that were got with --encrypted: mdm decrypt *.c4gh --sk series.key.
+    """Open files that were got with --encrypted.
 
-    Each loses its .c4gh; the sealed files stay where they are.
+    Each loses its .c4gh; the sealed files stay where they are, and so does what has the name already. One
+    that does not open stops no other.
     """
-    private_key = read_secret_key(secret_key.read_text())
-    for source in file:
+    private_key = keyfiles.secret_key(secret_key)
+
+    def decrypt_one(source: Path) -> None:
         if source.suffix != SEALED_SUFFIX:
-            raise InvalidRequest(f"{source} does not end in {SEALED_SUFFIX}")
-        open_sealed(source, source.with_suffix(""), private_key)
+            raise InvalidRequest(f"the name does not end in {SEALED_SUFFIX}")
+        open_sealed(source, _free(source.with_suffix("")), private_key)
+
+    _each(file, decrypt_one)
 
 
-@main.command()
-@click.argument("file", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--sk", "secret_key", required=True, type=click.Path(path_type=Path, exists=True))
+@main.command(epilog="Example: mdm reencrypt *.c4gh --sk series.key --recipient friend.pub -o friend")
+@_sealed_files
+@_secret_key
+@click.option("--recipient", required=True, type=_here, help="A Crypt4GH public key file.")
 @click.option(
-    "--recipient", required=True, type=click.Path(path_type=Path, exists=True), help="A Crypt4GH public key."
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Directory to write to; made if it is not there.",
 )
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path, file_okay=False))
 @reported
 def reencrypt(file: tuple[Path, ...], secret_key: Path, recipient: Path, output: Path) -> None:
-    """Hand sealed files on: mdm reencrypt *.c4gh --sk series.key --recipient friend.pub -o friend.
+    """Hand sealed files on, to somebody who has a key pair.
 
     Who has the recipient's secret key opens them with any Crypt4GH tool and asks no key server. Only the
     header is written anew.
     """
-    private_key, public_key = read_secret_key(secret_key.read_text()), read_public_key(recipient.read_text())
+    private_key, public_key = keyfiles.secret_key(secret_key), keyfiles.public_key(recipient)
     output.mkdir(parents=True, exist_ok=True)
-    for source in file:
-        if (output / source.name).exists():
-            raise AlreadyExists(f"{output / source.name} is there already")
-        hand_on(source, output / source.name, private_key, public_key, secrets.token_bytes)
+
+    def reencrypt_one(source: Path) -> None:
+        hand_on(source, _free(output / source.name), private_key, public_key, secrets.token_bytes)
+
+    _each(file, reencrypt_one)
 
 
-@main.command()
+def _free(target: Path) -> Path:
+    if target.exists():
+        raise AlreadyExists(f"{target} is there already")
+    return target
+
+
+def _each(files: Sequence[Path], work: Callable[[Path], None]) -> None:
+    """Do something with each file; what fails is told with its name.
+
+    Raises:
+        SystemExit: one failed; the others are done.
+    """
+    failures: list[MdmError] = []
+    for source in files:
+        try:
+            work(source)
+        except MdmError as error:
+            tell(error, f"error: {source}: ")
+            failures.append(error)
+    if failures:
+        raise SystemExit(exit_code(failures[0]))
+
+
+@main.command(epilog="Example: mdm acl $LFN")
 @references
 @json_option
 @reported
 def acl(reference: tuple[str, ...], as_json: bool) -> None:
-    """Show which of the three rights you have on files: mdm acl LFN; none implies another."""
+    """Show which rights you have on files.
+
+    There are three, asked of three services; none implies another.
+    """
     with connected() as client:
         rows = [(record.lfn, client.rights(record)) for record in client.resolve(reference)]
     if as_json:
         click.echo(json.dumps([{"lfn": lfn, **rights} for lfn, rights in rows], indent=2))
         return
-    table = Table("file", "file right", "key right", "search", "nominative", box=None)
+    click.echo("file  key  search  nominative")
     for lfn, rights in rows:
-        table.add_row(str(lfn), *("yes" if allowed else "-" for allowed in rights.values()))
-    console.print(table)
+        cells = (("yes" if has else "-").ljust(len(right)) for right, has in rights.items())
+        click.echo("  ".join([*cells, str(lfn)]))
 
 
 @contextmanager
@@ -276,7 +340,7 @@ def _tell_all(results: Sequence[Got], failures: Sequence[MdmError], output: Path
             tell(error)
     if as_json:
         click.echo(json.dumps([_result(got) for got in results], indent=2))
-    else:
+    elif results:
         click.echo(f"{len(results) - len(of_files)} of {len(results)} files in {output}")
 
 

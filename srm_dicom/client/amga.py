@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from srm_dicom import errors
 from srm_dicom.errors import CatalogueUnavailable, InvalidRequest, MdmError
-from srm_dicom.identity.credential import Credential
+from srm_dicom.identity.credential import TRUST_ADVICE, Credential
 from srm_dicom.wire import amga
 from srm_dicom.wire.amga import Code
 
@@ -144,7 +144,8 @@ class AmgaChannel:
 
 def _failure(endpoint: str, error: Exception) -> MdmError:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return CatalogueUnavailable(f"{endpoint} is not who it should be: {error.verify_message}")
+        reason = f"{endpoint} is not who it should be: {error.verify_message}"
+        return CatalogueUnavailable(reason, advice=TRUST_ADVICE)
     if isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or ""):
         reason = str(error.reason).lower().replace("_", " ")
         return errors.NotAuthenticated(f"{endpoint} refused the credential: {reason}")

@@ -19,7 +19,7 @@ import h11
 from srm_dicom.client.exchange import BrokenOff, Exchange, Guarded, Response
 from srm_dicom.clock import Clock, SystemClock
 from srm_dicom.errors import CatalogueUnavailable, InvalidRequest, MdmError, NotAuthenticated
-from srm_dicom.identity.credential import Shown
+from srm_dicom.identity.credential import TRUST_ADVICE, Shown
 from srm_dicom.web.stream import PeerGone, Stalled, Stream
 from srm_dicom.wire.httpg import NO_DELEGATION
 
@@ -245,7 +245,8 @@ class HttpClient:
 
     def _not_connected(self, error: OSError) -> MdmError:
         if isinstance(error, ssl.SSLCertVerificationError):
-            return self._unavailable(f"{self._name} is not who it should be: {error.verify_message}")
+            reason = f"{self._name} is not who it should be: {error.verify_message}"
+            return self._unavailable(reason, advice=TRUST_ADVICE)
         if isinstance(error, ssl.SSLError):
             return _refusal(self._name, error) or self._unavailable(f"{self._name} does not speak TLS")
         if isinstance(error, TimeoutError):

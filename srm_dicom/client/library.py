@@ -118,7 +118,8 @@ class Client:
                 absent.advice = f"Did you mean {', '.join(likely)}?"
             raise
         for server, error in answer.failures.items():
-            raise CatalogueUnavailable(f"{server}: {error.message}", advice=error.advice)
+            told = error.message if server in error.message else f"{server}: {error.message}"
+            raise CatalogueUnavailable(told, advice=error.advice)
         return answer.found
 
     def resolve(self, references: Iterable[str]) -> list[FileRecord]:

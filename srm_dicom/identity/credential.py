@@ -12,6 +12,7 @@ from typing import Protocol
 from srm_dicom.errors import NotAuthenticated
 
 SYSTEM_TRUST = Path("/etc/grid-security/certificates")
+TRUST_ADVICE = "X509_CERT_DIR names the directory of the authorities that you trust: is it the right one?"
 
 
 class Shown(Protocol):
@@ -72,7 +73,9 @@ class Credential:
         context = trusting(self.trust, maximum)
         try:
             context.load_cert_chain(self.certificate, self.key)
-        except (OSError, ssl.SSLError) as error:
+        except ssl.SSLError as error:
+            raise NotAuthenticated(f"{self.certificate} and {self.key} are no PEM or no pair") from error
+        except OSError as error:
             raise NotAuthenticated(f"{self.certificate}: {error.strerror or error}") from error
         return context
 
@@ -97,6 +100,8 @@ def trusting(directory: Path, maximum: ssl.TLSVersion) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.maximum_version = maximum
+    if not directory.is_dir():  # OpenSSL would only find no authority in it
+        raise NotAuthenticated(f"{directory} is no directory", advice=TRUST_ADVICE)
     try:
         context.load_verify_locations(capath=str(directory))
     except (OSError, ssl.SSLError) as error:

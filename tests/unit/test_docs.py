@@ -21,7 +21,7 @@ from mdm_files.settings import FileCatalogueSettings
 from mdm_keys.server import KeyServerSettings
 from mdm_metadata.settings import MetadataSettings
 from srm_dicom import config
-from srm_dicom.cli import admin, user
+from srm_dicom.cli import admin, keyserver, user
 from srm_dicom.daemon.processes import ROLES
 from srm_plugin_dicom.commands import group as dicom_group
 from srm_plugin_dicom.settings import Settings as DicomSettings
@@ -129,13 +129,20 @@ def test_a_documented_command_is_run_by_a_test(page: str, command: str) -> None:
     assert f"def {function}(" in (ROOT / path).read_text()
 
 
+PROGRAMS: dict[str, click.Group] = {
+    "mdm": user.main,
+    "srm-dicom": admin.main,
+    "mdm-keys": keyserver.main,
+}
+
+
 def programs(page_and_command: tuple[str, str]) -> Iterator[tuple[click.Group, list[str]]]:
     words = shlex.split(page_and_command[1])
     if "--" in words:
         words = words[words.index("--") + 1 :]
     name = Path(words[0]).name
-    if name in ("mdm", "srm-dicom"):
-        yield (user.main if name == "mdm" else admin.main), words[1:]
+    if name in PROGRAMS:
+        yield PROGRAMS[name], words[1:]
 
 
 OURS = [found for each in COMMANDS for found in programs(each)]
@@ -153,6 +160,17 @@ def test_a_documented_command_exists_with_its_options(group: click.Group, words:
     known = {option for parameter in command.params for option in parameter.opts}
     assert [word for word in words if re.match(r"--?[a-z]", word) and word not in known] == []
     assert CliRunner().invoke(command, ["--help"]).exit_code == 0
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_every_option_says_what_it_is_for(name: str) -> None:
+    silent = [
+        (words, parameter.name)
+        for words, command in GENERATE.walk(PROGRAMS[name])
+        for parameter in command.params
+        if isinstance(parameter, click.Option) and not parameter.help
+    ]
+    assert silent == []
 
 
 @pytest.mark.parametrize("words", [" ".join(words) for words, _ in GENERATE.walk(admin.main)])

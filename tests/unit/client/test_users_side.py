@@ -167,6 +167,25 @@ def test_without_the_key_right_each_file_says_so_and_the_others_come_sealed(site
     assert same(target.with_suffix(""), original)
 
 
+def test_lists_are_whole_or_say_that_they_are_not(site, tmp_path):
+    """Whatever the width of a terminal, and however many images there are."""
+    everything = "FILE is not null"
+    told, error = site.done("find", everything, "-n", 2, "-a", "Nothing")
+    assert told.count(b"\n") == told.count(b"Nothing=-\n") == 2
+    assert error == "there are more than these 2: --limit shows them\n"
+    told, error = site.done("find", everything)
+    assert error == ""
+    lfn = told.split()[0].decode().removeprefix("lfn:")
+    told, _ = site.done("acl", lfn)
+    assert told.decode().split("\n") == [
+        "file  key  search  nominative",
+        f"yes   yes  yes     -           {lfn}",
+        "",
+    ]
+    told, error = site.done("get", "/grid/none", "-o", tmp_path, expect=12)
+    assert (told, error) == (b"", "error: no such name\n       Check the name.\n")
+
+
 def test_two_files_of_one_name_do_not_hide_each_other(site, tmp_path):
     with site.client() as client:
         lfns = [record.lfn for record in site.named(client, "twins")]

@@ -300,3 +300,17 @@ def test_a_missing_credential_is_told(tmp_path: Path) -> None:
         Credential.from_environment({"X509_USER_PROXY": str(tmp_path / "none")})
     with pytest.raises(NotAuthenticated, match="usercert"):
         Credential.from_environment({"HOME": str(tmp_path), "X509_USER_KEY": "x", "X509_USER_CERT": ""})
+
+
+def test_what_cannot_be_shown_is_told(pki: TestPki, tmp_path: Path) -> None:
+    alice, bob = pki.user("Alice"), pki.user("Bob")
+    nonsense = tmp_path / "proxy"
+    nonsense.write_text("no proxy")
+    for wrong, words in (
+        (Credential(nonsense, nonsense, pki.trust_dir), "are no PEM or no pair"),
+        (Credential(alice.certificate, bob.key, pki.trust_dir), "are no PEM or no pair"),
+        (Credential(alice.certificate, tmp_path / "none", pki.trust_dir), "No such file"),
+        (Credential(alice.certificate, alice.key, tmp_path / "none"), "none is no directory"),
+    ):
+        with pytest.raises(NotAuthenticated, match=words):
+            wrong.client_context()
