@@ -27,6 +27,7 @@ class CommandField(IntEnum):
 
     C_STORE = 0x0001
     C_GET = 0x0010
+    C_FIND = 0x0020
     C_MOVE = 0x0021
     C_ECHO = 0x0030
     C_CANCEL = 0x0FFF
@@ -102,6 +103,11 @@ def encode_response(request: Command, status: int) -> bytes:
         )
     )
     return _element(0x0000, struct.pack("<L", len(body))) + body
+
+
+def encode_find_request(sop_class: str, message_id: int) -> bytes:
+    """Return the command set of a C-FIND-RQ, whose identifier follows (PS3.7, table 9.3-3)."""
+    return _encode_request(CommandField.C_FIND, sop_class, message_id)
 
 
 def encode_get_request(sop_class: str, message_id: int) -> bytes:

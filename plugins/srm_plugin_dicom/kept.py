@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from srm_dicom.clock import Clock
 
@@ -34,10 +34,15 @@ class Kept(Generic[T]):
 
     def take(self, use: Hashable = None) -> T | None:
         """Return the one that was put back last, which is the likeliest to live."""
+        found = self.take_where(lambda kept: kept == use)
+        return found and found[1]
+
+    def take_where(self, fits: Callable[[Any], bool]) -> tuple[Any, T] | None:
+        """Do the same for whatever use fits; returns that, too."""
         with self._lock:
             for at in reversed(range(len(self._idle))):
-                if self._idle[at][1] == use:
-                    return self._idle.pop(at)[2]
+                if fits(self._idle[at][1]):
+                    return self._idle.pop(at)[1:]
         return None
 
     def close(self) -> None:

@@ -178,6 +178,19 @@ def images(study: str, series: Sequence[str], instances: Sequence[str]) -> bytes
     )
 
 
+def asking_for_images(study: str, series: str) -> bytes:
+    """Return the identifier that asks which images a series has, and of which SOP classes; as `images`."""
+    return b"".join(
+        (
+            _element(0x0008, 0x0016, "", b""),
+            _element(0x0008, 0x0018, "", b""),
+            _element(0x0008, 0x0052, Level.IMAGE.value, b" "),
+            _element(0x0020, 0x000D, study, b"\0"),
+            _element(0x0020, 0x000E, series, b"\0"),
+        )
+    )
+
+
 def _element(group: int, number: int, value: str, padding: bytes) -> bytes:
     encoded = value.encode("ascii")
     encoded += padding * (len(encoded) & 1)

@@ -29,8 +29,9 @@ from srm_plugin_dicom.tls import client_context
 
 MAX_PDU_BYTES = 262_144
 RELEASE_S = 2.0
-CONTEXT = 1
-"""The presentation context of the request itself; those of what is stored to us follow."""
+CONTEXT, ASKING, FIRST_STORED = 1, 3, 5
+"""The presentation contexts of the request itself, of questions where these are asked too, and of what is
+stored to us."""
 
 Content = bytes | memoryview
 """The data set of a request in the transfer syntax of its context: an identifier, or an object."""
@@ -83,7 +84,7 @@ class Retrieving:
         Args:
             settings: where the archive is.
             own_title: our AE title.
-            contexts: the first is that of the request, with the id `CONTEXT`.
+            contexts: the first is that of the request, with the id `CONTEXT`; perhaps `ASKING` follows.
             clock: for deadlines.
             timeout_s: for the connection and for the answer, each.
             asks: what the first context is for, in words for people.
@@ -104,6 +105,7 @@ class Retrieving:
         self._told = 0
         self._is_stored_to = False
         self._message_id = self._asked = 0
+        self._context = CONTEXT
         self._stores = StoreService(
             self._connection,
             address,
@@ -124,6 +126,7 @@ class Retrieving:
         end_s: float,
         patience: Patience = ENDLESS,
         handler: Handler | None = None,
+        answers: list[bytes] | None = None,
     ) -> Command:
         """Send a request and deal with what comes until its final response, which is returned.
 
@@ -134,6 +137,7 @@ class Retrieving:
             patience: until it has to have begun, and whether it is still wanted: where not, it is cancelled,
                 and the final response says so (PS3.4, C.4.2.3.1), or another thing if it was too late.
             handler: takes what is stored to us meanwhile; None when nothing is.
+            answers: takes the identifiers of the answers to a question, which has the context `ASKING`.
 
         Raises:
             NotDelivered: it was not.
@@ -142,7 +146,8 @@ class Retrieving:
             SourceUnavailable: the archive broke off.
         """
         self._is_stored_to = handler is not None
-        self._stores.hand_to(handler or _Nothing())
+        self._stores.hand_to(handler or _Nothing(), answers)
+        self._context = CONTEXT if answers is None else ASKING
         with self._translated():
             self._ask(request, content, end_s)
             first_end_s = self._clock.monotonic_s() + patience.first_s
@@ -175,7 +180,7 @@ class Retrieving:
     def _cancelled(self, end_s: float) -> Command:
         """Tell the archive to leave what it was asked for, and hear its last word about it."""
         cancel = dimse.encode_cancel_request(self._asked)
-        self._connection.sendall(pdu.encode_command(CONTEXT, cancel))
+        self._connection.sendall(pdu.encode_command(self._context, cancel))
         end_s = min(end_s, self._clock.monotonic_s() + CANCEL_S)
         try:
             while self._final is None:
@@ -202,7 +207,7 @@ class Retrieving:
         self._connection.close()
 
     def _associate(self, contexts: Sequence[ProposedContext], timeout_s: float) -> pdu.AssociateAccept:
-        stored_to_us = dict.fromkeys(context.abstract_syntax for context in contexts[1:])
+        stored_to_us = dict.fromkeys(each.abstract_syntax for each in contexts if each.id >= FIRST_STORED)
         self._connection.sendall(
             pdu.encode_associate_request(
                 self._settings.ae_title, self._own_title, contexts, stored_to_us, MAX_PDU_BYTES
@@ -214,7 +219,8 @@ class Retrieving:
         if kind != PduType.ASSOCIATE_AC:
             raise PduError("the answer to an association request was expected")
         accepted = pdu.parse_associate_accept(body)
-        if CONTEXT not in {context.id for context in accepted.contexts}:
+        needed = {each.id for each in contexts if each.id < FIRST_STORED}
+        if not needed <= {context.id for context in accepted.contexts}:
             raise SourceRefused(f"{self._settings.name} does not offer to {self._own_title} {self._asks}")
         return accepted
 
@@ -223,8 +229,8 @@ class Retrieving:
         self._message_id = self._message_id % 0xFFFF + 1
         command = request(self._message_id)
         self._asked = dimse.parse_command(command).message_id
-        self._connection.sendall(pdu.encode_command(CONTEXT, command))
-        for part in pdu.encode_dataset(CONTEXT, content, self._max_pdu_bytes or MAX_PDU_BYTES):
+        self._connection.sendall(pdu.encode_command(self._context, command))
+        for part in pdu.encode_dataset(self._context, content, self._max_pdu_bytes or MAX_PDU_BYTES):
             if self._clock.monotonic_s() > end_s:
                 raise TimeoutError
             self._connection.sendall(part)  # the reader has bounded how long one may take
@@ -282,6 +288,7 @@ class Associations:
         self._associate = associate
         self._clock = clock
         self._kept = Kept(Retrieving.release, clock, keep_s)
+        self._kinds: tuple[Pair, ...] = ()
 
     def retrieve(
         self,
@@ -290,29 +297,34 @@ class Associations:
         end_s: float,
         patience: Patience = ENDLESS,
         handler: Handler | None = None,
+        answers: list[bytes] | None = None,
         kinds: tuple[Pair, ...] = (),
     ) -> Command:
         """Do as `Retrieving.retrieve`, on an association that is there, or on a new one.
 
         One that was idle may have died unseen: what it has not begun to answer is asked once more. The
-        association is one that was opened for the same `kinds` of objects.
+        association is one that was opened for the same `kinds` of objects; a question may be asked on any,
+        and a new one for it is as the last one was: what follows is mostly of the same kinds.
         """
-        asked = (request, content, end_s, patience, handler)
-        kept = self._take(kinds)
+        asked = (request, content, end_s, patience, handler, answers)
+        kept = self._take(kinds if answers is None else None)
         if kept is not None:
+            for_kinds, association = kept
             try:
-                final = kept.retrieve(*asked)
+                final = association.retrieve(*asked)
             except SourceUnavailable:
-                if kept.answered or (handler is not None and patience.has_begun()):
+                if association.answered or (handler is not None and patience.has_begun()):
                     raise
             else:
-                self._kept.put(kept, kinds)
+                self._kept.put(association, for_kinds)
                 return final
+        if answers is not None:
+            kinds = self._kinds
         left_s = end_s - self._clock.monotonic_s()
         if left_s <= 0:
             raise NotDelivered("the time of a visit was over before the archive was asked")
         self._kept.close()  # those for other kinds: the archive bears so many at once
-        opened = self._associate(left_s, kinds)
+        opened, self._kinds = self._associate(left_s, kinds), kinds
         final = opened.retrieve(*asked)
         self._kept.put(opened, kinds)
         return final
@@ -321,11 +333,12 @@ class Associations:
         """Release those that are idle."""
         self._kept.close()
 
-    def _take(self, kinds: tuple[Pair, ...]) -> Retrieving | None:
-        while (association := self._kept.take(kinds)) is not None:
-            if association.is_quiet:
-                return association
-            association.release()
+    def _take(self, kinds: tuple[Pair, ...] | None) -> tuple[tuple[Pair, ...], Retrieving] | None:
+        """Take one that was opened for these kinds, or for whatever."""
+        while (kept := self._kept.take_where(lambda use: kinds in {None, use})) is not None:
+            if kept[1].is_quiet:
+                return kept
+            kept[1].release()
         return None
 
 

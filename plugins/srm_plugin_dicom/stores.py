@@ -17,6 +17,9 @@ from srm_plugin_dicom.dimse import Command, CommandField, Status
 from srm_plugin_dicom.pdu import PduError
 from srm_plugin_dicom.status import store_status
 
+MAX_HEARD_BYTES = 64 << 20
+"""Of all answers to one question: what a series has is told in far less."""
+
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
@@ -104,10 +107,15 @@ class StoreService:
         self._command: Command | None = None
         self._context_id = 0
         self._sink: ObjectSink | None = None
+        self._answers: list[bytes] | None = None
+        self._answer_bytes = bytearray()
+        self._heard_bytes = 0
 
-    def hand_to(self, handler: Handler) -> None:
-        """Give what comes from now on to another handler."""
-        self._handler = handler
+    def hand_to(self, handler: Handler, answers: list[bytes] | None = None) -> None:
+        """Give what comes from now on to another handler, and data sets that are no objects to a list."""
+        self._handler, self._answers = handler, answers
+        self._answer_bytes.clear()
+        self._heard_bytes = 0
 
     def agree(self, contexts: Iterable[pdu.AnsweredContext]) -> None:
         """Take the accepted contexts, where they are known later than the rest."""
@@ -157,9 +165,22 @@ class StoreService:
     def _receive_data(self, command: Command, fragment: memoryview, *, last: bool) -> None:
         if command.field == CommandField.C_STORE:
             self._store(command, fragment, last=last)
-        elif last:
+            return
+        if self._answers is not None:
+            self._hear(self._answers, fragment, last=last)
+        if last:
             self._command = None
             self._pass_on(command)
+
+    def _hear(self, answers: list[bytes], fragment: memoryview, *, last: bool) -> None:
+        """Hold an identifier that answers a question."""
+        self._heard_bytes += len(fragment)
+        if self._heard_bytes > MAX_HEARD_BYTES:
+            raise PduError("more is answered than anybody asks for")
+        self._answer_bytes += fragment
+        if last:
+            answers.append(bytes(self._answer_bytes))
+            self._answer_bytes.clear()
 
     def _pass_on(self, command: Command) -> None:
         status = self._other(command)
