@@ -48,7 +48,11 @@ _REDIRECTS = (
     HTTPStatus.TEMPORARY_REDIRECT,
     HTTPStatus.PERMANENT_REDIRECT,
 )
-_SECRET = frozenset({"authorization", "cookie"})
+_SECRET = re.compile(r"auth|cookie|token|secret|key|passw|sign|credential", re.IGNORECASE)
+"""What a header that proves something has in its name; ``Authorization`` is one of many."""
+
+_MOST_ANSWER_BYTES = 256 * 1024
+"""Of an answer that is not the file."""
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -245,6 +249,7 @@ class Mover:
                 timeout_s=self._settings.silence_s,
                 unavailable=SourceUnavailable,
                 connect=connect,
+                max_answer_bytes=_MOST_ANSWER_BYTES,
             )
             try:
                 answer = ask(client, _target(url), headers)
@@ -380,4 +385,4 @@ def _redirected(url: str, location: str | None, headers: Headers) -> tuple[str, 
         raise NotDelivered("the other server points to a place that is no https URL")
     if urlsplit(wanted).netloc == urlsplit(url).netloc:
         return wanted, headers
-    return wanted, tuple((name, value) for name, value in headers if name.lower() not in _SECRET)
+    return wanted, tuple((name, value) for name, value in headers if not _SECRET.search(name))

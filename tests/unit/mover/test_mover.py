@@ -37,6 +37,7 @@ from srm_dicom.web.server import WebServer
 ALICE = Principal("/CN=Alice", (), False, datetime(2040, 1, 1, tzinfo=UTC))
 LOOPBACK = tuple(ipaddress.ip_network(text) for text in ("127.0.0.0/8", "::1/128"))
 CONTENT = os.urandom(700_001)
+HEADERS = (("Cookie", "secret"), ("Y", "kept"), ("OS-Auth-Token", "another"))
 SUM = f"{zlib.adler32(CONTENT):08x}"
 
 
@@ -62,7 +63,7 @@ class Other:
 
     def app(self, environ, start_response):
         key = (environ["REQUEST_METHOD"], environ["PATH_INFO"])
-        told = (environ.get(header, "") for header in ("HTTP_X", "HTTP_COOKIE"))
+        told = (environ.get(header, "") for header in ("HTTP_Y", "HTTP_COOKIE", "HTTP_OS_AUTH_TOKEN"))
         self.seen.append((*key, environ["srm_dicom.principal"].dn, *told))
         status, headers, body = self.answers.get(key, ("404 Not Found", [], b""))
         if key[0] == "PUT" and status.startswith("2"):
@@ -155,10 +156,10 @@ def test_redirects_are_followed_and_secrets_stay(mover, other, second, proxy):
     other.answers["GET", "/again"] = ("302 Found", [("Location", there)], b"gone")
     second.answers["GET", "/there"] = ("200 OK", [], CONTENT)
     landing = Landing()
-    mover.pull(Remote(ALICE, other.url("/f"), proxy, (("Cookie", "secret"), ("X", "kept"))), landing)
+    mover.pull(Remote(ALICE, other.url("/f"), proxy, HEADERS), landing)
     assert landing.content == CONTENT
-    assert [one[3:] for one in other.seen] == [("kept", "secret")] * 2
-    assert [one[3:] for one in second.seen] == [("kept", "")]
+    assert [one[3:] for one in other.seen] == [("kept", "secret", "another")] * 2
+    assert [one[3:] for one in second.seen] == [("kept", "", "")]
 
 
 @pytest.mark.parametrize("place", ["https://127.0.0.1:1/x", "http://localhost/x", "file:///etc/passwd", ""])
