@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -167,6 +167,16 @@ class Namespace:
         query = self._row.select().where(self._row.parent == directory).order_by(self._row.path)
         chosen = query.offset(offset).limit(count)
         return [_entry(row) for row in self._database.rows(chosen)]
+
+    def pages(self, directory: SitePath, count: int) -> Iterator[list[Entry]]:
+        """Yield the entries of a directory in the order of their names, so many at a time: it may be huge."""
+        after: str | None = ""
+        while after is not None:
+            more = (self._row.parent == directory) & (self._row.path > after)
+            query = self._row.select().where(more).order_by(self._row.path).limit(count)
+            page = [_entry(row) for row in self._database.rows(query)]
+            yield page
+            after = page[-1].path if len(page) == count else None
 
     def make_directory(
         self, path: SitePath, acl: Acl, shown_at: datetime, release: Release | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import chain
 
 from srm_dicom.clock import Clock
 from srm_dicom.errors import (
@@ -156,21 +157,22 @@ class Performer:
 
     def _list(self, action: actions.ListDirectory) -> None:
         info = self._files.stat(self._principal, action.path)
-        lines: list[str] = []
-        entries: list[FileInfo] = [info]
+        first: list[str] = []
+        entries: Iterable[FileInfo] = [info]
         if info.is_directory:
-            lines = [action.itself(info)] if action.itself else []
-            entries = list(self._files.listdir(self._principal, action.path))
+            first = [action.itself(info)] if action.itself else []
+            entries = self._files.listdir(self._principal, action.path)
             if action.deep:
                 entries = list(self._walk(entries))
         elif action.itself:
             raise NotADirectory("MLSD and MLSR take a directory")
-        lines += map(action.entry, entries)
-        data = "".join(f"{line}\r\n" for line in lines).encode()
+        data = bytearray()  # of a huge directory no more than its lines is ever held
+        for line in chain(first, map(action.entry, entries)):
+            data += f"{line}\r\n".encode()
         if self._parameters.mode == "E":
-            self._transfer(lambda channels: send_block(channels, data, self._guard))
+            self._transfer(lambda channels: send_block(channels, bytes(data), self._guard))
         else:
-            self._transfer(lambda channels: channels[0].send(data, self._guard))
+            self._transfer(lambda channels: channels[0].send(memoryview(data), self._guard))
 
     def _walk(self, entries: Iterable[FileInfo]) -> Iterator[FileInfo]:
         """Yield entries and all below them.

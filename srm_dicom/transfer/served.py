@@ -8,7 +8,7 @@ such names of its own, so nothing is hidden by them.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 
@@ -34,6 +34,8 @@ from srm_dicom.turns import Turns
 from srm_dicom.wire.bundle import Bundle
 
 MANIFEST_SUFFIX = ".manifest"
+_PAGE = 2000
+"""Entries of a directory that are held at a time."""
 
 
 class StagedFilesOfNode:
@@ -53,6 +55,7 @@ class StagedFilesOfNode:
         """Serve what is in `area`; `areas` says where its callers may write, if anywhere."""
         self._node = node
         self._area = area
+        self._namespace = stores.namespace
         self._staged = stores.staged
         self._uploads = stores.uploads
         self._access = access
@@ -86,9 +89,14 @@ class StagedFilesOfNode:
         directory = self._access.visible(principal, path, "list")
         if not directory.is_directory:
             raise NotADirectory("this is a file")
-        entries = self._access.shown(principal, self._access.children(principal, directory))
-        staged = self._staged.find([entry.guid for entry in entries if entry.guid])
-        return [self._info(principal, entry, directory, online=is_staged(entry, staged)) for entry in entries]
+        return self._below(principal, directory)
+
+    def _below(self, principal: Principal, directory: Entry) -> Iterator[FileInfo]:
+        for page in self._namespace.pages(directory.path, _PAGE):
+            entries = self._access.shown(principal, page)
+            staged = self._staged.find([entry.guid for entry in entries if entry.guid])
+            for entry in entries:
+                yield self._info(principal, entry, directory, online=is_staged(entry, staged))
 
     def open(self, principal: Principal, path: SitePath) -> OpenFile | OpenBundle:
         """Open a file that is staged here; see `files.ServedFiles.open`."""

@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 from email.utils import format_datetime
 from http import HTTPStatus
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from srm_dicom.errors import IsADirectory, MdmError, NotFound, RequestExpired, TooLarge
@@ -171,9 +172,10 @@ class WebDavDoor:
         if len(body) > MAX_BODY_BYTES:
             raise TooLarge(f"the body of a PROPFIND has at most {MAX_BODY_BYTES} bytes")
         wanted = wanted_properties(body)
-        entries = [self._files.stat(request.principal, request.path)]
-        if depth == "1" and entries[0].is_directory:
-            entries += self._files.listdir(request.principal, request.path)
+        itself = self._files.stat(request.principal, request.path)
+        entries: Iterable[FileInfo] = (itself,)
+        if depth == "1" and itself.is_directory:
+            entries = chain(entries, self._files.listdir(request.principal, request.path))
         pieces = multistatus(entries, wanted)
         return Answer(HTTPStatus.MULTI_STATUS, [("Content-Type", _XML)], _joined(pieces))
 
@@ -214,9 +216,10 @@ class WebDavDoor:
 
     def _index(self, request: Request) -> Answer:
         entries = self._files.listdir(request.principal, request.path)
-        lines = [f'<li><a href="{href(entry)}">{name(entry.path)}</a></li>' for entry in entries]
-        page = "\n".join(["<!doctype html>", f"<title>{request.path}</title>", "<ul>", *lines, "</ul>\n"])
-        return Answer(HTTPStatus.OK, [("Content-Type", _HTML)], [page.encode("ascii")])
+        lines = (f'<li><a href="{href(entry)}">{name(entry.path)}</a></li>\n' for entry in entries)
+        page = chain((f"<!doctype html>\n<title>{request.path}</title>\n<ul>\n",), lines, ("</ul>\n",))
+        pieces = _joined(line.encode("ascii") for line in page)
+        return Answer(HTTPStatus.OK, [("Content-Type", _HTML)], pieces)
 
 
 def _sized(status: HTTPStatus, content_type: str, size_bytes: int) -> Answer:

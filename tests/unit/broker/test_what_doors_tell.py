@@ -3,7 +3,10 @@
 import pytest
 
 from srm_dicom.broker.views import PutWish, RequestKind
+from srm_dicom.errors import NotFound
 from srm_dicom.ids import SitePath, parse_path
+from srm_dicom.store.namespace import Namespace
+from srm_dicom.transfer import served
 from srm_dicom.wire.gridftp.facts import permissions
 
 TOP = "/vo/data"
@@ -78,3 +81,25 @@ def test_the_turl_of_an_upload_into_a_sealed_area_is_private_too(site):
     path = parse_path(view.files[0].turl.removeprefix("https://node:8443"))
     assert site.written.private_only(site.who("Alice"), path)
     assert not site.written.private_only(site.who("Bob"), path)
+
+
+def test_a_directory_of_many_pages_is_listed_in_order_and_held_by_the_page(site, monkeypatch):
+    monkeypatch.setattr(served, "_PAGE", 3)
+    for count in range(8):
+        wanted = [f"{TOP}/{number}" for number in range(count)]
+        assert [one.path for one in site.served.listdir(site.who(), parse_path(TOP))] == wanted
+        site.broker.names.make_directory(site.who(), parse_path(f"{TOP}/{count}"), "mkdir")
+    read = []
+    page = Namespace.pages
+
+    def reading(*arguments):
+        for entries in page(*arguments):
+            read.append(len(entries))
+            yield entries
+
+    monkeypatch.setattr(Namespace, "pages", reading)
+    listing = iter(site.served.listdir(site.who(), parse_path(TOP)))
+    next(listing)
+    assert read == [3]
+    with pytest.raises(NotFound):
+        site.served.listdir(site.who("Stranger"), parse_path(TOP))
