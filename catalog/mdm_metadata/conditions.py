@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any
 
 import peewee
@@ -48,18 +47,12 @@ def expression(condition: query.Condition | None, resolve: Resolve) -> Any:
     return None if condition is None else _tree(condition, resolve)
 
 
-def like(column: Any, pattern: str) -> Any:
-    """Return the expression of a pattern as in `query.Like`."""
-    escaped = peewee.NodeList((peewee.Value(_well_formed(pattern)), peewee.SQL(r"ESCAPE '\'")))
-    return peewee.Expression(column, peewee.OP.ILIKE, escaped)
-
-
 def _tree(condition: query.Condition, resolve: Resolve) -> Any:  # noqa: PLR0911 - one line a shape
     match condition:
         case query.All(parts):
-            return reduce(operator.and_, [_tree(part, resolve) for part in parts])
+            return _balanced(operator.and_, [_tree(part, resolve) for part in parts])
         case query.AnyOf(parts):
-            return reduce(operator.or_, [_tree(part, resolve) for part in parts])
+            return _balanced(operator.or_, [_tree(part, resolve) for part in parts])
         case query.Not(part):
             return ~_tree(part, resolve)
         case query.Comparison(left, sign, right):
@@ -74,6 +67,14 @@ def _tree(condition: query.Condition, resolve: Resolve) -> Any:  # noqa: PLR0911
             return field.column.between(_fitting(low, field.kind), _fitting(high, field.kind))
         case query.IsNull(reference):
             return resolve(reference).column.is_null()
+
+
+def _balanced(join: Callable[[Any, Any], Any], parts: Sequence[Any]) -> Any:
+    """Join many so that few are in one another: SQLite reads no more than a hundred parentheses deep."""
+    if len(parts) == 1:
+        return parts[0]
+    middle = len(parts) // 2
+    return join(_balanced(join, parts[:middle]), _balanced(join, parts[middle:]))
 
 
 def _comparison(left: query.Operand, sign: str, right: query.Operand, resolve: Resolve) -> Any:
@@ -93,7 +94,8 @@ def _comparison(left: query.Operand, sign: str, right: query.Operand, resolve: R
 def _like(field: Field, pattern: str) -> Any:
     if field.kind is not Kind.TEXT:
         raise InvalidRequest("like needs an attribute that is a text")
-    return like(field.column, pattern)
+    escaped = peewee.NodeList((peewee.Value(_well_formed(pattern)), peewee.SQL(r"ESCAPE '\'")))
+    return peewee.Expression(field.column, peewee.OP.ILIKE, escaped)
 
 
 def _well_formed(pattern: str) -> str:

@@ -50,9 +50,10 @@ class Entries:
         if indexed:
             self._database.execute_sql(f"CREATE INDEX {table}_{column} ON {table} ({column})")
 
-    def count(self, collection: Collection) -> int:
-        """Return how many entries there are."""
-        return int(self._table(collection).select(peewee.fn.COUNT(peewee.Value(1))).scalar() or 0)
+    def count(self, collection: Collection, where: Any = None) -> int:
+        """Return how many entries there are, or for how many an expression is true."""
+        query = self._table(collection).select(peewee.fn.COUNT(peewee.Value(1)))
+        return int((query if where is None else query.where(where)).scalar() or 0)
 
     def add(self, collection: Collection, rows: Sequence[tuple[str, Mapping[Attribute, Value]]]) -> None:
         """Add entries.
@@ -127,6 +128,13 @@ class Entries:
     def name_column(self, collection: Collection) -> Any:
         """Return the column of the entries' names."""
         return self._table(collection).c.entry
+
+    def called(self, collection: Collection, pattern: str) -> Any:
+        """Return the condition that a name is like a pattern of ``*`` and ``?``, case and all."""
+        if not self._by_bytes:  # where this operator is GLOB
+            return peewee.Expression(self.name_column(collection), peewee.OP.LIKE, pattern)
+        text = pattern.replace("_", "\\_").translate({ord("*"): "%", ord("?"): "_"})
+        return peewee.Expression(self.name_column(collection), peewee.OP.LIKE, text)
 
     def nothing(self) -> Any:
         """Return a column without values."""

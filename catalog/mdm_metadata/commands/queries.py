@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from typing import Any, TypeVar
 
 from mdm_metadata.access import View, no_such_attribute
-from mdm_metadata.commands.scope import Scope, bounded
+from mdm_metadata.commands.scope import Scope, bounded, most_rows
 from mdm_metadata.commands.table import OWN, Session, command
 from mdm_metadata.entries import Row
 from mdm_metadata.schema import show
@@ -25,8 +24,8 @@ def getattr_(session: Session, args: Sequence[str]) -> Iterable[str]:
     pattern = session.pattern(args[0])
     scope = Scope(session, session.access.view(pattern.collection))
     columns = [scope.entry, *(scope.column(name) for name in args[1:])]
-    found = bounded(session, scope.rows(columns, scope.where(None, pattern)))
-    rows = [row for row in found if pattern.chooses(row[0])]
+    found = scope.rows(columns, scope.where(None, pattern))
+    rows = list(bounded(session, found, len(columns)))
     if not rows and not pattern.is_glob:
         raise NotFound("no such entry")
     return _flat(rows)
@@ -38,10 +37,9 @@ def find(session: Session, args: Sequence[str]) -> Iterable[str]:
     wanted = query.parse(args[1]) if args[1:] else query.Query(None)
     pattern = session.pattern(args[0])
     scope = Scope(session, session.access.view(pattern.collection))
-    end = _end(session, wanted) if pattern.text == "*" else None
     where = scope.where(wanted.condition, pattern)
-    names = (row[0] for row in scope.found([scope.entry], wanted.condition, end, where))
-    return _window(session, (name for name in names if pattern.chooses(name)), wanted)
+    found = scope.found([scope.entry], wanted.condition, _limit(session, wanted), wanted.offset, where)
+    return bounded(session, (name for (name,) in found))
 
 
 @command("selectattr <attribute> ... <condition>", Right.METADATA_SEARCH, least=2)
@@ -52,8 +50,9 @@ def selectattr(session: Session, args: Sequence[str]) -> Iterable[str]:
     first = next((one.directory for one in shown if one.directory), ".")
     scope = Scope(session, session.access.view(session.path(first)))
     columns = [scope.resolve(reference).column for reference in shown]
-    rows = scope.found(columns, wanted.condition, _end(session, wanted))
-    return _flat(_window(session, rows, wanted))
+    limit = _limit(session, wanted, len(columns))
+    rows = scope.found(columns, wanted.condition, limit, wanted.offset)
+    return _flat(bounded(session, rows, len(columns)))
 
 
 @command("findall <attribute> ... <condition>", Right.METADATA_SEARCH, since=OWN, least=1)
@@ -74,27 +73,29 @@ def findall(session: Session, args: Sequence[str]) -> Iterable[str]:
     types = [_type_in(views, name) for name in names]
     if views and not scopes:
         raise no_such_attribute()
-    return [*types, *_flat(_window(session, _everywhere(session, scopes, names, wanted), wanted))]
+    rows = _everywhere(session, scopes, names, wanted)
+    return [*types, *_flat(bounded(session, rows, 2 + len(names)))]
 
 
 def _everywhere(
     session: Session, scopes: Sequence[Scope], names: Sequence[str], wanted: query.Query
 ) -> Iterator[Row]:
+    left, passed_over = _limit(session, wanted, 2 + len(names)), wanted.offset
     for scope in scopes:
         columns = [scope.entry, *map(scope.column_or_nothing, names)]
-        for row in scope.found(columns, wanted.condition, _end(session, wanted)):
+        if passed_over and (count := scope.count(wanted.condition)) <= passed_over:
+            passed_over -= count
+            continue
+        for row in scope.found(columns, wanted.condition, left, passed_over):
+            left -= 1
             yield (scope.path, *row)
+        passed_over = 0
 
 
-def _end(session: Session, wanted: query.Query) -> int:
-    """Return how many rows from the first one have to be looked at."""
-    most = session.settings.rows + 1
-    return wanted.offset + (most if wanted.limit is None else min(wanted.limit, most))
-
-
-def _window(session: Session, rows: Iterable[T], wanted: query.Query) -> Iterator[T]:
-    """Pass on the rows that limit and offset ask for."""
-    return bounded(session, islice(rows, wanted.offset, _end(session, wanted)))
+def _limit(session: Session, wanted: query.Query, width: int = 1) -> int:
+    """Return how many rows of so many values are wanted, or one more than a reply may have."""
+    most = most_rows(session, width) + 1
+    return most if wanted.limit is None else min(wanted.limit, most)
 
 
 def _has_all(view: View, wanted: query.Query) -> bool:

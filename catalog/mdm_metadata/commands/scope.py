@@ -14,6 +14,9 @@ from srm_dicom.errors import NotSupported, TooLarge
 from srm_dicom.wire import query
 
 T = TypeVar("T")
+MOST_COLUMNS = 1000  # SQLite shows 2,000, PostgreSQL 1,664
+MOST_VALUES = 4_000_000
+"""Of one reply: all of it is in memory before it is sent."""
 
 
 class Scope:
@@ -53,30 +56,48 @@ class Scope:
 
     def where(self, condition: query.Condition | None, pattern: Pattern | None = None) -> Any:
         """Return the expression of a condition and of a pattern of names; None is every entry."""
-        parts = [expression(condition, self.resolve), pattern.where(self.entry) if pattern else None]
+        parts = [expression(condition, self.resolve), self._named(pattern) if pattern else None]
         given = [part for part in parts if part is not None]
         return given[0] if len(given) == 1 else given[0] & given[1] if given else None
 
-    def rows(self, columns: Sequence[Any], where: Any, end: int | None = None) -> Iterator[Row]:
-        """Yield rows in the order of names, as many as `end` and as one more than a reply may have."""
-        limit = self._session.settings.rows + 1 if end is None else end
+    def rows(self, columns: Sequence[Any], where: Any) -> Iterator[Row]:
+        """Yield rows in the order of names, as many as one more than a reply may have."""
+        limit = most_rows(self._session, len(columns)) + 1
         return self._entries.select(self._view.collection, columns, where, limit=limit)
 
     def found(
-        self, columns: Sequence[Any], condition: query.Condition | None, end: int | None, where: Any = None
+        self,
+        columns: Sequence[Any],
+        condition: query.Condition | None,
+        limit: int,
+        offset: int = 0,
+        where: Any = None,
     ) -> Iterator[Row]:
         """Yield the rows that a search chooses; none of them where they are of too few people.
 
         Args:
             columns: to show.
             condition: of the search; without one nobody was singled out.
-            end: as for `rows`.
+            limit: rows at most.
+            offset: rows to pass over first.
             where: of the condition and of what else chooses, if there is something else.
         """
         chosen = self.where(condition) if where is None else where
         if condition is not None and self._is_of_too_few(chosen):
             return iter(())
-        return self.rows(columns, chosen, end)
+        return self._entries.select(self._view.collection, columns, chosen, limit=limit, offset=offset)
+
+    def count(self, condition: query.Condition | None) -> int:
+        """Return how many rows `found` chooses."""
+        where = self.where(condition)
+        if condition is not None and self._is_of_too_few(where):
+            return 0
+        return self._entries.count(self._view.collection, where)
+
+    def _named(self, pattern: Pattern) -> Any:
+        if not pattern.is_glob:
+            return self.entry == pattern.text
+        return None if pattern.text == "*" else self._entries.called(self._view.collection, pattern.text)
 
     def _is_of_too_few(self, where: Any) -> bool:
         """Tell whether a caller who may not know who somebody is would find too few people."""
@@ -87,15 +108,27 @@ class Scope:
         return self._entries.distinct(view.collection, people, where) < settings.smallest_answer
 
 
-def bounded(session: Session, rows: Iterable[T]) -> Iterator[T]:
-    """Pass rows on.
+def most_rows(session: Session, width: int) -> int:
+    """Return how many rows of so many values a reply may have.
+
+    Raises:
+        TooLarge: a row may not have so many.
+    """
+    if width > MOST_COLUMNS:
+        raise TooLarge(f"a reply shows at most {MOST_COLUMNS} attributes")
+    return min(session.settings.rows, MOST_VALUES // max(1, width))
+
+
+def bounded(session: Session, rows: Iterable[T], width: int = 1) -> Iterator[T]:
+    """Pass rows of so many values on.
 
     Raises:
         TooLarge: there are more than one reply may have.
     """
+    most = most_rows(session, width)
     for count, row in enumerate(rows):
-        if count == session.settings.rows:
-            raise TooLarge(f"more than {session.settings.rows} entries: use limit and offset")
+        if count == most:
+            raise TooLarge(f"more than {most} entries: use limit and offset")
         yield row
 
 
@@ -109,4 +142,4 @@ def matching(
     """
     scope = Scope(session, view)
     rows = bounded(session, scope.rows([scope.entry], scope.where(condition, pattern)))
-    return [entry for (entry,) in rows if pattern.chooses(entry)]
+    return [entry for (entry,) in rows]

@@ -11,10 +11,8 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from mdm_metadata.access import Access, View
-from mdm_metadata.conditions import like
 from mdm_metadata.schema import Attribute
 from mdm_metadata.settings import MetadataSettings
 from mdm_metadata.tree import Collections
@@ -100,14 +98,6 @@ class Pattern:
     collection: SitePath
     text: str
     is_glob: bool
-
-    def where(self, column: Any) -> Any:
-        """Return an expression for at least the entries that are meant; None is all of them."""
-        if not self.is_glob:
-            return column == self.text
-        if self.text == "*":
-            return None
-        return like(column, self.text.replace("_", "\\_").translate({ord("*"): "%", ord("?"): "_"}))
 
     def chooses(self, entry: str) -> bool:
         """Tell whether an entry is meant, case and all."""

@@ -6,7 +6,12 @@ from typing import Any
 
 import pytest
 
+from mdm_metadata.commands import scope
 from srm_dicom.errors import InvalidRequest, NotFound, TooLarge
+from srm_dicom.ids import SitePath
+from srm_dicom.wire.query import MAX_CONDITIONS, MAX_DEPTH
+
+HEART = SitePath("/mdm/here/heart-v1/image")
 
 
 def test_a_physician_finds_over_all_collections(site: Any) -> None:
@@ -77,6 +82,11 @@ def test_limit_is_over_all_collections(site: Any) -> None:
     client = site.client("physician")
     assert len(client.search("", limit=5)) == 5
     assert len(client.search("limit 2", limit=5)) == 2
+    everything = client.search("")
+    for condition, chosen in (("", everything), ('Modality = "CT"', everything[::2])):
+        for offset in range(len(chosen) + 2):
+            assert client.search(f"{condition} limit 2 offset {offset}") == chosen[offset : offset + 2]
+            assert client.search(f"{condition} offset {offset}") == chosen[offset:]
 
 
 def test_registering_again_changes_values_and_adds_nothing(site: Any) -> None:
@@ -104,6 +114,63 @@ def test_rows_are_bounded(site: Any) -> None:
     puts = [["put", f"e{number}"] for number in range(2001)]
     with pytest.raises(TooLarge):
         registrar.batch([["upload", "/many"], *puts, ["commit"]])
+
+
+@pytest.mark.parametrize("word", ["or", "and"])
+def test_the_largest_conditions_are_answered(site: Any, word: str) -> None:
+    many = f" {word} ".join(f"Rows = {number}" for number in range(313, 313 + MAX_CONDITIONS))
+    nested = "Rows = 512"
+    for number in range(MAX_DEPTH // 2 - 2):
+        nested = f"not (SliceThickness = {number} {word} {nested})" if number % 2 else f"not ({nested})"
+    client = site.client("physician")
+    assert len(client.search(many)) == (5 if word == "or" else 0)
+    client.search(f"({nested})")
+
+
+def test_a_reply_has_a_bound_however_wide_it_is(site: Any) -> None:
+    """A few words for each of many rows would fill the memory of the server."""
+    researcher = site.channel("researcher")
+    for count in (1001, 2100, 15_000):
+        with pytest.raises(TooLarge):
+            researcher.call("selectattr", *[f"{HEART}:Modality"] * count, "limit 1")
+    assert len(researcher.call("selectattr", *[f"{HEART}:Modality"] * 1000, "limit 1")) == 1000
+
+
+def test_values_of_a_reply_are_bounded(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scope, "MOST_VALUES", 12)
+    researcher = site.channel("researcher")
+    shown = [f"{HEART}:Modality", f"{HEART}:Rows", f"{HEART}:FILE"]
+    assert len(researcher.call("selectattr", *shown, "")) == 12
+    with pytest.raises(TooLarge):
+        researcher.call("selectattr", *shown, f"{HEART}:SliceThickness", "")
+    assert len(researcher.call("selectattr", *shown, f"{HEART}:SliceThickness", "limit 3")) == 12
+    with pytest.raises(TooLarge):
+        researcher.call("getattr", f"{HEART}", "Modality", "Rows", "SliceThickness")
+    with pytest.raises(TooLarge):
+        site.channel("physician").call("findall", "FILE", "Modality", "")
+
+
+def test_pages_of_a_pattern_go_on_to_the_end(site: Any) -> None:
+    registrar = site.channel("registrar")
+    registrar.call("createdir", "/pages")
+    for start in (0, 2000):
+        puts = [["put", f"{'eE'[number % 2]}{number}"] for number in range(start, start + 2000)]
+        registrar.batch([["upload", "/pages"], *puts, ["commit"]])
+    registrar.call("acl_add", "/pages", f'user:"{site.dns["registrar"]}"', "r")
+    for pattern, first in (("e*", "e"), ("E*", "E"), ("[eE]*", ""), ("?[0-9]*", "")):
+        if not first:
+            with pytest.raises(InvalidRequest):
+                registrar.call("find", f"/pages/{pattern}")
+            continue
+        found = [
+            name
+            for start in range(0, 2500, 500)
+            for name in registrar.call("find", f"/pages/{pattern}", f"limit 500 offset {start}")
+        ]
+        assert len(found) == len(set(found)) == 2000
+        assert {name[0] for name in found} == {first}
+    assert len(registrar.call("find", "/pages/?3999", "limit 10 offset 0")) == 1
+    assert len(registrar.call("find", "/pages/*", "limit 10 offset 3995")) == 5
 
 
 def test_remove(site: Any) -> None:
