@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from srm_dicom import errors
 from srm_dicom.errors import CatalogueUnavailable, InvalidRequest, MdmError
-from srm_dicom.identity.credential import TRUST_ADVICE, Credential
+from srm_dicom.identity.credential import TRUST_ADVICE, Credential, refusal
 from srm_dicom.wire import amga
 from srm_dicom.wire.amga import Code
 
@@ -146,9 +146,8 @@ def _failure(endpoint: str, error: Exception) -> MdmError:
     if isinstance(error, ssl.SSLCertVerificationError):
         reason = f"{endpoint} is not who it should be: {error.verify_message}"
         return CatalogueUnavailable(reason, advice=TRUST_ADVICE)
-    if isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or ""):
-        reason = str(error.reason).lower().replace("_", " ")
-        return errors.NotAuthenticated(f"{endpoint} refused the credential: {reason}")
+    if isinstance(error, ssl.SSLError) and (refused := refusal(endpoint, error)) is not None:
+        return refused
     if isinstance(error, OSError) and error.strerror:
         return CatalogueUnavailable(f"{endpoint}: {error.strerror}")
     return CatalogueUnavailable(f"{endpoint}: {error}")

@@ -18,8 +18,8 @@ import h11
 
 from srm_dicom.client.exchange import BrokenOff, Exchange, Guarded, Response
 from srm_dicom.clock import Clock, SystemClock
-from srm_dicom.errors import CatalogueUnavailable, InvalidRequest, MdmError, NotAuthenticated
-from srm_dicom.identity.credential import TRUST_ADVICE, Shown
+from srm_dicom.errors import CatalogueUnavailable, InvalidRequest, MdmError
+from srm_dicom.identity.credential import TRUST_ADVICE, Shown, refusal
 from srm_dicom.web.stream import PeerGone, Stalled, Stream
 from srm_dicom.wire.httpg import NO_DELEGATION
 
@@ -248,16 +248,16 @@ class HttpClient:
             reason = f"{self._name} is not who it should be: {error.verify_message}"
             return self._unavailable(reason, advice=TRUST_ADVICE)
         if isinstance(error, ssl.SSLError):
-            return _refusal(self._name, error) or self._unavailable(f"{self._name} does not speak TLS")
+            return refusal(self._name, error) or self._unavailable(f"{self._name} does not speak TLS")
         if isinstance(error, TimeoutError):
             return self._unavailable(f"{self._name} did not answer within {self._timeout_s:g} s")
         return self._unavailable(f"{self._name} cannot be reached: {error.strerror or type(error).__name__}")
 
     def _gone(self, error: PeerGone) -> MdmError:
         if isinstance(error.__cause__, ssl.SSLError):
-            refusal = _refusal(self._name, error.__cause__)
-            if refusal is not None:
-                return refusal
+            refused = refusal(self._name, error.__cause__)
+            if refused is not None:
+                return refused
         return self._unavailable(
             f"{self._name} closed the connection without an answer",
             advice="If this is always so, the server's log tells why it refuses the credential.",
@@ -387,10 +387,3 @@ def _endpoint(url: str) -> tuple[bool, tuple[str, int]]:
     if parts.scheme not in _PORTS or not parts.hostname:
         raise InvalidRequest("a URL https://host:port or httpg://host:port was expected")
     return parts.scheme == "httpg", (parts.hostname, port or _PORTS[parts.scheme])
-
-
-def _refusal(name: str, error: ssl.SSLError) -> NotAuthenticated | None:
-    if "ALERT" not in (error.reason or ""):
-        return None
-    reason = str(error.reason).lower().replace("_", " ")
-    return NotAuthenticated(f"{name} refused the credential: {reason}")

@@ -48,6 +48,7 @@ from srm_dicom.errors import (
     CatalogueUnavailable,
     InvalidRequest,
     MdmError,
+    NotAuthenticated,
     NotAuthorised,
     NotFound,
     RequestExpired,
@@ -107,6 +108,7 @@ class Client:
         Raises:
             InvalidRequest: the condition cannot be read.
             NotFound: no server has all attributes of the condition; the advice names likely ones.
+            NotAuthenticated: a server refuses the credential.
             CatalogueUnavailable: a server did not answer, so the answer would not be complete.
         """
         try:
@@ -119,7 +121,8 @@ class Client:
             raise
         for server, error in answer.failures.items():
             told = error.message if server in error.message else f"{server}: {error.message}"
-            raise CatalogueUnavailable(told, advice=error.advice)
+            kind = NotAuthenticated if isinstance(error, NotAuthenticated) else CatalogueUnavailable
+            raise kind(told, advice=error.advice)
         return answer.found
 
     def resolve(self, references: Iterable[str]) -> list[FileRecord]:

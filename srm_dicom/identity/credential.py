@@ -109,6 +109,14 @@ def trusting(directory: Path, maximum: ssl.TLSVersion) -> ssl.SSLContext:
     return context
 
 
+def refusal(server: str, error: ssl.SSLError) -> NotAuthenticated | None:
+    """Return what an alert says of the credential that was shown to a server; None for another error."""
+    _, alert, reason = (error.reason or "").partition("ALERT_")
+    if not alert:
+        return None
+    return NotAuthenticated(f"{server} refused the credential: {reason.lower().replace('_', ' ')}")
+
+
 def _first(candidates: tuple[Path, ...]) -> Path:
     return next((path for path in candidates if path.is_dir()), candidates[-1])
 

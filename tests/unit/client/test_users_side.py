@@ -4,6 +4,7 @@ import io
 import json
 import os
 import random
+import re
 import signal
 import stat
 import subprocess
@@ -184,6 +185,16 @@ def test_lists_are_whole_or_say_that_they_are_not(site, tmp_path):
     ]
     told, error = site.done("get", "/grid/none", "-o", tmp_path, expect=12)
     assert (told, error) == (b"", "error: no such name\n       Check the name.\n")
+
+
+@pytest.mark.parametrize("command", [("whoami",), ("find", "FILE is not null"), ("ls", "/grid")])
+def test_a_proxy_that_is_over_is_the_users_to_renew(site, command):
+    proxy = site.demo.users["expired"] = site.demo.pki.proxy(site.demo.users["researcher"], lifetime_s=-60)
+    _, error = site.done(*command, user="expired", expect=10)
+    first, advice = error.splitlines()
+    assert re.fullmatch(r"error: localhost:\d+ refused the credential: certificate expired", first)
+    assert "Make a new proxy" in advice
+    assert proxy.certificate.exists()
 
 
 def test_two_files_of_one_name_do_not_hide_each_other(site, tmp_path):
