@@ -5,12 +5,15 @@
 Files lie in /dev/shm, so that no disk is measured. Prints medians of the client's wall seconds, the median of
 the ratios to the run of Globus just before (below 1 is faster), and CPU seconds of the server for each GiB;
 at the end the median and the worst of the ratios. A login is what one small file takes beyond its bytes.
+The client works for one transfer at a time: the processor time that it spends itself with ours, as a part of
+what it takes with Globus, is the ratio that a server would have which took no time at all ("bound").
 """
 
 import argparse
 import logging
 import multiprocessing
 import os
+import resource
 import shutil
 import socket
 import statistics
@@ -18,6 +21,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from srm_dicom import telemetry
 from srm_dicom.clock import SystemClock
@@ -97,10 +101,24 @@ def cpu_s(pid):
     return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
+def clients_s():
+    """Return the processor time of all clients that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+class Run(NamedTuple):
+    """Seconds of one transfer: all of it, and of the processor for server and client."""
+
+    wall: float
+    server: float
+    client: float
+
+
 def measure(command, environment, pid, out):
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
-    cpu, begun = cpu_s(pid), time.perf_counter()
+    cpu, clients, begun = cpu_s(pid), clients_s(), time.perf_counter()
     subprocess.run(
         [shutil.which("globus-url-copy", path=PATH), *command.split()],
         env=environment,
@@ -108,9 +126,9 @@ def measure(command, environment, pid, out):
         stdout=subprocess.DEVNULL,
         timeout=300,
     )
-    wall = time.perf_counter() - begun
+    wall, client = time.perf_counter() - begun, clients_s() - clients
     time.sleep(0.3)  # until a forked server has been waited for
-    return wall, cpu_s(pid) - cpu
+    return Run(wall, cpu_s(pid) - cpu, client)
 
 
 def make_files(base, megabytes, count):
@@ -131,7 +149,8 @@ def run(base, options):
     make_files(base, options.megabytes, options.files)
     servers = {"globus": start_globus(base, pki, user), "srm-dicom": start_ours(base)}
     try:
-        print(f"{'workload':<20} {'globus s':>9} {'ours s':>9} {'ratio':>6} {'CPU s a GiB':>12} {'ours':>7}")
+        head = f"{'workload':<20} {'globus s':>9} {'ours s':>9} {'ratio':>6} {'bound':>6}"
+        print(f"{head} {'CPU s a GiB':>12} {'ours':>7}")
         chosen = {name: template for name, template in WORKLOADS.items() if options.only in name}
         ratios = {
             name: report(name, template, servers, environment, base, options)
@@ -159,16 +178,16 @@ def report(name, template, servers, environment, base, options):
             url = f"gsiftp://localhost:{port}{base}/files"
             command = template.format(url=url, out=base / "out")
             runs[server].append(measure(command, environment, pid, base / "out"))
-    walls = {server: statistics.median(wall for wall, _ in pairs) for server, pairs in runs.items()}
+    walls = {server: statistics.median(one.wall for one in some) for server, some in runs.items()}
     cpus = {
-        server: statistics.median(cpu for _, cpu in pairs) / gibibytes(name, options)
-        for server, pairs in runs.items()
+        server: statistics.median(one.server for one in some) / gibibytes(name, options)
+        for server, some in runs.items()
     }
-    ratio = statistics.median(
-        ours / theirs for (ours, _), (theirs, _) in zip(runs["srm-dicom"], runs["globus"], strict=True)
-    )
+    pairs = list(zip(runs["srm-dicom"], runs["globus"], strict=True))
+    ratio = statistics.median(ours.wall / theirs.wall for ours, theirs in pairs)
+    bound = statistics.median(ours.client / theirs.wall for ours, theirs in pairs)
     print(
-        f"{name:<20} {walls['globus']:9.3f} {walls['srm-dicom']:9.3f} {ratio:6.2f} "
+        f"{name:<20} {walls['globus']:9.3f} {walls['srm-dicom']:9.3f} {ratio:6.2f} {bound:6.2f} "
         f"{cpus['globus']:12.2f} {cpus['srm-dicom']:7.2f}",
         flush=True,
     )
