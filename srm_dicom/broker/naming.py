@@ -56,11 +56,10 @@ class Naming:
         return above
 
     def announce(self, kept: Kept) -> None:
-        """Give the file its name and end the put."""
+        """Give the file its name and end the put; its worker has it in hand until it is ready to be read."""
         file, upload, area, digest = kept.file, kept.upload, kept.area, kept.digest
         above = self.place(upload)
-        stored = after(STORING, Event.STORE)
-        if not self.stores.requests.move([file.id], before(Event.STORE), stored, lease_until=0):
+        if not self.stores.requests.move([file.id], before(Event.STORE), after(STORING, Event.STORE)):
             raise Aborted("the put was ended while it was stored")
         entry = self._entry(upload, area, kept.found, above, self._facts(upload, area, digest))
         replaced = self.stores.namespace.replace_file(entry)

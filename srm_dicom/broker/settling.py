@@ -52,7 +52,8 @@ class Settling:
             settled.update((file.id, file) for file in found)
             if is_late:
                 break
-            unsettled = [file.id for file in found if file.state is STORING]
+            # What has its name is in hand until it can be read: who hears of it may ask for it at once.
+            unsettled = [file.id for file in found if file.state is STORING or file.leased]
             waiting = [*unsettled, *waiting[len(asked) :]]
             if unsettled:
                 self.clock.sleep(ASK_EVERY_S)

@@ -28,7 +28,7 @@ from srm_dicom.audit.event import Outcome as AuditOutcome
 from srm_dicom.audit.log import AuditLog
 from srm_dicom.broker.areas import Area, Areas
 from srm_dicom.broker.naming import Kept, Naming
-from srm_dicom.broker.states import STORING, Event, after, before
+from srm_dicom.broker.states import STORED, STORING, Event, after, before
 from srm_dicom.broker.uploaded import Sum, UploadedBytes, compare
 from srm_dicom.clock import Clock
 from srm_dicom.crypto.digest import Digest
@@ -257,20 +257,25 @@ class Storing:
         return False
 
     def _make_ready(self, named: Sequence[Kept]) -> None:
-        """Let what still is there be read from scratch; what goes wrong leaves it to its plugin."""
+        """Let what still is there be read from scratch, and its owners hear that it is stored."""
         if not named:
             return
-        names = [(StagedName(one.upload.guid, 1), one.upload.name) for one in named]
-        try:
-            self._scratch.publish(names)
-        except (MdmError, OSError) as error:
-            log.warning("not_staged", count=len(named), error=type(error).__name__)
-            return
+        ready = self._published(named)
         with self._stores.database.transaction(lasting=False):  # without it, it is swept
-            there = self._stores.namespace.find_guids([one.upload.guid for one in named])
-            sizes = {one.upload.guid: one.digest.size_bytes for one in named}
+            there = self._stores.namespace.find_guids([one.upload.guid for one in ready])
+            sizes = {one.upload.guid: one.digest.size_bytes for one in ready}
             node, now = self._settings.node, self._clock.now()
             self._stores.staged.add([Staged(guid, node, 1, sizes[guid]) for guid in there], now)
+            self._stores.requests.move([one.file.id for one in named], [STORED], STORED, lease_until=0)
+
+    def _published(self, named: Sequence[Kept]) -> Sequence[Kept]:
+        """Make files ready; what goes wrong leaves all of them to their plugins."""
+        try:
+            self._scratch.publish([(StagedName(one.upload.guid, 1), one.upload.name) for one in named])
+        except (MdmError, OSError) as error:
+            log.warning("not_staged", count=len(named), error=type(error).__name__)
+            return ()
+        return named
 
     def _hand_in(self, file: RequestFile, upload: Upload, received: Received, area: Area) -> None:
         """Give an upload to its plugin and its news to the journal, and end the put.

@@ -104,6 +104,7 @@ class RequestFile:
         lost: those of them in which the source said that it was done.
         parts: of a name that is made of others, one for each of them; it has no GUID itself.
         told: of a put: its owner has heard of srmPutDone that it is stored.
+        leased: a worker has it in hand.
     """
 
     surl: str
@@ -122,6 +123,7 @@ class RequestFile:
     token: Token = _NO_TOKEN
     owner: str = ""
     told: bool = False
+    leased: bool = False
 
     @property
     def rows(self) -> tuple[RequestFile, ...]:
@@ -301,6 +303,7 @@ def read_file(row: Any) -> RequestFile:
         token=Token(row.token),
         owner=row.owner,
         told=bool(row.told),
+        leased=row.lease_until > 0,
     )
 
 

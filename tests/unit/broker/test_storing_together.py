@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -138,6 +139,27 @@ def test_a_process_that_dies_while_the_bytes_become_ready_has_lost_nothing(
     )
     again.stage()
     assert again.read(NAMES[0]) == b"content"
+
+
+def test_who_hears_that_a_file_is_stored_may_read_it(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    view = put_all(site, *NAMES)
+    told: list[Any] = []
+    publish = site.area.publish
+
+    def looked(files: Any) -> None:
+        told.extend(site.broker.puts._settling._settled({row.id}) for row in rows)
+        publish(files)
+
+    rows = site.stores.requests.files(view.token)[:1]
+    monkeypatch.setattr(site.broker.puts, "_settling", replace(site.broker.puts._settling, within_s=0.0))
+    monkeypatch.setattr(site.area, "publish", looked)
+    site.inner_lives = False
+    site.done(view)
+    site.work()
+    (early,) = told[0].values()
+    assert (early.state, early.leased) == (FileState.STORED, True)
+    (late,) = site.stores.requests.find_files([rows[0].id])
+    assert (late.state, late.leased) == (FileState.STORED, False)
 
 
 def test_large_files_wait_for_whoever_has_time(site: Any) -> None:
