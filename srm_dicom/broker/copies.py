@@ -1,9 +1,10 @@
 """srmCopy: copies of files within this site, to other servers and from them.
 
-A copy within the site is a put whose bytes a plugin stages. One from another server is a put whose bytes
+A copy within an area is a put whose bytes a plugin stages. One from another server is a put whose bytes
 come from there, one to another server a get whose bytes go there. These two are errands for a `Carrier`:
 it shows the other server the credential that the caller has delegated, which is in the memory of one
-process. When that process ends, so do its errands.
+process. When that process ends, so do its errands. A copy of a registered file is one, too: what is copied
+is the sealed file that everybody gets, read and written with the caller's own rights.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class Way(Enum):
     """Which way the bytes of an errand go."""
 
     FETCH = "from the other server to here"
+    WITHIN = "from a name here that an archive is behind to another"
     SEND = "from here to the other server"
 
 
@@ -55,7 +57,8 @@ class Errand:
 
     Attributes:
         principal: for whom, with the rights of the session that asked.
-        url: of the other side: srm, gsiftp, https or davs.
+        credential: to show to the other side; none where that is here.
+        url: of the other side: srm, gsiftp, https or davs; of a file here its SURL.
         path: here: where the doors take the bytes, or the name of the file that is sent.
         overwrite: whether a file at the other side may be replaced.
         position: of the file in its request.
@@ -63,7 +66,7 @@ class Errand:
     """
 
     principal: Principal
-    credential: DelegatedCredential
+    credential: DelegatedCredential | None
     way: Way
     url: str
     path: SitePath
@@ -110,7 +113,7 @@ class _Plan:
     @property
     def other_side(self) -> str:
         """The URL that is not here."""
-        return self.source if self.way is Way.FETCH else self.target
+        return self.target if self.way is Way.SEND else self.source
 
 
 class Copies:
@@ -173,7 +176,7 @@ class Copies:
             ]
             if self._carrier is not None:
                 self._stores.errands.add(request.token, away, self._carrier.name)
-        if self._carrier is not None and credential is not None and away:
+        if self._carrier is not None and away:
             for errand in self._errands(principal, request, wish, plans, away, credential):
                 self._carrier.carry(errand)
         states = tuple(file.state for file in files)
@@ -262,33 +265,35 @@ class Copies:
                 plan = replace(plan, entry=self._source(principal, plan))
             if plan.way is not None:
                 self._check(principal, plan.other_side, credential)
+            elif plan.entry is not None and not self._areas.take(plan.entry.path):
+                self._employed()
+                plan = replace(plan, way=Way.WITHIN)
         except MdmError as error:
             return replace(plan, failure=error)
         return plan
 
     def _source(self, principal: Principal, plan: _Plan) -> Entry:
-        """Return what is copied: any file that the caller may read, and within the site one of an area."""
+        """Return what is copied: any file that the caller may read."""
         if not self._surls.has(plan.source):
             raise NotSupported("neither side of this copy is here", advice="Ask one of the two sites.")
         surl = self._surls.parse(plan.source)
         if not isinstance(surl, Surl):
             raise surl
         entry, _ = self._access.file(principal, surl.path, "srmCopy")
-        if plan.way is None and not self._areas.take(entry.path):
-            raise NotSupported(
-                "only what users have uploaded is copied within the site", advice="Get this file, and put it."
-            )
         return entry
 
     def _check(self, principal: Principal, url: str, credential: DelegatedCredential | None) -> None:
-        if self._carrier is None:
-            raise NotSupported("this site copies to and from no other", advice="[copies.hosts] is empty.")
-        self._carrier.check(principal, url)
+        self._employed().check(principal, url)
         if credential is None:
             raise NotAuthenticated(
                 "nothing was delegated to show to the other server",
                 advice="Delegate at the beginning of the httpg session, or at /.gridsite-delegation here.",
             )
+
+    def _employed(self) -> Carrier:
+        if self._carrier is None:
+            raise NotSupported("this site copies no such files")
+        return self._carrier
 
     def _new_files(
         self, principal: Principal, request: Request, wish: PutWish, plans: Sequence[_Plan]
@@ -302,7 +307,8 @@ class Copies:
                 files.append(RequestFile(plan.target, None, None, FileState.FAILED, plan.failure))
             elif plan.verdict is not None:
                 facts = plan.entry.facts if plan.entry else None
-                line = Line(plan.target, plan.verdict, facts.size_bytes if facts else 0, plan.entry)
+                by_plugin = plan.entry if plan.way is None else None
+                line = Line(plan.target, plan.verdict, facts.size_bytes if facts else 0, by_plugin)
                 files.append(self._puts.new_file(principal, request, line, there, wish))
             elif plan.entry is not None:
                 files.append(file_to_get(request, plan.target, None, plan.entry, staged, self._clock.now()))
@@ -315,7 +321,7 @@ class Copies:
         wish: PutWish,
         plans: Sequence[_Plan],
         away: Sequence[int],
-        credential: DelegatedCredential,
+        credential: DelegatedCredential | None,
     ) -> list[Errand]:
         files = self._stores.requests.files(request.token)
         uploads = self._stores.uploads.of_request(request.token)
@@ -349,7 +355,7 @@ def _patient(request: Request) -> Request:
 
 
 def _standing(errand: Errand, states: Sequence[FileState | None]) -> Standing:
-    wanted = SPACE_AVAILABLE if errand.way is Way.FETCH else PINNED
+    wanted = PINNED if errand.way is Way.SEND else SPACE_AVAILABLE
     if all(state is wanted for state in states):
         return Standing.GO
     waits = (*before(Event.FAIL), PINNED)

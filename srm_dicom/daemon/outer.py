@@ -45,6 +45,7 @@ from srm_dicom.transfer.intake import Intake
 from srm_dicom.transfer.intake import application as intake_application
 from srm_dicom.transfer.mover import Mover
 from srm_dicom.transfer.nearline import Nearline, NearlineSettings
+from srm_dicom.transfer.ownside import OwnSide
 from srm_dicom.transfer.served import StagedFilesOfNode
 from srm_dicom.transfer.stripelink import StripeNodes
 from srm_dicom.transfer.stripenode import NodeServices, StripeNode
@@ -87,8 +88,8 @@ def front(path: Path) -> list[Service]:
     delegations = Delegations(common.clock)
     below: dict[str, WSGIApplication] = {V1_PATH: v1_application(broker)}
     carrying = make_carrying(common, broker, access, gate, delegations)
-    if carrying is not None:
-        broker.copies.employ(carrying)
+    broker.copies.employ(carrying)
+    if config.copies.hosts:
         below[DELEGATION_PATH] = DelegationService(delegations)
     server = WebServer(
         routed(srm_application(broker), below),
@@ -100,21 +101,17 @@ def front(path: Path) -> list[Service]:
         name="srm",
         audit=common.audit,
     )
-    carriers = [Loop("copies", carrying.run)] if carrying is not None else []
-    return [Activity(common.audit, "front"), *carriers, server]
+    return [Activity(common.audit, "front"), Loop("copies", carrying.run), server]
 
 
 def make_carrying(
     common: Common, broker: Broker, access: FileAccess, gate: Gate, delegations: Delegations
-) -> Carrying | None:
-    """Make what moves files between this site and others for srmCopy; None where no copy can go anywhere.
+) -> Carrying:
+    """Make what moves files for srmCopy, and between this site and others where [copies.hosts] has some.
 
     Raises:
         ConfigError: the table contradicts itself.
     """
-    mover = make_mover(common.config.copies)
-    if mover is None:
-        return None
     area = ScratchArea(common.config.scratch.directory)
     settings = CarryingSettings(
         f"{socket.gethostname()}/front", common.config.trust.certificates, common.config.copies.at_once
@@ -122,9 +119,9 @@ def make_carrying(
     return Carrying(
         settings,
         broker.copies,
-        make_files(common, area, access),
+        OwnSide(broker, make_files(common, area, access), common.clock),
         WrittenFilesOfNode(area, broker.puts, broker.names),
-        mover,
+        make_mover(common.config.copies),
         delegations,
         gate,
         common.clock,

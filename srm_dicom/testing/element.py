@@ -46,6 +46,7 @@ from srm_dicom.transfer.delegations import Delegations, DelegationService
 from srm_dicom.transfer.gridftp import GridFtpDoor, GridFtpSettings
 from srm_dicom.transfer.hosts import CopyHosts
 from srm_dicom.transfer.mover import Mover
+from srm_dicom.transfer.ownside import OwnSide
 from srm_dicom.transfer.served import StagedFilesOfNode
 from srm_dicom.transfer.webdav import WebDavDoor
 from srm_dicom.transfer.written import WrittenFilesOfNode
@@ -151,7 +152,7 @@ class StorageElement:
         self.carrying = Carrying(
             CarryingSettings("front", self.pki.trust_dir, look_s=0.05),
             self.broker.copies,
-            served,
+            OwnSide(self.broker, served, self.clock),
             self.written,
             Mover(CopyHosts.parse({"*": ("localhost",)}, ("127.0.0.0/8", "::1/128"), ())),
             delegations,

@@ -1,4 +1,4 @@
-"""Does the errands of srmCopy: fetches files from other servers and sends files to them, as their owners.
+"""Does the errands of srmCopy as their owners: fetches files from other servers, sends and copies them.
 
 It runs in the process that took the credentials. Errands take turns, so that nobody waits behind
 somebody else's thousand files; one that its owner withdrew, whose time is over, or whose owner may not be
@@ -18,18 +18,20 @@ from urllib.parse import urlsplit
 from srm_dicom.broker.copies import Copies, Errand, Standing, Way
 from srm_dicom.broker.turns import Turn, Turns
 from srm_dicom.clock import Clock
-from srm_dicom.errors import InternalError, MdmError, NotAuthenticated, RequestExpired
+from srm_dicom.errors import InternalError, MdmError, NotAuthenticated, NotSupported, RequestExpired
 from srm_dicom.identity.credential import Nobody
-from srm_dicom.identity.delegation import Delegate, DelegatedCredential
+from srm_dicom.identity.delegation import GONE, Delegate, DelegatedCredential
 from srm_dicom.identity.gate import Gate
 from srm_dicom.identity.principal import Principal
 from srm_dicom.identity.watch import Watch
 from srm_dicom.plugin.api import Source
 from srm_dicom.telemetry import logger
+from srm_dicom.transfer.copyinghere import pour
 from srm_dicom.transfer.delegations import Delegations
-from srm_dicom.transfer.files import ServedFiles, WrittenFiles
+from srm_dicom.transfer.files import WrittenFiles
 from srm_dicom.transfer.mover import Mover, Progress, Remote
 from srm_dicom.transfer.otherside import OtherSide, host_of, is_srm
+from srm_dicom.transfer.ownside import OwnSide
 
 log = logger("transfer")
 
@@ -71,25 +73,29 @@ class Carrying:
         self,
         settings: CarryingSettings,
         copies: Copies,
-        files: ServedFiles,
+        own: OwnSide,
         writing: WrittenFiles,
-        mover: Mover,
+        mover: Mover | None,
         delegations: Delegations,
         gate: Gate,
         clock: Clock,
     ) -> None:
-        """Take over from the process of this name that died, if one did: its credentials are gone."""
+        """Take over from the process of this name that died, if one did: its credentials are gone.
+
+        Without a mover nothing is copied to and from other servers.
+        """
         self._settings = settings
         self._copies = copies
-        self._files = files
         self._writing = writing
         self._mover = mover
+        self._own = own
         self._delegations = delegations
         self._gate = gate
         self._clock = clock
         self._waiting: deque[_Task] = deque()
         self._turns: Turns[_Task] = Turns()
         self._running: dict[Turn[_Task], threading.Thread] = {}
+        self._ways = {Way.FETCH: self._fetch, Way.SEND: self._send, Way.WITHIN: self._copy}
         log.info("copies_abandoned", count=copies.abandon(settings.name))
 
     @property
@@ -99,10 +105,11 @@ class Carrying:
 
     def check(self, principal: Principal, url: str) -> None:
         """Refuse another side that can never do; see `broker.copies.Carrier.check`."""
+        mover = self._moves()
         if is_srm(url):
-            self._mover.hosts.check(principal, host_of(url))
+            mover.hosts.check(principal, host_of(url))
         else:
-            self._mover.check(Remote(principal, url, self._trusting()))
+            mover.check(Remote(principal, url, self._trusting()))
 
     def delegated(self, principal: Principal) -> DelegatedCredential | None:
         """Return what lives longest of what the caller has delegated to this process."""
@@ -180,10 +187,7 @@ class Carrying:
         errand, begun_s = task.errand, self._clock.monotonic_s()
         failure: MdmError | None = None
         try:
-            if errand.way is Way.FETCH:
-                self._fetch(errand, task.progress)
-            else:
-                self._send(errand, task.progress)
+            self._ways[errand.way](errand, task.progress)
         except MdmError as error:
             failure = error
         except Exception as error:
@@ -205,24 +209,40 @@ class Carrying:
         with self._other_side(errand, progress).offered() as offer:
             remote = self._remote(errand, offer.url)
             with self._writing.create(errand.principal, errand.path, expected_bytes=offer.size_bytes) as file:
-                offer.check(self._mover.pull(remote, file, progress))
+                offer.check(self._moves().pull(remote, file, progress))
                 file.finish()
         self._copies.fetched(errand)
 
     def _send(self, errand: Errand, progress: Progress) -> None:
-        with self._files.open(errand.principal, errand.path) as file:
+        with self._own.files.open(errand.principal, errand.path) as file:
             file.charge(file.size_bytes)
             other = self._other_side(errand, progress)
             with other.room(file.size_bytes, overwrite=errand.overwrite) as url:
-                self._mover.push(file, self._remote(errand, url), progress)
+                self._moves().push(file, self._remote(errand, url), progress)
         self._copies.sent(errand)
+
+    def _copy(self, errand: Errand, progress: Progress) -> None:
+        left_s = int((errand.deadline_at - self._clock.now()).total_seconds())
+        with self._own.offered(errand.principal, errand.url, progress, left_s) as source:
+            source.charge(size_bytes := source.size_bytes)
+            with self._writing.create(errand.principal, errand.path, expected_bytes=size_bytes) as file:
+                pour(source, file, progress.moved)
+                file.finish()
+        self._copies.fetched(errand)
+
+    def _moves(self) -> Mover:
+        if self._mover is None:
+            raise NotSupported("this site copies to and from no other", advice="[copies.hosts] is empty.")
+        return self._mover
 
     def _other_side(self, errand: Errand, progress: Progress) -> OtherSide:
         left_s = (errand.deadline_at - self._clock.now()).total_seconds()
         until_s = self._clock.monotonic_s() + left_s
-        return OtherSide(self._mover, self._remote(errand, errand.url), progress, until_s, self._clock)
+        return OtherSide(self._moves(), self._remote(errand, errand.url), progress, until_s, self._clock)
 
     def _remote(self, errand: Errand, url: str) -> Remote:
+        if errand.credential is None:
+            raise NotAuthenticated(GONE)
         return Remote(errand.principal, url, Delegate(errand.credential, self._settings.trust))
 
     def _trusting(self) -> Nobody:

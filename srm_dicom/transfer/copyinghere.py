@@ -5,6 +5,7 @@ The bytes take the way of any others: who may read one name and write the other 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from http import HTTPStatus
 
@@ -79,15 +80,21 @@ class CopiesHere:
                 self._writing.create(principal, target, expected_bytes=size_bytes, resumable=False)
             )
             file.charge(size_bytes)
-            _pour(file, new)
+            pour(file, new)
             new.finish()
         return done(HTTPStatus.NO_CONTENT if new.replaces else HTTPStatus.CREATED)
 
 
-def _pour(file: OpenedFile, new: NewFile) -> None:
+def pour(file: OpenedFile, new: NewFile, told: Callable[[int], None] = lambda _: None) -> None:
+    """Write what a file has into another; `told` hears how many bytes were.
+
+    Raises:
+        IntegrityError: they do not have the file's checksum.
+    """
     offset, adler32 = 0, 1
     for piece in read_bytes(file, 0, file.size_bytes, _PIECE_BYTES):
         new.write(offset, memoryview(piece))
+        told(len(piece))
         offset, adler32 = offset + len(piece), zlib_ng.adler32(piece, adler32)
     if file.adler32 not in (None, f"{adler32:08x}"):
         raise IntegrityError("a staged file has not its checksum")

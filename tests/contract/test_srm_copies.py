@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,7 +14,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from srm_dicom.client.http import HttpClient
 from srm_dicom.errors import Overloaded
-from srm_dicom.ids import parse_path
+from srm_dicom.ids import Guid, parse_path
+from srm_dicom.rights.acl import Acl
+from srm_dicom.rights.project import Release
+from srm_dicom.store.namespace import Entry, Kind
 from srm_dicom.testing.certificates import proxy_certificate, read_credential
 from srm_dicom.testing.copies import PATIENCE_S, Sites
 from srm_dicom.testing.element import ROOT, StorageElement
@@ -160,6 +164,68 @@ def test_a_credential_that_was_delegated_over_https_will_do(sites: Sites) -> Non
     client.close()
 
 
+# --- registered files within the site
+
+
+def register(site: StorageElement, name: str, content: bytes, *readers: str) -> str:
+    """Register a file outside of the areas, whose bytes are not in scratch; returns its SURL."""
+    path = parse_path(f"{ROOT.rpartition('/')[0]}/{name}")
+    (site.root / name).write_bytes(content)
+    acl = Acl.parse("\n".join(f'user:"{reader}":r' for reader in readers))
+    entry = Entry(
+        path,
+        Kind.FILE,
+        "",
+        acl,
+        site.clock.now(),
+        guid=Guid(str(uuid.uuid4())),
+        release=Release("heart", "none", "v1"),
+        plugin="disk",
+        plugin_ref=name.encode(),
+    )
+    site.stores.namespace.add_file(entry)
+    return f"srm://localhost:{site.srm.port}{path}"
+
+
+def test_a_registered_file_is_staged_and_copied_within_the_site(sites: Sites) -> None:
+    content, here = os.urandom(300_001), sites.here
+    source = register(here, "registered", content, here.pki.dn(here.bob))
+    bob = sites.plain(here.bob)  # nothing has to be delegated
+    done = sites.copy(source, here.surl("copied"), bob)
+    assert (done.request, done.code) == ("SRM_SUCCESS", "SRM_SUCCESS"), done.said
+    assert sites.stored(here, "copied") == content
+    entry = here.stores.namespace.find(parse_path(f"{ROOT}/copied"))
+    assert entry is not None
+    assert entry.owner == here.pki.dn(here.bob)
+    again = sites.copy(source, here.surl("copied"), bob)
+    assert again.code == "SRM_DUPLICATION_ERROR"
+    assert sites.copy(source, here.surl("copied"), bob, overwriteOption="ALWAYS").code == "SRM_SUCCESS"
+    tokens = bob.service.srmGetRequestTokens({}).arrayOfRequestTokens.tokenArray
+    summaries = bob.service.srmGetRequestSummary(
+        {"arrayOfRequestTokens": {"stringArray": [one.requestToken for one in tokens]}}
+    ).arrayOfRequestSummaries.summaryArray
+    assert {one.requestType for one in summaries} == {"COPY"}, "what was staged for it is given back"
+
+
+def test_a_registered_file_is_copied_for_nobody_who_may_not_read_it(sites: Sites) -> None:
+    here = sites.here
+    source = register(here, "secret", b"s", here.pki.dn(here.alice))
+    done = sites.copy(source, here.surl("secret-copy"), sites.plain(here.bob))
+    assert done.code == "SRM_INVALID_PATH"
+    done = sites.copy(source, here.surl("secret-copy"), sites.plain(here.reader))
+    assert done.code in ("SRM_INVALID_PATH", "SRM_AUTHORIZATION_FAILURE")
+
+
+def test_a_registered_file_that_its_archive_does_not_have_is_not_copied(sites: Sites) -> None:
+    here = sites.here
+    source = register(here, "gone", b"g", here.pki.dn(here.alice))
+    (here.root / "gone").unlink()
+    done = sites.copy(source, here.surl("gone-copy"))
+    assert done.request == "SRM_FAILURE"
+    assert done.said
+    assert not _writing(here, "gone-copy")
+
+
 # --- what ends a copy before its time
 
 
@@ -207,7 +273,7 @@ def test_after_a_restart_the_credential_is_gone(sites: Sites, busy: Callable[[],
     begun = sites.begin(source, sites.there.surl("restarted"))
     old = sites.here.carrying
     revived = Carrying(
-        old._settings, old._copies, old._files, old._writing, old._mover, old._delegations, old._gate,
+        old._settings, old._copies, old._own, old._writing, old._mover, old._delegations, old._gate,
         old._clock,
     )  # fmt: skip
     assert revived.name == old.name

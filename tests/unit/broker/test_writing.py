@@ -418,7 +418,7 @@ def test_two_writers_race_for_a_name(site: Any) -> None:
     assert sorted(state.name for state in outcomes) == ["FAILED", "FAILED", "FAILED", "SPACE_AVAILABLE"]
 
 
-def test_a_registered_file_is_not_copied_within_the_site_and_the_reason_is_said(site: Any) -> None:
+def test_a_registered_file_is_copied_by_nobody_where_nobody_carries(site: Any) -> None:
     acl = Acl.parse('user:"/CN=Alice":rx')
     path = parse_path("/vo/registered")
     guid = Guid(str(uuid.uuid4()))
