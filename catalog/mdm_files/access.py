@@ -117,14 +117,26 @@ class Access:
     def directory_of(self, path: SitePath) -> Name:
         """Return the nearest directory above a name to be, in which the caller may make it.
 
+        One that the caller may not learn of is as one that is not there: who could make nothing where it
+        would be is told the same.
+
         Raises:
             NotFound, NotAuthorised: as for `resolve`.
         """
+        name = self._nearest(path)
+        if self._is_there(name):
+            return self._changing(name, self._may(name, "w"))
+        above = name
+        while not self._is_there(above):
+            above = self._nearest(above.path)
+        self._changing(above, self._may(above, "w"))
+        raise self._refused(name)
+
+    def _nearest(self, path: SitePath) -> Name:
         above = parent(path)
         while (name := self._tree.find(above)) is None:
             above = parent(above)
-        admitted = self._admit(name)
-        return self._changing(admitted, self._may(admitted, "w"))
+        return name
 
     def lists_all(self, directory: Name) -> bool:
         """Tell whether the caller may list every name of a directory."""
@@ -176,12 +188,15 @@ class Access:
             self.seen.refused.append("")
             self.seen.misses += 1
             raise NotFound(_ABSENT)
-        if name.path != ROOT and not self.sees(name):
-            self.seen.refused.append(object_of(name))
-            raise self._refusal(name)
+        if not self._is_there(name):
+            raise self._refused(name)
         return name
 
-    def _refusal(self, name: Name) -> MdmError:
+    def _is_there(self, name: Name) -> bool:
+        return name.path == ROOT or self.sees(name)
+
+    def _refused(self, name: Name) -> MdmError:
+        self.seen.refused.append(object_of(name))
         above = self._tree.find(parent(name.path))
         if above is not None and self.lists_all(above):
             return NotAuthorised("the right to see this name is missing")

@@ -63,9 +63,27 @@ def test_a_stranger_cannot_tell_what_is_there(site: Any, call: str, body: dict[s
     before = site.client("registrar").tree("/")
     told = said(site, "stranger", call, body)
     assert "NotFound" in told or "NotAuthorised" in told or told == '{"outcomes":[{"status":"unchanged"}]}'
-    if call not in ("register", "mkdir"):
-        assert told == said(site, "stranger", call, elsewhere(body))
+    assert told == said(site, "stranger", call, elsewhere(body))
     assert site.client("registrar").tree("/") == before
+
+
+@pytest.mark.parametrize("who", ["stranger", "researcher"])
+@pytest.mark.parametrize("hidden", [f"{TOP}/lung-v1", f"{TOP}/lung-v1/p1", f"{TOP}/lung-v1/p1/s1"])
+def test_making_names_does_not_tell_which_directories_there_are(site: Any, who: str, hidden: str) -> None:
+    record = msgspec.to_builtins(site.record(0))
+    for below in ("x", "x/y"):
+        for call, body in (
+            ("mkdir", {"path": "{}", "parents": True}),
+            ("mkdir", {"path": "{}"}),
+            ("register", {"records": [{**record, "lfn": "{}", "guid": GUID[5:-1] + "9"}]}),
+        ):
+            text = msgspec.json.encode(body).decode()
+            there, not_there = (
+                said(site, who, call, msgspec.json.decode(text.replace("{}", f"{directory}/{below}")))
+                for directory in (hidden, hidden.replace("lung-v1", "none-v1"))
+            )
+            assert there == not_there
+            assert "NotAuthorised" in there or "right to change" in there
 
 
 @pytest.mark.parametrize(
