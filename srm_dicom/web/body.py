@@ -64,9 +64,14 @@ class RequestBody(io.RawIOBase):
         return size_bytes
 
     def exceeds(self, limit_bytes: int) -> bool:
-        """Tell whether more than `limit_bytes` may still come; of a chunked body nobody knows."""
+        """Tell whether more than `limit_bytes` may still come; of a chunked body nobody knows.
+
+        Nor does anybody know whether a body comes at all that has not been invited (RFC 9110, 10.1.1).
+        """
         if self._http.their_state is not h11.SEND_BODY:
             return False
+        if self._http.they_are_waiting_for_100_continue:
+            return True
         return self._declared_bytes is None or self._declared_bytes - self._received_bytes > limit_bytes
 
     def drain(self, limit_bytes: int) -> None:
