@@ -150,7 +150,7 @@ class ControlConnection:
             self._flush()
             if self._session.closed:
                 return
-            if action is None and not self._receive():
+            if action is None and not self._session.waits and not self._receive():
                 return
 
     def _welcome(self) -> None:

@@ -56,6 +56,11 @@ class LineReader:
         return line
 
     @property
+    def waits(self) -> bool:
+        """Tell whether a complete line waits."""
+        return bool(self._lines)
+
+    @property
     def full(self) -> bool:
         """Tell whether enough waits here already."""
         return self._waiting_bytes >= self._max_waiting_bytes

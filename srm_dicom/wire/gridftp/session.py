@@ -28,6 +28,9 @@ PROTECTIONS = {"MIC": 631, "ENC": 632, "CONF": 633}
 """How a command may be protected, and the code of its replies (RFC 2228, 3)."""
 
 MAX_COMMAND_BYTES = 8 * 1024
+_ENOUGH_BYTES = 64 * 1024
+"""Of replies: what follows is answered when they have been sent. A HELP of six bytes has a long one."""
+
 _UNKNOWN = Reply.of(500, "Command not understood.")
 
 
@@ -87,6 +90,11 @@ class ServerSession:
         """Tell whether enough commands wait, so that the caller stops reading."""
         return self._lines.full or len(self._decoded) > 10_000
 
+    @property
+    def waits(self) -> bool:
+        """Tell whether commands wait to be answered, so that the caller goes on before it reads."""
+        return bool(self._decoded) or self._lines.waits
+
     def receive_data(self, data: bytes) -> None:
         """Take bytes from the client; a line beyond the bound ends the session."""
         try:
@@ -95,11 +103,11 @@ class ServerSession:
             self._end(Reply.of(500, error.message))
 
     def next_action(self) -> Action | None:
-        """Answer commands until one needs the door or none is complete (None).
+        """Answer commands until one needs the door, enough is to be sent, or none is complete (None).
 
         The caller answers an action with `reply`, preliminary replies first, before it asks again.
         """
-        while not self.closed:
+        while not self.closed and len(self._outgoing) < _ENOUGH_BYTES:
             command = self._take()
             if command is None:
                 return None

@@ -182,6 +182,20 @@ def test_pipelined_commands_are_answered_in_order(ends):
     assert [line[:3] for line in ends.open(ends.session.data_to_send()).splitlines()] == ["226", "257"]
 
 
+def test_no_more_replies_are_held_than_are_enough(gate):
+    session = Ends(gate).session
+    session.receive_data(b"HELP\r\n" * 10_000)
+    said = b""
+    while True:
+        assert session.next_action() is None
+        piece = session.data_to_send()
+        assert len(piece) < 100_000
+        said += piece
+        if not session.waits:
+            break
+    assert said.count(b"\r\n214 ") + said.count(b"\n530 ") == 10_000
+
+
 def test_abor_is_seen_behind_a_transfer(ends):
     def behind(line):
         ends.session.receive_data(b"ENC " + base64.b64encode(ends.channel.wrap(line)) + b"\r\n")
