@@ -34,6 +34,8 @@ _GRAMMATICAL, _NOTHING = re.compile(rb"[A-Za-z0-9*_-]{1,20}"), re.compile(rb"(?!
 _WITH_GRAMMAR = ("kernel", "sequence")
 _PLAIN = re.compile(rb"[ -~]*\0?")
 _LETTERS = re.compile(rb"([ -~]{12,})\0*")
+_AGE = rb"(?:0[0-8]\dY|090Y|\d{3}[DWM])?"
+_FORMS = {"number": _NUMBERS, "age": re.compile(rb"%b(?:\\%b)* ?" % (_AGE, _AGE))}
 _KEYED = b"2.25."
 _WIDTHS = dict.fromkeys((b"US", b"SS", b"OW"), 2) | dict.fromkeys((b"FD", b"OD", b"OV", b"UV", b"SV"), 8)
 _WIDTHS |= dict.fromkeys((b"AT", b"UL", b"SL", b"FL", b"OF", b"OL"), 4) | {b"OB": 1}
@@ -349,8 +351,8 @@ def _may_stay(rule: Rule, vr: bytes, value: bytes) -> bool:
         return bool(size) and not len(value) % size and bounded and not _is_text(value, vr)
     if not _PLAIN.fullmatch(value):
         return False
-    if rule.check == "number":
-        return _NUMBERS.fullmatch(value) is not None
+    if rule.check in _FORMS:
+        return _FORMS[rule.check].fullmatch(value) is not None
     kind, _, argument = rule.check.partition(":")
     if kind == "words":
         public, grammar = tables.words(argument), _GRAMMATICAL if argument in _WITH_GRAMMAR else _NOTHING

@@ -113,11 +113,14 @@ def matching(value: bytes, pattern: re.Pattern[bytes]) -> bytes | None:
 
 
 def age(value: bytes) -> bytes | None:
-    """Accept an age; those above 89 years become 090Y."""
-    text = matching(value, _AGE)
-    if text and text[3:4] == b"Y" and int(text[:3]) >= _OLDEST_YEARS:
-        return b"090Y"
-    return text
+    """Accept ages; those above 89 years become 090Y, which those in months and less never are."""
+    text = value.strip(_BLANK)
+    parts = [part.strip(b" ") for part in text.split(b"\\")]
+    if not all(map(_AGE.fullmatch, parts)):
+        return None
+    return pad(
+        b"\\".join(min(part, b"%03dY" % _OLDEST_YEARS) if part[3:] == b"Y" else part for part in parts)
+    )
 
 
 def shifted_date(value: bytes, days: int) -> bytes | None:

@@ -36,15 +36,15 @@ def test_it_is_independent_of_the_walk(module):
     )
 
 
-def inserted(tag, element):
+def inserted(tag, element, head=HEAD):
     """Return the head with an element where its tag belongs."""
     at = 0
-    while at < len(HEAD):
-        found, _, _, stop = checker._next(HEAD, at, checker.LITTLE_EXPLICIT)
+    while at < len(head):
+        found, _, _, stop = checker._next(head, at, checker.LITTLE_EXPLICIT)
         if found >= tag:
-            return HEAD[:at] + element + (HEAD[stop:] if found == tag else HEAD[at:])
+            return head[:at] + element + (head[stop:] if found == tag else head[at:])
         at = stop
-    return HEAD + element
+    return head + element
 
 
 @pytest.mark.parametrize(
@@ -96,3 +96,28 @@ def test_pixel_data_are_what_they_say():
     for bulk in (BULK[:-2], [*BULK, b"more than the header says"], [b"\0" * 12, *BULK[1:]]):
         with pytest.raises(ObjectRefused):
             check(bulk=bulk)
+
+
+@pytest.mark.parametrize(
+    ("value", "passes"),
+    [
+        (b"045Y", True),
+        (b"089Y\\090Y ", True),
+        (b"012M", True),
+        (b"", True),
+        (b"095Y", False),
+        (b" 095Y ", False),
+        (b"045Y\\095Y ", False),
+        (b"Doe ", False),
+    ],
+)
+def test_great_ages_are_found(value, passes):
+    context = Context(b"k" * 32, Release("p", "research", "v1"))
+    _, head, *_ = Deidentifier(context).deidentify(TestObject().file()).parts
+    made = inserted(0x00101010, WRITE.element(0x00101010, "AS", value), bytes(head))
+    research = Checker(profile("research"))
+    if passes:
+        research.check(made, BULK, EXPLICIT, b"")
+    else:
+        with pytest.raises(ObjectRefused, match="not a result 00101010"):
+            research.check(made, BULK, EXPLICIT, b"")

@@ -55,6 +55,11 @@ def test_great_ages_are_not_told():
     assert values.age(b"091Y") == b"090Y"
     assert values.age(b"045Y") == b"045Y"
     assert values.age(b"Doe") is None
+    assert values.age(b" 091Y") == b"090Y"
+    assert values.age(b"091Y \0") == b"090Y"
+    assert values.age(b"045Y\\ 095Y") == b"045Y\\090Y "
+    assert values.age(b"999M") == b"999M"
+    assert values.age(b"") == b""
 
 
 def test_registered_uids_stay():
