@@ -22,6 +22,7 @@ from srm_dicom.client.fetching import Fetch, statuses
 from srm_dicom.client.http import HttpClient
 from srm_dicom.client.keyserver import Call, Connection, Server
 from srm_dicom.client.keyshares import Charters
+from srm_dicom.client.outcomes import each
 from srm_dicom.client.reshare import Resharer
 from srm_dicom.crypto.keyrecord import Charter, KeyRecord
 from srm_dicom.errors import (
@@ -351,18 +352,22 @@ class KeyServers:
         servers = [known.get(url) or Server(url, self._dial) for url in new]
         return Resharer(self._servers, servers, k, signing_key, timeout_s, without_proof=without_proof)
 
-    def set_acl(self, key_ids: Sequence[str], acl: Acl) -> None:
-        """Replace the named entries of keys' ACLs on every server; base entries only if `acl` has some.
+    def set_acls(self, acls: Mapping[str, Acl]) -> dict[str, list[str] | MdmError]:
+        """Replace the named entries of keys' ACLs on every server; base entries only where an ACL has some.
 
-        Raises:
-            KeyServerUnavailable: a server did not answer; the others have the new ACL.
-            NotAuthorised: a server refuses.
+        Returns:
+            By server the keys that it does not have, or why it has changed none.
         """
-        for _, answer in list(
-            ask(self._servers, self._timeout_s, lambda server: server.set_acl(key_ids, acl))
-        ):
-            if isinstance(answer, MdmError):
-                raise answer
+
+        def change(server: Server) -> list[str]:
+            told = each(acls, server.call("describeKeys", list(acls)))
+            missing = [key_id for key_id, one in told.items() if isinstance(one, NotFound)]
+            there = {key_id: acl for key_id, acl in acls.items() if key_id not in missing}
+            for acl in dict.fromkeys(there.values()):
+                server.set_acl([key_id for key_id, its in there.items() if its == acl], acl)
+            return missing
+
+        return {server.name: told for server, told in ask(self._servers, self._timeout_s, change)}
 
     def permissions(self, key_id: str) -> dict[str, Permission | MdmError]:
         """Return what each server says of owner, group, base permissions and ACL of a key."""

@@ -102,7 +102,7 @@ def test_records_that_no_known_site_signed_are_not_imported(site, escrow):
 def test_rights_and_owner_come_along(site, registrar, escrow):
     key = site.registered(ALICE)
     acl = Acl.parse('user:"/DC=test/DC=mdm/CN=stranger":gx')
-    site.client(registrar).set_acl([key.id], acl)
+    site.client(registrar).set_acls({key.id: acl})
     new = site.another("keys9")
     imported(site, new, exported(site, site.servers["keys1"], escrow), escrow)
     [kept] = everything(new)

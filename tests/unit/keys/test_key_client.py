@@ -18,6 +18,7 @@ from srm_dicom.errors import (
     ConfigError,
     KeyQuorumMissing,
     KeyServerUnavailable,
+    MdmError,
     NotAuthorised,
     NotFound,
 )
@@ -304,15 +305,19 @@ def test_removal_is_everywhere_and_may_be_repeated(site, alice, registrar):
 def test_rights_are_given_and_taken(site, stranger, registrar):
     key = site.registered()
     client = site.client(registrar)
-    client.set_acl([key.id], Acl.parse('user:"/DC=test/DC=mdm/CN=stranger":g'))
+    told = client.set_acls({key.id: Acl.parse('user:"/DC=test/DC=mdm/CN=stranger":g'), "none": Acl()})
+    assert list(told.values()) == [["none"]] * 3
     assert site.client(stranger).fetch(key.id, key.public) == key.private
     acls = set(map(str, client.get_acl(key.id).values()))
     assert acls == {'user::pdls\ngroup::-\nother::-\nuser:"/DC=test/DC=mdm/CN=stranger":g'}
-    client.set_acl([key.id], Acl())
+    site.servers["keys2"].down = True
+    told = client.set_acls({key.id: Acl()})
+    assert {server for server, one in told.items() if one == []} == {"keys1", "keys3"}
+    assert isinstance(told["keys2"], KeyServerUnavailable)
     with pytest.raises(NotAuthorised):
         site.client(stranger).fetch(key.id, key.public)
-    with pytest.raises(NotAuthorised):
-        site.client(stranger).set_acl([key.id], Acl.parse("other::g"))
+    told = site.client(stranger).set_acls({key.id: Acl.parse("other::g")})
+    assert all(isinstance(one, MdmError) for one in told.values())
 
 
 def test_a_key_ends_with_its_validity(site, alice):

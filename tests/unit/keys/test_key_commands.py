@@ -215,6 +215,43 @@ def test_nobody_is_told_to_use_servers_that_have_no_shares(site):
     assert site.all_fetched()
 
 
+def acls(site, key_id):
+    told = key_servers(site.common()).get_acl(key_id)
+    return [str(acl).partition("other::-\n")[2] for acl in told.values()]
+
+
+def change_project(site, old, new):
+    path = site.demo.directory / "etc" / "projects.d" / "demo.toml"
+    path.write_text(re.sub(old, new, path.read_text()))
+
+
+def test_keys_follow_their_project(site):
+    """Who leaves a project loses its keys and who joins it gets them, at each server that answers."""
+    first, *others = site.keys
+    before = acls(site, first)[0]
+    members = site.common().projects[PROJECT].members
+    name = next(one.name for one in members if one.name.endswith("researcher"))
+    change_project(site, re.escape(name), "/DC=test/DC=mdm/CN=successor")
+    site.stop("keys-2")
+    told = run("srm-dicom keys rights", site.demo.config, fails=True)
+    assert "cannot be reached" in told
+    assert told.count("3 of 3 keys have the rights of their projects") == 2
+    with pytest.raises((NotAuthorised, KeyServerError)):
+        site.fetch(first)
+    site.start("keys-2")
+    site.point_at(url_of(site, each) for each in site.demo.key_servers)
+    key_servers(site.common()).remove(others[0])
+    told = run("srm-dicom keys rights", site.demo.config, fails=True)
+    assert told.count("2 of 3 keys have the rights of their projects") == 3
+    assert told.count("it has not all keys\n       Give srm-dicom keys reshare.") == 3
+    after = before.replace(name, "/DC=test/DC=mdm/CN=successor")
+    assert acls(site, first) == [after] * 3
+    (site.demo.directory / "etc" / "projects.d" / "demo.toml").unlink()
+    told = run("srm-dicom keys rights", site.demo.config, fails=True)
+    assert told.count("2 of 3 keys") == 3
+    assert acls(site, first) == [""] * 3
+
+
 def test_destruction_is_asked_for_until_it_is_done(site):
     key_id = next(iter(site.keys))
     site.stop("keys-1")
