@@ -45,14 +45,14 @@ def test_who_finds_no_room_waits_before_anything_is_moved(staging, pacs, series,
         assert late.state is FileState.QUEUED or late.state is FileState.IN_PROGRESS
         in_hand = late.state is FileState.IN_PROGRESS
         assert late.attempts <= int(in_hand), "that there is no room is no failure of the source"
-        third = staging.want("/CN=Carol", series[2])
-        moves = pacs.moves
-        wait_for(lambda: all(file.failure for file in staging.stores.requests.files(third)))
-        assert pacs.moves == moves, "no room, no move"
-        assert staging.stores.staged.used_bytes(staging.common.node) <= quota
         staging.stores.requests.move_guid(series[0][0], [FileState.PINNED], FileState.RELEASED)
         staging.janitor(quota_bytes=quota, spare_bytes=size).tidy()
-        wait_for(lambda: staging.is_there(waiting))
+        wait_for(lambda: staging.is_there(waiting))  # before anybody else wants what has become free
+        moves = pacs.moves
+        third = staging.want("/CN=Carol", series[2])
+        wait_for(lambda: all(file.failure for file in staging.stores.requests.files(third)))
+        assert {type(file.failure) for file in staging.stores.requests.files(third)} == {NoSpace}
+        assert pacs.moves == moves, "no room, no move"
     assert staging.stores.staged.used_bytes(staging.common.node) <= quota
     assert staging.incoming() == []
 
