@@ -9,18 +9,16 @@ file's explanation says why it waits; a refusal is final.
 from __future__ import annotations
 
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
-from srm_dicom.audit.event import Action
-from srm_dicom.audit.event import Event as AuditEvent
-from srm_dicom.audit.event import Outcome as AuditOutcome
 from srm_dicom.audit.log import AuditLog
 from srm_dicom.broker.publish import Publisher
+from srm_dicom.broker.recording import record
 from srm_dicom.broker.room import Reservation, Room, full
 from srm_dicom.broker.sink import BatchSink, Sealing
 from srm_dicom.broker.states import ACTIVE, Event, after, before
@@ -28,6 +26,7 @@ from srm_dicom.broker.turns import Turn, Turns
 from srm_dicom.broker.views import FileState
 from srm_dicom.broker.visits import Visit, size, source_name
 from srm_dicom.clock import Clock
+from srm_dicom.db.database import FAILURES
 from srm_dicom.db.news import Topic
 from srm_dicom.errors import (
     InternalError,
@@ -35,7 +34,6 @@ from srm_dicom.errors import (
     NoSpace,
     NotDelivered,
     NotFound,
-    ObjectRefused,
     Overloaded,
     SourceSlow,
     SourceUnavailable,
@@ -128,6 +126,7 @@ class Stager:
         self._sealing = sealing
         self._audit = audit
         self._clock = clock
+        self._left: deque[Visit] = deque()
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set; visits under way are finished."""
@@ -142,11 +141,18 @@ class Stager:
             while not stop.is_set():
                 now_s = self._clock.monotonic_s()
                 if told or not running or now_s >= rest_until_s:
-                    busy_s = self._settings.heard_s if news.is_heard else self._settings.busy_s
-                    rest_until_s, state = now_s + busy_s, self._database.state()
-                    if state != seen or now_s >= look_at_s:
-                        seen, look_at_s = state, now_s + self._settings.look_s
-                        self._line_up(turns, now_s)
+                    rest_until_s = now_s + (
+                        self._settings.heard_s if news.is_heard else self._settings.busy_s
+                    )
+                    try:
+                        state = self._database.state()
+                        if state != seen or now_s >= look_at_s:
+                            seen, look_at_s = state, now_s + self._settings.look_s
+                            self._line_up(turns, now_s)
+                    except FAILURES as error:
+                        log.warning("database_failed", error=type(error).__name__)
+                        seen = -1
+                        stop.wait(self._settings.look_s)
                 sources = self.sources() if turns.held() else {}
                 while len(running) < self._settings.visits and (turn := turns.next(sources, now_s)):
                     running[pool.submit(self.visit, turn.visit)] = turn
@@ -172,6 +178,9 @@ class Stager:
 
         What nobody waits for any more has no turn: the source would rest for it, and others would wait.
         """
+        while self._left:
+            self._give_back([self._left[0]])
+            self._left.popleft()
         turns.drop(lambda turn: not self._wanted(turn.visit))
         self._give_back([turn.visit for turn in turns.drop(lambda turn: turn.until_s <= now_s)])
         for visit in self.claim(turns.held()):
@@ -233,9 +242,21 @@ class Stager:
         return [Visit.of(batch, entries, by_guid) for batch in self._plan(entries, by_guid)]
 
     def visit(self, visit: Visit) -> None:
-        """Stage one batch; a defect of ours fails its files and never the stager."""
+        """Stage one batch; a defect of ours fails its files and never the stager.
+
+        What could not be written to the database is no defect: who waits goes on waiting.
+        """
+        try:
+            self._guarded(visit)
+        except FAILURES as error:
+            log.warning("visit_left", error=type(error).__name__)
+            self._left.append(visit)
+
+    def _guarded(self, visit: Visit) -> None:
         try:
             self._visit(visit)
+        except FAILURES:
+            raise
         except Exception as error:
             log.exception("visit_broke", error=type(error).__name__)
             failure = InternalError("staging broke; the site's log has the details")
@@ -268,9 +289,17 @@ class Stager:
         entries = list(visit.entries.values())
         sink = BatchSink(entries, self._sealing, self._publisher.begin, reservation.take)
         began_s = self._clock.monotonic_s()
-        until_s = began_s + self._settings.settled_s
         worker = threading.Thread(target=self._stage, args=(visit, sink), daemon=True)
         worker.start()
+        try:
+            self._settle_all(visit, sink, reservation, began_s)
+        finally:
+            sink.leave()
+            worker.join(self._settings.drain_s)
+
+    def _settle_all(self, visit: Visit, sink: BatchSink, reservation: Reservation, began_s: float) -> None:
+        """Settle what comes, until all has come or the time is up."""
+        until_s = began_s + self._settings.settled_s
         waiting, look_at_s = set(visit.entries), began_s + self._settings.look_s
         while waiting and (now_s := self._clock.monotonic_s()) < until_s:
             if now_s >= look_at_s:
@@ -284,7 +313,6 @@ class Stager:
         if waiting:
             late = NotDelivered("staging was not over when its time was up")
             self._settle(dict.fromkeys(waiting, late), visit)
-        worker.join(self._settings.drain_s)
 
     def _plan(
         self, entries: Mapping[Guid, Entry], by_guid: Mapping[Guid, Sequence[RequestFile]]
@@ -327,7 +355,7 @@ class Stager:
                 failed |= dict.fromkeys((item.guid for item in filled), error)
         for guid, reason in failed.items():
             self._disappoint(visit.rows[guid], reason, visit.source)
-        self._record(group, failed, visit.entries)
+        record(self._audit, group, failed, visit.entries)
         return sum(item.size_bytes for item in filled if item.guid not in failed)
 
     def _disappoint(self, rows: Sequence[RequestFile], error: MdmError, source: str) -> None:
@@ -369,43 +397,3 @@ class Stager:
         target = after(FileState.QUEUED, Event.FAIL)
         if self._requests.move([row.id for row in rows], before(Event.FAIL), target, failure=error):
             self._database.tell(Topic.READY)
-
-    def _record(
-        self,
-        group: Mapping[Guid, Filled | MdmError],
-        failed: Mapping[Guid, MdmError],
-        entries: Mapping[Guid, Entry],
-    ) -> None:
-        reports: dict[str, list[Guid]] = {}
-        for guid, item in group.items():
-            if isinstance(item, Filled) and guid not in failed:
-                reports.setdefault(item.report, []).append(guid)
-        for report, guids in reports.items():
-            self._record_one(AuditOutcome.ALLOWED, guids, entries, report=report)
-        if failed:
-            rule = "; ".join(sorted({type(error).__name__ for error in failed.values()}))
-            refusals = {error.message for error in failed.values() if isinstance(error, ObjectRefused)}
-            reasons = "; ".join(sorted(refusals))
-            self._record_one(AuditOutcome.FAILED, list(failed), entries, rule=rule, report=reasons)
-
-    def _record_one(
-        self,
-        outcome: AuditOutcome,
-        guids: Sequence[Guid],
-        entries: Mapping[Guid, Entry],
-        *,
-        rule: str = "",
-        report: str = "",
-    ) -> None:
-        releases = [entries[guid].release for guid in guids]
-        self._audit.record(
-            AuditEvent(
-                action=Action.STAGING,
-                outcome=outcome,
-                operation="stage",
-                project=",".join(sorted({release.project for release in releases if release})),
-                objects=tuple(guids),
-                rule=rule,
-                report=report,
-            )
-        )

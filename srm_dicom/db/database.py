@@ -24,6 +24,9 @@ from srm_dicom.errors import ConfigError
 
 _LENT = (LentSqliteDatabase, LentPostgresqlDatabase)
 
+FAILURES = (peewee.OperationalError, peewee.InterfaceError)
+"""What a call raises whose database is locked for too long, is full or does not answer: later it may do."""
+
 M = TypeVar("M", bound=peewee.Model)
 
 _PRAGMAS = {

@@ -11,13 +11,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import islice
 from typing import Literal
 
 from srm_dicom.audit.event import Action, Event, Outcome
 from srm_dicom.audit.log import AuditLog
 from srm_dicom.clock import Clock
-from srm_dicom.errors import MdmError
+from srm_dicom.db.database import FAILURES
+from srm_dicom.errors import MdmError, Overloaded
 from srm_dicom.ids import Token, new_token
 from srm_dicom.plugin.api import Arrived, Discovered
 from srm_dicom.plugin.host import PluginHost
@@ -68,10 +70,13 @@ class Feed:
 def arrivals(journal: Journal, plugin: str, releases: Iterable[Release], clock: Clock) -> Arrived:
     """Return whom a plugin tells what has arrived: the journal, in which it is durable at once."""
 
-    def telling(release: Release) -> Callable[[Discovered], None]:
-        return lambda found: journal.add([Arrival(plugin, release, found)], clock.now())
+    def tell(release: Release, found: Discovered) -> None:
+        try:
+            journal.add([Arrival(plugin, release, found)], clock.now())
+        except FAILURES:
+            raise Overloaded("the registrar's journal does not answer") from None
 
-    return {release: telling(release) for release in releases}
+    return {release: partial(tell, release) for release in releases}
 
 
 class Registrar:

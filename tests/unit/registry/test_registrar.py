@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from peewee import OperationalError
 
 from srm_dicom.audit.log import AuditLog
 from srm_dicom.broker.access import FileAccess
@@ -12,7 +13,14 @@ from srm_dicom.broker.areas import Areas
 from srm_dicom.broker.names import Names
 from srm_dicom.client.keys import Destruction
 from srm_dicom.db.database import Database
-from srm_dicom.errors import CatalogueUnavailable, KeyServerUnavailable, NotAuthorised, NotFound, NotSupported
+from srm_dicom.errors import (
+    CatalogueUnavailable,
+    KeyServerUnavailable,
+    NotAuthorised,
+    NotFound,
+    NotSupported,
+    Overloaded,
+)
 from srm_dicom.identity.principal import Principal
 from srm_dicom.ids import Guid, SitePath
 from srm_dicom.plugin.api import Discovered, Patient
@@ -20,7 +28,7 @@ from srm_dicom.registry.destruction import Destroyer, Destructions
 from srm_dicom.registry.erasure import Erasure
 from srm_dicom.registry.journal import Arrival, Journal
 from srm_dicom.registry.policy import Places
-from srm_dicom.registry.registrar import SERVICE, Feed, Registrar, RegistrarSettings
+from srm_dicom.registry.registrar import SERVICE, Feed, Registrar, RegistrarSettings, arrivals
 from srm_dicom.registry.saga import Catalogues, Saga
 from srm_dicom.registry.unregistering import Unregistering
 from srm_dicom.rights.acl import Tag
@@ -285,6 +293,19 @@ def test_what_comes_again_for_another_patient_keeps_its_name_and_keeps_nobody_wa
     house.arrive(1, patient="r")
     house.registrar.step()
     assert house.stores.namespace.find(SitePath("/vo/mdm/site/heart-v1/r")) is None
+
+
+def test_who_tells_of_an_arrival_hears_that_it_cannot_be_written_down_now(house, monkeypatch):
+    """An archive sends again what was refused so, and not what broke its association."""
+
+    def locked(*_):
+        raise OperationalError("CANARY")
+
+    monkeypatch.setattr(house.journal, "_columns", locked)
+    tell = arrivals(house.journal, "memory", [RELEASE], house.clock)[RELEASE]
+    with pytest.raises(Overloaded) as caught:
+        tell(Discovered(Guid("g"), (), "g", b""))
+    assert "CANARY" not in caught.value.message
 
 
 def test_a_file_that_is_removed_is_forgotten_by_every_catalogue(house):
