@@ -10,7 +10,7 @@ import re
 import uuid
 from dataclasses import dataclass
 from typing import NewType
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from srm_dicom.errors import InvalidRequest
 
@@ -27,6 +27,9 @@ MAX_PATH_CHARS = 1024
 _COMPONENT = re.compile(r"[A-Za-z0-9._-]{1,255}\Z")
 _NORMALISED = re.compile(r"(?:/(?!\.)[A-Za-z0-9._-]{1,255})+\Z")
 """What nearly every path is; it stays as it is."""
+
+_SURL = re.compile(r"srm://([^/?#]+)((?:/[^?]*)?)(?:\?(?:[^#]*?&)?SFN=(.*))?\Z", re.IGNORECASE | re.DOTALL)
+"""The site, the path or endpoint, and the path of the full form."""
 
 
 def parse_path(text: str) -> SitePath:
@@ -84,21 +87,17 @@ class Surl:
     def parse(cls, text: str) -> Surl:
         """Read ``srm://host[:port]/path`` and the full form ``srm://host:port/endpoint?SFN=/path``.
 
+        All that follows is the path: gfal2 sends it as it is, and what began with ``#`` or ``?`` was no
+        other file's name.
+
         Raises:
             InvalidRequest: not a SURL, or its path is not acceptable.
         """
-        try:
-            url = urlsplit(text.strip())
-        except ValueError as error:
-            raise InvalidRequest("not a SURL") from error
-        if url.scheme.lower() != "srm" or not url.netloc:
+        parts = _SURL.match(text.strip())
+        if parts is None:
             raise InvalidRequest("not a SURL: srm://host/path was expected")
-        path = url.path
-        for item in url.query.split("&"):
-            key, _, value = item.partition("=")
-            if key.upper() == "SFN":
-                path = value
-        return cls(text, parse_path(unquote(path)), url.netloc)
+        authority, path, sfn = parts.groups()
+        return cls(text, parse_path(unquote(path if sfn is None else sfn)), authority)
 
 
 @dataclass(frozen=True, slots=True)
