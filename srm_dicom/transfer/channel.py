@@ -36,14 +36,23 @@ class DataChannel:
         target: what it was connected to; connections to one address end at one node.
         stall_s: a peer that takes no byte for this long has gone.
         clock: for the deadlines.
+        left: called once, when it is closed.
     """
 
-    def __init__(self, sock: socket.socket, target: Address, stall_s: float, clock: Clock) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        target: Address,
+        stall_s: float,
+        clock: Clock,
+        left: Callable[[], None] | None = None,
+    ) -> None:
         sock.setblocking(False)
         self._sock = sock
         self.target = target
         self._stall_s = stall_s
         self._clock = clock
+        self._left = left
         self._unguarded_bytes = 0
         self.private = isinstance(sock, ssl.SSLSocket)
 
@@ -89,6 +98,9 @@ class DataChannel:
     def close(self) -> None:
         """End the stream with a plain FIN; data connections know no close_notify."""
         self._sock.close()
+        left, self._left = self._left, None
+        if left is not None:
+            left()
 
     def _send_records(self, data: memoryview) -> int:
         """Send until all has gone or no more is taken; OpenSSL takes a record of 16 KiB at a time."""

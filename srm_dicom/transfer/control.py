@@ -18,7 +18,8 @@ from srm_dicom.identity.gate import Gate
 from srm_dicom.identity.watch import LOOK_EVERY_S
 from srm_dicom.telemetry import logger
 from srm_dicom.transfer.arriving import CannotConnect
-from srm_dicom.transfer.dataport import DataPort, DataSettings, Ends
+from srm_dicom.transfer.dataends import DataSettings, Ends
+from srm_dicom.transfer.dataport import DataPort
 from srm_dicom.transfer.files import ServedFiles, WrittenFiles
 from srm_dicom.transfer.peers import PeerPolicy
 from srm_dicom.transfer.performer import Performer
@@ -158,6 +159,7 @@ class ControlConnection:
         if self._welcomed or self._dialogue.stage is not Stage.OPEN:
             return
         self._welcomed = True
+        self._port.owner = self._dialogue.principal.dn
         try:
             self._services.door.entered(self._dialogue.principal)
         except MdmError as error:

@@ -12,84 +12,23 @@ import select
 import socket
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Self
 
 from srm_dicom.clock import Clock
 from srm_dicom.errors import NotAuthenticated, NotSupported
 from srm_dicom.transfer.arriving import Arriving, CannotConnect
 from srm_dicom.transfer.channel import DataChannel, Guard
+from srm_dicom.transfer.dataends import DataSettings, Ends
 from srm_dicom.transfer.peers import PeerPolicy
 from srm_dicom.transfer.security import DataSecurity
-from srm_dicom.turns import Place, Turns
+from srm_dicom.turns import Place
 from srm_dicom.wire.gridftp.addresses import MAX_STRIPES, Address, plain
 from srm_dicom.wire.gridftp.dialogue import Parameters
 from srm_dicom.wire.gridftp.replies import Reply
 
 _GUARD_EVERY_S = 0.25
-_DYNAMIC_PORTS = (49152, 65535)
-"""What is nobody's (RFC 6335, 6). The kernel, asked for any port, takes none that lingers in TIME_WAIT, and
-from 7,000 files a minute on looks through all of them for every file."""
-_EVERY_PORT = 65536
 _BEGINNING = Reply.of(150, "Beginning transfer.")
 _GOING_ON = Reply.of(125, "Beginning transfer; reusing existing data connection.")
-
-
-@dataclass(frozen=True, slots=True)
-class DataSettings:
-    """Bounds of data connections.
-
-    Attributes:
-        ports: first and last port to listen on; (0, 0) takes any dynamic one.
-        host: address told to clients instead of the control connection's local one (behind NAT).
-        connect_s: deadline of a connection with its handshake.
-        stall_s: a peer that moves no byte for this long has gone.
-        max_streams: connections of one transfer that we receive.
-        listeners: who listens on how many ports: one identity leaves a quarter of them to others.
-    """
-
-    ports: tuple[int, int] = (20000, 20199)
-    host: str | None = None
-    connect_s: float = 30.0
-    stall_s: float = 120.0
-    max_streams: int = MAX_STRIPES
-    listeners: Turns = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Count the ports."""
-        first, last = self.range
-        each = max(1, (last - first + 1) * 3 // 4)
-        object.__setattr__(self, "listeners", Turns(_EVERY_PORT, each))
-
-    @property
-    def range(self) -> tuple[int, int]:
-        """First and last port."""
-        return self.ports if any(self.ports) else _DYNAMIC_PORTS
-
-
-@dataclass(frozen=True, slots=True)
-class Ends:
-    """Between which addresses the data of a session go.
-
-    Attributes:
-        family: of the sockets.
-        bind: what is listened on.
-        peer: the client, in its plain form.
-    """
-
-    family: socket.AddressFamily
-    bind: str
-    peer: str
-
-    @classmethod
-    def of(cls, control: socket.socket, peer: str = "") -> Self:
-        """Take the addresses of a control connection; `peer` names a client that is not its other end."""
-        return cls(
-            socket.AddressFamily(control.family),
-            control.getsockname()[0],
-            peer or plain(control.getpeername()[0]),
-        )
 
 
 class DataPort:
@@ -100,6 +39,7 @@ class DataPort:
 
     Attributes:
         peer: the client's address.
+        owner: the identity that has logged in.
     """
 
     def __init__(self, settings: DataSettings, policy: PeerPolicy, ends: Ends, clock: Clock) -> None:
@@ -109,6 +49,7 @@ class DataPort:
         self._local = plain(ends.bind)
         self._bind = ends.bind
         self.peer = ends.peer
+        self.owner = ""
         self._clock = clock
         self._listener: socket.socket | None = None
         self._place = Place(settings.listeners)
@@ -133,14 +74,14 @@ class DataPort:
         """The network protocol of the control connection, as RFC 2428 numbers them."""
         return "2" if ":" in self._local else "1"
 
-    def listen(self, holder: str) -> Address:
-        """Open a fresh listening port for an identity and return the address to tell.
+    def listen(self) -> Address:
+        """Open a fresh listening port and return the address to tell.
 
         Raises:
-            CannotConnect: no port of the range is free, or the identity has too many of them.
+            CannotConnect: no port of the range is free, or the owner has too many of them.
         """
         self.close()
-        if not self._place.take(holder):
+        if not self._place.take(self.owner):
             raise CannotConnect("you wait on too many data ports: end some transfers, or try again later")
         self._listener = listener = self._listen_in_range()
         self._listening_on = listener.getsockname()[1]
@@ -362,6 +303,7 @@ class DataPort:
         *,
         accepted: bool,
     ) -> DataChannel:
+        channels, owner = self._settings.channels, self.owner
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if parameters.dcau != "N":
@@ -377,7 +319,11 @@ class DataPort:
             raise CannotConnect(
                 f"the data connection with {target} failed: {error.strerror or error}"
             ) from error
-        return DataChannel(sock, target, self._settings.stall_s, self._clock)
+        if not channels.take(owner):
+            sock.close()
+            raise CannotConnect("you have too many data connections: end some, or try again later")
+        left = partial(channels.release, owner)
+        return DataChannel(sock, target, self._settings.stall_s, self._clock, left)
 
 
 def _all_or_none(futures: Sequence[Future[DataChannel]]) -> list[DataChannel]:

@@ -14,7 +14,7 @@ from srm_dicom.clock import Clock
 from srm_dicom.identity.gate import Gate
 from srm_dicom.transfer.accepting import Acceptor, Bounds
 from srm_dicom.transfer.control import ControlConnection, ControlSettings, Services
-from srm_dicom.transfer.dataport import DataSettings
+from srm_dicom.transfer.dataends import DataSettings
 from srm_dicom.transfer.files import ServedFiles, WrittenFiles
 from srm_dicom.transfer.peers import PeerPolicy
 from srm_dicom.transfer.stripelink import StripeNodes
@@ -41,6 +41,7 @@ class GridFtpSettings:
         max_sessions_per_address: of them from one address.
         max_sessions_per_identity: of them of one identity.
         max_streams: data connections of one transfer.
+        max_data_connections: data connections at once, three quarters of them of one identity at most.
         max_sums: checksums that are computed at the same time, half of them for one identity at most.
         active: connect out to clients (PORT): MODE E downloads need it.
         third_party: networks besides the control peer that data may go to and come from.
@@ -59,6 +60,7 @@ class GridFtpSettings:
     max_sessions_per_address: int = 1500
     max_sessions_per_identity: int = 1500
     max_streams: int = 16
+    max_data_connections: int = 4000
     max_sums: int = 4
     active: bool = True
     third_party: tuple[str, ...] = ()
@@ -96,7 +98,12 @@ class GridFtpSettings:
     def data(self) -> DataSettings:
         """The bounds of data connections."""
         return DataSettings(
-            self.data_ports, self.data_host, self.data_connect_s, self.data_stall_s, self.max_streams
+            self.data_ports,
+            self.data_host,
+            self.data_connect_s,
+            self.data_stall_s,
+            self.max_streams,
+            self.max_data_connections,
         )
 
     @property

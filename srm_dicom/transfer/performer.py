@@ -107,7 +107,7 @@ class Performer:
                 self._session.reply(family_reply(self._port.protocol))
             case actions.Listen():
                 self._stripes.forget()
-                self._render_ports(partial(action.render, self._port.listen(self._principal.dn)))
+                self._render_ports(partial(action.render, self._port.listen()))
             case actions.ListenStriped():
                 self._render_ports(partial(action.render, self._stripes.listen(self._guard)))
             case actions.Target():

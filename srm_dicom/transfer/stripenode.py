@@ -26,7 +26,8 @@ from srm_dicom.ids import SitePath, parse_path
 from srm_dicom.rights.declare import Right, requires
 from srm_dicom.telemetry import logger
 from srm_dicom.transfer.accepting import Acceptor, Bounds
-from srm_dicom.transfer.dataport import DataPort, DataSettings, Ends
+from srm_dicom.transfer.dataends import DataSettings, Ends
+from srm_dicom.transfer.dataport import DataPort
 from srm_dicom.transfer.files import ServedFiles, WrittenFiles
 from srm_dicom.transfer.peers import PeerPolicy
 from srm_dicom.transfer.receiving import Target
@@ -159,6 +160,7 @@ class NodeSession:
         self._security = DataSecurity(delegated, begin.end_entity, services.gate, self._clock)
         ends = Ends(ends.family, ends.bind, plain(begin.peer))
         self._port = DataPort(services.data, services.policy, ends, self._clock)
+        self._port.owner = self._principal.dn
         self._place = Place(services.identities)
         self._next_s = 0.0
 
@@ -205,7 +207,7 @@ class NodeSession:
 
     def _listen(self) -> stripes.Listening:
         self._watch.now()
-        address = self._port.listen(self._principal.dn)
+        address = self._port.listen()
         return stripes.Listening(address.host, address.port)
 
     @requires(Right.FILE_READ)

@@ -106,7 +106,7 @@ class Stripes:
         """
         self.forget()
         links = self._open(guard, every=True)
-        own = self._port.listen(self._begin().dn)
+        own = self._port.listen()
         others = _together([partial(link.listen, _no_guard) for link in links], guard)
         self._listening = bool(links)
         return own, *others

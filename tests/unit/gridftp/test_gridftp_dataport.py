@@ -7,7 +7,8 @@ import pytest
 
 from srm_dicom.clock import SystemClock
 from srm_dicom.errors import NotSupported
-from srm_dicom.transfer.dataport import DataPort, DataSettings, Ends
+from srm_dicom.transfer.dataends import DataSettings, Ends
+from srm_dicom.transfer.dataport import DataPort
 from srm_dicom.transfer.peers import PeerPolicy
 from srm_dicom.wire.gridftp.addresses import Address
 from srm_dicom.wire.gridftp.dialogue import Parameters
@@ -38,7 +39,7 @@ def _opening(dcau, *, listening):
             port.aim((Address("127.0.0.1", client.getsockname()[1]),))
             near = client
         else:
-            address = port.listen("/CN=Alice")
+            address = port.listen()
             near = socket.create_connection((address.host, address.port))
         (channel,) = port.open(
             Parameters(dcau=dcau),
@@ -67,7 +68,7 @@ def test_any_port_is_a_dynamic_one():
         DataSettings((0, 0)), PeerPolicy(), Ends(socket.AF_INET, "127.0.0.1", "127.0.0.1"), SystemClock()
     )
     try:
-        assert all(49152 <= port.listen("/CN=Alice").port <= 65535 for _ in range(20))
+        assert all(49152 <= port.listen().port <= 65535 for _ in range(20))
     finally:
         port.close()
 

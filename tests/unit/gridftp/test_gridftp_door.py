@@ -355,6 +355,28 @@ def test_one_identity_leaves_data_ports_to_others(open_door, alice, pki):
             two = new_session(door, alice)
 
 
+def test_one_identity_leaves_data_connections_to_others(open_door, alice, pki):
+    def listed(session, mode="S"):
+        session.command("DCAU N")
+        session.command(f"MODE {mode}")
+        port = parse_passive_port(session.command("EPSV"))
+        sock = socket.create_connection(("127.0.0.1", port))
+        session.send("MLSD /dir")
+        code = session.next_reply().code
+        return sock, session.next_reply().code if code == 150 else code
+
+    with open_door(max_data_connections=2) as door:
+        one, two, other = (new_session(door, who) for who in (alice, alice, pki.user("Other")))
+        assert [listed(one)[1] for _ in range(3)] == [226] * 3
+        kept = listed(one, "E")
+        assert kept[1] == 226
+        assert listed(two)[1] == 425
+        assert listed(other)[1] == 226
+        one.leave()
+        eventually(lambda: door.sessions == 2)
+        assert [listed(two)[1] for _ in range(3)] == [226] * 3
+
+
 def test_a_small_range_serves_many_files_in_a_row(open_door, alice):
     first = _free_pair()
     with open_door(data_ports=(first, first + 1)) as door, GridFtpClient(alice) as client:

@@ -28,7 +28,7 @@ from srm_dicom.testing.certificates import read_credential
 from srm_dicom.testing.pki import TestPki
 from srm_dicom.testing.served import DirectoryFiles
 from srm_dicom.transfer.arriving import CannotConnect
-from srm_dicom.transfer.dataport import DataSettings
+from srm_dicom.transfer.dataends import DataSettings
 from srm_dicom.transfer.gridftp import GridFtpDoor
 from srm_dicom.transfer.peers import PeerPolicy
 from srm_dicom.transfer.security import DataSecurity
