@@ -52,8 +52,9 @@ def reshare(config: Path, endpoints: tuple[str, ...], threshold: int | None, *, 
     """Give every key fresh shares, on these or other key servers; old shares are worthless then.
 
     The key servers do it among themselves: no key is put together, and each stays fetchable all the time.
-    An interrupted reshare goes on when it is given again. Where only as many of them answer as a key needs,
-    nobody can prove that they dealt what they hold: the old shares stay then.
+    Keys end then when their projects do now. An interrupted reshare goes on when it is given again. Where
+    only as many of them answer as a key needs, nobody can prove that they dealt what they hold: the old
+    shares stay then.
     """
     common = Common(config, ADMIN)
     endpoints = endpoints or common.config.catalogues.keys
@@ -188,8 +189,10 @@ def _reshare(common: Common, endpoints: Sequence[str], threshold: int | None, *,
         click.echo(f"{ended} keys stay as they are: their projects are not configured any more", err=True)
     for start in range(0, len(known), KEYS_PER_STEP):
         batch = known[start : start + KEYS_PER_STEP]
+        of_keys = {one.key_id: common.projects[project] for project, one in batch}
         outcomes += resharer.reshare(
-            {one.key_id: common.projects[project].key_acl() for project, one in batch}
+            {key_id: project.key_acl() for key_id, project in of_keys.items()},
+            {key_id: project.valid_until for key_id, project in of_keys.items()},
         )
         click.echo(f"{len(outcomes)} of {len(known)} keys", err=True)
     make_destroyer(common, key_servers(common, endpoints)).replay()

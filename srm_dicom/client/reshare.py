@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -44,6 +45,7 @@ log = logger("keys")
 
 T = TypeVar("T")
 
+_AS_BEFORE: Mapping[str, datetime] = {}
 _HEX = re.compile("([0-9a-f]{2})+")
 _HEX_32 = re.compile("[0-9a-f]{64}")
 
@@ -101,11 +103,12 @@ class Resharer:
         self._timeout_s = timeout_s
         self._without_proof = without_proof
 
-    def reshare(self, acls: Mapping[str, Acl]) -> list[Reshared]:
+    def reshare(self, acls: Mapping[str, Acl], ends: Mapping[str, datetime] = _AS_BEFORE) -> list[Reshared]:
         """Make the next generation of keys.
 
         Args:
             acls: by key id, for the servers that do not have the key yet; at most as many as a call takes.
+            ends: until when keys are valid then; what is not there, as long as before.
 
         Raises:
             KeyServerUnavailable: one of the new servers does not answer; nothing was changed.
@@ -115,7 +118,7 @@ class Resharer:
         outcomes = [Reshared(key_id, error=error) for key_id, error in lost.items()]
         orders, dealt = self._dealt(held, receivers)
         charters: dict[str, Charter] = {}
-        for key_id, made in self._take(orders, dealt, held).items():
+        for key_id, made in self._take(orders, dealt, held, ends).items():
             if isinstance(made, Charter):
                 charters[key_id] = made
             else:
@@ -217,6 +220,7 @@ class Resharer:
         orders: Mapping[str, Order],
         dealt: Mapping[str, Mapping[int, Dealt | MdmError]],
         held: Mapping[str, Held],
+        ends: Mapping[str, datetime],
     ) -> dict[str, Charter | MdmError]:
         """Let every new server take; returns a charter for each key whose new shares are proven."""
         made: dict[str, Charter | MdmError] = {}
@@ -244,7 +248,8 @@ class Resharer:
                     self._told(server, taken[server][key_id], orders[key_id], held[key_id])
                     for server in self._new
                 ]
-                made[key_id] = self._proven(orders[key_id], held[key_id], dealings, of_servers)
+                self._prove(orders[key_id], held[key_id], dealings, of_servers)
+                made[key_id] = self._charter(orders[key_id], held[key_id], of_servers, ends.get(key_id))
             except MdmError as error:
                 made[key_id] = error
         return made
@@ -266,8 +271,8 @@ class Resharer:
             raise KeyShareInvalid(f"{server.name} tells what makes no sense of its new share")
         return answer
 
-    def _proven(self, order: Order, held: Held, dealt: Sequence[Dealt], taken: Sequence[Taken]) -> Charter:
-        """Sign the new generation, once its shares are known to be of the same key.
+    def _prove(self, order: Order, held: Held, dealt: Sequence[Dealt], taken: Sequence[Taken]) -> None:
+        """Compare new shares with those that were dealt: they have to be of the same key.
 
         Raises:
             KeyShareInvalid: they are not; the message names the server, or those that it may be.
@@ -277,6 +282,9 @@ class Resharer:
         found = reshare.suspects(order, checks) or reshare.misfits(order, *blinded)
         if found is not None:
             raise KeyShareInvalid(self._accusation(found, held))
+
+    def _charter(self, order: Order, held: Held, taken: Sequence[Taken], end: datetime | None) -> Charter:
+        """Sign the new generation."""
         before = held.charter
         return sign_charter(
             order.key_id,
@@ -284,7 +292,7 @@ class Resharer:
             k=order.k,
             hashes=[one.hash for one in taken],
             public_key=before.public_key,
-            valid_until=before.valid_until,
+            valid_until=end or before.valid_until,
             signing_key=self._signing_key,
             project=before.project,
             unproven=not self._without_proof and (before.unproven or not order.spare),

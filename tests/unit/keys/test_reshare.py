@@ -3,11 +3,12 @@
 import re
 import secrets
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from mdm_keys.store import shares_of
-from srm_dicom.errors import ConfigError, KeyQuorumMissing, KeyServerUnavailable
+from srm_dicom.errors import ConfigError, KeyQuorumMissing, KeyServerUnavailable, NotAuthorised
 from srm_dicom.rights.acl import Acl
 
 NAMES = ("keys1", "keys2", "keys3")
@@ -23,11 +24,12 @@ def servers(site):
     return five
 
 
-def reshare(site, registrar, keys, names, k, *, old=NAMES, without_proof=False):
+def reshare(site, registrar, keys, names, k, *, old=NAMES, without_proof=False, until=None):
     urls = [f"https://{name}" for name in names]
     client = site.client(registrar, timeout_s=20, names=old)
     resharer = client.resharer(urls, k, site.signing_key, timeout_s=20, without_proof=without_proof)
-    return {one.key_id: one for one in resharer.reshare({key.id: Acl.parse(ALICE) for key in keys})}
+    acls = {key.id: Acl.parse(ALICE) for key in keys}
+    return {one.key_id: one for one in resharer.reshare(acls, dict.fromkeys(acls, until) if until else {})}
 
 
 def lies(server):
@@ -55,6 +57,21 @@ def test_fresh_shares_make_old_ones_worthless(site, servers, alice, registrar):
     assert [[share.generation for share in shares] for shares in after] == [[2]] * 3
     assert not {shares[0].share for shares in after} & set(before)
     assert {server.store.find([key.id])[key.id].project for server in servers[:3]} == {"heart"}
+
+
+def test_a_key_is_prolonged_with_its_project(site, servers, alice, registrar):
+    """Also one whose time is over already; and the other way round."""
+    now = site.clock.now()
+    key, other = site.registered(ALICE, valid_until=now), site.registered(ALICE)
+    with pytest.raises(NotAuthorised):
+        site.client(alice).fetch(key.id, key.public)
+    reshare(site, registrar, [key], NAMES, 2, until=now + timedelta(days=1))
+    reshare(site, registrar, [other], NAMES, 2, until=now)
+    assert site.client(alice).fetch(key.id, key.public) == key.private
+    with pytest.raises(NotAuthorised):
+        site.client(alice).fetch(other.id, other.public)
+    reshare(site, registrar, [key], NAMES, 2)
+    assert site.client(alice).fetch(key.id, key.public) == key.private
 
 
 @pytest.mark.parametrize(
