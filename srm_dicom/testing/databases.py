@@ -53,19 +53,25 @@ def short_directory() -> Iterator[Path]:
 
 
 @contextmanager
-def cluster(directory: Path) -> Iterator[str]:
-    """Run a PostgreSQL cluster in `directory`; yield the URL of its database."""
+def cluster(directory: Path, *, machine: Sequence[str] = (), network: str = "") -> Iterator[str]:
+    """Run a PostgreSQL cluster in `directory`; yield the URL of its database.
+
+    Args:
+        directory: where it keeps everything.
+        machine: the command that runs commands on another machine, which it is to be on.
+        network: who may come to it over TCP, at port 5432; nobody by default.
+    """
     programs = max(Path(_PROGRAMS).glob("*/bin"), key=lambda found: int(found.parent.name))
     data = directory / "data"
     # PostgreSQL does not run as root.
-    user = "postgres" if os.getuid() == 0 else None
-    if user:
-        shutil.chown(directory, user)
+    become: tuple[str, ...] = ()
+    if os.getuid() == 0:
+        shutil.chown(directory, "postgres")
+        become = ("setpriv", "--reuid", "postgres", "--regid", "postgres", "--clear-groups")
 
     def run(program: str, *arguments: str) -> None:
-        subprocess.run(
-            [programs / program, *arguments], check=True, stdout=subprocess.DEVNULL, user=user, cwd=directory
-        )
+        command = [*machine, *become, str(programs / program), *arguments]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=directory)
 
     # A language that orders names otherwise than by their bytes, as a hospital's server may have it.
     language = (
@@ -79,8 +85,11 @@ def cluster(directory: Path) -> Iterator[str]:
         "en-US",
     )
     run("initdb", "--pgdata", str(data), "--username", "test", "--auth", "trust", "--no-sync", *language)
+    if network:
+        with (data / "pg_hba.conf").open("a") as rules:
+            rules.write(f"host all all {network} trust\n")
     settings = {
-        "listen_addresses": "",
+        "listen_addresses": "0.0.0.0" if network else "",
         "unix_socket_directories": directory,
         "max_connections": 1000,
         "fsync": "off",
