@@ -94,6 +94,10 @@ class AuditLog:
             self._size, self._durable, torn = _recover(self._fd)
             if self._size == 0:
                 self._durable = _head_before(self.path)
+        except BlockingIOError as error:
+            raise ConfigError(
+                f"another process writes the audit log {self.path}", advice="Stop the service first."
+            ) from error
         except (OSError, ValueError) as error:
             raise ConfigError(f"the audit log {self.path} is not usable: {error}") from error
         self._head = self._durable

@@ -76,7 +76,7 @@ def test_a_torn_last_line_is_cut_off_and_told(tmp_path: Path, log: AuditLog) -> 
 
 
 def test_one_process_writes_a_log(tmp_path: Path, log: AuditLog) -> None:
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError, match="another process writes the audit log"):
         AuditLog(tmp_path, "front", "node1", SystemClock())
     AuditLog(tmp_path, "front", "node2", SystemClock())
 
