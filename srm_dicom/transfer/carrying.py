@@ -202,7 +202,7 @@ class Carrying:
             peer=urlsplit(errand.url).hostname,
             bytes=task.progress.moved_bytes,
             seconds=round(self._clock.monotonic_s() - begun_s, 3),
-            reason=failure.message if failure else None,
+            error=type(failure).__name__ if failure else None,  # its words may be the other server's
         )
 
     def _fetch(self, errand: Errand, progress: Progress) -> None:

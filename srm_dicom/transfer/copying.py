@@ -212,27 +212,25 @@ class _Running:
 
     def _run(self, after: ExitStack) -> None:
         begun_s = self._clock.monotonic_s()
-        reason = ""
+        failed: MdmError | None = None
         try:
             with after:
                 self._move.run(self.progress)
-            self.result = success()
         except MdmError as error:
-            reason = error.message
+            failed = error
         except Exception as error:  # noqa: BLE001 - the edge of a worker
             log.warning("copy_failed", error=type(error).__name__)
-            reason = InternalError("the copy broke off").message
-        if reason:
-            self.result = failure(reason)
+            failed = InternalError("the copy broke off")
+        self.result = failure(failed.message) if failed else success()
         self._ended.set()
         log.info(
-            "file_copied" if not reason else "file_not_copied",
+            "file_not_copied" if failed else "file_copied",
             dn=self._dn,
             path=self._path,
             peer=urlsplit(self._wanted.url).hostname,
             bytes=self.progress.moved_bytes,
             seconds=round(self._clock.monotonic_s() - begun_s, 3),
-            reason=reason or None,
+            error=type(failed).__name__ if failed else None,  # its words may be the other server's
         )
 
 
