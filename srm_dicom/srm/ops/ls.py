@@ -44,13 +44,18 @@ def run(request: Any, caller: Caller) -> Record:
     return response
 
 
+_MOST_LEVELS = 100
+"""Directories below each other in one answer: libxml2, which clients read it with, takes 256 elements so."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Reach:
-    """How far a listing goes: levels down, and which part of the first level."""
+    """How far a listing goes: levels down, of which `depth` are done, and which part of the first level."""
 
     levels: int | None
     offset: int
     count: int | None
+    depth: int = 0
 
     @classmethod
     def of(cls, request: Any) -> _Reach:
@@ -64,7 +69,7 @@ class _Reach:
         )
 
     def below(self) -> _Reach:
-        return _Reach(None if self.levels is None else self.levels - 1, 0, None)
+        return _Reach(None if self.levels is None else self.levels - 1, 0, None, self.depth + 1)
 
 
 def _listings(reach: _Reach, surls: tuple[str, ...], caller: Caller) -> Iterator[Listing]:
@@ -76,6 +81,11 @@ def _listings(reach: _Reach, surls: tuple[str, ...], caller: Caller) -> Iterator
 
 def _walk(surl: str, reach: _Reach, caller: Caller, room: int) -> tuple[Listing, int]:
     """Return a listing, level by level so that no tree is read further than there is room for it."""
+    if reach.depth >= _MOST_LEVELS:
+        raise TooLarge(
+            f"more than {_MOST_LEVELS} levels of directories",
+            advice="List what is further down by its own SURL.",
+        )
     here = 0 if reach.levels == 0 else 1
     part = room if reach.count is None else min(reach.count, room)
     listing = caller.broker.listing(caller.principal, surl, here, reach.offset, part)
