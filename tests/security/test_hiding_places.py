@@ -214,6 +214,9 @@ def test_fragments_that_belong_to_no_frame():
             leaves(TestObject(write, extra=dict(two), pixels=write.fragments(*streams)))
 
 
+NUMBERS = struct.pack("<12H", *range(1, 60, 5))
+
+
 def graphic(write):
     text = write.element(0x00700006, "ST", NAME)
     return write.sequence(
@@ -301,6 +304,26 @@ ELEMENTS = {
     "letters in a vector of frames": (0x00540010, lambda w: w.element(0x00540010, "US", NAME)),
     "letters in a table of floats": (0x0018605A, lambda w: w.element(0x0018605A, "FL", NAME + b" " + NAME)),
     "letters in a list of tags": (0x00280009, lambda w: w.element(0x00280009, "AT", NAME)),
+    "letters among pixel values": (0x00186058, lambda w: w.element(0x00186058, "UL", NUMBERS + NAME + b"\0")),
+    "letters ahead of a vector": (0x00540020, lambda w: w.element(0x00540020, "US", NAME + b"\0" + NUMBERS)),
+    "letters in numbers of two bytes": (
+        0x00540080,
+        lambda w: w.element(0x00540080, "US", struct.pack(f"{w.order}15H", *NAME) + bytes(2)),
+    ),
+    "letters in a vector of floats": (
+        0x00186060,
+        lambda w: w.element(0x00186060, "FL", NUMBERS + NAME + b"\0"),
+    ),
+    "two floats of letters": (0x00189098, lambda w: w.element(0x00189098, "FD", NAME + b"!")),
+    "letters in a grid": (0x00640009, lambda w: w.element(0x00640009, "OF", bytes(48) + NAME + b"\0")),
+    "letters in the transparency of a palette": (
+        0x00281204,
+        lambda w: w.element(0x00281204, "OW", NUMBERS + NAME + b"\0"),
+    ),
+    "letters in a segmented palette": (
+        0x00281221,
+        lambda w: w.element(0x00281221, "OW", NUMBERS + NAME + b"\0"),
+    ),
     "extended offset table": (0x7FE00001, lambda w: w.element(0x7FE00001, "OV", NAME + b"\0")),
 }
 

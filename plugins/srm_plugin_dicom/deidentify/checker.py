@@ -33,7 +33,7 @@ _NUMBERS = re.compile(rb"[0-9+\-.eE \\]*")
 _GRAMMATICAL, _NOTHING = re.compile(rb"[A-Za-z0-9*_-]{1,20}"), re.compile(rb"(?!)")
 _WITH_GRAMMAR = ("kernel", "sequence")
 _PLAIN = re.compile(rb"[ -~]*\0?")
-_LETTERS = re.compile(rb"([ -~]{12,})\0*")
+_LETTERS, _WORDS = re.compile(rb"([ -~]{12,})\0*"), re.compile(rb"[A-Za-z ^]{12,}")
 _AGE = rb"(?:0[0-8]\dY|090Y|\d{3}[DWM])?"
 _FORMS = {"number": _NUMBERS, "age": re.compile(rb"%b(?:\\%b)* ?" % (_AGE, _AGE))}
 _KEYED = b"2.25."
@@ -365,9 +365,20 @@ def _may_stay(rule: Rule, vr: bytes, value: bytes) -> bool:
 
 def _is_text(value: bytes, vr: bytes) -> bool:
     """Tell whether bytes that should be numbers are letters; a repeated one is none, few could be floats."""
-    shortest = 24 if vr in (b"FL", b"FD", b"OF", b"OD") else 12
+    floats = vr in (b"FL", b"FD", b"OF", b"OD")
+    shortest = 24 if floats else 12
     letters = _LETTERS.fullmatch(value) if len(value) >= shortest else None
-    return letters is not None and len(letters[1]) >= shortest and len({*value}) > 5
+    if letters is not None and len(letters[1]) >= shortest and len({*value}) > 5:
+        return True
+    return not floats and any(map(_is_written, _WORDS.findall(value)))
+
+
+def _is_written(text: bytes) -> bool:
+    """Tell letters from the bytes of a table: its numbers turn seldom, or one byte of each does."""
+    return len({*text}) > 5 and all(
+        4 * sum((a < b) != (b < c) for a, b, c in zip(part, part[1:], part[2:], strict=False)) >= len(part)
+        for part in (text, text[::2], text[1::2])
+    )
 
 
 def _plain_or_items(value: bytes, vr: bytes) -> bool:

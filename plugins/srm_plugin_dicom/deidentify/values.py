@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from datetime import date, timedelta
 from functools import partial
 
-from srm_plugin_dicom.deidentify import tables
+from srm_plugin_dicom.deidentify import hidden, tables
 
 Clean = Callable[[bytes], bytes | None]
 
@@ -80,11 +80,14 @@ def reads_as_text(value: bytes, shortest: int) -> bool:
     return len(text) >= shortest and not text.translate(None, _LETTERS) and len(set(text)) > 4
 
 
-def binary(value: bytes, most: int | None, size: int, text: int = _SHORTEST_TEXT) -> bytes | None:
+def binary(
+    value: bytes, most: int | None, size: int, *, text: int = _SHORTEST_TEXT, floats: bool = False
+) -> bytes | None:
     """Accept whole binary numbers up to the multiplicity; text of so many letters is none."""
     if len(value) % size or (most is not None and len(value) > most * size) or reads_as_text(value, text):
         return None
-    return value
+    held = hidden.among_floats(value, size) if floats else hidden.among_integers(value)
+    return None if held else value
 
 
 def of_words(value: bytes, most: int | None, kind: str) -> bytes | None:
@@ -191,12 +194,13 @@ def descriptor(value: bytes) -> bytes | None:
 def clean_for(rule: str, vr: bytes, most: int | None) -> Clean | None:
     """Return the function of a keep list's rule; None for rules that need more than the value."""
     name, _, argument = rule.partition(":")
-    size, text = SIZES.get(vr, 1), _LONGEST_FLOATS if vr in _FLOATS else _SHORTEST_TEXT
+    size, floats = SIZES.get(vr, 1), vr in _FLOATS
+    text = _LONGEST_FLOATS if floats else _SHORTEST_TEXT
     rules: dict[str, Clean] = {
         "number": partial(number, most=most),
-        "binary": partial(binary, most=most, size=size, text=text),
+        "binary": partial(binary, most=most, size=size, text=text, floats=floats),
         "tag": partial(binary, most=most, size=4),
-        "bulk": partial(binary, most=None, size=size, text=text),
+        "bulk": partial(binary, most=None, size=size, text=text, floats=floats),
         "words": partial(of_words, most=most, kind=argument),
         "label": partial(label, text=argument.encode()),
     }

@@ -1,6 +1,7 @@
 """What a value must be to leave."""
 
 import re
+import struct
 
 import pytest
 from hypothesis import given, settings
@@ -114,3 +115,33 @@ def test_no_number_takes_long():
     hostile = b"\\".join([b" " * 30 + b"1" * 2] * 2000) + b"x"
     assert values.number(hostile, None) is None
     assert values.numbers_that_stay([None] * 2).fullmatch(hostile + b"\n" + hostile) is None
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        struct.pack("<256H", *range(0, 65536, 256)),
+        struct.pack("<256H", *(round(65535 * (i / 255) ** 2.2) for i in range(256))),
+        struct.pack("<256H", *(i * 257 for i in range(256))),
+        struct.pack(">256H", *(round(i * 231.7) for i in range(256))),
+        struct.pack("<4096H", *range(0x3030, 0x4030)),
+        struct.pack("<4096H", *range(0x7030, 0x6030, -1)),
+        bytes(range(256)),
+        struct.pack("<120H", *range(1, 121)),
+        struct.pack("<60H", *(i // 2 + 40 for i in range(60))),
+        b"01" * 40,
+    ],
+)
+def test_tables_are_no_text(table):
+    assert values.binary(table, None, 2) == table
+
+
+@given(
+    st.lists(st.floats(-1e6, 1e6).map(lambda value: round(value, 4)), min_size=2, max_size=16),
+    st.sampled_from("<>"),
+)
+def test_floats_of_a_header_are_no_text(numbers, order):
+    for letter, size in (("d", 8), ("f", 4)):
+        value = struct.pack(f"{order}{len(numbers)}{letter}", *numbers)
+        if not values.reads_as_text(value, 24):
+            assert values.binary(value, None, size, text=24, floats=True) == value
