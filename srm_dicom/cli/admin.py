@@ -51,7 +51,7 @@ class Lazy(click.Group):
 @click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="srm-dicom")
 def main() -> None:
-    """Run and look after a srm-dicom site."""
+    """Run a site, and look after it."""
 
 
 if __name__ == "__main__":

@@ -87,14 +87,14 @@ def move(config: Path, old: str, new: str, *, without_proof: bool) -> None:
 @reported
 def destroy(config: Path, key_id: tuple[str, ...], yes: bool) -> None:
     """Destroy keys for good: nobody opens their files again. Asked for until enough servers confirm."""
-    if not yes:
-        click.confirm(f"Destroy {len(key_id)} keys? Their files cannot be opened any more.", abort=True)
     common = Common(config, ADMIN)
     journal, destroyer = make_journal(common), make_destroyer(common)
     halves = {one.key_id: one.public_key for _, one in journal.known_keys() if one.key_id in key_id}
     ordered = {order.key_id for order in _destructions(common).orders(ids=key_id)}
     for missing in set(key_id) - set(halves) - ordered:
         raise NotFound(f"this site has no key {missing}")
+    if not yes:
+        click.confirm(f"Destroy {len(key_id)} keys? Their files cannot be opened any more.", abort=True)
     destroyer.order(halves)
     for one in halves:
         journal.forget_key(one)

@@ -49,7 +49,7 @@ def register(config: Path, plugin: str, selector: str) -> None:
             if not busy:  # the running registrar has taken some, or a server has to be tried again
                 time.sleep(_LOOK_EVERY_S)
     left = registrar.pending()
-    click.echo(f"{total} found, {total - left} registered, {left} waiting")
+    click.echo(f"{total} found, {max(0, total - left)} registered, {left} waiting")
     if left:
         raise SystemExit(1)
 

@@ -19,7 +19,7 @@ from srm_dicom.audit.event import Action, Event, Outcome
 from srm_dicom.audit.log import AuditLog
 from srm_dicom.clock import Clock
 from srm_dicom.db.database import FAILURES
-from srm_dicom.errors import MdmError, Overloaded
+from srm_dicom.errors import ConfigError, MdmError, Overloaded
 from srm_dicom.ids import Token, new_token
 from srm_dicom.plugin.api import Arrived, Discovered
 from srm_dicom.plugin.host import PluginHost
@@ -115,7 +115,14 @@ class Registrar:
                     stop.wait(self._settings.idle_s)
 
     def discover(self, plugin: str, selector: str) -> Iterator[int]:
-        """Put everything under a selector in the journal; yields the count so far, batch by batch."""
+        """Put everything under a selector in the journal; yields the count so far, batch by batch.
+
+        Raises:
+            ConfigError: there is no such plugin.
+        """
+        if plugin not in self._feeds:
+            known = ", ".join(sorted(self._feeds)) or "none"
+            raise ConfigError(f"plugins.d has no {plugin}.toml", advice=f"It has {known}.")
         feed = self._feeds[plugin]
         total = 0
         for release in feed.releases():

@@ -267,3 +267,6 @@ def test_destruction_is_asked_for_until_it_is_done(site):
         site.fetch(key_id)
     assert f"{key_id}: destroyed, 3 of 2" in run("srm-dicom keys replay", site.demo.config)
     assert "no key unknown" in run("srm-dicom keys destroy --yes unknown", site.demo.config, fails=True)
+    assert "plugins.d has no none.toml" in run(
+        "srm-dicom register --plugin none x", site.demo.config, fails=True
+    )
