@@ -67,7 +67,8 @@ class Machines:
 
     def on(self, name: str, *words: object) -> list[str]:
         """Return the command that runs a command on a machine."""
-        return ["ip", "netns", "exec", self._machine(name), *map(str, words)]
+        called = ("unshare", "--uts", "sh", "-c", 'hostname "$0"; exec "$@"', f"{name}.test")
+        return ["ip", "netns", "exec", self._machine(name), *called, *map(str, words)]
 
     def wire(self, name: str) -> str:
         """Return the name of the wire that leads to a machine."""

@@ -12,7 +12,8 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
@@ -32,15 +33,21 @@ from srm_dicom.testing.machines import Machines
 from srm_dicom.testing.pixels import identity_in, same_pixels
 
 KEYS = ("keys1", "keys2", "keys3")
-NAMES = ("se", "inner", "db", *KEYS, "files", "metadata", "pacs", "user")
-ROLES = {"front": "se", "transfer": "se", "stager": "inner", "registrar": "inner"}
+NAMES = ("se", "inner", "inner2", "db", *KEYS, "files", "metadata", "pacs", "user")
+ROLES = {"front": "se", "transfer": "se", "stager": "inner", "registrar": "inner", "stager2": "inner2"}
+TITLES = {"inner": "MDM1", "inner2": "MDM2"}
+"""Every stager is an AE of its own."""
+
 PORTS = {
     "srm": 8446, "gridftp": 2811, "intake": 8449, "webdav": 8443, "files": 8444, "metadata": 8822,
     "moves": 11112, "arrivals": 11110, "pacs": 4242, "keys-1": 8450, "keys-2": 8450, "keys-3": 8450,
 }  # fmt: skip
 READY = b'"event": "ready"'
 START_S = 90.0
-IMAGES = make_series(SeriesSpec("CT", 6, Patient("CANARY^ALICE", "CANARY-1")))
+ALICE = Patient("CANARY^ALICE", "CANARY-1")
+IMAGES = make_series(SeriesSpec("CT", 6, ALICE))
+MORE = make_series(SeriesSpec("MR", 30, ALICE, study="2", number=7))
+LAST = make_series(SeriesSpec("MR", 4, ALICE, study="3", number=8))
 
 
 pytestmark = [
@@ -65,13 +72,11 @@ class Site:
         leaving.enter_context(cluster(own, machine=self.machines.on("db"), network=wire))
         self._processes: dict[str, tuple[list[str], subprocess.Popen[bytes]]] = {}
         leaving.callback(self._end)
-        for name in ("se", "inner"):
+        for name in ("se", *TITLES):
             self._write(f"{name}.toml", self._zone(name))
         self._catalogues()
-        plugin = tomllib.loads((directory / "etc" / "plugins.d" / "dicom.toml").read_text())
-        for title in ("moves", "arrivals"):
-            plugin["settings"][title]["bind"] = self.machines.addresses["inner"]
-        self._write("plugins.d/dicom.toml", plugin)
+        for name in TITLES:
+            self._plugin(name)
 
     # --- what is written ---------------------------------------------------------------------------
 
@@ -84,16 +89,19 @@ class Site:
             "ban_file": self.directory / "etc" / "ban.list",
         }
 
-    @cached_property
-    def inner_dn(self) -> str:
-        host = self.demo.pki.host("inner.test")
+    def dn(self, machine: str) -> str:
+        host = self.demo.pki.host(f"{machine}.test")
         return self.demo.pki.dn(Credential(host.certificate, host.key, self.demo.pki.trust_dir))
 
     def _zone(self, machine: str) -> dict[str, Any]:
         """Return a zone's configuration: each has its own tables, and what both have to know."""
         site = tomllib.loads(self.demo.config.read_text())
-        inner = site.pop("inner") | {"node": f"https://se.test:{PORTS['intake']}"}
-        intake = {"stagers": [self.inner_dn], "listen": {"port": PORTS["intake"]}}
+        inner = site.pop("inner") | {
+            "node": f"https://se.test:{PORTS['intake']}",
+            "plugins": self.directory / "etc" / f"plugins-{machine}.d",
+            "spool": self.directory / machine / "spool",
+        }
+        intake = {"stagers": [self.dn(name) for name in TITLES], "listen": {"port": PORTS["intake"]}}
         catalogues = {
             "keys": [f"https://{name}.test:8450" for name in KEYS],
             "threshold": 2,
@@ -131,11 +139,21 @@ class Site:
 
     def _catalogue(self, machine: str, name: str, makers: str) -> None:
         table = tomllib.loads((self.directory / "etc" / name).read_text())
-        server = table["server"] | {"host": "0.0.0.0", makers: [self.inner_dn]}
+        server = table["server"] | {"host": "0.0.0.0", makers: [self.dn("inner")]}
         self._write(f"{machine}.toml", table | {"trust": self.trust(machine), "server": server})
 
+    def _plugin(self, machine: str) -> None:
+        plugin = tomllib.loads((self.directory / "etc" / "plugins.d" / "dicom.toml").read_text())
+        here = {"bind": self.machines.addresses[machine]}
+        settings = plugin["settings"]
+        settings["moves"] |= here | {"ae_title": TITLES[machine]}
+        settings["arrivals"] |= here
+        self._write(f"plugins-{machine}.d/dicom.toml", plugin)
+
     def _write(self, name: str, table: Mapping[str, Any]) -> None:
-        (self.directory / "etc" / name).write_text(dump(table) + "\n")
+        path = self.directory / "etc" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(dump(table) + "\n")
 
     @cached_property
     def description(self) -> Path:
@@ -160,8 +178,8 @@ class Site:
         for machine in (*KEYS, "files", "metadata"):
             role = "keys" if machine in KEYS else machine
             self.run(machine, machine, role, f"{machine}.toml")
-        for role, machine in ROLES.items():
-            self.run(role, machine, role, f"{machine}.toml")
+        for name, machine in ROLES.items():
+            self.run(name, machine, name.rstrip("2"), f"{machine}.toml")
         self._wait_for(*KEYS, "files", "metadata", *ROLES)
 
     def run(self, name: str, machine: str, role: str, config: str) -> None:
@@ -201,15 +219,15 @@ class Site:
             "TranscodeDicomProtocol": False,
             "DicomModalities": {
                 title: {
-                    "AET": title, "Host": "inner.test", "Port": PORTS[port],
+                    "AET": title, "Host": f"{machine}.test", "Port": PORTS["moves"],
                     "AllowEcho": True, "AllowFind": True, "AllowMove": True,
                 }
-                for title, port in (("MDM1", "moves"), ("MDMIN", "arrivals"))
+                for machine, title in TITLES.items()
             },
         }  # fmt: skip
         (directory / "orthanc.json").write_text(json.dumps(configuration))
         self._spawn("pacs", self.machines.on("pacs", program("Orthanc"), directory / "orthanc.json"))
-        paths = save(IMAGES, directory / "images")
+        paths = save([*IMAGES, *MORE, *LAST], directory / "images")
         until_s = time.monotonic() + START_S
         store = self.machines.on(
             "pacs", program("storescu"), "-aec", "PACS", "localhost", PORTS["pacs"], *paths
@@ -231,18 +249,36 @@ class Site:
         command = (sys.executable, "-m", "srm_dicom.cli.admin", *words, "--config", config)
         return self._ask(self.machines.on(machine, *command), {**os.environ})
 
-    def user(self, *words: object, by: str = "researcher") -> SimpleNamespace:
-        environment = {
+    def user(self, *words: object) -> SimpleNamespace:
+        return self._ask(self._users(words), self._environment())
+
+    def begin(self, *words: object) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(self._users(words), env=self._environment(), stdout=subprocess.DEVNULL)
+
+    def _users(self, words: Sequence[object]) -> list[str]:
+        mdm = (sys.executable, "-m", "srm_dicom.cli.user")
+        return self.machines.on("user", *(mdm if words[0] == "mdm" else words[:1]), *words[1:])
+
+    def _environment(self) -> dict[str, str]:
+        return {
             "PATH": SYSTEM_PATH,
             "HOME": str(self.directory),
             "LC_ALL": "C.UTF-8",
             "GFAL_PYTHONBIN": "/usr/bin/python3",
             "PYTHONDONTWRITEBYTECODE": "1",
             "MDM_SITE": str(self.description),
-            **self.demo.pki.environment(self.demo.users[by]),
+            **self.demo.pki.environment(self.demo.users["researcher"]),
         }
-        command = (sys.executable, "-m", "srm_dicom.cli.user", *words[1:]) if words[0] == "mdm" else words
-        return self._ask(self.machines.on("user", *command), environment)
+
+    def staged(self) -> Counter[str]:
+        """Return how often each file has been staged, by either stager."""
+        found: Counter[str] = Counter()
+        for log in self.directory.glob("inner*/audit/stager@*.jsonl"):
+            for line in log.read_text().splitlines():
+                event = json.loads(line)["event"]
+                if event["action"] == "staging" and event["outcome"] == "allowed":
+                    found.update(event["objects"])
+        return found
 
     @staticmethod
     def _ask(command: list[str], environment: Mapping[str, str]) -> SimpleNamespace:
@@ -262,8 +298,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with ExitStack() as leaving:
         made = Site(tmp_path_factory.mktemp("machines"), leaving)
         made.start()
-        registered = made.administrate("inner", "register", "--plugin", "dicom", "Modality=CT")
-        assert registered.code == 0, registered.said
+        for modality in ("CT", "MR"):
+            done = made.administrate("inner", "register", "--plugin", "dicom", f"Modality={modality}")
+            assert done.code == 0, done.said
         yield made
 
 
@@ -276,9 +313,10 @@ def test_images_come_from_the_archive_to_the_user(site: Site, tmp_path: Path) ->
     assert len(files) == len(IMAGES)
     assert same_pixels(IMAGES, files)
     assert not identity_in(files)
-    assert called_inner == {"pacs"}, "the inner zone opens its connections itself; the archive sends to it"
-    assert called_archive == {"inner"}
-    assert called_se == {"inner", "user"}
+    assert called_inner <= {"pacs"}, "the inner zone opens its connections itself; the archive sends to it"
+    assert called_archive <= {"inner", "inner2"}
+    assert called_se >= {"user"}
+    assert called_se <= {"user", "inner", "inner2"}
 
 
 def test_grid_clients_follow_turls_to_the_machine_that_has_the_file(site: Site, tmp_path: Path) -> None:
@@ -294,7 +332,7 @@ def test_grid_clients_follow_turls_to_the_machine_that_has_the_file(site: Site, 
 
 
 def test_each_machine_checks_itself(site: Site) -> None:
-    for machine in ("se", "inner"):
+    for machine in ("se", "inner", "inner2"):
         checked = site.administrate(machine, "check")
         assert checked.code == 0, checked.said
 
@@ -305,6 +343,26 @@ def test_two_of_three_key_servers_are_enough(site: Site, tmp_path: Path) -> None
     site.restart("keys2")
     assert got.code == 0, got.said
     assert len(list(tmp_path.rglob("*.dcm"))) == len(IMAGES)
+
+
+def test_of_two_stagers_no_file_is_moved_twice(site: Site, tmp_path: Path) -> None:
+    before = site.staged()
+    query = f"SeriesNumber = {MORE[0].SeriesNumber}"
+    users = [site.begin("mdm", "get", query, "-o", tmp_path / str(number)) for number in range(3)]
+    assert [one.wait(150) for one in users] == [0] * len(users)
+    staged = site.staged() - before
+    assert staged.total() == len(staged) == len(MORE)
+
+
+def test_one_stager_does_the_work_of_another_that_is_away(site: Site, tmp_path: Path) -> None:
+    site.kill("stager")
+    got = site.user("mdm", "get", f"SeriesNumber = {LAST[0].SeriesNumber}", "-o", tmp_path)
+    site.restart("stager")
+    assert got.code == 0, got.said
+    assert len(list(tmp_path.rglob("*.dcm"))) == len(LAST)
+    (log,) = (site.directory / "inner2" / "audit").glob("stager@*.jsonl")
+    assert log.name == "stager@inner2.test.jsonl"
+    assert '"staging"' in log.read_text()
 
 
 @pytest.mark.parametrize("role", ["front", "transfer", "stager"])
