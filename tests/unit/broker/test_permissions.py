@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from srm_dicom.broker.views import FileState
-from srm_dicom.errors import InvalidRequest
+from srm_dicom.errors import InvalidRequest, NotFound
 from srm_dicom.ids import parse_path
 from srm_dicom.rights.acl import MAX_ENTRIES, Acl, Entry, Tag
+from srm_dicom.srm import permissions
 from srm_dicom.srm.caller import Caller
 from srm_dicom.srm.ops import set_permission
 from srm_dicom.srm.types import T, array
@@ -94,3 +95,26 @@ def test_two_changes_at_once_are_both_kept(site: Any, monkeypatch: pytest.Monkey
     monkeypatch.setattr(type(site.access), "administer", overtaken)
     permit(site, "a.dat", "ADD", "/CN=Carol")
     assert {"/CN=Carol", "/CN=Other"} <= {entry.qualifier for entry in acl_of(site, "a.dat").entries}
+
+
+@pytest.mark.parametrize("name", ["a.dat", "d"])
+def test_an_owner_who_took_everything_away_gives_it_back(site: Any, name: str) -> None:
+    site.store("a.dat")
+    site.broker.names.make_directory(site.who(), parse_path("/vo/data/d"), "srmMkdir")
+    for mode in ("NONE", "RWX"):
+        request = T.srmSetPermissionRequest(
+            SURL=site.surl(name), permissionType="CHANGE", ownerPermission=mode
+        )
+        set_permission.run(request, Caller(site.who(), site.broker))
+        held = {(one.tag, one.qualifier): one.permissions for one in acl_of(site, name).access()}
+        assert held.get((Tag.USER, ""), frozenset()) == permissions.letters(mode)
+
+
+def test_nobody_else_learns_of_a_name_by_setting_its_permissions(site: Any) -> None:
+    site.store("a.dat")
+    for name in ("a.dat", "none"):
+        request = T.srmSetPermissionRequest(
+            SURL=site.surl(name), permissionType="CHANGE", ownerPermission="R"
+        )
+        with pytest.raises(NotFound):
+            set_permission.run(request, Caller(site.who("Nobody"), site.broker))
