@@ -107,7 +107,7 @@ class Broker:
         view: RequestView | None = None
         try:
             with self._access.deciding(principal, known, operation, scope) as verdicts:
-                decided = iter(verdicts)
+                decided = iter(self._listings.busy(principal, verdicts))
                 answers = [next(decided) if isinstance(surl, Surl) else surl for surl in surls]
                 view = self._taken_in(request, wish.surls, answers)
         except MdmError:

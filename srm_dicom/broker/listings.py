@@ -14,7 +14,7 @@ from srm_dicom.broker.access import FileAccess, Verdict
 from srm_dicom.broker.areas import inherited
 from srm_dicom.broker.surls import OwnSurls
 from srm_dicom.broker.views import Listing
-from srm_dicom.errors import NotAuthorised, NotFound
+from srm_dicom.errors import Busy, NotAuthorised, NotFound
 from srm_dicom.identity.principal import Principal
 from srm_dicom.identity.scopes import SEE
 from srm_dicom.ids import Guid, SitePath, Surl, parent
@@ -42,14 +42,23 @@ class Listings:
         known = [surl.path for surl in parsed if isinstance(surl, Surl)]
         verdicts = self._access.seen(principal, known, operation, scope)
         online = self._online([verdict.entry for verdict in verdicts if verdict.entry])
-        absent = [v.path for v in verdicts if isinstance(v.error, NotFound)]
-        writing = self._uploads.of_paths(absent) if absent else {}
+        writing = self._written(verdicts)
         told = iter(verdicts)
         return [
             self._listing(principal, surl, next(told), online, writing)
             if isinstance(surl, Surl)
             else Listing(text, None, None, surl)
             for text, surl in zip(surls, parsed, strict=True)
+        ]
+
+    def busy(self, principal: Principal, verdicts: Sequence[Verdict]) -> list[Verdict]:
+        """Say of names that are being written for the first time that they are, to who may know of them."""
+        writing = self._written(verdicts)
+        return [
+            replace(verdict, error=Busy("this file is being written"))
+            if self._is_to_be(principal, verdict.path, writing) is not None
+            else verdict
+            for verdict in verdicts
         ]
 
     def listing(
@@ -99,12 +108,26 @@ class Listings:
         writing: Mapping[SitePath, Upload],
     ) -> Listing:
         entry = verdict.entry
-        if surl.path in writing:
-            above = self._namespace.find(parent(surl.path))
-            if above is not None and self._may_know(principal, writing[surl.path], above):
-                return Listing(surl, surl.path, _to_be(writing[surl.path], above), busy=True)
+        to_be = self._is_to_be(principal, surl.path, writing)
+        if to_be is not None:
+            return Listing(surl, surl.path, to_be, busy=True)
         online_now = entry is not None and is_staged(entry, online)
         return Listing(surl, surl.path, entry, verdict.error, online=online_now)
+
+    def _written(self, verdicts: Sequence[Verdict]) -> Mapping[SitePath, Upload]:
+        """Return what is being written of names that are not there."""
+        absent = [verdict.path for verdict in verdicts if isinstance(verdict.error, NotFound)]
+        return self._uploads.of_paths(absent) if absent else {}
+
+    def _is_to_be(
+        self, principal: Principal, path: SitePath, writing: Mapping[SitePath, Upload]
+    ) -> Entry | None:
+        """Return what a name will be, if it is being written and the caller may know of it."""
+        upload = writing.get(path)
+        above = self._namespace.find(parent(path)) if upload else None
+        if upload is None or above is None or not self._may_know(principal, upload, above):
+            return None
+        return _to_be(upload, above)
 
     def _written_in(
         self, principal: Principal, directory: Entry, entries: Sequence[Entry]

@@ -429,3 +429,17 @@ def test_a_registered_file_is_copied_by_nobody_where_nobody_carries(site: Any) -
     failure = site.broker.copies.submit(who(), wish).files[0].failure
     assert isinstance(failure, NotSupported)
     assert "writes" not in failure.message
+
+
+def test_a_name_that_is_being_written_is_busy_to_who_asks_for_it(site: Any) -> None:
+    site.store("old")
+    site.put("a")
+    site.put("old", overwrite=True)
+    wish = Wish(RequestKind.GET, (surl("a"), surl("old"), surl("none")))
+    codes = {}
+    for name in ("Alice", "Reader", "Nobody"):
+        view = site.broker.submit(who(name), wish)
+        codes[name] = [type(file.failure) for file in view.files]
+    # What is there is read until another takes its place; nobody hears of a name who may not see it.
+    assert codes["Alice"] == codes["Reader"] == [Busy, type(None), NotFound]
+    assert codes["Nobody"] == [NotFound] * 3
