@@ -24,12 +24,13 @@ from srm_dicom.identity.gate import Gate
 from srm_dicom.identity.principal import Principal
 from srm_dicom.ids import SitePath
 from srm_dicom.telemetry import logger
-from srm_dicom.transfer.channel import DataChannel
+from srm_dicom.transfer.channel import DataChannel, Guard
 from srm_dicom.transfer.dataport import DataPort
 from srm_dicom.transfer.files import FileInfo, OpenedFile, ServedFiles, WrittenFiles
+from srm_dicom.transfer.pieces import joined
 from srm_dicom.transfer.security import DataSecurity
 from srm_dicom.transfer.storing import Line, Storing
-from srm_dicom.transfer.streams import send_block, send_blocks, send_stream
+from srm_dicom.transfer.streams import send_blocks, send_pieces, send_stream
 from srm_dicom.transfer.stripelink import StripeNodes
 from srm_dicom.transfer.stripes import Connecting, Stripes
 from srm_dicom.transfer.summing import sum_of
@@ -163,16 +164,15 @@ class Performer:
             first = [action.itself(info)] if action.itself else []
             entries = self._files.listdir(self._principal, action.path)
             if action.deep:
-                entries = list(self._walk(entries))
+                entries = self._walk(entries)
         elif action.itself:
             raise NotADirectory("MLSD and MLSR take a directory")
-        data = bytearray()  # of a huge directory no more than its lines is ever held
-        for line in chain(first, map(action.entry, entries)):
-            data += f"{line}\r\n".encode()
+        lines = chain(first, map(action.entry, entries))
+        pieces = joined(f"{line}\r\n".encode() for line in lines)
         if self._parameters.mode == "E":
-            self._transfer(lambda channels: send_block(channels, bytes(data), self._guard))
+            self._transfer(lambda channels: send_pieces(channels, pieces, self._guard))
         else:
-            self._transfer(lambda channels: channels[0].send(memoryview(data), self._guard))
+            self._transfer(lambda channels: _send_pieces(channels[0], pieces, self._guard))
 
     def _walk(self, entries: Iterable[FileInfo]) -> Iterator[FileInfo]:
         """Yield entries and all below them.
@@ -180,18 +180,20 @@ class Performer:
         Raises:
             TooLarge: there are more than a listing may have.
         """
-        waiting, count = list(reversed(list(entries))), 0
-        while waiting:
+        levels, count = [iter(entries)], 0
+        while levels:
             self._guard()
-            entry = waiting.pop()
+            entry = next(levels[-1], None)
+            if entry is None:
+                levels.pop()
+                continue
             count += 1
-            if count + len(waiting) > MAX_LISTED:
+            if count > MAX_LISTED:
                 raise TooLarge(f"a listing has at most {MAX_LISTED} entries: list the directories one by one")
             yield entry
             if entry.is_directory:
                 with suppress(NotFound):  # gone, or forbidden, since it was listed
-                    below = self._files.listdir(self._principal, SitePath(entry.path))
-                    waiting += reversed(list(below))
+                    levels.append(iter(self._files.listdir(self._principal, SitePath(entry.path))))
 
     def _retrieve(self, action: actions.Retrieve) -> None:
         begun_s = self._clock.monotonic_s()
@@ -285,6 +287,11 @@ class Performer:
             acceptor.end_entity if acceptor is not None else b"",
             delegated.pem() if delegated is not None else b"",
         )
+
+
+def _send_pieces(channel: DataChannel, pieces: Iterable[bytes], guard: Guard) -> None:
+    for piece in pieces:
+        channel.send(piece, guard)
 
 
 def _close(channels: list[DataChannel]) -> None:

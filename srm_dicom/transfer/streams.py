@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
@@ -63,13 +63,15 @@ def send_blocks(
             stop.set()
 
 
-def send_block(channels: Sequence[DataChannel], data: bytes, guard: Guard) -> None:
-    """Send bytes that are not a file's (a listing) as one block, and end every connection."""
-    head = Header(Flag(0), len(data), 0).encode() + data if data else b""
+def send_pieces(channels: Sequence[DataChannel], pieces: Iterable[bytes], guard: Guard) -> None:
+    """Send bytes that are not a file's (a listing) as blocks of one connection, and end every connection."""
+    first, offset = channels[0], 0
+    for piece in pieces:
+        first.send(Header(Flag(0), len(piece), offset).encode() + piece, guard, more=True)
+        offset += len(piece)
     ends = ends_of_streams([channel.target for channel in channels])
     for channel, end in zip(channels, ends, strict=True):
-        channel.send(head + end.encode(), guard)
-        head = b""
+        channel.send(end.encode(), guard)
 
 
 def _send_share(

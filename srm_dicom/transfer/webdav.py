@@ -10,7 +10,7 @@ a missing file, 423 for a missing right, and gfal2 repeats a copy without end af
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 from email.utils import format_datetime
@@ -28,6 +28,7 @@ from srm_dicom.transfer.davopening import NOT_STAGED, Opening
 from srm_dicom.transfer.digests import Digests, DigestSettings
 from srm_dicom.transfer.files import FileInfo, OpenedFile, ServedFiles
 from srm_dicom.transfer.nearline import Nearline
+from srm_dicom.transfer.pieces import joined
 from srm_dicom.web.problems import Problem
 from srm_dicom.wire.dav.conditions import entity_tag, meets_if_range
 from srm_dicom.wire.dav.methods import METHODS
@@ -44,7 +45,6 @@ READING = frozenset({"GET", "HEAD", "COPY"})
 FINITE_DEPTH = b'<?xml version="1.0"?><D:error xmlns:D="DAV:"><D:propfind-finite-depth/></D:error>\n'
 _XML = "application/xml; charset=utf-8"
 _HTML = "text/html; charset=utf-8"
-_PIECE_BYTES = 64 * 1024
 
 
 class WebDavDoor:
@@ -177,7 +177,7 @@ class WebDavDoor:
         if depth == "1" and itself.is_directory:
             entries = chain(entries, self._files.listdir(request.principal, request.path))
         pieces = multistatus(entries, wanted)
-        return Answer(HTTPStatus.MULTI_STATUS, [("Content-Type", _XML)], _joined(pieces))
+        return Answer(HTTPStatus.MULTI_STATUS, [("Content-Type", _XML)], joined(pieces))
 
     def _known(self, request: Request) -> Answer | None:
         """Answer a GET that needs no bytes of its file, where the names tell enough."""
@@ -218,7 +218,7 @@ class WebDavDoor:
         entries = self._files.listdir(request.principal, request.path)
         lines = (f'<li><a href="{href(entry)}">{name(entry.path)}</a></li>\n' for entry in entries)
         page = chain((f"<!doctype html>\n<title>{request.path}</title>\n<ul>\n",), lines, ("</ul>\n",))
-        pieces = _joined(line.encode("ascii") for line in page)
+        pieces = joined(line.encode("ascii") for line in page)
         return Answer(HTTPStatus.OK, [("Content-Type", _HTML)], pieces)
 
 
@@ -241,14 +241,3 @@ def _unsatisfiable(size_bytes: int) -> Answer:
     answer = told(problem)
     answer.headers.append(("Content-Range", f"bytes */{size_bytes}"))
     return answer
-
-
-def _joined(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Join small pieces, so that not every one becomes a TLS record."""
-    buffer = bytearray()
-    for piece in pieces:
-        buffer += piece
-        if len(buffer) >= _PIECE_BYTES:
-            yield bytes(buffer)
-            buffer.clear()
-    yield bytes(buffer)

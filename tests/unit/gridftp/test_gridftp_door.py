@@ -572,6 +572,28 @@ def test_sessions_of_one_identity_are_bounded(open_door, pki, alice):
         new_session(door, alice).leave()
 
 
+@pytest.mark.parametrize(("mode", "command"), [("S", "MLSD /dir"), ("E", "NLST /dir"), ("S", "MLSR /dir")])
+def test_a_listing_is_sent_while_it_is_read(open_door, files, alice, monkeypatch, mode, command):
+    """Of a huge directory no more than a piece is held; who goes away in the middle ends it."""
+    (entry,) = [one for one in files.listdir(None, "/dir") if one.path == "/dir/a"]
+
+    def endless(*_):
+        while True:
+            yield entry
+
+    monkeypatch.setattr(files, "listdir", endless)
+    with open_door() as door:
+        session = new_session(door, alice)
+        session.command("DCAU N")
+        session.command(f"MODE {mode}")
+        port = parse_passive_port(session.command("EPSV"))
+        with socket.create_connection(("127.0.0.1", port)) as sock:
+            session.send(command)
+            assert session.next_reply().code == 150
+            assert len(sock.recv(1000, socket.MSG_WAITALL)) == 1000
+        assert session.next_reply().code == 426
+
+
 class Slow:
     """Files that are read when a test says so."""
 
