@@ -7,33 +7,30 @@ parameters. Decisions and their audit are `access`, what may be kept is `records
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from mdm_keys import records
 from mdm_keys.access import Access
+from mdm_keys.calls import checked, named, status
+from mdm_keys.keeping import OWNER_LETTERS, Keeping, group_of, with_base
 from mdm_keys.ledger import DestructionLedger
 from mdm_keys.resharing import Resharing
 from mdm_keys.store import HeldShare, Key, KeyStore, shares_of
 from srm_dicom.clock import Clock
-from srm_dicom.crypto.keyrecord import project_of
 from srm_dicom.errors import (
-    AlreadyExists,
     InvalidRequest,
     MdmError,
     NotFound,
     NotSupported,
     RequestExpired,
-    TooLarge,
 )
 from srm_dicom.identity.principal import Principal
-from srm_dicom.rights.acl import Acl, Entry, Tag
+from srm_dicom.rights.acl import Acl
 from srm_dicom.rights.declare import OpenAccess, Right, requires
 from srm_dicom.wire.hydra.contract import (
-    EXCEPTION_OF,
     INTERFACE_VERSION,
     MAX_KEYS_PER_CALL,
     SCHEMA,
@@ -54,13 +51,6 @@ from srm_dicom.wire.hydra.permissions import acl_of, permission_of
 VERSION = "4.0.0"
 SCHEMA_VERSION = "2.0.0"
 
-OWNER_LETTERS = "pdrwlgs"
-"""What the owner of an entry that Hydra's createEntry makes may do, as Hydra had it."""
-
-REGISTRAR_LETTERS = "pdls"
-"""What a registering site may do with its keys: everything but fetch them."""
-
-_KEY_ID = re.compile(r"[A-Za-z0-9_:-]{1,128}\Z")
 _INFORMATION = OpenAccess("says what this service is, nothing of any key")
 _REFUSED = OpenAccess("is refused to everybody")
 
@@ -92,6 +82,7 @@ class KeyService:
         self._sites = sites
         self._clock = clock
         self._ledger = ledger
+        self._keeping = Keeping(store, access, sites, ledger)
         self._resharing = Resharing(store, access, sites, peers)
 
     # --- entries ---------------------------------------------------------------------------------
@@ -101,35 +92,33 @@ class KeyService:
         """Make keys without a share; the caller owns them."""
         if any(entry.string2 != SCHEMA for entry in entries):
             raise InvalidRequest(f"entries are of the schema {SCHEMA}")
-        ids = _checked(entry.string1 for entry in entries)
+        ids = checked(entry.string1 for entry in entries)
         self._access.require_creator("createEntry", principal, ids)
-        acl = _with_base(Acl(), OWNER_LETTERS)
-        self._store.create([Key(key_id, principal.dn, _group_of(principal), acl) for key_id in ids])
+        acl = with_base(Acl(), OWNER_LETTERS)
+        self._store.create([Key(key_id, principal.dn, group_of(principal), acl) for key_id in ids])
 
     @requires(Right.KEY_REMOVE)
     def remove_entry(self, principal: Principal, items: Sequence[str]) -> None:
         """Remove keys, all or none."""
         self._store.remove(
-            list(self._access.require("removeEntry", principal, _checked(items), Right.KEY_REMOVE))
+            list(self._access.require("removeEntry", principal, checked(items), Right.KEY_REMOVE))
         )
 
     @requires(Right.KEY_WRITE)
     def set_attributes(self, principal: Principal, item: str, attributes: Sequence[Attribute]) -> None:
         """Give a key its record."""
-        self._access.require("setAttributes", principal, _checked([item]), Right.KEY_WRITE)
+        self._access.require("setAttributes", principal, checked([item]), Right.KEY_WRITE)
         held = records.record(
             item, {attribute.name: attribute.value for attribute in attributes}, self._sites
         )
-        _, failed = self._add([self._kept_if_alive(held)])
-        for error in failed.values():
-            raise error
+        self._keeping.add(held)
 
     @requires(Right.KEY_FETCH)
     def get_attributes(
         self, principal: Principal, item: str, attribute_names: Sequence[str]
     ) -> list[Attribute]:
         """Return the record of a key's newest generation: this releases the share."""
-        keys = self._access.require("getAttributes", principal, _checked([item]), Right.KEY_FETCH)
+        keys = self._access.require("getAttributes", principal, checked([item]), Right.KEY_FETCH)
         shares = _released(keys[item].shares, self._clock.now())
         if not shares:
             return []
@@ -139,13 +128,13 @@ class KeyService:
     @requires(Right.KEY_FETCH)
     def list_attributes(self, principal: Principal, item: str) -> list[Attribute]:
         """Return the names of a record's attributes, without values."""
-        keys = self._access.require("listAttributes", principal, _checked([item]), Right.KEY_FETCH)
+        keys = self._access.require("listAttributes", principal, checked([item]), Right.KEY_FETCH)
         return list(records.ATTRIBUTES) if keys[item].shares else []
 
     @requires(Right.KEY_WRITE)
     def clear_attributes(self, principal: Principal, item: str, attribute_names: Sequence[str]) -> None:
         """Remove the record of a key, whichever attribute is named: the parts are worth nothing alone."""
-        self._access.require("clearAttributes", principal, _checked([item]), Right.KEY_WRITE)
+        self._access.require("clearAttributes", principal, checked([item]), Right.KEY_WRITE)
         if attribute_names:
             self._store.clear([item])
 
@@ -154,7 +143,7 @@ class KeyService:
     @requires(Right.KEY_ADMIN)
     def get_permission(self, principal: Principal, items: Sequence[str]) -> list[PermissionEntry]:
         """Return owner, base permissions and ACL of keys."""
-        keys = self._access.require("getPermission", principal, _checked(items), Right.KEY_ADMIN)
+        keys = self._access.require("getPermission", principal, checked(items), Right.KEY_ADMIN)
         return [
             PermissionEntry(key.id, permission_of(key.acl, key.owner, key.group)) for key in keys.values()
         ]
@@ -162,7 +151,7 @@ class KeyService:
     @requires(Right.KEY_ADMIN)
     def set_permission(self, principal: Principal, permissions: Sequence[PermissionEntry]) -> None:
         """Replace base permissions and ACL of keys, all or none; a name that is empty stays as it is."""
-        ids = _checked(entry.item for entry in permissions)
+        ids = checked(entry.item for entry in permissions)
         keys = self._access.require("setPermission", principal, ids, Right.KEY_ADMIN)
         with self._store.transaction():
             for entry in permissions:
@@ -173,7 +162,7 @@ class KeyService:
     @requires(OpenAccess("asks what the caller itself may do"))
     def check_permission(self, principal: Principal, items: Sequence[str], perm: Perm) -> None:
         """Say nothing when the caller has every permission on every key, and refuse otherwise."""
-        self._access.require_letters("checkPermission", principal, _checked(items), perm.letters)
+        self._access.require_letters("checkPermission", principal, checked(items), perm.letters)
 
     # --- many at once ----------------------------------------------------------------------------
 
@@ -182,12 +171,12 @@ class KeyService:
         self, principal: Principal, keys: Sequence[SharedKey], permission: Permission
     ) -> list[KeyStatus]:
         """Keep records; keys that are new get this permission, others need the right to write them."""
-        return self._put("putKeys", principal, keys, permission)
+        return self._keeping.put("putKeys", principal, keys, permission)
 
     @requires(Right.KEY_FETCH)
     def get_keys(self, principal: Principal, items: Sequence[str]) -> list[KeyStatus]:
         """Release the shares of keys, every generation of each."""
-        ids, failed = _named(items)
+        ids, failed = named(items)
         allowed, refused = self._access.sort("getKeys", principal, ids, Right.KEY_FETCH)
         failed |= refused
         now = self._clock.now()
@@ -196,18 +185,18 @@ class KeyService:
     @requires(Right.KEY_REMOVE)
     def remove_keys(self, principal: Principal, keys: Sequence[KeyReference]) -> list[KeyStatus]:
         """Remove keys, or one generation of each."""
-        ids, failed = _named(key.item for key in keys)
+        ids, failed = named(key.item for key in keys)
         failed |= self._access.sort("removeKeys", principal, ids, Right.KEY_REMOVE)[1]
         with self._store.transaction():
             for key in keys:
                 if key.item not in failed:
                     self._remove(key)
-        return [_status(key.item, failed.get(key.item)) for key in keys]
+        return [status(key.item, failed.get(key.item)) for key in keys]
 
     @requires(Right.KEY_WRITE)
     def describe_keys(self, principal: Principal, items: Sequence[str]) -> list[KeyStatus]:
         """Tell which share of which generations of keys is here, and its charter, without the share."""
-        ids, failed = _named(items)
+        ids, failed = named(items)
         allowed, refused = self._access.sort("describeKeys", principal, ids, Right.KEY_WRITE)
         failed |= refused
         return [_described(key_id, failed.get(key_id), allowed) for key_id in items]
@@ -215,7 +204,7 @@ class KeyService:
     @requires(Right.KEY_REMOVE)
     def destroy_keys(self, principal: Principal, keys: Sequence[StringPair]) -> list[KeyStatus]:
         """Remove keys, given with their public halves (hex), and never keep them again."""
-        ids, failed = _named(key.string1 for key in keys)
+        ids, failed = named(key.string1 for key in keys)
         halves: dict[str, bytes] = {}
         for key in keys:
             try:
@@ -303,127 +292,18 @@ class KeyService:
         self, principal: Principal, keys: Sequence[SharedKey], permission: Permission
     ) -> list[KeyStatus]:
         """Keep new shares that were taken, now that the site has signed a charter for them."""
-        self._access.require_creator("adoptKeys", principal, _named(key.item for key in keys)[0])
-        statuses = self._put("adoptKeys", principal, self._resharing.taken(keys), permission)
+        self._access.require_creator("adoptKeys", principal, named(key.item for key in keys)[0])
+        statuses = self._keeping.put("adoptKeys", principal, self._resharing.taken(keys), permission)
         self._store.forget_pending(status.item for status in statuses if not status.exception)
         return statuses
 
     # --- parts -----------------------------------------------------------------------------------
-
-    def _put(
-        self, operation: str, principal: Principal, keys: Sequence[SharedKey], permission: Permission
-    ) -> list[KeyStatus]:
-        failed = _named(key.item for key in keys)[1]
-        held = self._acceptable((key for key in keys if key.item not in failed), failed)
-        known = self._store.find(held)
-        new = [key_id for key_id in held if key_id not in known]
-        if new:
-            projects = {key_id: project_of(held[key_id].charter) for key_id in new}
-            self._access.require_creator(operation, principal, new, projects)
-        failed |= self._access.sort(operation, principal, list(known), Right.KEY_WRITE)[1]
-        owner, group = permission.user_name or principal.dn, permission.group_name or _group_of(principal)
-        acl = _with_base(acl_of(permission), REGISTRAR_LETTERS).bounded()
-        with self._store.transaction():
-            self._store.create([Key(key_id, owner, group, acl) for key_id in new])
-            added, conflicts = self._add([held[key_id] for key_id in held if key_id not in failed])
-        failed |= conflicts
-        return [_status(key.item, failed.get(key.item), is_new=key.item in added) for key in keys]
-
-    def _acceptable(self, keys: Iterable[SharedKey], failed: dict[str, MdmError]) -> dict[str, HeldShare]:
-        """Return the records that may be kept; `failed` gets the errors of the others."""
-        held: dict[str, HeldShare] = {}
-        for key in keys:
-            try:
-                held[key.item] = self._kept_if_alive(records.check(key, self._sites))
-            except MdmError as error:
-                failed[key.item] = error
-        return held
-
-    def _kept_if_alive(self, share: HeldShare) -> HeldShare:
-        if share.public_key in self._ledger:
-            raise InvalidRequest("the key has been destroyed and does not come back")
-        return share
-
-    def _add(self, shares: Sequence[HeldShare]) -> tuple[set[str], dict[str, MdmError]]:
-        """Add what is not here already; returns the keys that got a share, and errors of others."""
-        failed: dict[str, MdmError] = {}
-        fresh: list[HeldShare] = []
-        with self._store.transaction():
-            before = self._store.find(share.key_id for share in shares)
-            for share in shares:
-                try:
-                    if _is_new(share, shares_of(before, share.key_id)):
-                        fresh.append(share)
-                except MdmError as error:
-                    failed[share.key_id] = error
-            self._store.add(fresh)
-        return {share.key_id for share in fresh}, failed
 
     def _remove(self, key: KeyReference) -> None:
         if key.generation:
             self._store.remove_generation(key.item, key.generation)
         else:
             self._store.remove([key.item])
-
-
-def _checked(ids: Iterable[str]) -> list[str]:
-    """Return ids that are well formed, different and not too many."""
-    named, failed = _named(ids)
-    for error in failed.values():
-        raise error
-    return named
-
-
-def _named(ids: Iterable[str]) -> tuple[list[str], dict[str, MdmError]]:
-    """Return the ids that are well formed and named once, and an error for each of the others.
-
-    One that is named twice is left alone: what was said of it would be said of both.
-
-    Raises:
-        TooLarge: there are too many.
-    """
-    counts = Counter(ids)
-    if counts.total() > MAX_KEYS_PER_CALL:
-        raise TooLarge(f"a call has at most {MAX_KEYS_PER_CALL} keys")
-    failed: dict[str, MdmError] = {}
-    for key_id, count in counts.items():
-        if not _KEY_ID.match(key_id):
-            failed[key_id] = InvalidRequest("a key id has 1 to 128 characters of [A-Za-z0-9_:-]")
-        elif count > 1:
-            failed[key_id] = InvalidRequest("a call names each key once")
-    return [key_id for key_id in counts if key_id not in failed], failed
-
-
-def _group_of(principal: Principal) -> str:
-    """Return whose the keys of somebody are, as Hydra had it: the virtual organisation's, ``/<vo>``."""
-    return "/" + principal.fqans[0].split("/")[1] if principal.fqans else ""
-
-
-def _with_base(acl: Acl, owner_letters: str) -> Acl:
-    """Return an ACL whose owner has some rights even if it gives the owner none."""
-    if any(entry.tag is Tag.USER and not entry.qualifier and entry.permissions for entry in acl.entries):
-        return acl
-    named = tuple(entry for entry in acl.entries if entry.qualifier or entry.tag is not Tag.USER)
-    return Acl((Entry(Tag.USER, "", frozenset(owner_letters)), *named))
-
-
-def _is_new(share: HeldShare, before: Sequence[HeldShare]) -> bool:
-    """Tell whether a share is not here yet.
-
-    Raises:
-        InvalidRequest: the key has another public half here, or another project.
-        AlreadyExists: its generation has another share here.
-    """
-    for other in before:
-        if other.public_key != share.public_key:
-            raise InvalidRequest("the key has another public half")
-        if project_of(other.charter) != project_of(share.charter):
-            raise InvalidRequest("the key is another project's")
-        if other.generation == share.generation:
-            if (other.index, other.share, other.charter) != (share.index, share.share, share.charter):
-                raise AlreadyExists("the generation has another share here")
-            return False
-    return True
 
 
 def _released(shares: Sequence[HeldShare], now: datetime) -> list[HeldShare]:
@@ -440,27 +320,19 @@ def _released(shares: Sequence[HeldShare], now: datetime) -> list[HeldShare]:
 
 def _answer(key_id: str, refused: MdmError | None, shares: Sequence[HeldShare], now: datetime) -> KeyStatus:
     if refused is not None:
-        return _status(key_id, refused)
+        return status(key_id, refused)
     try:
         released = _released(shares, now)
     except RequestExpired as error:
-        return _status(key_id, error)
+        return status(key_id, error)
     return KeyStatus(key_id, keys=tuple(map(records.shared_key, released)))
 
 
 def _described(key_id: str, refused: MdmError | None, keys: Mapping[str, Key]) -> KeyStatus:
-    return _status(key_id, refused, keys=records.described(shares_of(keys, key_id)))
+    return status(key_id, refused, keys=records.described(shares_of(keys, key_id)))
 
 
 def _public_key(text: str) -> bytes:
     if not re.fullmatch("[0-9a-f]{64}", text):
         raise InvalidRequest("the public half of a key is 64 hex digits")
     return bytes.fromhex(text)
-
-
-def _status(
-    key_id: str, error: MdmError | None, *, is_new: bool = False, keys: tuple[SharedKey, ...] = ()
-) -> KeyStatus:
-    if error is not None:
-        return KeyStatus(key_id, EXCEPTION_OF[type(error)], error.message)
-    return KeyStatus(key_id, is_new=is_new, keys=keys)
