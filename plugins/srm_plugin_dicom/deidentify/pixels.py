@@ -15,6 +15,7 @@ from typing import Protocol
 
 from srm_dicom.errors import ObjectRefused
 from srm_plugin_dicom.deidentify import facts as f
+from srm_plugin_dicom.deidentify import tables
 from srm_plugin_dicom.deidentify.blank import Rectangle
 from srm_plugin_dicom.deidentify.facts import Facts
 from srm_plugin_dicom.deidentify.options import Option
@@ -62,8 +63,24 @@ _RISKY_IMAGE_TYPES = frozenset(("SCREEN", "DOSE", "SCREEN SAVE", "SCREENSAVE"))
 _SLIDE_LABELS = frozenset(("LABEL", "OVERVIEW", "THUMBNAIL"))
 _HEADS = (
     *("HEAD", "BRAIN", "SKULL", "FACE", "ORBIT", "SINUS", "JAW", "MANDIBLE", "MAXILLA", "CRANIUM"),
-    *("IAC", "PITUITARY", "EAR", "EYE", "NOSE", "TMJ"),
+    *(
+        "IAC",
+        "PITUITARY",
+        "EAR",
+        "EYE",
+        "NOSE",
+        "TMJ",
+        "NASAL",
+        "NASOPHARYNX",
+        "MOUTH",
+        "CHEEK",
+        "CHIN",
+        "LIP",
+    ),
+    *("SCALP", "CALVARI", "CEREB", "ZYGOMA", "PAROTID", "TEETH", "DENTAL", "TONGUE", "MASTOID", "SELLA"),
+    *("TEMPORAL", "FRONTAL", "PARIETAL", "OCCIPITAL", "CIRCLEOFWILLIS", "WHOLEBODY", "WHOLE BODY"),
 )
+_NO_PART = frozenset((b"UNKNOWN", b"OTHER", b"UNDEFINED", b"NONE", b"ANY", b"ALL", b"NO", b"YES"))
 _HEAD_WORDS = re.compile(
     r"(?<!FEMORAL )(?<!RADIAL )\bHEAD|BRAIN|NEURO|SKULL|\bFACE|FACIAL|ORBIT|SINUS|CRANI|CEREB|ENCEPH|PITUIT|"
     r"KOPF|GEHIRN|SCH.{1,2}DEL|TETE|CERVEAU|MPRAGE|FMRI|TEMPORAL BONE|\bIAC\b|\bTMJ\b|\bTOF\b|\bEPI ?BOLD"
@@ -202,8 +219,13 @@ def may_show_face(sop_class: str, facts: Facts) -> bool:
 
 
 def searches_header(facts: Facts) -> bool:
-    """Tell whether a head is looked for in all bytes of a header: where no body part is named."""
-    return facts.word(f.MODALITY) in _SLICED and not facts.word(f.BODY_PART)
+    """Tell whether a head is looked for in all bytes of a header: where the body part has no public name."""
+    return facts.word(f.MODALITY) in _SLICED and not _has_public_part(facts)
+
+
+def _has_public_part(facts: Facts) -> bool:
+    part = facts.word(f.BODY_PART).encode("ascii", "replace")
+    return part in tables.words("code") and part not in _NO_PART
 
 
 def is_head_volume(facts: Facts) -> bool:
@@ -217,13 +239,15 @@ def is_head_volume(facts: Facts) -> bool:
 
 
 def _is_head(facts: Facts) -> bool:
-    """Tell a head by the body part, or where none is named by codes at any depth, and by descriptions."""
+    """Tell a head by the body part; where that is none of the public names, by codes and descriptions too."""
     body_part = facts.word(f.BODY_PART)
-    if body_part:
-        return any(body_part.startswith(head) for head in _HEADS)
+    if body_part.startswith(_HEADS):
+        return True
+    if _has_public_part(facts):
+        return False
     if mentions_head(facts.data):
         return True
-    return any(_HEAD_WORDS.search(facts.word(tag)) for tag in f.DESCRIPTIONS)
+    return any(_HEAD_WORDS.search(facts.word(tag)) for tag in (f.BODY_PART, *f.DESCRIPTIONS))
 
 
 def mentions_head(data: bytes, start: int = 0, stop: int = sys.maxsize) -> bool:

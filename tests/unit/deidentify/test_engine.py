@@ -362,59 +362,12 @@ def test_labels_of_slides_are_refused(label):
         clean(TestObject(extra=slide).file())
 
 
-@pytest.mark.parametrize(
-    ("said", "face"),
-    [
-        ({0x0008103E: b"t1_mprage_sag"}, True),
-        ({0x00081030: b"MRT Kopf"}, True),
-        ({0x00204000: b"the code 69536005 somewhere"}, True),
-        ({0x00081030: b"Surface coil, femoral head"}, False),
-        ({0x00081030: b"Head and neck", 0x00180015: b"CHEST"}, False),
-        ({0x0008103E: b"Brain MIP", 0x00080008: b"DERIVED\\SECONDARY\\PROJECTION IMAGE"}, False),
-        ({0x0008103E: b"Abdomen"}, False),
-    ],
-)
-def test_a_head_without_a_body_part_is_known_by_its_descriptions(said, face):
-    write = Writer()
-    said = {0x00180050: b"1.0"} | said
-    made = TestObject(extra={tag: write.element(tag, "LO", value) for tag, value in said.items()})
-    made.extra[0x00080060] = write.element(0x00080060, "CS", b"MR")
-    if face:
-        with pytest.raises(ObjectRefused, match="face"):
-            clean(made.file())
-    else:
-        assert clean(made.file())
-
-
 def test_pixels_of_what_has_no_pixels_do_not_leave():
     write = Writer()
     plan = {0x00080016: write.element(0x00080016, "UI", b"1.2.840.10008.5.1.4.1.1.481.5")}
     assert clean(TestObject(extra=dict(plan), pixels=b"").file())
     with pytest.raises(ObjectRefused, match="pixel data"):
         clean(TestObject(extra=plan).file())
-
-
-def test_contours_may_show_a_face_too():
-    write = Writer()
-    contours = {0x00080016: write.element(0x00080016, "UI", b"1.2.840.10008.5.1.4.1.1.481.3")}
-    with pytest.raises(ObjectRefused, match="face"):
-        clean(TestObject(extra=contours, pixels=b"").file())
-    assert clean(TestObject(extra=contours, pixels=b"").file(), context(recognizable=True))
-
-
-def test_thin_slices_of_heads_need_a_statement():
-    write = Writer()
-    made = TestObject(
-        extra={
-            0x00180015: write.element(0x00180015, "CS", b"HEAD"),
-            0x00180050: write.element(0x00180050, "DS", b"1.0"),
-        }
-    )
-    with pytest.raises(ObjectRefused, match="face"):
-        clean(made.file())
-    assert clean(made.file(), context(recognizable=True))
-    made.extra[0x00180050] = write.element(0x00180050, "DS", b"5.0")
-    assert clean(made.file())
 
 
 def test_unused_bits_must_be_unused():
