@@ -6,6 +6,7 @@ frames a few are looked at, since what a machine burns in stands in all of them.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -38,6 +39,7 @@ class RapidText:
 
 @cache
 def _engine() -> Any:
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # onnxruntime (1.32) calls its maker as soon as it is loaded
     from rapidocr import RapidOCR  # noqa: PLC0415 - loads models
 
     return RapidOCR(params={"Global.log_level": "error"})

@@ -1,7 +1,10 @@
 """Rectangles are black in every frame, everything else is what it was, and the header says so."""
 
 import io
+import os
 import struct
+import sys
+from types import ModuleType
 
 import numpy as np
 import pydicom
@@ -11,7 +14,7 @@ from pydicom.data import get_testdata_file
 from srm_dicom.errors import ObjectRefused
 from srm_dicom.rights.project import Release
 from srm_dicom.testing.dicom_bytes import BIG_ENDIAN, DEFLATED, EXPLICIT, IMPLICIT, RLE, TestObject, Writer
-from srm_plugin_dicom.deidentify import Context, PixelPolicy, Trust, deidentify
+from srm_plugin_dicom.deidentify import Context, PixelPolicy, Trust, deidentify, detector
 from srm_plugin_dicom.deidentify.blank import Rectangle
 from srm_plugin_dicom.deidentify.pixels import Blanking
 
@@ -166,3 +169,18 @@ def test_rapidocr_reads_what_a_person_reads():
         with open(get_testdata_file(name), "rb") as file:  # noqa: PTH123
             found[name] = RapidText().shows_text(file.read())
     assert found == {"examples_ybr_color.dcm": True, "MR_small.dcm": False}
+
+
+def test_the_recogniser_is_not_to_call_its_maker(monkeypatch):
+    """From the inner zone, with images of patients in its memory; it decides as it is loaded."""
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+    told = []
+
+    class Loaded(ModuleType):
+        def __getattr__(self, name):
+            told.append(os.environ.get("ORT_DISABLE_TELEMETRY"))
+            return lambda **_: None
+
+    monkeypatch.setitem(sys.modules, "rapidocr", Loaded("rapidocr"))
+    detector._engine.__wrapped__()
+    assert set(told) == {"1"}
