@@ -1,7 +1,7 @@
 """A worker of the stager's workshop: ``python -m srm_dicom.daemon.worker CHANNEL OBJECTS FILES``.
 
 The three numbers are of descriptors that it inherits. It ends when the stager does, and by no signal that is
-meant for the stager.
+meant for the stager. Before it sees an object it gives up files and connections (`confine`).
 """
 
 from __future__ import annotations
@@ -15,10 +15,13 @@ import sys
 import threading
 from contextlib import suppress
 
+from srm_dicom.daemon.confine import confine
 from srm_dicom.daemon.coredump import never_dump
 from srm_dicom.daemon.tuning import tune_for_arrivals
 from srm_dicom.scratch.making import work
-from srm_dicom.telemetry import configure
+from srm_dicom.telemetry import configure, logger
+
+log = logger("worker")
 
 
 def main(channel: int, objects: int, files: int) -> None:
@@ -31,7 +34,12 @@ def main(channel: int, objects: int, files: int) -> None:
     rooms = [mmap.mmap(room, os.fstat(room).st_size) for room in (objects, files)]
     with socket.socket(fileno=channel) as orders, suppress(ConnectionError):
         threading.Thread(target=_leave_with, args=(orders.fileno(),), daemon=True).start()
-        work(orders, *rooms)
+        work(orders, *rooms, confine=_give_up)
+
+
+def _give_up() -> None:
+    if not confine():
+        log.warning("not_confined")
 
 
 def _leave_with(channel: int) -> None:

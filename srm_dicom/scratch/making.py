@@ -97,13 +97,20 @@ _read_order = msgspec.msgpack.Decoder(Order).decode
 _encode = msgspec.msgpack.Encoder().encode
 
 
-def work(channel: socket.socket, objects: mmap.mmap, files: mmap.mmap) -> None:
+def work(
+    channel: socket.socket,
+    objects: mmap.mmap,
+    files: mmap.mmap,
+    *,
+    confine: Callable[[], None] = lambda: None,
+) -> None:
     """Do what comes over a channel until the other side is gone.
 
     Args:
         channel: of packets.
         objects: where objects and recipes are put.
         files: where files are put.
+        confine: is called once all is loaded, and before there is an object.
     """
     worker: _Worker | None = None
     while packet := channel.recv(MOST_PACKET_BYTES):
@@ -111,6 +118,7 @@ def work(channel: socket.socket, objects: mmap.mmap, files: mmap.mmap) -> None:
         if isinstance(order, Begin):
             for module in order.modules:
                 import_module(module)
+            confine()
             worker = _Worker(order.seal_key, objects, files)
             answer: Answer = Ready()
         elif worker is None:

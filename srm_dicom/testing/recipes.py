@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
 
 from srm_dicom.errors import ObjectRefused
 from srm_dicom.scratch.making import Made
@@ -25,6 +28,35 @@ def refuse(_data: bytearray) -> Made:
 
 def decline(_data: bytearray) -> None:
     """Decline it."""
+
+
+def read(data: bytearray) -> Made:
+    """Return a file that the object names, as whoever has taken the process over would like to."""
+    return [Path(data.decode()).read_bytes()], ""
+
+
+def write(data: bytearray) -> Made:
+    """Leave something in a file that the object names."""
+    Path(data.decode()).write_bytes(b"left")
+    return [b""], ""
+
+
+def connect(data: bytearray) -> Made:
+    """Call somebody at a port that the object names."""
+    with socket.create_connection(("127.0.0.1", int(data)), 10):
+        return [b""], ""
+
+
+def kill(data: bytearray) -> Made:
+    """End a process that the object names."""
+    os.kill(int(data), signal.SIGKILL)
+    return [b""], ""
+
+
+def load(data: bytearray) -> Made:
+    """Load a module that the object names."""
+    import_module(data.decode())
+    return [b""], ""
 
 
 def swell(data: bytearray) -> Made:

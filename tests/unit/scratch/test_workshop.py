@@ -18,6 +18,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from srm_dicom.crypto.siv import Sealer
+from srm_dicom.daemon import confine
 from srm_dicom.errors import InternalError, NoSpace, ObjectRefused, Overloaded
 from srm_dicom.scratch import workshop as workshop_module
 from srm_dicom.scratch.slot import FileSlot, SlotSettings
@@ -304,3 +305,28 @@ def test_who_cannot_be_started_is_tried_again(monkeypatch):
         workshop.stop()
     assert {line["event"] for line in logs} == {"worker_failed"}
     assert workshop.take(recipes.where, 1) is None
+
+
+@pytest.mark.skipif(confine.version() < 6, reason="this kernel has no Landlock, or not all of it")
+def test_a_worker_that_was_taken_over_reads_and_reaches_nothing(open_workshop, slots, tmp_path):
+    secret = tmp_path / "seal.key"
+    secret.write_text("SECRET")
+    own = Path(f"/proc/{os.getpid()}/environ")
+    with socket.create_server(("127.0.0.1", 0)) as door, subprocess.Popen(["sleep", "60"]) as other:
+        attempts = [
+            (recipes.read, str(secret)),
+            (recipes.read, str(own)),
+            (recipes.read, "/etc/passwd"),
+            (recipes.write, str(tmp_path / "left")),
+            (recipes.write, "/dev/shm/left"),
+            (recipes.connect, str(door.getsockname()[1])),
+            (recipes.kill, str(other.pid)),
+        ]
+        workshop = open_workshop()
+        for recipe, words in attempts:
+            with pytest.raises(InternalError):
+                slots.open(workshop).make(recipe, bytearray(words.encode()))
+        assert other.poll() is None
+        other.kill()
+    assert not (tmp_path / "left").exists()
+    assert slots.open(workshop).make(recipes.load, bytearray(b"srm_dicom.testing.pixels")), "its own program"
