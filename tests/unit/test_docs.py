@@ -315,6 +315,8 @@ def test_a_unit_runs_a_role_as_the_user_of_its_zone(unit: Path) -> None:
     assert ("User=srm-dicom-inner\n" in text) is inner
     assert ("InaccessiblePaths=-/var/lib/srm-dicom/inner" in text) is not inner
     assert "LimitCORE=0\n" in text
+    sees_images = inner or role[1] == "transfer"
+    assert ("MemorySwapMax=0\n" in text) is sees_images, "no clear byte on a disk, in the swap neither"
     assert "ProtectSystem=strict\n" in text
 
 
