@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -33,7 +34,13 @@ _LOOK_EVERY_S = 0.2
 @click.argument("selector", default="")
 @reported
 def register(config: Path, plugin: str, selector: str) -> None:
-    """Register what a plugin finds under SELECTOR (the plugin's own language)."""
+    """Register what a plugin finds under SELECTOR (the plugin's own language).
+
+    With - in its place it is read from standard input: what identifies a patient is not to stand among the
+    words of a command, where everybody on the machine can read it.
+    """
+    if selector == "-":
+        selector = sys.stdin.read().strip()
     telemetry.configure("register", level=40)
     never_dump()
     registrar = make_registrar(Common(config, "register"))
