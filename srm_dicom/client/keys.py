@@ -12,25 +12,23 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from srm_dicom.client.asking import HEDGE_S, ask
-from srm_dicom.client.fetching import Fetch, statuses
+from srm_dicom.client.destroying import Destruction, destroy
+from srm_dicom.client.fetching import Fetch
 from srm_dicom.client.http import HttpClient
 from srm_dicom.client.keyserver import Call, Connection, Server
 from srm_dicom.client.keyshares import Charters
 from srm_dicom.client.outcomes import each
+from srm_dicom.client.registering import register
 from srm_dicom.client.reshare import Resharer
-from srm_dicom.crypto.keyrecord import Charter, KeyRecord
+from srm_dicom.crypto.keyrecord import KeyRecord
 from srm_dicom.errors import (
-    AlreadyExists,
     ConfigError,
-    InternalError,
     KeyServerUnavailable,
-    KeyShareInvalid,
     MdmError,
     NotFound,
 )
@@ -39,15 +37,11 @@ from srm_dicom.rights.acl import Acl
 from srm_dicom.telemetry import logger
 from srm_dicom.wire.hydra.contract import (
     KeyReference,
-    KeyStatus,
     Perm,
     Permission,
     PermissionEntry,
-    SharedKey,
-    StringPair,
-    error_of,
 )
-from srm_dicom.wire.hydra.permissions import acl_of, permission_of
+from srm_dicom.wire.hydra.permissions import acl_of
 
 log = logger("keys")
 
@@ -56,28 +50,6 @@ KEYS_PER_CALL = 1000
 
 HEDGE_PER_KEY_S = 0.001
 """How much longer a server may be silent that was asked for many keys."""
-
-
-@dataclass(frozen=True, slots=True)
-class Destruction:
-    """How far the destruction of a key has come.
-
-    Attributes:
-        needed: servers that have to confirm, n - k + 1, so that fewer than k shares can be left.
-        described: whether a server has told of what is signed about the key; else `needed` is all.
-        confirmed: servers that have destroyed their share, or never had one.
-        failures: why the others have not, by server.
-    """
-
-    needed: int
-    described: bool = False
-    confirmed: frozenset[str] = frozenset()
-    failures: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def done(self) -> bool:
-        """Tell whether the key is gone for good."""
-        return len(self.confirmed) >= self.needed
 
 
 class KeyServers:
@@ -228,45 +200,7 @@ class KeyServers:
         if any(len(records) != len(self._servers) for records in keys):
             raise ConfigError(f"a key needs a record for each of the {len(self._servers)} key servers")
         for start in range(0, len(keys), KEYS_PER_CALL):
-            self._register(keys[start : start + KEYS_PER_CALL], acl)
-
-    def _register(self, keys: Sequence[Sequence[KeyRecord]], acl: Acl) -> None:
-        permission = permission_of(acl)
-        ids = [records[0].charter.key_id for records in keys]
-        outcomes: dict[Server, dict[str, KeyStatus | MdmError]] = {}
-
-        def put(server: Server) -> Any:
-            position = self._servers.index(server)
-            shares = [_shared_key(records[position]) for records in keys]
-            return server.call("putKeys", shares, permission)
-
-        for server, answer in ask(self._servers, self._timeout_s, put):
-            outcomes[server] = statuses(ids, answer)
-        errors = [error for outcome in outcomes.values() for error in _errors(outcome)]
-        if errors:
-            self._undo(keys, outcomes)
-            raise errors[0]
-
-    def _undo(
-        self,
-        keys: Sequence[Sequence[KeyRecord]],
-        outcomes: Mapping[Server, Mapping[str, KeyStatus | MdmError]],
-    ) -> None:
-        """Remove what was written, or may have been: a key that was there before is left alone."""
-        charters = [records[0].charter for records in keys]
-        references = {
-            server: [
-                KeyReference(charter.key_id, charter.generation)
-                for charter in charters
-                if _to_undo(charter.key_id, server, outcomes)
-            ]
-            for server in outcomes
-        }
-        touched = [server for server in outcomes if references[server]]
-        undo = ask(touched, self._timeout_s, lambda server: server.call("removeKeys", references[server]))
-        for server, answer in undo:
-            if isinstance(answer, MdmError):
-                log.warning("key_undo_failed", server=server.name, reason=answer.message)
+            register(self._servers, self._timeout_s, keys[start : start + KEYS_PER_CALL], acl)
 
     # --- administer ------------------------------------------------------------------------------
 
@@ -285,10 +219,10 @@ class KeyServers:
         for _, answer in list(
             ask(self._servers, self._timeout_s, lambda server: server.call("removeKeys", reference))
         ):
-            error = next(_errors(statuses([key_id], answer)), None)
-            if error is not None and not isinstance(error, NotFound):
-                raise error
-            known |= error is None
+            told = each([key_id], answer)[key_id]
+            if isinstance(told, MdmError) and not isinstance(told, NotFound):
+                raise told
+            known |= not isinstance(told, MdmError)
         return known
 
     def destroy(self, halves: Mapping[str, bytes]) -> dict[str, Destruction]:
@@ -297,35 +231,7 @@ class KeyServers:
         Args:
             halves: the public half by key id; at most as many keys as a call takes.
         """
-        keys = [StringPair(key_id, half.hex()) for key_id, half in halves.items()]
-        answers: dict[str, dict[str, KeyStatus | MdmError]] = {key_id: {} for key_id in halves}
-        for server, answer in ask(
-            self._servers, self._timeout_s, lambda server: server.call("destroyKeys", keys)
-        ):
-            for key_id, status in statuses(list(halves), answer).items():
-                answers[key_id][server.name] = status
-        return {key_id: self._destruction(key_id, halves[key_id], told) for key_id, told in answers.items()}
-
-    def _destruction(self, key_id: str, half: bytes, told: Mapping[str, KeyStatus | MdmError]) -> Destruction:
-        """Count who confirms; a server that proves what it says with something else has confirmed nothing."""
-        failures: dict[str, str] = {}
-        charters: list[Charter] = []
-        for server, status in told.items():
-            try:
-                charters += self._destroyed(key_id, half, status)
-            except MdmError as error:
-                failures[server] = error.message
-        needed = max((charter.n - charter.k + 1 for charter in charters), default=len(self._servers))
-        return Destruction(needed, bool(charters), frozenset(told) - frozenset(failures), failures)
-
-    def _destroyed(self, key_id: str, half: bytes, status: KeyStatus | MdmError) -> list[Charter]:
-        for error in _errors({key_id: status}):
-            raise error
-        keys = status.keys if isinstance(status, KeyStatus) else ()
-        charters = [self._charters.verify(key.charter) for key in keys]
-        if any((charter.key_id, charter.public_key) != (key_id, half) for charter in charters):
-            raise KeyShareInvalid("it tells of another key")
-        return charters
+        return destroy(self._servers, self._timeout_s, self._charters, halves)
 
     def resharer(
         self,
@@ -414,37 +320,3 @@ class KeyServers:
             server.name: answer if isinstance(answer, MdmError) else acl_of(answer)
             for server, answer in answers
         }
-
-
-def _errors(outcome: Mapping[str, KeyStatus | MdmError]) -> Iterator[MdmError]:
-    for status in outcome.values():
-        if isinstance(status, MdmError):
-            yield status
-        elif status.exception:
-            yield error_of(status.exception, status.message)
-
-
-def _shared_key(record: KeyRecord) -> SharedKey:
-    charter, share = record.charter, record.share
-    return SharedKey(charter.key_id, share.index, share.data.hex(), charter.text)
-
-
-def _to_undo(
-    key_id: str, server: Server, outcomes: Mapping[Server, Mapping[str, KeyStatus | MdmError]]
-) -> bool:
-    """Tell whether a failed registration may have left a key on a server.
-
-    When some server had the key before, what another one holds, and did not say, may be of before too.
-    """
-    status = outcomes[server][key_id]
-    if isinstance(status, KeyStatus):
-        return status.is_new
-    if not isinstance(status, KeyServerUnavailable | InternalError):
-        return False
-    others = (outcome[key_id] for outcome in outcomes.values())
-    return not any(
-        isinstance(other, KeyStatus)
-        and not other.is_new
-        and (not other.exception or isinstance(error_of(other.exception, ""), AlreadyExists))
-        for other in others
-    )

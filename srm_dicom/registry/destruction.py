@@ -17,7 +17,8 @@ import peewee
 
 from srm_dicom.audit.event import Action, Event, Outcome
 from srm_dicom.audit.log import AuditLog
-from srm_dicom.client.keys import Destruction, KeyServers
+from srm_dicom.client.destroying import Destruction
+from srm_dicom.client.keys import KeyServers
 from srm_dicom.clock import Clock
 from srm_dicom.db.database import Database
 from srm_dicom.telemetry import logger

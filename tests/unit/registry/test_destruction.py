@@ -5,7 +5,7 @@ import json
 import pytest
 
 from srm_dicom.audit.log import AuditLog
-from srm_dicom.client.keys import Destruction
+from srm_dicom.client.destroying import Destruction
 from srm_dicom.db.database import Database
 from srm_dicom.registry.destruction import ALARM_AFTER_S, Destroyer, Destructions
 from srm_dicom.testing.clock import FakeClock

@@ -11,7 +11,7 @@ from srm_dicom.audit.log import AuditLog
 from srm_dicom.broker.access import FileAccess
 from srm_dicom.broker.areas import Areas
 from srm_dicom.broker.names import Names
-from srm_dicom.client.keys import Destruction
+from srm_dicom.client.destroying import Destruction
 from srm_dicom.db.database import Database
 from srm_dicom.errors import (
     CatalogueUnavailable,
