@@ -159,21 +159,22 @@ class KeyServers:
         thread.start()
 
     def may(self, key_id: str, letter: str) -> bool:
-        """Tell whether the servers that answer would let the caller do something with a key.
+        """Tell whether most of the servers that answer would let the caller do something with a key.
 
         Raises:
             KeyServerUnavailable: none of them answers.
         """
         wanted = Perm.of(letter)
-        answers = ask(
+        asked = ask(
             self._servers,
             self._timeout_s,
             lambda server: server.call("checkPermission", [key_id], wanted),
         )
-        refusals = [answer for _, answer in answers]
-        if refusals and all(isinstance(answer, KeyServerUnavailable) for answer in refusals):
-            raise refusals[0]
-        return any(not isinstance(answer, MdmError) for answer in refusals)
+        answers = [answer for _, answer in asked]
+        if answers and all(isinstance(answer, KeyServerUnavailable) for answer in answers):
+            raise answers[0]
+        answered = [one for one in answers if not isinstance(one, KeyServerUnavailable)]
+        return 2 * sum(not isinstance(one, MdmError) for one in answered) > len(answered)
 
     # --- register --------------------------------------------------------------------------------
 

@@ -323,6 +323,17 @@ def test_rights_are_given_and_taken(site, stranger, registrar):
     assert all(isinstance(one, MdmError) for one in told.values())
 
 
+def test_a_right_that_one_server_gives_alone_is_none(site, alice, registrar):
+    key = site.registered(ALICE)
+    assert site.client(alice).may(key.id, "g")
+    site.client(registrar, names=("keys2", "keys3")).set_acls({key.id: Acl()})
+    assert not site.client(alice).may(key.id, "g")
+    site.servers["keys3"].down = True
+    assert not site.client(alice).may(key.id, "g")
+    site.client(registrar, names=("keys2",)).set_acls({key.id: Acl.parse(ALICE)})
+    assert site.client(alice).may(key.id, "g")
+
+
 def test_a_key_ends_with_its_validity(site, alice):
     key = site.registered(ALICE, valid_until=site.clock.now())
     with pytest.raises(NotAuthorised):
