@@ -28,7 +28,10 @@ log = logger("keys")
 T = TypeVar("T")
 
 HEDGE_S = 0.02
-"""How long those that are asked first may be silent before the others are asked too."""
+"""How long those that are asked first may be silent before the others are asked too, at least."""
+
+_ROUND_TRIPS = 2.0
+"""So many of its fastest answers a server may be silent: one that is far away is not late for that."""
 
 _LOOK_EVERY_S = 0.002
 """How often threads are looked for while connections are waited for: one wait does not see both."""
@@ -52,7 +55,7 @@ def ask(
         first: how many are asked at once, those that are well before those that ail; None asks all. One
             more is asked for each that fails, and all others when nobody answers for `hedge_s` or nobody
             is left to wait for. So whoever has enough answers and stops has not troubled the rest.
-        hedge_s: how long to wait for an answer before that.
+        hedge_s: how long to wait for an answer before that, or longer for servers that are far away.
         late: is given the answers that are still under way when the caller stops, if there are any; it
             may wait for them later and elsewhere.
 
@@ -71,12 +74,13 @@ def ask(
         start(len(rest) if first is None else first)
         while asked.waiting or rest:
             left_s = max(0.0, until_s - time.monotonic())
+            patience_s = max((hedge_s, *(_ROUND_TRIPS * server.fastest_s for server in asked.waiting)))
             try:
-                server, answer = asked.next(min(left_s, hedge_s) if rest else left_s)
+                server, answer = asked.next(min(left_s, patience_s) if rest else left_s)
             except Empty:
                 for silent in asked.waiting:
                     silent.ailing = True
-                if rest and left_s > hedge_s:
+                if rest and left_s > patience_s:
                     start(len(rest))
                     continue
                 break
@@ -105,11 +109,13 @@ class _Asked:
         self._begun: dict[int, Begun] = {}
         self._poll = select.poll()
         self._arrived: deque[int] = deque()
+        self._since: dict[Server, float] = {}
         self.waiting: set[Server] = set()
 
     def start(self, server: Server) -> None:
         """Ask one."""
         self.waiting.add(server)
+        self._since[server] = time.monotonic()
         try:
             begun = server.begin(self._call) if isinstance(self._call, Call) else None
         except MdmError as error:
@@ -140,6 +146,8 @@ class _Asked:
                     continue
                 server, answer = found
             self.waiting.discard(server)
+            if not isinstance(answer, MdmError):
+                server.answered(time.monotonic() - self._since[server])
             return server, answer
 
     def leave(self, late: Callable[[Iterator[tuple[Server, Any]]], None] | None) -> None:

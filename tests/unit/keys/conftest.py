@@ -6,6 +6,7 @@ import json
 import re
 import secrets
 import threading
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -60,6 +61,7 @@ class Server:
         self.sites, self.clock = sites, clock
         self.serve()
         self.down = False
+        self.away_s = 0.0
         self.hung = threading.Event()
         self.hung.set()
         self.change = lambda statuses: statuses
@@ -123,6 +125,7 @@ class Connection:
             raise KeyServerUnavailable("the client has died")
         assert (method, target) == ("POST", "/glite-data-hydra-service/services/Hydra")
         self.server.hung.wait(20)
+        time.sleep(self.server.away_s)
         if self.server.down:
             raise KeyServerUnavailable("it is down")
         return self.server.change(self.server.post(body, self.caller))

@@ -59,6 +59,26 @@ def test_one_hung_server_does_not_matter_and_does_not_delay(site, alice):
     assert time.monotonic() - start < 5
 
 
+def test_servers_that_are_far_away_are_not_late_for_that(site, alice):
+    """No third one gives its share away because the way to the first two is long."""
+    key = site.registered(ALICE)
+    for server in site.servers.values():
+        server.away_s = 0.15
+    client = site.client(alice)
+    client.fetch(key.id, key.public)
+    time.sleep(0.5)  # the first one asks all: then their answers are there
+    before = released(site)
+    for _ in range(3):
+        assert client.fetch(key.id, key.public) == key.private
+    assert released(site) == before + 3 * 2
+
+
+def released(site):
+    """Return how many shares all servers have released."""
+    lines = [line for server in site.servers.values() for line in server.events().splitlines()]
+    return sum(json.loads(line)["event"]["action"] == "key_released" for line in lines)
+
+
 def test_two_servers_missing_are_told_with_reasons(site, alice):
     key = site.registered(ALICE)
     site.servers["keys1"].down = True
