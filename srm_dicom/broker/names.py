@@ -91,6 +91,7 @@ class Names:
         if not self.areas.take(path):
             _refuse_registered(principal, entry, above)
         with self.stores.database.transaction():
+            entry = self._still(entry)
             below = list(self._below(entry))
             if below and not recursive:
                 raise NotEmpty("the directory is not empty")
@@ -154,6 +155,7 @@ class Names:
         if target.startswith(f"{source}/"):
             raise InvalidRequest("a directory cannot move into itself")
         with self.stores.database.transaction():
+            entry = self._still(entry)
             self._refuse_written(target)
             self._refuse_long(entry, len(target) - len(source))
             replaced = self._replaced(principal, entry, target) if overwrite else []
@@ -250,6 +252,13 @@ class Names:
             yield child
             if child.is_directory:
                 yield from self._below(child)
+
+    def _still(self, entry: Entry) -> Entry:
+        """Return what was looked at as it is now."""
+        now = self.stores.namespace.find(entry.path)
+        if now is None or now.kind is not entry.kind:
+            raise NotFound(_ABSENT)
+        return now
 
     def _visible(self, principal: Principal, path: SitePath, operation: str) -> bool:
         (verdict,) = self.access.seen(principal, [path], operation)

@@ -204,11 +204,7 @@ class Namespace:
             AlreadyExists: the path or the GUID is taken.
         """
         with self._database.transaction():
-            above = self.find(parent(entry.path))
-            if above is None:
-                raise NotFound("the directory does not exist")
-            if not above.is_directory:
-                raise NotADirectory(f"{above.path} is a file")
+            self._directory(parent(entry.path))
             self._insert(entry)
 
     def add_directory(
@@ -235,12 +231,13 @@ class Namespace:
 
         Raises:
             AlreadyExists: the target is taken.
-            NotFound: there is no source.
+            NotFound, NotADirectory: there is no source, or no directory for the target.
         """
         with self._database.transaction():
             entry = self.find(source)
             if entry is None:
                 raise NotFound("no such name")
+            self._directory(parent(target))
             if self.find(target) is not None:
                 raise AlreadyExists(f"{name(target)} exists")
             moving = self._row.update(path=target, parent=parent(target))
@@ -276,6 +273,14 @@ class Namespace:
     def remove(self, path: SitePath) -> None:
         """Remove a name; the caller has seen to it that a directory is empty."""
         self._row.delete().where(self._row.path == path).execute()
+
+    def _directory(self, path: SitePath) -> None:
+        """Refuse what is not a directory."""
+        entry = self.find(path)
+        if entry is None:
+            raise NotFound("the directory does not exist")
+        if not entry.is_directory:
+            raise NotADirectory(f"{path} is a file")
 
     def _update(self, path: SitePath, **columns: Any) -> None:
         if not self._row.update(**columns).where(self._row.path == path).execute():
