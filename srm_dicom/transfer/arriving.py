@@ -8,7 +8,7 @@ from functools import partial
 
 from srm_dicom.clock import Clock
 from srm_dicom.transfer.channel import DataChannel
-from srm_dicom.wire.gridftp.addresses import Address, plain
+from srm_dicom.wire.gridftp.addresses import Address
 
 
 class CannotConnect(OSError):
@@ -21,7 +21,7 @@ class Arriving:
     Args:
         listener: does not block; None when only connections of the transfer before can carry this one.
         take: accepts one from an allowed peer, or nothing.
-        ready: shakes hands.
+        ready: shakes hands; of a stranger nothing is left.
         patience_s: how long nothing may be under way.
         left: called when the port is given back.
     """
@@ -29,8 +29,8 @@ class Arriving:
     def __init__(
         self,
         listener: socket.socket | None,
-        take: Callable[[socket.socket], socket.socket | None],
-        ready: Callable[[socket.socket, Address], DataChannel],
+        take: Callable[[socket.socket], tuple[socket.socket, Address] | None],
+        ready: Callable[[socket.socket, Address], DataChannel | None],
         patience_s: float,
         clock: Clock,
         left: Callable[[], None],
@@ -47,14 +47,13 @@ class Arriving:
         """Return the listening port's descriptor, -1 if there is none."""
         return -1 if self._listener is None else self._listener.fileno()
 
-    def take(self) -> Callable[[], DataChannel] | None:
+    def take(self) -> Callable[[], DataChannel | None] | None:
         """Return what makes the next connection ready, or None."""
-        sock = None if self._listener is None else self._take(self._listener)
-        if sock is None:
+        found = None if self._listener is None else self._take(self._listener)
+        if found is None:
             return None
         self._until_s = self._clock.monotonic_s() + self._patience_s
-        host, port = sock.getpeername()[:2]
-        return partial(self._ready, sock, Address(plain(host), port))
+        return partial(self._ready, *found)
 
     def check_patience(self) -> None:
         """Raise when nothing has been under way for too long.

@@ -16,6 +16,7 @@ from functools import partial
 
 from srm_dicom.clock import Clock
 from srm_dicom.errors import NotAuthenticated, NotSupported
+from srm_dicom.telemetry import logger
 from srm_dicom.transfer.arriving import Arriving, CannotConnect
 from srm_dicom.transfer.channel import DataChannel, Guard
 from srm_dicom.transfer.dataends import DataSettings, Ends
@@ -26,9 +27,18 @@ from srm_dicom.wire.gridftp.addresses import MAX_STRIPES, Address, plain
 from srm_dicom.wire.gridftp.dialogue import Parameters
 from srm_dicom.wire.gridftp.replies import Reply
 
+log = logger("transfer")
+
 _GUARD_EVERY_S = 0.25
+_STRANGER_S = 5.0
+"""Who has not been announced by its address proves in this time to be the user."""
+
 _BEGINNING = Reply.of(150, "Beginning transfer.")
 _GOING_ON = Reply.of(125, "Beginning transfer; reusing existing data connection.")
+
+
+class _Stranger(Exception):
+    """Somebody has connected who is not the user; never leaves this module."""
 
 
 class DataPort:
@@ -163,7 +173,7 @@ class DataPort:
         if not kept and self._listener is None:
             raise CannotConnect("in MODE E the sender connects: use PASV or SPAS before STOR")
         listener, self._listener = self._listener, None
-        ready = partial(self._ready, parameters=parameters, security=security, accepted=True)
+        ready = partial(self._ready_or_none, parameters=parameters, security=security)
         take = partial(self._take_peer, proven=parameters.dcau != "N")
         wait_s = self._settings.connect_s
         return kept, Arriving(listener, take, ready, wait_s, self._clock, self._place.leave)
@@ -234,41 +244,78 @@ class DataPort:
     ) -> DataChannel:
         if parameters.dcau != "N":
             guard()
+        until_s = self._clock.monotonic_s() + self._settings.connect_s
+        turned_away = ""
         try:
-            sock = self._accept_peer(listener, guard, proven=parameters.dcau != "N")
+            while True:
+                found = self._await_peer(listener, guard, until_s, proven=parameters.dcau != "N")
+                if found is None:
+                    raise self._nobody_came(turned_away)
+                sock, peer = found
+                try:
+                    return self._ready_if_known(sock, peer, parameters, security)
+                except _Stranger as error:
+                    turned_away = f"; one from {peer.host} was turned away: {error}"
         finally:
             self._stop_listening()
-        target = Address(self.peer, self._listening_on)
-        return self._ready(sock, target, parameters, security, accepted=True)
 
-    def _accept_peer(self, listener: socket.socket, guard: Guard, *, proven: bool) -> socket.socket:
+    def _await_peer(
+        self, listener: socket.socket, guard: Guard, until_s: float, *, proven: bool
+    ) -> tuple[socket.socket, Address] | None:
         """Most clients have connected before they say what they want: look first, then wait."""
-        deadline_s = self._clock.monotonic_s() + self._settings.connect_s
         poll = select.poll()
         poll.register(listener.fileno(), select.POLLIN)
-        while (sock := self._take_peer(listener, proven=proven)) is None:
-            if self._clock.monotonic_s() >= deadline_s:
-                raise self._nobody_came()
+        while (found := self._take_peer(listener, proven=proven)) is None:
+            if self._clock.monotonic_s() >= until_s:
+                return None
             guard()
             poll.poll(_GUARD_EVERY_S * 1000)
-        return sock
+        return found
 
-    def _nobody_came(self) -> CannotConnect:
+    def _nobody_came(self, turned_away: str) -> CannotConnect:
         return CannotConnect(
             f"no data connection from {self.peer} to port {self._listening_on} "
-            f"within {self._settings.connect_s:g} s: look for a firewall between them"
+            f"within {self._settings.connect_s:g} s: look for a firewall between them{turned_away}"
         )
 
-    def _take_peer(self, listener: socket.socket, *, proven: bool) -> socket.socket | None:
+    def _take_peer(self, listener: socket.socket, *, proven: bool) -> tuple[socket.socket, Address] | None:
         """Return a connection that has come from where it may come from, if there is one; do not wait."""
         try:
-            sock, peer = listener.accept()
+            sock, (host, port, *_) = listener.accept()
         except OSError:
             return None
-        if self._policy.accepts(self.peer, plain(peer[0]), proven=proven):
-            return sock
+        peer = Address(plain(host), port)
+        if self._policy.accepts(self.peer, peer.host, proven=proven):
+            return sock, peer
         sock.close()
         return None
+
+    def _ready_if_known(
+        self, sock: socket.socket, peer: Address, parameters: Parameters, security: DataSecurity
+    ) -> DataChannel:
+        """Make a connection ready that has come.
+
+        Raises:
+            _Stranger: it did not prove to be the user's, and is not from the client: anybody can knock.
+            CannotConnect: as `_ready`.
+        """
+        known = peer.host == self.peer or parameters.dcau == "N"
+        wait_s = self._settings.connect_s if known else min(_STRANGER_S, self._settings.connect_s)
+        try:
+            return self._ready(sock, peer, parameters, security, accepted=True, wait_s=wait_s)
+        except CannotConnect as error:
+            if known:
+                raise
+            log.info("stranger_turned_away", peer=peer.host, port=peer.port)
+            raise _Stranger(str(error)) from error
+
+    def _ready_or_none(
+        self, sock: socket.socket, peer: Address, parameters: Parameters, security: DataSecurity
+    ) -> DataChannel | None:
+        try:
+            return self._ready_if_known(sock, peer, parameters, security)
+        except _Stranger:
+            return None
 
     def _each_stream(self, parameters: Parameters) -> tuple[Address, ...]:
         targets = self._targets * (parameters.streams if parameters.mode == "E" else 1)
@@ -292,7 +339,8 @@ class DataPort:
                 f"cannot connect to {target} ({error.strerror or error}): "
                 "use passive mode if a firewall or NAT lies between"
             ) from error
-        return self._ready(sock, target, parameters, security, accepted=False)
+        wait_s = self._settings.connect_s
+        return self._ready(sock, target, parameters, security, accepted=False, wait_s=wait_s)
 
     def _ready(
         self,
@@ -302,12 +350,13 @@ class DataPort:
         security: DataSecurity,
         *,
         accepted: bool,
+        wait_s: float,
     ) -> DataChannel:
         channels, owner = self._settings.channels, self.owner
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if parameters.dcau != "N":
-                sock.settimeout(self._settings.connect_s)
+                sock.settimeout(wait_s)
                 sock = security.secure(
                     sock, accepted=accepted, private=parameters.private, subject=parameters.subject
                 )

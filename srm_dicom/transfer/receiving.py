@@ -101,10 +101,10 @@ class Arrivals(Protocol):
     def fileno(self) -> int:
         """What polls as readable when one has come; -1 when none can."""
 
-    def take(self) -> Callable[[], DataChannel] | None:
+    def take(self) -> Callable[[], DataChannel | None] | None:
         """Return what makes the next one ready, or None when none has come.
 
-        That shakes hands, so it is called in the connection's own thread.
+        That shakes hands, so it is called in the connection's own thread; of a stranger it leaves nothing.
         """
 
     def check_patience(self) -> None:
@@ -144,6 +144,7 @@ class BlockReceiver:
         self._stop = threading.Event()
         self._streams: list[_Stream] = []
         self._futures: list[Future[None]] = []
+        self._strangers: list[None] = []
         self._wake = -1
 
     def run(self, kept: Sequence[DataChannel], guard: Guard, broken: Callable[[], None]) -> list[DataChannel]:
@@ -182,8 +183,8 @@ class BlockReceiver:
         for future in self._futures:
             future.result()
 
-    def _begin(self, pool: ThreadPoolExecutor, ready: Callable[[], DataChannel]) -> None:
-        if len(self._futures) >= self._max_streams:
+    def _begin(self, pool: ThreadPoolExecutor, ready: Callable[[], DataChannel | None]) -> None:
+        if len(self._futures) - len(self._strangers) >= self._max_streams:
             raise InvalidRequest(f"a transfer has at most {self._max_streams} connections")
         future = pool.submit(self._receive, ready)
         self._futures.append(future)
@@ -216,9 +217,13 @@ class BlockReceiver:
         told = [reader.connections for reader in ended if reader.connections is not None]
         return bool(told) and len(ended) >= told[0]
 
-    def _receive(self, ready: Callable[[], DataChannel]) -> None:
+    def _receive(self, ready: Callable[[], DataChannel | None]) -> None:
         """Take one connection's blocks; in its own thread."""
-        stream = _Stream(ready())
+        channel = ready()
+        if channel is None:
+            self._strangers.append(None)
+            return
+        stream = _Stream(channel)
         self._streams.append(stream)
         buffer = memoryview(bytearray(CHUNK_BYTES))
         while stream.reader.wants:

@@ -1,0 +1,60 @@
+"""Anybody can knock at a data port: who is not the user ends no transfer by it."""
+
+import socket
+import threading
+from contextlib import contextmanager, suppress
+
+import pytest
+
+GUC = pytest.mark.interop("globus-url-copy")
+
+
+def two_free_ports():
+    while True:
+        with socket.socket() as one, socket.socket() as two:
+            one.bind(("127.0.0.1", 0))
+            port = one.getsockname()[1]
+            with suppress(OSError):
+                two.bind(("127.0.0.1", port + 1))
+                return port, port + 1
+
+
+@contextmanager
+def strangers(ports):
+    """Knock at data ports as soon as they are open, from an address that data may come from."""
+    end = threading.Event()
+    come = []
+
+    def knock(port):
+        while not end.is_set():
+            with socket.socket() as sock, suppress(OSError):
+                sock.bind(("127.0.0.9", 0))
+                sock.connect(("127.0.0.1", port))
+                sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                come.append(port)
+
+    threads = [threading.Thread(target=knock, args=(port,)) for port in ports]
+    for thread in threads:
+        thread.start()
+    try:
+        yield come
+    finally:
+        end.set()
+        for thread in threads:
+            thread.join()
+
+
+@GUC
+@pytest.mark.parametrize("options", [(), ("-p", "3"), ("-dcpriv",)], ids=" ".join)
+def test_strangers_end_no_transfer(site, new_door, tmp_path, options):
+    ports = two_free_ports()
+    with (
+        new_door(site.files, data_ports=ports, third_party=("127.0.0.9/32",)) as url,
+        strangers(ports) as come,
+    ):
+        name = "strange" + "".join(options)
+        site.succeed("globus-url-copy", *options, f"file://{site.root}/file", f"{url}/{name}")
+        assert (site.root / name).read_bytes() == (site.root / "file").read_bytes()
+        site.succeed("globus-url-copy", *options, f"{url}/file", f"file://{tmp_path}/back")
+        assert (tmp_path / "back").read_bytes() == (site.root / "file").read_bytes()
+        assert come
