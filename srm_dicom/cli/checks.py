@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,15 +15,21 @@ from urllib.parse import urlsplit
 from cryptography import x509
 
 from srm_dicom.broker.secrets import InnerSecrets
+from srm_dicom.broker.views import FileState
+from srm_dicom.cli import modes
 from srm_dicom.client.http import HttpClient
 from srm_dicom.daemon.common import Common, host_credential
 from srm_dicom.daemon.inner import check_areas, load_plugins
+from srm_dicom.db.database import FAILURES
 from srm_dicom.errors import MdmError
 from srm_dicom.plugin.api import Check
 from srm_dicom.scratch.area import ScratchArea
 
 SOON = timedelta(days=14)
 """A certificate or a project that ends within this time fails the check."""
+
+MOST_APART_S = 30.0
+"""Of two clocks; a ``Date`` has whole seconds."""
 
 
 def run(config: Path) -> Iterator[Check]:
@@ -38,6 +45,8 @@ def run(config: Path) -> Iterator[Check]:
         ("trust", lambda: _trust(common)),
         ("projects", lambda: _projects(common)),
         ("scratch", lambda: _scratch(common)),
+        ("database", lambda: _database(common)),
+        ("modes of files", lambda: modes.look(config, common.config)),
     )
     if common.config.inner is not None:
         yield from _each(("secrets", lambda: _secrets(common)))
@@ -92,6 +101,16 @@ def _scratch(common: Common) -> str:
     return f"{space // 2**30} GiB free"
 
 
+def _database(common: Common) -> str:
+    """See that it can be read and written, as every role has to."""
+    try:
+        with common.stores.database.transaction():
+            waiting = common.stores.requests.counts().get(FileState.QUEUED, 0)
+    except FAILURES as error:
+        raise OSError(f"it does not answer ({type(error).__name__})") from None
+    return f"it can be written, and {waiting} files wait to be fetched"
+
+
 def _secrets(common: Common) -> str:
     InnerSecrets.load(common.inner().secrets)
     return "readable by this user only"
@@ -123,9 +142,14 @@ def _apart(common: Common) -> str:
 def _reach(common: Common, url: str) -> str:
     client = HttpClient(url, host_credential(common.config.trust), timeout_s=5.0)
     try:
-        client.request("GET", "/")
+        told = client.request("GET", "/").header("date")
     finally:
         client.close()
+    apart_s = abs((parsedate_to_datetime(told) - common.clock.now()).total_seconds()) if told else 0.0
+    if apart_s > MOST_APART_S:
+        raise ValueError(
+            f"its clock and ours are {apart_s:.0f} s apart; certificates and leases need the time"
+        )
     return f"{urlsplit(url).hostname} answers"
 
 
