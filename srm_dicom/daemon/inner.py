@@ -207,7 +207,7 @@ def make_registrar(common: Common) -> Registrar:
         common.stores.requests,
         common.audit,
         common.clock,
-        unregister=unregistering.step,
+        unregistering=unregistering,
     )
 
 

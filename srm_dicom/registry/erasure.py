@@ -200,7 +200,7 @@ class Erasure:
         """Forget arrivals; returns the keys that were made for them, with their public halves."""
         groups = {Group(one.plugin, one.release, one.found.group) for one in arrivals}
         made = [key for key in map(self._journal.group_key, groups) if key is not None]
-        self._journal.done([arrival.found.guid for arrival in arrivals])
+        self._journal.drop([arrival.found.guid for arrival in arrivals])
         return {key.key_id: key.public_key for key in made}
 
     def _remove(self, files: Sequence[Entry]) -> None:

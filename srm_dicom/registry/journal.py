@@ -47,6 +47,9 @@ class _Content(msgspec.Struct):
     nominative: dict[str, str]
 
 
+_CHUNK = 500
+
+
 class ArrivalRow(peewee.Model):
     """Table ``arrival``; `box` is a sealed `_Content`."""
 
@@ -144,8 +147,9 @@ class Journal:
         return int(self._arrival.select(most).where(*self._of(group)).scalar() or 0)
 
     def arrivals(self, group: Group, limit: int) -> list[Arrival]:
-        """Return the arrivals of a group, opened."""
-        rows = self._arrival.select().where(*self._of(group)).order_by(self._arrival.guid).limit(limit)
+        """Return the arrivals of a group that were there when it was claimed, opened."""
+        claimed = (*self._of(group), self._arrival.lease_until > 0)
+        rows = self._arrival.select().where(*claimed).order_by(self._arrival.guid).limit(limit)
         return [Arrival(group.plugin, group.release, self._open(row)) for row in rows]
 
     def waiting(self) -> Iterator[Arrival]:
@@ -154,11 +158,19 @@ class Journal:
             release = Release(row.project, row.profile, row.profile_version)
             yield Arrival(row.plugin, release, self._open(row))
 
+    def known(self, guids: Sequence[Guid]) -> set[Guid]:
+        """Return those that are still written down."""
+        row = self._arrival
+        chunks = (guids[start : start + _CHUNK] for start in range(0, len(guids), _CHUNK))
+        return {Guid(one.guid) for chunk in chunks for one in row.select(row.guid).where(row.guid.in_(chunk))}
+
     def done(self, guids: Sequence[Guid]) -> None:
-        """Forget arrivals that are registered everywhere."""
-        with self._database.transaction():
-            for guid in guids:
-                self._arrival.delete().where(self._arrival.guid == guid).execute()
+        """Forget arrivals that are registered everywhere, but for those that have come again meanwhile."""
+        self._forget(guids, self._arrival.lease_until > 0)
+
+    def drop(self, guids: Sequence[Guid]) -> None:
+        """Forget arrivals that are not to be registered."""
+        self._forget(guids)
 
     def pending(self) -> int:
         """Return how many arrivals are not registered everywhere."""
@@ -221,6 +233,11 @@ class Journal:
     def drop_key(self, group: Group) -> None:
         """Forget a key that was undone."""
         self._group_key.delete().where(*self._key_of(group)).execute()
+
+    def _forget(self, guids: Sequence[Guid], *where: Any) -> None:
+        with self._database.transaction():
+            for guid in guids:
+                self._arrival.delete().where(self._arrival.guid == guid, *where).execute()
 
     def _columns(self, arrival: Arrival, now: datetime) -> dict[str, Any]:
         found = arrival.found

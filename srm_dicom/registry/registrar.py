@@ -7,7 +7,7 @@ stager serves it like anybody's, and size, checksum and manifest are known after
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -25,6 +25,7 @@ from srm_dicom.plugin.api import Arrived, Discovered
 from srm_dicom.plugin.host import PluginHost
 from srm_dicom.registry.journal import Arrival, Group, Journal
 from srm_dicom.registry.saga import Saga
+from srm_dicom.registry.unregistering import Unregistering
 from srm_dicom.rights.project import Project, Release
 from srm_dicom.store.namespace import Entry
 from srm_dicom.store.requests import FileState, Request, RequestFile, RequestKind, Requests
@@ -92,9 +93,9 @@ class Registrar:
         audit: AuditLog,
         clock: Clock,
         *,
-        unregister: Callable[[], None] = lambda: None,
+        unregistering: Unregistering,
     ) -> None:
-        """Take the parts; `unregister` undoes what has lost its name, and is called before each step."""
+        """Take the parts; `unregistering` undoes what has lost its name, before each step and meanwhile."""
         self._settings = settings
         self._feeds = feeds
         self._journal = journal
@@ -102,7 +103,7 @@ class Registrar:
         self._requests = requests
         self._audit = audit
         self._clock = clock
-        self._unregister = unregister
+        self._unregistering = unregistering
 
     def run(self, stop: threading.Event) -> None:
         """Listen for arrivals and register what has settled, until `stop` is set."""
@@ -144,7 +145,7 @@ class Registrar:
 
     def step(self, quiet_since: datetime | None = None) -> bool:
         """Register one group that is quiet since a moment, or now; tells whether there was one."""
-        self._unregister()
+        self._unregistering.step()
         now = self._clock.now()
         group = self._journal.claim(now, quiet_since or now, self._settings.lease_s)
         if group is None:
@@ -179,6 +180,7 @@ class Registrar:
 
     def _register(self, group: Group, arrivals: Sequence[Arrival]) -> None:
         entries = self._saga.register(group, arrivals, sealed=self._feeds[group.plugin].sealed)
+        self._unregistering.catch_up(entries)
         if self._settings.level == "full":
             cold = [entry for entry in entries if entry.facts is None]
             self.warm(cold)

@@ -13,12 +13,14 @@ from itertools import groupby
 
 from srm_dicom.audit.event import Action, Event, Outcome
 from srm_dicom.audit.log import AuditLog
+from srm_dicom.broker.names import forget
 from srm_dicom.clock import Clock
 from srm_dicom.errors import MdmError
 from srm_dicom.registry.destruction import Destroyer
 from srm_dicom.registry.journal import Journal
 from srm_dicom.registry.policy import Places
 from srm_dicom.registry.saga import Catalogues
+from srm_dicom.store.namespace import Entry
 from srm_dicom.store.stores import Stores
 from srm_dicom.store.unregistrations import Unregistration
 from srm_dicom.telemetry import logger
@@ -63,6 +65,25 @@ class Unregistering:
                 until = self._clock.now() + timedelta(seconds=PAUSE_S)
                 for file in files:
                     self._stores.unregistrations.put_off(file.guid, until)
+
+    def catch_up(self, entries: Sequence[Entry]) -> None:
+        """Have files forgotten that lost their names, or were erased, while the saga was under way with them.
+
+        It may have written of them to a catalogue after that had forgotten them. The journal has them until
+        they are registered, but for those that were erased.
+        """
+        guids = [entry.guid for entry in entries if entry.guid]
+        waiting, named = self._journal.known(guids), self._stores.namespace.find_guids(guids)
+        lost = [entry for entry in entries if entry.guid not in waiting or entry.guid not in named]
+        if not lost:
+            return
+        with self._stores.database.transaction():
+            for entry in lost:
+                if entry.guid in named:
+                    self._stores.namespace.remove(entry.path)
+            self._stores.unregistrations.add(lost)
+            forget(self._stores, lost)
+        log.info("removed_while_registered", count=len(lost))
 
     def _forget(self, project: str, files: Sequence[Unregistration]) -> None:
         """Undo the registration of files of one project, in the order in which it was made, backwards."""

@@ -1,21 +1,11 @@
 """How a file comes to be: the saga walked, broken off and walked again, against real rows."""
 
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from peewee import OperationalError
 
-from srm_dicom.audit.log import AuditLog
-from srm_dicom.broker.access import FileAccess
-from srm_dicom.broker.areas import Areas
-from srm_dicom.broker.names import Names
-from srm_dicom.client.destroying import Destruction
-from srm_dicom.db.database import Database
 from srm_dicom.errors import (
-    CatalogueUnavailable,
-    KeyServerUnavailable,
     NotAuthorised,
     NotFound,
     NotSupported,
@@ -23,179 +13,16 @@ from srm_dicom.errors import (
 )
 from srm_dicom.identity.principal import Principal
 from srm_dicom.ids import Guid, SitePath
-from srm_dicom.plugin.api import Discovered, Patient
-from srm_dicom.registry.destruction import Destroyer, Destructions
-from srm_dicom.registry.erasure import Erasure
-from srm_dicom.registry.journal import Arrival, Journal
-from srm_dicom.registry.policy import Places
-from srm_dicom.registry.registrar import SERVICE, Feed, Registrar, RegistrarSettings, arrivals
-from srm_dicom.registry.saga import Catalogues, Saga
-from srm_dicom.registry.unregistering import Unregistering
-from srm_dicom.rights.acl import Tag
-from srm_dicom.rights.project import Member, Project, Release
+from srm_dicom.plugin.api import Discovered
+from srm_dicom.registry.registrar import SERVICE, arrivals
+from srm_dicom.rights.project import Release
 from srm_dicom.store.requests import FileState
 from srm_dicom.store.staged import Staged
-from srm_dicom.store.stores import Stores
-from srm_dicom.testing.clock import FakeClock
-from srm_dicom.testing.databases import database_url
 
 NOW = datetime(2026, 11, 21, 12, 17, 30, tzinfo=UTC)
 RELEASE = Release("heart", "basic", "v1")
 SECRET = "CANARY^ALICE"
 PATIENT = "CANARY-4711"
-
-
-@dataclass
-class Keys:
-    endpoints: tuple[str, ...] = ("a", "b", "c")
-    registered: dict = field(default_factory=dict)
-    removed: list = field(default_factory=list)
-    destroyed: dict = field(default_factory=dict)
-    down: bool = False
-    silent: bool = False
-
-    def register(self, records, acl):
-        if self.down:
-            raise KeyServerUnavailable("b does not answer")
-        self.registered[records[0].charter.key_id] = (records, acl)
-
-    def remove(self, key_id):
-        self.removed.append(key_id)
-
-    def destroy(self, halves):
-        if self.silent:
-            return dict.fromkeys(halves, Destruction(3, failures=dict.fromkeys(self.endpoints, "down")))
-        self.destroyed.update(halves)
-        told = Destruction(2, described=True, confirmed=frozenset(self.endpoints), failures={})
-        return dict.fromkeys(halves, told)
-
-
-@dataclass
-class Files:
-    records: dict = field(default_factory=dict)
-    down: bool = False
-
-    def register(self, records):
-        if self.down:
-            raise CatalogueUnavailable("the file catalogue does not answer")
-        self.records.update((record.guid, record) for record in records)
-
-    def unregister(self, references):
-        if self.down:
-            raise CatalogueUnavailable("the file catalogue does not answer")
-        for reference in references:
-            self.records.pop(reference.removeprefix("guid:"), None)
-
-
-@dataclass
-class Metadata:
-    entries: dict = field(default_factory=dict)
-    ends: dict = field(default_factory=dict)
-
-    def set_acl(self, collection, acl):
-        self.acl = acl
-
-    def set_valid_until(self, collection, end):
-        self.ends[collection] = end
-
-    def register(self, collection, schema, entries):
-        self.schema = {spec.name: (spec.type, spec.group) for spec in schema}
-        self.entries.update((entry.guid, entry) for entry in entries)
-
-    def remove(self, collection, guids):
-        assert collection in self.ends
-        for guid in guids:
-            self.entries.pop(guid, None)
-
-
-class Knowing:
-    """A plugin that knows one patient, whose files are below ``p``."""
-
-    def patient_path(self, patient, release):
-        return ("p" if (patient.id, patient.issuer) == (PATIENT, "HOSPITAL") else "nobody",)
-
-
-class House:
-    def __init__(self, path, level="index"):
-        self.path = path
-        self.clock = FakeClock(NOW)
-        self.stores = Stores.open(database_url(path, "names"))
-        self.journal = Journal(Database(database_url(path, "journal")), b"j" * 32)
-        self.keys, self.files, self.metadata = Keys(), Files(), Metadata()
-        project = Project(
-            "heart", "p", "t", "basic", "c", NOW + timedelta(days=99),
-            (
-                Member(Tag.USER, "/CN=Alice", frozenset({"file", "key", "search", "ingest"})),
-                Member(Tag.USER, "/CN=Bob", frozenset({"file", "key", "search"})),
-            ),
-        )  # fmt: skip
-        places, projects = Places("vo", "site", "se.test:8446"), {"heart": project}
-        catalogues = Catalogues(self.keys, self.files, [self.metadata], threshold=2)
-        saga = Saga(
-            places, projects, self.journal, self.stores.namespace,
-            catalogues, Ed25519PrivateKey.generate(),
-            self.clock, generation=self.stores.unregistrations.generation,
-        )  # fmt: skip
-        feeds = {"memory": Feed(None, (project,), sealed=True)}
-        self.audit = AuditLog(path / "audit", "registrar", "host", self.clock)
-        settings = RegistrarSettings(settle_s=60.0, publish_s=3600.0, level=level, batch=2)
-        self.destructions = Destructions(Database(database_url(path, "journal")))
-        self.destroyer = Destroyer(self.destructions, self.keys, self.audit, self.clock)
-        unregistering = Unregistering(
-            places, self.stores, self.journal, catalogues, self.destroyer, self.audit, self.clock
-        )
-        self.registrar = Registrar(
-            settings, feeds, self.journal, saga, self.stores.requests, self.audit, self.clock,
-            unregister=unregistering.step,
-        )  # fmt: skip
-        self.erasure = Erasure(
-            places,
-            self.stores,
-            {"memory": Knowing()},
-            self.journal,
-            unregistering,
-            self.destroyer,
-            self.audit,
-        )
-        access = FileAccess(self.stores.namespace, projects, self.audit, self.clock)
-        self.names = Names(self.stores, access, Areas(), self.clock)
-
-    def name(self, number):
-        return SitePath(f"/vo/mdm/site/heart-v1/p/s/{number}.dcm.c4gh")
-
-    def entry(self, number):
-        return self.stores.namespace.find(self.name(number))
-
-    def remove(self, *numbers, by="Alice", limited=False):
-        who = Principal(f"/CN={by}", (), limited=limited, expires=NOW + timedelta(days=1))
-        return self.names.remove_files(who, [self.name(number) for number in numbers], "srmRm")
-
-    def settle(self):
-        self.registrar.step()
-        self.destroyer.step()
-
-    def erase(self, patient=PATIENT):
-        who = [Patient(patient, "HOSPITAL")]
-        return self.erasure.erase(who, self.erasure.find(who), "user:root")
-
-    def arrive(self, *numbers, group="g", patient="p", release=RELEASE):
-        found = [
-            Discovered(
-                guid=Guid(f"00000000-0000-4000-8000-{number:012d}"),
-                path=(patient, "s", f"{number}.dcm.c4gh"),
-                group=group,
-                plugin_ref=b"ref",
-                attributes={"Modality": "CT", "Rows": 64, "SliceThickness": 5.0},
-                nominative={"PatientName": SECRET},
-            )
-            for number in numbers
-        ]
-        self.journal.add([Arrival("memory", release, item) for item in found], self.clock.now())
-
-
-@pytest.fixture
-def house(tmp_path):
-    return House(tmp_path)
 
 
 def test_a_group_is_registered_everywhere_under_one_key(house):
@@ -260,8 +87,8 @@ def test_what_identifies_does_not_lie_in_the_journal(house):
     assert b"SliceThickness" not in stored
 
 
-def test_full_registration_is_a_request_of_our_own(tmp_path):
-    house = House(tmp_path, level="full")
+def test_full_registration_is_a_request_of_our_own(make_house):
+    house = make_house(level="full")
     house.arrive(1)
     house.registrar.step()
     assert house.stores.requests.counts() == {FileState.QUEUED: 1}
@@ -441,98 +268,3 @@ def test_nobody_makes_or_changes_names_of_registered_files(house):
         house.names.make_directory(who, SitePath("/vo/mdm/site/heart-v1/p/new"), "srmMkdir")
     with pytest.raises(NotSupported):
         house.names.rename(who, house.name(1), house.name(2), "srmMv")
-
-
-def test_a_patient_is_found_and_erased_in_every_release_and_nobody_else(house, capsys):
-    house.arrive(1, 2)
-    house.arrive(3, group="other", patient="q")
-    house.arrive(4, group="old", release=Release("heart", "basic", "v0"))
-    while house.registrar.step():
-        pass
-    keys = {house.entry(number).key_id for number in (1, 2)}
-    house.stores.staged.add([Staged(house.entry(1).guid, "node", 1, 100)], NOW)
-    house.arrive(5)
-    who = [Patient(PATIENT, "HOSPITAL")]
-    found = house.erasure.find(who)
-    old = house.stores.namespace.find(SitePath("/vo/mdm/site/heart-v0/p/s/4.dcm.c4gh"))
-    keys.add(old.key_id)
-    assert set(found.keys) == keys
-    assert {file.guid for file in found.files} == {*(house.entry(n).guid for n in (1, 2)), old.guid}
-    assert (found.staged, len(found.arrivals)) == (1, 1)
-    erased = house.erase()
-    assert erased.done
-    assert (erased.files, erased.arrivals, erased.waiting, erased.left) == (3, 1, 0, 0)
-    assert {order.key_id for order in erased.orders if order.done} == keys == set(house.keys.destroyed)
-    other = house.stores.namespace.find(SitePath("/vo/mdm/site/heart-v1/q/s/3.dcm.c4gh"))
-    assert set(house.files.records) == set(house.metadata.entries) == {other.guid}
-    assert house.stores.staged.find([file.guid for file in found.files]) == {}
-    assert house.registrar.pending() == 0
-    for gone in ("heart-v1/p", "heart-v0/p"):
-        assert house.stores.namespace.find(SitePath(f"/vo/mdm/site/{gone}")) is None
-    assert not house.erasure.find(who).files
-    kept = house.audit.path.read_text() + "".join(capsys.readouterr())
-    assert '"operation":"erase"' in kept
-    assert not [word for word in (PATIENT, SECRET, "HOSPITAL") if word in kept]
-
-
-def test_who_has_the_same_id_from_somebody_else_is_another_patient(house):
-    house.arrive(1)
-    house.registrar.step()
-    assert not house.erasure.find([Patient(PATIENT), Patient(PATIENT, "CLINIC")]).files
-
-
-def test_a_patient_is_shown_nowhere():
-    assert PATIENT not in f"{Patient(PATIENT)!r}{Patient(PATIENT)}"
-
-
-def test_a_key_does_not_wait_for_a_catalogue_and_the_registrar_goes_on(house):
-    house.arrive(1, 2)
-    house.registrar.step()
-    house.files.down = True
-    erased = house.erase()
-    assert (erased.done, erased.waiting, [order.done for order in erased.orders]) == (False, 2, [True])
-    assert house.entry(1) is None
-    house.files.down = False
-    house.clock.advance(60)
-    house.settle()
-    assert house.files.records == {}
-
-
-def test_an_erasure_is_not_done_before_the_key_servers_say_so(house):
-    house.arrive(1)
-    house.registrar.step()
-    house.keys.silent = True
-    erased = house.erase()
-    assert (erased.done, erased.waiting, [order.done for order in erased.orders]) == (False, 0, [False])
-    house.keys.silent = False
-    house.settle()
-    assert [order.done for order in house.destructions.orders()] == [True]
-
-
-def test_a_key_that_somebody_elses_file_has_too_is_told(house):
-    """Objects of one series that name two patients."""
-    house.arrive(1)
-    house.arrive(2, patient="q")
-    house.registrar.step()
-    key_id = house.entry(1).key_id
-    erased = house.erase()
-    assert (erased.done, erased.kept, list(erased.orders)) == (False, [key_id], [])
-    assert house.keys.destroyed == {}
-
-
-def test_a_key_without_a_file_goes_with_the_arrivals_that_it_was_made_for(house):
-    house.arrive(1)
-    group = house.journal.claim(NOW, NOW, 0.0)
-    house.journal.intend_key(group, "key", b"p" * 32)
-    erased = house.erase()
-    assert (erased.arrivals, erased.files, erased.done) == (1, 0, True)
-    assert set(house.keys.destroyed) == {"key"}
-
-
-def test_what_comes_during_an_erasure_is_told(house, monkeypatch):
-    house.arrive(1)
-    house.registrar.step()
-    step = house.destroyer.step
-    monkeypatch.setattr(house.destroyer, "step", lambda: (house.arrive(2), step()))
-    erased = house.erase()
-    assert (erased.done, erased.left) == (False, 1)

@@ -1,0 +1,160 @@
+"""A patient is erased: what belongs to them is found, and goes, whatever happens meanwhile."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from srm_dicom.ids import SitePath
+from srm_dicom.plugin.api import Patient
+from srm_dicom.rights.project import Release
+from srm_dicom.store.staged import Staged
+
+NOW = datetime(2026, 11, 21, 12, 17, 30, tzinfo=UTC)
+RELEASE = Release("heart", "basic", "v1")
+SECRET = "CANARY^ALICE"
+PATIENT = "CANARY-4711"
+
+
+def test_a_patient_is_found_and_erased_in_every_release_and_nobody_else(house, capsys):
+    house.arrive(1, 2)
+    house.arrive(3, group="other", patient="q")
+    house.arrive(4, group="old", release=Release("heart", "basic", "v0"))
+    while house.registrar.step():
+        pass
+    keys = {house.entry(number).key_id for number in (1, 2)}
+    house.stores.staged.add([Staged(house.entry(1).guid, "node", 1, 100)], NOW)
+    house.arrive(5)
+    who = [Patient(PATIENT, "HOSPITAL")]
+    found = house.erasure.find(who)
+    old = house.stores.namespace.find(SitePath("/vo/mdm/site/heart-v0/p/s/4.dcm.c4gh"))
+    keys.add(old.key_id)
+    assert set(found.keys) == keys
+    assert {file.guid for file in found.files} == {*(house.entry(n).guid for n in (1, 2)), old.guid}
+    assert (found.staged, len(found.arrivals)) == (1, 1)
+    erased = house.erase()
+    assert erased.done
+    assert (erased.files, erased.arrivals, erased.waiting, erased.left) == (3, 1, 0, 0)
+    assert {order.key_id for order in erased.orders if order.done} == keys == set(house.keys.destroyed)
+    other = house.stores.namespace.find(SitePath("/vo/mdm/site/heart-v1/q/s/3.dcm.c4gh"))
+    assert set(house.files.records) == set(house.metadata.entries) == {other.guid}
+    assert house.stores.staged.find([file.guid for file in found.files]) == {}
+    assert house.registrar.pending() == 0
+    for gone in ("heart-v1/p", "heart-v0/p"):
+        assert house.stores.namespace.find(SitePath(f"/vo/mdm/site/{gone}")) is None
+    assert not house.erasure.find(who).files
+    kept = house.audit.path.read_text() + "".join(capsys.readouterr())
+    assert '"operation":"erase"' in kept
+    assert not [word for word in (PATIENT, SECRET, "HOSPITAL") if word in kept]
+
+
+def test_who_has_the_same_id_from_somebody_else_is_another_patient(house):
+    house.arrive(1)
+    house.registrar.step()
+    assert not house.erasure.find([Patient(PATIENT), Patient(PATIENT, "CLINIC")]).files
+
+
+def test_a_patient_is_shown_nowhere():
+    assert PATIENT not in f"{Patient(PATIENT)!r}{Patient(PATIENT)}"
+
+
+def test_a_key_does_not_wait_for_a_catalogue_and_the_registrar_goes_on(house):
+    house.arrive(1, 2)
+    house.registrar.step()
+    house.files.down = True
+    erased = house.erase()
+    assert (erased.done, erased.waiting, [order.done for order in erased.orders]) == (False, 2, [True])
+    assert house.entry(1) is None
+    house.files.down = False
+    house.clock.advance(60)
+    house.settle()
+    assert house.files.records == {}
+
+
+def test_an_erasure_is_not_done_before_the_key_servers_say_so(house):
+    house.arrive(1)
+    house.registrar.step()
+    house.keys.silent = True
+    erased = house.erase()
+    assert (erased.done, erased.waiting, [order.done for order in erased.orders]) == (False, 0, [False])
+    house.keys.silent = False
+    house.settle()
+    assert [order.done for order in house.destructions.orders()] == [True]
+
+
+def test_a_key_that_somebody_elses_file_has_too_is_told(house):
+    """Objects of one series that name two patients."""
+    house.arrive(1)
+    house.arrive(2, patient="q")
+    house.registrar.step()
+    key_id = house.entry(1).key_id
+    erased = house.erase()
+    assert (erased.done, erased.kept, list(erased.orders)) == (False, [key_id], [])
+    assert house.keys.destroyed == {}
+
+
+def test_a_key_without_a_file_goes_with_the_arrivals_that_it_was_made_for(house):
+    house.arrive(1)
+    group = house.journal.claim(NOW, NOW, 0.0)
+    house.journal.intend_key(group, "key", b"p" * 32)
+    erased = house.erase()
+    assert (erased.arrivals, erased.files, erased.done) == (1, 0, True)
+    assert set(house.keys.destroyed) == {"key"}
+
+
+def test_what_comes_during_an_erasure_is_told(house, monkeypatch):
+    house.arrive(1)
+    house.registrar.step()
+    step = house.destroyer.step
+    monkeypatch.setattr(house.destroyer, "step", lambda: (house.arrive(2), step()))
+    erased = house.erase()
+    assert (erased.done, erased.left) == (False, 1)
+
+
+def meanwhile(monkeypatch, catalogue, do):
+    """Have something done while the catalogue is slow to answer the registrar, once."""
+    register = catalogue.register
+
+    def slowly(*args):
+        monkeypatch.setattr(catalogue, "register", register)
+        do()
+        register(*args)
+
+    monkeypatch.setattr(catalogue, "register", slowly)
+
+
+@pytest.mark.parametrize("slow", ["keys", "files", "metadata"])
+def test_what_is_registered_during_an_erasure_goes_as_well(house, monkeypatch, slow):
+    house.arrive(1, 2)
+    meanwhile(monkeypatch, getattr(house, slow), house.erase)
+    for _ in range(3):
+        house.settle()
+    assert house.entry(1) is house.entry(2) is None
+    assert not house.files.records
+    assert not house.metadata.entries
+    assert house.keys.registered.keys() == house.keys.destroyed.keys()
+    assert house.erase().done
+    assert house.registrar.pending() == 0
+
+
+@pytest.mark.parametrize("slow", ["files", "metadata"])
+def test_a_file_that_is_removed_while_it_is_registered_is_forgotten(house, monkeypatch, slow):
+    house.arrive(1, 2)
+    meanwhile(monkeypatch, getattr(house, slow), lambda: (house.remove(1), house.settle()))
+    for _ in range(3):
+        house.settle()
+    assert house.entry(1) is None
+    left = {house.entry(2).guid}
+    assert set(house.files.records) == set(house.metadata.entries) == left
+    assert not house.keys.destroyed
+
+
+def test_what_comes_again_while_it_is_erased_and_registered_is_registered_anew(house, monkeypatch):
+    house.arrive(1)
+    meanwhile(monkeypatch, house.metadata, lambda: (house.erase(), house.arrive(1)))
+    for _ in range(4):
+        house.settle()
+    if house.entry(1) is None:
+        house.clock.advance(7200)
+        house.settle()
+    assert set(house.metadata.entries) == set(house.files.records) == {house.entry(1).guid}
+    assert house.entry(1).key_id not in house.keys.destroyed
