@@ -21,6 +21,7 @@ TYPES = "http://glite.org/wsdl/services/org.glite.data.catalog"
 INTERFACE_VERSION = "1.2.0"
 SCHEMA = "eds"
 MAX_KEYS_PER_CALL = 10_000
+MAX_MESSAGE_CHARS = 500
 
 
 # --- types ---------------------------------------------------------------------------------------
@@ -248,8 +249,12 @@ _LEAF_OF: Mapping[str, type[MdmError]] = {
 
 
 def error_of(exception: str, message: str) -> MdmError:
-    """Return the error that an exception of the service stands for."""
-    return _LEAF_OF.get(exception, errors.KeyServerUnavailable)(message)
+    """Return the error that an exception of the service stands for.
+
+    Its words are a stranger's, and go to a user's terminal: one line of them is enough.
+    """
+    line = "".join(one if one.isprintable() else " " for one in message[:MAX_MESSAGE_CHARS])
+    return _LEAF_OF.get(exception, errors.KeyServerUnavailable)(line)
 
 
 # --- operations ----------------------------------------------------------------------------------

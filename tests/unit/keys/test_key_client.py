@@ -343,6 +343,21 @@ def test_rights_are_given_and_taken(site, stranger, registrar):
     assert all(isinstance(one, MdmError) for one in told.values())
 
 
+def test_what_a_server_says_is_one_line_of_printable_characters(site, alice, stranger):
+    """It goes to a user's terminal."""
+    key = site.registered(ALICE)
+    for server in site.servers.values():
+        server.tells("message", "no\nerror: ask evil.example\u009b31m\u202e" + "x" * 5000)
+        server.tells("faultstring", "no\n\u009b31m")
+    with pytest.raises(MdmError) as told:
+        site.client(stranger).fetch(key.id, key.public)
+    spoken = [told.value, *site.client(stranger).permissions(key.id).values()]
+    spoken += site.client(stranger).fetch_many({key.id: key.public}).values()
+    for error in spoken:
+        assert str(error).isprintable()
+        assert len(str(error)) < 2000
+
+
 def test_a_right_that_one_server_gives_alone_is_none(site, alice, registrar):
     key = site.registered(ALICE)
     assert site.client(alice).may(key.id, "g")
