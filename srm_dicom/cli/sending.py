@@ -8,15 +8,11 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
 
 from srm_dicom.cli.exits import INTERRUPTED, exit_code, reported, tell
-from srm_dicom.cli.usersite import connected, json_option
+from srm_dicom.cli.usersite import bars, connected, json_option
 from srm_dicom.client.sending import Sending, Sent, targets
 from srm_dicom.errors import MdmError
-
-console = Console()
 
 
 @click.command(epilog="Example: mdm put result.csv run7/ /biomed/results")
@@ -85,10 +81,7 @@ def _told(error: MdmError | None) -> dict[str, str | int | None]:
 @contextmanager
 def _bar(*, quiet: bool) -> Iterator[Sending]:
     """Show how many bytes have gone, of the file that is under way."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
-    with Progress(
-        *columns, console=console, disable=quiet or not console.is_terminal, transient=True
-    ) as progress:
+    with bars(quiet=quiet) as progress:
         task = progress.add_task("sending", total=None)
         yield lambda path, done, size: progress.update(
             task, description=path.name, completed=done, total=size

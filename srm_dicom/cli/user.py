@@ -10,18 +10,16 @@ import json
 import re
 import secrets
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
 
 from srm_dicom.cli import keyfiles, sending
 from srm_dicom.cli.exits import INTERRUPTED, exit_code, reported, tell
-from srm_dicom.cli.usersite import connected, json_option
+from srm_dicom.cli.usersite import bars, connected, json_option
 from srm_dicom.client.appearing import appearing
 from srm_dicom.client.delivery import SEALED_SUFFIX, TRANSFERS
 from srm_dicom.client.download import hand_on, open_sealed
@@ -30,14 +28,12 @@ from srm_dicom.client.nifti import convert, find_program
 from srm_dicom.client.orders import Got
 from srm_dicom.client.progress import watcher_of
 from srm_dicom.client.srm_views import FileInfo
-from srm_dicom.client.staging import Watcher
 from srm_dicom.crypto.keyfile import write_secret_key
 from srm_dicom.errors import AlreadyExists, InvalidRequest, MdmError
 from srm_dicom.ids import SitePath, name, parent
 
 _CHUNK_BYTES = 1024 * 1024
 
-console = Console()
 references = click.argument("reference", nargs=-1, required=True)
 _here = click.Path(path_type=Path, exists=True, dir_okay=False)
 
@@ -131,8 +127,10 @@ def get(
     program = find_program() if nifti else None
     results: list[Got] = []
     failure: MdmError | None = None
-    with connected() as client, _bars(quiet=as_json) as watcher:
-        parts = client.get(reference, output, sealed=encrypted, watcher=watcher, transfers=transfers)
+    with connected() as client, bars(quiet=as_json) as progress:
+        parts = client.get(
+            reference, output, sealed=encrypted, watcher=watcher_of(progress), transfers=transfers
+        )
         try:
             with closing(parts):
                 results.extend(parts)
@@ -285,16 +283,6 @@ def acl(reference: tuple[str, ...], as_json: bool) -> None:
     for lfn, rights in rows:
         cells = (("yes" if has else "-").ljust(len(right)) for right, has in rights.items())
         click.echo("  ".join([*cells, str(lfn)]))
-
-
-@contextmanager
-def _bars(*, quiet: bool) -> Iterator[Watcher]:
-    """Show how many files are staged and how many bytes have come."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
-    with Progress(
-        *columns, console=console, disable=quiet or not console.is_terminal, transient=True
-    ) as progress:
-        yield watcher_of(progress)
 
 
 def _one(records: Sequence[FileRecord]) -> FileRecord:
