@@ -33,8 +33,11 @@ from srm_dicom.testing.machines import Machines
 from srm_dicom.testing.pixels import identity_in, same_pixels
 
 KEYS = ("keys1", "keys2", "keys3")
-NAMES = ("se", "inner", "inner2", "db", *KEYS, "files", "metadata", "pacs", "user")
-ROLES = {"front": "se", "transfer": "se", "stager": "inner", "registrar": "inner", "stager2": "inner2"}
+NAMES = ("se", "se2", "inner", "inner2", "db", *KEYS, "files", "metadata", "pacs", "user")
+ROLES = {
+    "front": "se", "transfer": "se", "front2": "se2",
+    "stager": "inner", "registrar": "inner", "stager2": "inner2",
+}  # fmt: skip
 TITLES = {"inner": "MDM1", "inner2": "MDM2"}
 """Every stager is an AE of its own."""
 
@@ -72,7 +75,7 @@ class Site:
         leaving.enter_context(cluster(own, machine=self.machines.on("db"), network=wire))
         self._processes: dict[str, tuple[list[str], subprocess.Popen[bytes]]] = {}
         leaving.callback(self._end)
-        for name in ("se", *TITLES):
+        for name in ("se", "se2", *TITLES):
             self._write(f"{name}.toml", self._zone(name))
         self._catalogues()
         for name in TITLES:
@@ -108,7 +111,7 @@ class Site:
             "files": f"https://files.test:{PORTS['files']}",
             "metadata": [f"metadata.test:{PORTS['metadata']}"],
         }
-        own = {"intake": intake} if machine == "se" else {"inner": inner}
+        own = {"inner": inner} if machine in TITLES else {"intake": intake}
         site.pop("intake")
         doors = {
             "srm": {"port": PORTS["srm"]},
@@ -363,6 +366,27 @@ def test_one_stager_does_the_work_of_another_that_is_away(site: Site, tmp_path: 
     (log,) = (site.directory / "inner2" / "audit").glob("stager@*.jsonl")
     assert log.name == "stager@inner2.test.jsonl"
     assert '"staging"' in log.read_text()
+
+
+AT_BOTH_FRONTS = """
+import os, sys
+from srm_dicom.client.srm import SrmClient
+from srm_dicom.identity.credential import Credential
+credential = Credential.from_environment(os.environ)
+one, other = (SrmClient.connect(f"httpg://{name}.test:8446", credential) for name in ("se", "se2"))
+request = one.prepare_to_get(sys.argv[1:])
+(file,) = other.wait(other.status(request.token), 60).files
+print(file.status.code, file.turl, one.release(request.token)[0].status.code)
+"""
+
+
+def test_a_request_is_the_same_at_both_fronts(site: Site) -> None:
+    """As behind a balancer of TCP: begun at one, polled at the other, released at the first."""
+    done = site.user(sys.executable, "-c", AT_BOTH_FRONTS, site.surls()[0])
+    assert done.code == 0, done.said
+    code, turl, released = done.out.split()
+    assert (code, released) == ("SRM_FILE_PINNED", "SRM_SUCCESS")
+    assert "//se.test:" in turl, "the machine that has the file"
 
 
 @pytest.mark.parametrize("role", ["front", "transfer", "stager"])
