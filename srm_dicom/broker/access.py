@@ -4,8 +4,8 @@ Existence is secret. A name that the caller may not read is answered as if it we
 the caller may list the directory that holds it. On a directory `r` shows every name, and `x` lets
 through to what is the caller's own: of such a directory a listing shows only what the caller may read
 or pass. What belongs to a project that has ended is granted to nobody. Who guesses names is told to come
-back later (`rights.enumeration`). Who comes with a token is told that its scope does not cover a name,
-whether or not that is there.
+back later (`rights.enumeration`); what a listing would have told is no guess. Who comes with a token is
+told that its scope does not cover a name, whether or not that is there.
 """
 
 from __future__ import annotations
@@ -34,12 +34,13 @@ _LIMITED = "a limited credential hands in no images"
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One name: the entry that may be used, or the error to answer; never both."""
+    """One name: the entry that may be used, or the error to answer; `guessed` is what no listing shows."""
 
     path: SitePath
     entry: Entry | None
     error: MdmError | None
     rule: str = ""
+    guessed: bool = False
 
 
 class FileAccess:
@@ -305,21 +306,22 @@ class FileAccess:
     ) -> Verdict:
         entry = entries.get(path) or find_bundle(self._namespace, path)
         if entry is None:
-            return Verdict(path, None, self._refusal(principal, path, entries, scope), _ABSENT)
+            return self._refused(principal, path, entries, scope, _ABSENT)
         decision = self._sight(principal, entry, scope)
         if not decision.allowed:
-            return Verdict(path, None, self._refusal(principal, path, entries, scope), decision.rule)
+            return self._refused(principal, path, entries, scope, decision.rule)
         return Verdict(path, entry, None, decision.rule)
 
-    def _refusal(
-        self, principal: Principal, path: SitePath, entries: Mapping[SitePath, Entry], scope: str
-    ) -> MdmError:
+    def _refused(
+        self, principal: Principal, path: SitePath, entries: Mapping[SitePath, Entry], scope: str, rule: str
+    ) -> Verdict:
         if not principal.in_scope(scope, path) and not principal.in_scope(PASS, path):
-            return refusal(scope)
+            return Verdict(path, None, refusal(scope), rule)
         above = entries.get(parent(path))
-        if path in entries and above is not None and self.may_list(principal, above):
-            return NotAuthorised("the file right is missing")
-        return NotFound(_ABSENT)
+        is_listed = above is not None and self.may_list(principal, above)
+        if path in entries and is_listed:
+            return Verdict(path, None, NotAuthorised("the file right is missing"), rule)
+        return Verdict(path, None, NotFound(_ABSENT), rule, guessed=not is_listed)
 
     def _sight(self, principal: Principal, entry: Entry, scope: str) -> Decision:
         decision = self._reading(principal, entry, scope)
@@ -359,7 +361,7 @@ class FileAccess:
         self._missed(principal, verdicts)
 
     def _missed(self, principal: Principal, verdicts: Sequence[Verdict]) -> None:
-        self._guesses.missed(principal.dn, sum(isinstance(one.error, NotFound) for one in verdicts))
+        self._guesses.missed(principal.dn, sum(one.guessed for one in verdicts))
 
     def _events(
         self, principal: Principal, verdicts: Sequence[Verdict], operation: str, action: Action
