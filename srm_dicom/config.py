@@ -7,18 +7,13 @@ Sizes are bytes, times are seconds, and every name says its unit.
 
 from __future__ import annotations
 
-import difflib
-import tomllib
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import msgspec
 
-from srm_dicom.errors import ConfigError
-
-T = TypeVar("T")
+from srm_dicom import tomlfile
 
 
 class Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -359,65 +354,4 @@ def load(path: Path) -> Config:
     Raises:
         ConfigError: the file cannot be read or says something unknown; the message has the place.
     """
-    return read(path, Config)
-
-
-def load_directory(directory: Path, kind: type[T]) -> dict[str, T]:
-    """Read every ``*.toml`` of a directory; the keys are the names without suffix."""
-    return {path.stem: read(path, kind) for path in sorted(directory.glob("*.toml"))}
-
-
-def read(path: Path, kind: type[T]) -> T:
-    """Read one file as a struct, with paths made absolute.
-
-    Raises:
-        ConfigError: as for `load`.
-    """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: {error}") from error
-    base = path.resolve().parent
-
-    def decode(wanted: type[Any], value: Any) -> Any:
-        if wanted is Path and isinstance(value, str):
-            return base / value
-        raise NotImplementedError
-
-    try:
-        return msgspec.convert(_aware(table), kind, dec_hook=decode)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{path}: {error}", advice=_did_you_mean(str(error), kind)) from error
-
-
-def _aware(table: Mapping[str, Any]) -> dict[str, Any]:
-    """Take a time of day without a zone as UTC."""
-
-    def aware(value: Any) -> Any:
-        if isinstance(value, datetime) and value.tzinfo is None:
-            return value.replace(tzinfo=UTC)
-        if isinstance(value, dict):
-            return {key: aware(item) for key, item in value.items()}
-        return [aware(item) for item in value] if isinstance(value, list) else value
-
-    return {key: aware(value) for key, value in table.items()}
-
-
-def _did_you_mean(message: str, kind: type[Any]) -> str:
-    _, found, rest = message.partition("unknown field `")
-    if not found:
-        return "The commented examples in etc/ have every key."
-    close = difflib.get_close_matches(rest.partition("`")[0], sorted(_known(kind)), n=1)
-    return f"Did you mean {close[0]}?" if close else "The commented examples in etc/ have every key."
-
-
-def _known(kind: type[Any]) -> set[str]:
-    names: set[str] = set()
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        for field in msgspec.structs.fields(kind):
-            names.add(field.name)
-            for inner in (field.type, *getattr(field.type, "__args__", ())):
-                names |= _known(inner)
-    return names
+    return tomlfile.read(path, Config)

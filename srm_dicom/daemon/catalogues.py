@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 
-from srm_dicom import config as configuration
+from srm_dicom import tomlfile
 from srm_dicom.config import CatalogueFile
 from srm_dicom.web import hosting
 from srm_dicom.web.hosting import Service
@@ -21,6 +21,6 @@ _SERVERS: Mapping[str, tuple[str, str, str]] = {
 
 def catalogue(path: Path) -> list[Service]:
     """A key, file or metadata server, from its own file."""
-    module, settings, server = _SERVERS[configuration.read(path, CatalogueFile).role]
+    module, settings, server = _SERVERS[tomlfile.read(path, CatalogueFile).role]
     loaded = import_module(module)
     return hosting.catalogue(path, getattr(loaded, settings), getattr(loaded, server))

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from srm_dicom import config as configuration
+from srm_dicom import tomlfile
 from srm_dicom.audit.log import AuditLog
 from srm_dicom.broker.access import FileAccess
 from srm_dicom.broker.areas import Area, Areas
@@ -152,7 +153,7 @@ class Common:
 
 def load_projects(directory: Path) -> dict[str, Project]:
     """Read ``projects.d``."""
-    files = configuration.load_directory(directory, ProjectFile)
+    files = tomlfile.load_directory(directory, ProjectFile)
     return {file.id: _project(file) for file in files.values()}
 
 

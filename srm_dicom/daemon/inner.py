@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from srm_dicom import config as configuration
+from srm_dicom import tomlfile
 from srm_dicom.broker.publish import Publisher
 from srm_dicom.broker.room import Room
 from srm_dicom.broker.secrets import InnerSecrets
@@ -96,7 +96,7 @@ def stager(path: Path) -> list[Service]:
 
 def handed_in(common: Common, hosts: Mapping[str, PluginHost]) -> dict[str, Arrived]:
     """Return whom to tell of what users hand in: the journal, for each plugin that is handed something."""
-    files = configuration.load_directory(common.inner().plugins, PluginFile)
+    files = tomlfile.load_directory(common.inner().plugins, PluginFile)
     sealed = {
         area.plugin for area in common.config.areas if area.plugin in files and files[area.plugin].sealed
     }
@@ -114,7 +114,7 @@ def check_areas(common: Common) -> None:
         ConfigError: an area names no plugin, or one whose files are sealed when its own are not, or the other
             way round; or what is handed in could not be fetched.
     """
-    files = configuration.load_directory(common.inner().plugins, PluginFile)
+    files = tomlfile.load_directory(common.inner().plugins, PluginFile)
     for area in common.config.areas:
         if area.plugin not in files:
             raise ConfigError(f"[[areas]] names the plugin {area.plugin}, which plugins.d has not")
@@ -256,7 +256,7 @@ def erasing(common: Common) -> Iterator[Erasure]:
 def load_plugins(common: Common) -> dict[str, PluginHost]:
     """Load every plugin of ``plugins.d``."""
     inner = common.inner()
-    files = configuration.load_directory(inner.plugins, PluginFile)
+    files = tomlfile.load_directory(inner.plugins, PluginFile)
     return {name: _load_plugin(common, name, file) for name, file in files.items()}
 
 
@@ -266,7 +266,7 @@ def load_usable(common: Common) -> tuple[dict[str, PluginHost], dict[str, MdmErr
     unusable: dict[str, MdmError] = {}
     for path in sorted(common.inner().plugins.glob("*.toml")):
         try:
-            hosts[path.stem] = _load_plugin(common, path.stem, configuration.read(path, PluginFile))
+            hosts[path.stem] = _load_plugin(common, path.stem, tomlfile.read(path, PluginFile))
         except MdmError as error:
             unusable[path.stem] = error
     return hosts, unusable
@@ -274,7 +274,7 @@ def load_usable(common: Common) -> tuple[dict[str, PluginHost], dict[str, MdmErr
 
 def load_feeds(common: Common) -> dict[str, Feed]:
     """Load every plugin with the projects that it feeds."""
-    files = configuration.load_directory(common.inner().plugins, PluginFile)
+    files = tomlfile.load_directory(common.inner().plugins, PluginFile)
     return {name: _feed(common, name, file, _load_plugin(common, name, file)) for name, file in files.items()}
 
 

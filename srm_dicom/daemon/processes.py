@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 
 from srm_dicom import config as configuration
+from srm_dicom import tomlfile
 from srm_dicom.config import CatalogueFile
 from srm_dicom.errors import ConfigError
 from srm_dicom.web import hosting
@@ -57,7 +58,7 @@ def serve_all(path: Path) -> None:
     catalogues = sorted((path.parent / "catalog.d").glob("*.toml"))
     roles = ["front", "transfer", *(["stager", "registrar"] if configuration.load(path).inner else [])]
     units = [(role, path) for role in roles]
-    units += [(configuration.read(file, CatalogueFile).role, file) for file in catalogues]
+    units += [(tomlfile.read(file, CatalogueFile).role, file) for file in catalogues]
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from srm_dicom import config as configuration
+from srm_dicom import tomlfile
 from srm_dicom.config import PluginFile
 from srm_dicom.errors import MdmError
 from srm_dicom.plugin.host import PluginHost
@@ -38,7 +38,7 @@ class PluginFiles:
                 continue
             self._seen[path] = written
             try:
-                host.reconfigure(configuration.read(path, PluginFile).settings)
+                host.reconfigure(tomlfile.read(path, PluginFile).settings)
                 log.info("settings_taken", plugin=host.name)
             except MdmError as error:
                 log.warning("settings_not_taken", plugin=host.name, reason=error.message)

@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from srm_dicom import config, telemetry
+from srm_dicom import config, telemetry, tomlfile
 from srm_dicom.audit.event import Action, Event, Outcome
 from srm_dicom.audit.log import AuditLog
 from srm_dicom.clock import Clock, SystemClock
@@ -78,7 +78,7 @@ def settings_of(path: Path, kind: type[S]) -> tuple[CatalogueFile, S]:
     Raises:
         ConfigError: it is not usable.
     """
-    file = config.read(path, CatalogueFile)
+    file = tomlfile.read(path, CatalogueFile)
     try:
         return file, msgspec.convert(file.server, kind)
     except msgspec.ValidationError as error:

@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from mdm_files.settings import FileCatalogueSettings
 from mdm_keys.server import KeyServerSettings
 from mdm_metadata.settings import MetadataSettings
-from srm_dicom import config
+from srm_dicom import config, tomlfile
 from srm_dicom.cli import admin, keyserver, user
 from srm_dicom.daemon.processes import ROLES
 from srm_plugin_dicom.commands import group as dicom_group
@@ -237,7 +237,7 @@ def read(
 ) -> dict[str, Any]:
     path = tmp_path / "example.toml"
     path.write_text(text)
-    found = config.read(path, kind)
+    found = tomlfile.read(path, kind)
     values = dict(leaves(msgspec.to_builtins(found, builtin_types=(Path,), enc_hook=str)))
     if settings is not None:
         values |= leaves(msgspec.to_builtins(msgspec.convert(getattr(found, place), settings)), place)
