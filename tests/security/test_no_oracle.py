@@ -211,9 +211,9 @@ def test_guessing_ends(make_house: Callable[..., Any], case: str) -> None:
     house = make_house(patience=Patience(misses=5, window_s=60.0))
     caller = house.roles["researcher"]
     first = said(house, case, caller, house.heart)
-    answers = [said(house, case, caller, absent(house.heart)) for _ in range(5)]
+    answers = [said(house, case, caller, absent(house.old)) for _ in range(5)]
     assert len(set(answers)) == 1
-    for objects in (house.heart, absent(house.heart)):
+    for objects in (house.heart, absent(house.old)):
         assert "too many names" in said(house, case, caller, objects)
     assert "too many names" not in said(house, case, house.roles["physician"], house.heart)
     house.clock.advance(61)
@@ -225,6 +225,15 @@ def test_who_sees_every_name_does_not_guess(make_house: Callable[..., Any]) -> N
     for case in ("lookup", "getKeys", "getattr"):
         for _ in range(10):
             assert "too many names" not in said(house, case, house.roles["admin"], absent(house.heart))
+
+
+@pytest.mark.parametrize("case", ["srmLs", "srmPrepareToGet", "RETR"])
+def test_who_may_list_a_directory_does_not_guess_what_is_in_it(
+    make_house: Callable[..., Any], case: str
+) -> None:
+    house = make_house(patience=Patience(misses=3))
+    for _ in range(10):
+        assert "too many names" not in said(house, case, house.roles["researcher"], absent(house.heart))
 
 
 @pytest.fixture
