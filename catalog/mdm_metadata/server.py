@@ -97,12 +97,20 @@ class MetadataServer:
         thread = threading.Thread(target=self._serve, args=(connection, peer), name="metadata", daemon=True)
         with self._lock:
             self._open[thread] = connection
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:
+            log.warning("too_many_sessions", peer=peer, reason="the machine gives no more threads")
+            self._forget(thread, peer)
+            sock.close()
 
     def _serve(self, connection: Connection, peer: str) -> None:
         try:
             connection.serve()
         finally:
-            self._places.release(peer)
-            with self._lock:
-                del self._open[threading.current_thread()]
+            self._forget(threading.current_thread(), peer)
+
+    def _forget(self, thread: threading.Thread, peer: str) -> None:
+        self._places.release(peer)
+        with self._lock:
+            del self._open[thread]

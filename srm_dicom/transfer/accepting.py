@@ -130,12 +130,15 @@ class Acceptor:
 
     def _admit(self, sock: socket.socket, peer: str) -> None:
         if not self._places.take(peer):
-            log.warning("session_refused", peer=peer, reason="too many sessions")
-            with contextlib.suppress(OSError), sock:
-                sock.settimeout(0)
-                sock.send(self._bounds.full)
-            return
-        self._begin(sock, peer)
+            self._turn_away(sock, peer, "too many sessions")
+        else:
+            self._begin(sock, peer)
+
+    def _turn_away(self, sock: socket.socket, peer: str, reason: str) -> None:
+        log.warning("session_refused", peer=peer, reason=reason)
+        with contextlib.suppress(OSError), sock:
+            sock.settimeout(0)
+            sock.send(self._bounds.full)
 
     def _begin(self, sock: socket.socket, peer: str) -> None:
         try:
@@ -149,7 +152,11 @@ class Acceptor:
         thread = self._new_thread(self._run, session, peer)
         with self._lock:
             self._live[session] = thread
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:
+            self._forget(session, peer)
+            self._turn_away(sock, peer, "the machine gives no more threads")
 
     def _run(self, session: Session, peer: str) -> None:
         try:

@@ -158,8 +158,13 @@ class Carrying:
             self._turns.done(turn)
             return
         thread = threading.Thread(target=self._carry, args=(turn.visit,), name="copy", daemon=True)
-        self._running[turn] = thread
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:  # the machine gives no more threads: later, perhaps
+            self._turns.done(turn)
+            self._waiting.append(turn.visit)
+        else:
+            self._running[turn] = thread
 
     def _wanted(self, tasks: Sequence[_Task]) -> dict[_Task, Standing]:
         """Return how those stand that still make sense; the owner of another has been told why not."""

@@ -203,8 +203,16 @@ class _Running:
         self.result = b""
 
     def start(self, after: ExitStack) -> None:
-        """Start the thread; `after` is closed when it ends."""
-        threading.Thread(target=self._run, args=(after,), name="copy", daemon=True).start()
+        """Start the thread; `after` is closed when it ends.
+
+        Raises:
+            Overloaded: there is none to be had.
+        """
+        try:
+            threading.Thread(target=self._run, args=(after,), name="copy", daemon=True).start()
+        except RuntimeError as error:
+            after.close()
+            raise Overloaded("the machine gives no more threads", advice="Try again in a minute.") from error
 
     def wait(self, timeout_s: float) -> bool:
         """Wait for the end; tells whether it is there."""

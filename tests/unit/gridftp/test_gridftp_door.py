@@ -559,6 +559,23 @@ def test_sessions_are_bounded(open_door, client):
             sock.close()
 
 
+def test_a_door_without_threads_turns_one_away_and_lives(door, client, monkeypatch):
+    start, refused = threading.Thread.start, []
+
+    def starting(thread):
+        if thread.name == "gsiftp" and not refused:
+            refused.append(thread)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", starting)
+    with socket.create_connection(("127.0.0.1", door.port)) as sock:
+        assert sock.recv(1000).startswith(b"421 ")
+        assert sock.recv(1000) == b""
+    assert client.read(url(door, "/dir/a")) == b"a"
+    assert door.sessions == 1
+
+
 def test_sessions_of_one_identity_are_bounded(open_door, pki, alice):
     bob = pki.proxy(pki.user("Bob"))
     with open_door(max_sessions_per_identity=1) as door:

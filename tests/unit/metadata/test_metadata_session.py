@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -148,6 +149,25 @@ def test_sessions_are_bounded_and_given_back(strict: MetadataServer, metadata_pk
     channel = AmgaChannel(f"localhost:{strict.port}", metadata_pki.user("physician"), timeout_s=5)
     assert channel.call("whoami") == ("/DC=test/DC=mdm/CN=physician",)
     time.sleep(1.3)  # longer than the server's patience: the channel connects again
+    assert channel.call("pwd") == ("/",)
+    channel.close()
+
+
+def test_a_server_without_threads_turns_one_away_and_lives(
+    strict: MetadataServer, metadata_pki: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, refused = threading.Thread.start, []
+
+    def starting(thread: threading.Thread) -> None:
+        if thread.name == "metadata" and not refused:
+            refused.append(thread)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", starting)
+    with connect(strict.port) as sock:
+        assert rest(sock) == b""
+    channel = AmgaChannel(f"localhost:{strict.port}", metadata_pki.user("physician"), timeout_s=5)
     assert channel.call("pwd") == ("/",)
     channel.close()
 
