@@ -208,7 +208,7 @@ class Puts:
 
     def give_up(self, upload: Upload) -> None:
         """End a put; its name is free again."""
-        files = [file for file in self._stores.requests.files(upload.token) if file.path == upload.path]
+        files = self._stores.requests.some_files(upload.token, (), [upload.path])
         with self._stores.database.transaction():
             target = after(SPACE_AVAILABLE, Event.ABORT)
             self._stores.requests.move([file.id for file in files], before(Event.ABORT), target)
@@ -222,7 +222,7 @@ class Puts:
         """
         lost = [one for one in self._stores.uploads.complete_on(node) if self._areas.seal(one.path)]
         for upload in lost:
-            files = [file for file in self._stores.requests.files(upload.token) if file.path == upload.path]
+            files = self._stores.requests.some_files(upload.token, (), [upload.path])
             with self._stores.database.transaction():
                 self._stores.requests.move(
                     [file.id for file in files],
@@ -276,7 +276,7 @@ class Puts:
         return made
 
     def _keep_alive(self, upload: Upload) -> None:
-        files = [file for file in self._stores.requests.files(upload.token) if file.path == upload.path]
+        files = self._stores.requests.some_files(upload.token, (), [upload.path])
         if not any(file.state is SPACE_AVAILABLE for file in files):
             raise RequestExpired("this put takes no more bytes", advice="Begin another.")
         request = self._stores.requests.find(upload.token)
