@@ -38,6 +38,7 @@ from srm_dicom.store.namespace import Entry
 from srm_dicom.store.stores import Stores
 
 _ABSENT = "no such file or directory"
+_REMOVED = "the file was removed, or another took its place"
 _CHUNK = 500
 """So many names are removed in one transaction."""
 
@@ -231,10 +232,9 @@ class Names:
         if upload is None:
             return False
         requests = self.stores.requests
-        files = [file for file in requests.files(upload.token) if file.path == path]
-        requests.move(
-            [file.id for file in files], before(Event.ABORT), after(FileState.SPACE_AVAILABLE, Event.ABORT)
-        )
+        files = requests.some_files(upload.token, (), [path])
+        target = after(FileState.SPACE_AVAILABLE, Event.ABORT)
+        requests.move([file.id for file in files], before(Event.ABORT), target, explanation=_REMOVED)
         self.stores.uploads.end(upload.token, [path])
         return True
 
@@ -313,4 +313,4 @@ def forget(stores: Stores, files: Sequence[Entry]) -> None:
     stores.spaces.take_out(guids)
     aborted = after(FileState.PINNED, Event.ABORT)
     for guid in guids:
-        stores.requests.move_guid(guid, before(Event.ABORT), aborted)
+        stores.requests.move_guid(guid, before(Event.ABORT), aborted, explanation=_REMOVED)

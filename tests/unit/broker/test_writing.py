@@ -443,3 +443,15 @@ def test_a_name_that_is_being_written_is_busy_to_who_asks_for_it(site: Any) -> N
     # What is there is read until another takes its place; nobody hears of a name who may not see it.
     assert codes["Alice"] == codes["Reader"] == [Busy, type(None), NotFound]
     assert codes["Nobody"] == [NotFound] * 3
+
+
+def test_who_held_what_was_removed_hears_why_it_is_gone(site: Any) -> None:
+    site.store("a")
+    read = site.broker.submit(who("Reader"), Wish(RequestKind.GET, (surl("a"),)))
+    written = site.put("b")
+    paths = [parse_path(f"{TOP}/{name}") for name in ("a", "b")]
+    assert site.broker.names.remove_files(who(), paths, "srmRm") == [None, None]
+    for name, view in (("Reader", read), ("Alice", written)):
+        (file,) = site.broker.status(who(name), view.token, None).files
+        assert file.state is FileState.ABORTED
+        assert "removed" in file.explanation
