@@ -12,9 +12,10 @@ from srm_dicom.identity.credential import Credential
 from srm_dicom.identity.principal import Principal
 from srm_dicom.ids import parse_path
 from srm_dicom.srm.wsdl import document
-from srm_dicom.testing.conformance import WAITING, Caller
 from srm_dicom.testing.delegating import DelegatingHttpClient
 from srm_dicom.testing.element import ROOT, StorageElement
+from srm_dicom.testing.verbs.calls import Caller
+from srm_dicom.testing.verbs.requests import WAITING
 
 PATIENCE_S = 60.0
 

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from srm_dicom.testing.conformance import Caller, Run, callers
+from srm_dicom.testing.conformance import Run, callers
 from srm_dicom.testing.element import StorageElement
+from srm_dicom.testing.verbs.calls import Caller
 
 
 @pytest.fixture(scope="session")

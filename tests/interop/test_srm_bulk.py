@@ -14,8 +14,9 @@ import pytest
 
 from srm_dicom.ids import Guid, SitePath, parse_path
 from srm_dicom.store.namespace import Kind
-from srm_dicom.testing.conformance import WAITING, callers
+from srm_dicom.testing.conformance import callers
 from srm_dicom.testing.element import ROOT, StorageElement
+from srm_dicom.testing.verbs.requests import WAITING
 
 FEW, MANY = 30, 1000
 """gfal2 2.21 spends a tenth of a second of its own on each name of such a call, so it gets few."""
