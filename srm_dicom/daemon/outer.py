@@ -262,7 +262,7 @@ def stripe(path: Path) -> list[Service]:
         frozenset(config.stripes.doors),
         DoorLog(common.audit, "stripes", common.clock),
         settings.max_sessions,
-        settings.max_sessions_per_address,
+        settings.max_sessions * 3 // 4,  # the door's machine is one address for all of its callers
         Turns(settings.max_sessions, settings.max_sessions_per_identity),
     )
     listen = config.stripes.listen
