@@ -32,7 +32,8 @@ from srm_dicom.broker.access import FileAccess
 from srm_dicom.broker.broker import Broker, BrokerSettings
 from srm_dicom.broker.publish import Publisher
 from srm_dicom.broker.sink import Sealing
-from srm_dicom.broker.stager import Stager, StagerSettings
+from srm_dicom.broker.stager import Stager
+from srm_dicom.broker.stagersettings import StagerSettings
 from srm_dicom.broker.views import FileState, RequestKind, Wish
 from srm_dicom.clock import SystemClock
 from srm_dicom.identity.principal import Principal

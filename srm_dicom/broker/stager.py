@@ -13,7 +13,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import timedelta
 
 from srm_dicom.audit.log import AuditLog
@@ -21,6 +20,7 @@ from srm_dicom.broker.publish import Publisher
 from srm_dicom.broker.recording import record
 from srm_dicom.broker.room import Reservation, Room, full
 from srm_dicom.broker.sink import BatchSink, Sealing
+from srm_dicom.broker.stagersettings import StagerSettings
 from srm_dicom.broker.states import ACTIVE, Event, after, before
 from srm_dicom.broker.turns import Turn, Turns
 from srm_dicom.broker.views import FileState
@@ -55,50 +55,6 @@ has lost it: `StagerSettings.deliveries` tries are enough.
 """
 
 log = logger("stager")
-
-
-@dataclass(frozen=True, slots=True)
-class StagerSettings:
-    """Bounds of one stager.
-
-    Attributes:
-        worker: name of this stager, unique and the same after a restart.
-        visits: at once, to all sources together.
-        claim: files of one owner from one source in hand, where the source has no number of its own; others
-            are claimed beside them.
-        visit_s: the longest visit to a source; leases last a little longer.
-        idle_s: pause between two looks at whether anybody has written, where that is not heard.
-        heard_s: the same where it should be, while visits are under way too.
-        look_s: after so long waiting files are looked for in any case: pauses and leases end by themselves.
-        busy_s: pause between two such looks while visits are under way, where nothing is heard.
-        gather_s: how long the first file of a group waits for others, to become ready with them; later in
-            a visit it is a fifth of the time so far, at most `longest_gather_s`.
-    """
-
-    worker: str
-    visits: int = 8
-    claim: int = 500
-    visit_s: float = 600.0
-    deliveries: int = 3
-    idle_s: float = 0.02
-    heard_s: float = 0.25
-    look_s: float = 1.0
-    drain_s: float = 0.5
-    busy_s: float = 0.1
-    gather_s: float = 0.1
-    longest_gather_s: float = 1.0
-    first_pause_s: float = 2.0
-    longest_pause_s: float = 120.0
-
-    @property
-    def settled_s(self) -> float:
-        """How long a visit may take, and what is left to publish after it."""
-        return self.visit_s * 1.1
-
-    @property
-    def lease_s(self) -> float:
-        """How long a claim holds: as long as a visit may wait for its turn, then the visit."""
-        return self.visit_s + self.settled_s
 
 
 class Stager:
@@ -292,16 +248,27 @@ class Stager:
         worker = threading.Thread(target=self._stage, args=(visit, sink), daemon=True)
         worker.start()
         try:
-            self._settle_all(visit, sink, reservation, began_s)
+            self._settle_all(visit, sink, reservation, worker, began_s)
         finally:
             sink.leave()
             worker.join(self._settings.drain_s)
 
-    def _settle_all(self, visit: Visit, sink: BatchSink, reservation: Reservation, began_s: float) -> None:
-        """Settle what comes, until all has come or the time is up."""
-        until_s = began_s + self._settings.settled_s
+    def _settle_all(
+        self,
+        visit: Visit,
+        sink: BatchSink,
+        reservation: Reservation,
+        worker: threading.Thread,
+        began_s: float,
+    ) -> None:
+        """Settle what comes, until all has come or the time is up.
+
+        A write to a disk that hangs cannot be ended, and may end well: it is waited for while anybody waits.
+        """
+        until_s, is_left = began_s + self._settings.settled_s, False
         waiting, look_at_s = set(visit.entries), began_s + self._settings.look_s
-        while waiting and (now_s := self._clock.monotonic_s()) < until_s:
+        while waiting and not is_left and (now_s := self._clock.monotonic_s()) < until_s:
+            is_left = not sink.is_wanted() and not worker.is_alive()
             if now_s >= look_at_s:
                 look_at_s = now_s + self._settings.look_s
                 if not self._wanted(visit) & waiting:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from srm_dicom.broker.stager import StagerSettings
+from srm_dicom.broker.stagersettings import StagerSettings
 from srm_dicom.cli.exits import reported
 from srm_dicom.cli.options import config_option
 from srm_dicom.daemon.common import ADMIN, Common

@@ -17,7 +17,8 @@ from srm_dicom.broker.publish import Publisher
 from srm_dicom.broker.room import Room
 from srm_dicom.broker.secrets import InnerSecrets
 from srm_dicom.broker.sink import Sealing
-from srm_dicom.broker.stager import Stager, StagerSettings
+from srm_dicom.broker.stager import Stager
+from srm_dicom.broker.stagersettings import StagerSettings
 from srm_dicom.broker.storing import Storing, StoringSettings
 from srm_dicom.client.files import FileCatalogueClient
 from srm_dicom.client.keys import KeyServers

@@ -22,7 +22,8 @@ from srm_dicom.broker.areas import Area, Areas
 from srm_dicom.broker.broker import Broker
 from srm_dicom.broker.publish import Publisher
 from srm_dicom.broker.sink import Sealing
-from srm_dicom.broker.stager import Stager, StagerSettings
+from srm_dicom.broker.stager import Stager
+from srm_dicom.broker.stagersettings import StagerSettings
 from srm_dicom.broker.storing import Storing, StoringSettings
 from srm_dicom.clock import SystemClock, coarse
 from srm_dicom.identity.gate import Gate, TrustSettings

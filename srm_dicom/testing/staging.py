@@ -19,7 +19,8 @@ from srm_dicom.broker.publish import Publisher
 from srm_dicom.broker.room import Room
 from srm_dicom.broker.secrets import InnerSecrets
 from srm_dicom.broker.sink import Sealing
-from srm_dicom.broker.stager import Stager, StagerSettings
+from srm_dicom.broker.stager import Stager
+from srm_dicom.broker.stagersettings import StagerSettings
 from srm_dicom.broker.views import FileState
 from srm_dicom.crypto.crypt4gh import Header, Layout
 from srm_dicom.crypto.siv import verified_reader

@@ -19,7 +19,8 @@ from srm_dicom.broker.broker import Broker, BrokerSettings
 from srm_dicom.broker.janitor import Janitor, SpaceSettings
 from srm_dicom.broker.publish import Publisher
 from srm_dicom.broker.sink import Sealing
-from srm_dicom.broker.stager import Stager, StagerSettings
+from srm_dicom.broker.stager import Stager
+from srm_dicom.broker.stagersettings import StagerSettings
 from srm_dicom.broker.storing import Storing, StoringSettings
 from srm_dicom.broker.views import PutWish, RequestKind
 from srm_dicom.identity.principal import Principal

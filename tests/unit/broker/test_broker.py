@@ -24,7 +24,8 @@ from srm_dicom.broker.janitor import Janitor, SpaceSettings
 from srm_dicom.broker.publish import Publisher
 from srm_dicom.broker.sink import Sealing
 from srm_dicom.broker.soon import MOST_FILES
-from srm_dicom.broker.stager import Stager, StagerSettings
+from srm_dicom.broker.stager import Stager
+from srm_dicom.broker.stagersettings import StagerSettings
 from srm_dicom.broker.states import ACTIVE, TRANSITIONS, Event, after, before
 from srm_dicom.broker.views import FileState, RequestKind, Wish
 from srm_dicom.clock import SystemClock
