@@ -23,7 +23,6 @@ from srm_dicom.errors import (
     ConfigError,
     IntegrityError,
     InvalidRequest,
-    MdmError,
     NotDelivered,
     NotSupported,
     Overloaded,
@@ -47,6 +46,7 @@ from srm_plugin_dicom.accepting import UploadDesk
 from srm_plugin_dicom.archive import Archive, Wanted
 from srm_plugin_dicom.arrivals import ArrivalDesk
 from srm_plugin_dicom.association import Limits
+from srm_plugin_dicom.checking import checked, echo, movers, reachable
 from srm_plugin_dicom.commands import group
 from srm_plugin_dicom.deidentify import Context, current_version
 from srm_plugin_dicom.deidentify.series import Received
@@ -223,13 +223,16 @@ class DicomPlugin(StoragePlugin):
 
     def checks(self) -> Iterator[Check]:
         """Yield for each PACS whether it answers and whether one image can be brought here."""
+        node, hosts = self._settings.moves, movers(self._settings)
+        if hosts:
+            yield checked(f"AE {node.ae_title}", partial(reachable, node, hosts))
         for source in self._settings.sources:
             ask, fetch = _WORDS[_way(source)]
             archive = self._archives[source.name]
-            yield _check(f"PACS {source.name}: {ask}", partial(_check_echo, archive))
-            yield _check(f"PACS {source.name}: {fetch}", partial(self._check_fetch, source.name))
+            yield checked(f"PACS {source.name}: {ask}", partial(echo, archive))
+            yield checked(f"PACS {source.name}: {fetch}", partial(self._check_fetch, source.name))
         if self._uploads is not None:
-            yield _check(f"PACS {self._uploads.source}: C-STORE", self._uploads.check)
+            yield checked(f"PACS {self._uploads.source}: C-STORE", self._uploads.check)
 
     @classmethod
     def commands(cls) -> click.Group:
@@ -462,17 +465,5 @@ def _by_series(refs: Sequence[ObjectRef], is_wanted: Callable[[], bool]) -> list
     ]
 
 
-def _check_echo(archive: Archive) -> str:
-    archive.echo()
-    return "it answers"
-
-
 def _way(source: AnySourceSettings) -> str:
     return "web" if isinstance(source, WebSourceSettings) else source.retrieve
-
-
-def _check(name: str, probe: Callable[[], str]) -> Check:
-    try:
-        return Check(name, passed=True, detail=probe())
-    except MdmError as error:
-        return Check(name, passed=False, detail=" ".join(filter(None, (error.message, error.advice))))

@@ -344,13 +344,24 @@ def wait_for(true: object, timeout_s: float = 10.0) -> None:
 
 
 def test_checks(host: PluginHost, pacs: PacsSimulator) -> None:
-    assert [check.passed for check in host.checks()] == [True, True]
+    assert [check.passed for check in host.checks()] == [True, True, True]
     pacs.faults.moves_nothing = True
-    assert [check.passed for check in host.checks()] == [True, False]
+    assert [check.passed for check in host.checks()] == [True, True, False]
     pacs.stop()
     checks = list(host.checks())
-    assert [check.passed for check in checks] == [False, False]
+    assert [check.passed for check in checks] == [True, False, False]
     assert not [check for check in checks if "CANARY" in check.detail]
+
+
+def test_an_archive_elsewhere_cannot_send_to_loopback(pacs: PacsSimulator, tmp_path: Path) -> None:
+    """All that such an archive says is that the move has failed."""
+    source = {"name": "main", "ae_title": "PACS", "host": "192.0.2.1", "port": pacs.port}
+    plugin = make_plugin(pacs, tmp_path, sources=[source])
+    listens = next(iter(plugin.checks()))
+    plugin.close()
+    assert (listens.name, listens.passed) == ("AE MDM1", False)
+    assert "no other machine can send to" in listens.detail
+    assert "`bind`" in listens.detail
 
 
 def test_a_check_while_a_stager_holds_the_port(
@@ -358,22 +369,22 @@ def test_a_check_while_a_stager_holds_the_port(
 ) -> None:
     assert all(check.passed for check in plugin.checks()), "it holds the port from now on"
     beside = DicomPlugin(PluginContext("dicom", plugin.context.settings, tmp_path, SystemClock()))
-    fetched = list(beside.checks())[1]
+    fetched = list(beside.checks())[-1]
     assert fetched.passed, fetched.detail
     assert "to the stager that runs here" in fetched.detail
     pacs.faults.moves_nothing = True
-    fetched = list(beside.checks())[1]
+    fetched = list(beside.checks())[-1]
     assert (fetched.passed, "no image came" in fetched.detail) == (False, True)
     plugin.close()
     pacs.faults.moves_nothing = False
-    assert "stager" not in list(beside.checks())[1].detail
+    assert "stager" not in list(beside.checks())[-1].detail
     beside.close()
 
 
 def test_a_port_that_somebody_else_holds(plugin: DicomPlugin, pacs: PacsSimulator) -> None:
     moves = plugin.context.settings["moves"]
     with socket.create_server(("0.0.0.0", moves["port"])):
-        fetched = list(plugin.checks())[1]
+        fetched = list(plugin.checks())[-1]
         assert (fetched.passed, "does not answer" in fetched.detail) == (False, True)
         with pytest.raises(Overloaded, match="cannot listen"):
             plugin._archives["main"].fetch([Wanted("1", "2", ("3",))], lambda *_: None, 5.0)
