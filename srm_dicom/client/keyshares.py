@@ -110,7 +110,8 @@ class Assembly:
         for agreed in (NotAuthorised, NotFound):
             if answers == {agreed} and not self._generations:
                 return agreed("the key servers refuse the key" if agreed is NotAuthorised else "no such key")
-        reasons = "; ".join(f"{server}: {error.message}" for server, error in sorted(self.failures.items()))
+        told = ((server, error.message) for server, error in sorted(self.failures.items()))
+        reasons = "; ".join(what if what.startswith(server) else f"{server}: {what}" for server, what in told)
         return KeyQuorumMissing(f"too few key servers gave a good share ({reasons or 'none was asked'})")
 
     def _take(self, server: str, offered: SharedKey) -> None:

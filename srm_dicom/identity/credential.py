@@ -74,7 +74,8 @@ class Credential:
         try:
             context.load_cert_chain(self.certificate, self.key)
         except ssl.SSLError as error:
-            raise NotAuthenticated(f"{self.certificate} and {self.key} are no PEM or no pair") from error
+            files = " and ".join(dict.fromkeys(map(str, (self.certificate, self.key))))
+            raise NotAuthenticated(f"no certificate with its key in {files}") from error
         except OSError as error:
             raise NotAuthenticated(f"{self.certificate}: {error.strerror or error}") from error
         return context

@@ -307,8 +307,8 @@ def test_what_cannot_be_shown_is_told(pki: TestPki, tmp_path: Path) -> None:
     nonsense = tmp_path / "proxy"
     nonsense.write_text("no proxy")
     for wrong, words in (
-        (Credential(nonsense, nonsense, pki.trust_dir), "are no PEM or no pair"),
-        (Credential(alice.certificate, bob.key, pki.trust_dir), "are no PEM or no pair"),
+        (Credential(nonsense, nonsense, pki.trust_dir), r"no certificate with its key in \S+/proxy$"),
+        (Credential(alice.certificate, bob.key, pki.trust_dir), r"no certificate .* \S+pem and \S+pem$"),
         (Credential(alice.certificate, tmp_path / "none", pki.trust_dir), "No such file"),
         (Credential(alice.certificate, alice.key, tmp_path / "none"), "none is no directory"),
     ):

@@ -89,6 +89,15 @@ def test_two_servers_missing_are_told_with_reasons(site, alice):
     assert "keys2 did not answer within 0.3 s" in told.value.message
 
 
+def test_a_server_is_named_once(site, alice):
+    key = site.registered(ALICE)
+    for name in ("keys1", "keys2"):
+        site.servers[name].hung.clear()
+    with pytest.raises(KeyQuorumMissing) as told:
+        site.client(alice, timeout_s=0.3).fetch(key.id, key.public)
+    assert told.value.message.count("keys1") == told.value.message.count("keys2") == 1
+
+
 def test_a_wrong_share_is_named_and_another_server_is_asked(site, alice, capsys):
     key = site.registered(ALICE)
     wrong = bytes(byte ^ 255 for byte in key.records[0].share.data).hex().encode()
