@@ -5,6 +5,7 @@ import os
 import re
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -228,3 +229,24 @@ def test_it_tells_its_public_key(alone):
     connection = HttpClient(url, alone.alice)
     assert connection.request("GET", "/?wsdl").status == 200
     connection.close()
+
+
+def test_a_renewed_certificate_is_shown_without_a_restart(alone):
+    url = alone.start()
+    charter, private = alone.register(url)
+    port = int(url.rpartition(":")[2])
+
+    def shown():
+        context = alone.alice.client_context()
+        with (
+            socket.create_connection(("localhost", port)) as raw,
+            context.wrap_socket(raw, server_hostname="localhost") as connection,
+        ):
+            return connection.getpeercert(binary_form=True)
+
+    before = shown()
+    alone.host.certificate.unlink()
+    alone.host.key.unlink()
+    alone.pki.host("localhost")
+    assert shown() != before
+    assert alone.client(url, alone.alice).fetch(charter.key_id, charter.public_key) == private
