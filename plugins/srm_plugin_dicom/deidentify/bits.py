@@ -65,11 +65,20 @@ def check_overlays(facts: Facts) -> None:
 
 
 def high_bytes(facts: Facts) -> bytes:
-    """Return what the high bytes of 16-bit samples may be; empty where all bits are in use."""
-    stored = facts.u16(f.BITS_STORED)
-    if facts.u16(f.BITS_ALLOCATED) != 16 or stored == 16:
+    """Return what the highest bytes of samples that lie byte by byte may be; empty if all bits are in use.
+
+    Raises:
+        ObjectRefused: bits are unused that cannot be looked at like that.
+    """
+    allocated, stored = facts.u16(f.BITS_ALLOCATED), facts.u16(f.BITS_STORED)
+    if not are_unused(facts):
         return b""
-    return allowed(stored - 8) + bytes((facts.u16(f.PADDING) >> 8,))
+    if allocated not in (8, 16) or not 0 < stored < allocated:
+        raise refused(Reason.UNUSED_BITS)
+    if facts.u16(f.HIGH_BIT, stored - 1) != stored - 1:
+        raise refused(Reason.UNUSED_BITS)
+    padding = facts.u16(f.PADDING)
+    return allowed(stored - (allocated - 8)) + bytes((padding >> 8 if allocated == 16 else padding & 0xFF,))
 
 
 @cache

@@ -194,11 +194,10 @@ def _clean(frame: memoryview, facts: Facts, syntax: Syntax) -> list[bytes | memo
         return jpeg2000.clean(frame, extended=syntax.uid in _PART_2, described=described)
     if syntax.pixels == "rle":
         allocated = facts.u16(f.BITS_ALLOCATED)
-        segments = facts.u16(f.SAMPLES, 1) * ((allocated + 7) // 8)
-        pixels = facts.u16(f.ROWS) * facts.u16(f.COLUMNS)
-        return rle.clean(
-            frame, segments, (pixels + 7) // 8 if allocated == 1 else pixels, bits.high_bytes(facts)
-        )
+        sample_bytes, pixels = (allocated + 7) // 8, facts.u16(f.ROWS) * facts.u16(f.COLUMNS)
+        segments = facts.u16(f.SAMPLES, 1) * sample_bytes
+        pixels = (pixels + 7) // 8 if allocated == 1 else pixels
+        return rle.clean(frame, segments, pixels, bits.high_bytes(facts), sample_bytes)
     if syntax.pixels in ("plain", "deflate"):
         return _plain(frame, facts, deflated=syntax.pixels == "deflate")
     return jpeg.clean(frame, lossless_ls=syntax.pixels == "jpeg-ls", described=described)

@@ -14,14 +14,17 @@ _HEADER = Struct("<16L")
 _MOST_SEGMENTS = 15
 
 
-def clean(frame: memoryview, segments: int, pixels: int, high: bytes = b"") -> list[bytes | memoryview]:
+def clean(
+    frame: memoryview, segments: int, pixels: int, high: bytes = b"", sample_bytes: int = 2
+) -> list[bytes | memoryview]:
     """Return a frame with its offsets anew and its segments cut to what they need.
 
     Args:
         frame: one encoded frame.
         segments: how many there must be: bytes of a sample times samples of a pixel.
         pixels: bytes of a segment: rows times columns, or an eighth of that for single bits.
-        high: what the bytes of a 16-bit sample's high half may be; empty if anything.
+        high: what the highest byte of a sample may be; empty if anything.
+        sample_bytes: of a sample, the highest first.
 
     Raises:
         ObjectRefused: the frame does not describe these pixels.
@@ -39,7 +42,7 @@ def clean(frame: memoryview, segments: int, pixels: int, high: bytes = b"") -> l
         if start < _HEADER.size:
             raise refused(Reason.STREAM, "RLE header")
         segment = frame[start : _segment_end(frame, start, min(limit, len(frame)), pixels)]
-        if high and index % 2 == 0 and _literals(segment).translate(None, high):
+        if high and index % sample_bytes == 0 and _literals(segment).translate(None, high):
             raise refused(Reason.UNUSED_BITS)
         filler = b"\0" if len(segment) & 1 else b""
         parts += [segment, filler]

@@ -337,3 +337,29 @@ def test_lines_that_are_told_behind_the_scan_count():
         else:
             with pytest.raises(ObjectRefused, match="description"):
                 deidentify(made.file(), "", "", ANY)
+
+
+@pytest.mark.parametrize(
+    ("allocated", "stored", "high", "pixel", "passes"),
+    [
+        (8, 7, 6, 0x7F, True),
+        (8, 7, 6, 0x80, False),
+        (8, 4, 3, 0x1F, False),
+        (16, 12, 15, 0x0F, False),
+        (32, 12, 11, 0x00, False),
+    ],
+)
+def test_unused_bits_of_rle_pixels_of_any_size(allocated, stored, high, pixel, passes):
+    write = Writer(RLE)
+    said = ((0x00280100, allocated), (0x00280101, stored), (0x00280102, high))
+    runs = [bytes((0xF1, value)) for value in (pixel, *[0] * (allocated // 8 - 1))]
+    places = [64 + 2 * index for index in range(len(runs))]
+    frame = struct.pack("<16L", len(runs), *places, *[0] * (15 - len(runs))) + b"".join(runs)
+    made = TestObject(
+        write, extra={tag: write.u16(tag, value) for tag, value in said}, pixels=write.fragments(frame)
+    )
+    if passes:
+        assert deidentify(made.file(), "", "", ANY)
+    else:
+        with pytest.raises(ObjectRefused, match="bits"):
+            deidentify(made.file(), "", "", ANY)
