@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import peewee
 
@@ -44,6 +44,16 @@ _OTHERWISE_ORDERED = (
     " WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind = 'r' AND c.relname ~ ?"
     " AND a.attnum > 0 AND NOT a.attisdropped AND a.attcollation NOT IN (0, 'pg_catalog.\"C\"'::regcollation)"
 )
+
+
+SILENCE = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+"""When a PostgreSQL that falls silent is taken for gone, in the words of libpq; its URL may say otherwise."""
 
 
 class Database:
@@ -261,7 +271,9 @@ def _open(url: str) -> peewee.Database:
             {"pragmas": _PRAGMAS, "check_same_thread": False},
         )
     elif parts.scheme in ("postgresql", "postgres"):
-        kind, name, options = LentPostgresqlDatabase, url, {"prefer_psycopg3": True}
+        given = dict(parse_qsl(parts.query))
+        unsaid = {each: value for each, value in SILENCE.items() if each not in given}
+        kind, name, options = LentPostgresqlDatabase, url, {"prefer_psycopg3": True, **unsaid}
     else:
         raise ConfigError(
             f"no database speaks {parts.scheme or 'an empty URL'}",

@@ -9,7 +9,7 @@ import peewee
 import pytest
 
 from srm_dicom.daemon.common import Loop
-from srm_dicom.db.database import Database
+from srm_dicom.db.database import SILENCE, Database
 from srm_dicom.db.pool import CONNECTIONS
 from srm_dicom.testing import databases
 
@@ -131,3 +131,17 @@ def test_what_works_in_a_loop_goes_on_when_the_server_is_back(server, database, 
     finally:
         server.open(opened=True)
         loop.stop()
+
+
+def test_a_server_that_falls_silent_is_noticed(server):
+    """Nobody says that the power of a machine has gone: who waits for it has to look."""
+    database = Database(server.url)
+    told = database._peewee.connection().info.get_parameters()
+    assert {name: told[name] for name in SILENCE} == {name: str(value) for name, value in SILENCE.items()}
+    database._peewee.close()
+    database.close()
+    chosen = Database(f"{server.url}&connect_timeout=3&keepalives_idle=5")
+    told = chosen._peewee.connection().info.get_parameters()
+    assert (told["connect_timeout"], told["keepalives_idle"], told["keepalives_count"]) == ("3", "5", "3")
+    chosen._peewee.close()
+    chosen.close()
