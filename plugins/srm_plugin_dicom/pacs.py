@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
@@ -43,6 +43,9 @@ class PacsSettings:
 
 
 _LOOK_EVERY_S = 0.01
+
+MAX_HEARD_BYTES, _MAX_PDU_BYTES = 1 << 30, 1 << 20
+"""Of all that an archive says on one association for questions, and of one PDU, which is to have 16 KiB."""
 
 
 class PacsSession:
@@ -203,8 +206,25 @@ def refusal(name: str, status: int) -> SourceUnavailable | SourceRefused:
     return kind(f"{name} refused with status 0x{status:04X}")
 
 
+class _Bounded:
+    """Receives for an association: pynetdicom holds a PDU, and a message of many, however long they are."""
+
+    def __init__(self, receive: Callable[[int], bytearray]) -> None:
+        self._receive = receive
+        self._left_bytes = MAX_HEARD_BYTES
+
+    def __call__(self, size_bytes: int) -> bytearray:
+        self._left_bytes -= size_bytes
+        if size_bytes > _MAX_PDU_BYTES or self._left_bytes < 0:
+            raise OSError("an archive says more than anybody asked for")
+        return self._receive(size_bytes)
+
+
 def _tune(event: evt.Event) -> None:
     _set(event, socket.TCP_NODELAY)
+    wrapper = event.assoc.dul.socket
+    if wrapper is not None:
+        wrapper.recv = _Bounded(wrapper.recv)  # type: ignore[method-assign, assignment]
 
 
 def _acknowledge_at_once(event: evt.Event) -> None:
