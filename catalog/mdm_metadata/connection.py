@@ -71,6 +71,11 @@ class Connection:
         self._place = place
         self._protocol = amga.ServerConnection()
 
+    @property
+    def identified(self) -> bool:
+        """True once the caller has come in."""
+        return self._place.held
+
     def serve(self) -> None:
         """Serve until the end; never raises."""
         try:

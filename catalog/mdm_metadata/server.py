@@ -14,7 +14,7 @@ from srm_dicom.audit.log import AuditLog
 from srm_dicom.clock import Clock
 from srm_dicom.db.database import Database
 from srm_dicom.identity.gate import Gate
-from srm_dicom.listening import accepted, listener
+from srm_dicom.listening import accepted, listener, make_room
 from srm_dicom.telemetry import logger
 from srm_dicom.turns import Place, Turns
 
@@ -51,7 +51,7 @@ class MetadataServer:
         self._listener = listener(settings.host, settings.port, _BACKLOG)
         self.port: int = self._listener.getsockname()[1]
         self._lock = threading.Lock()
-        self._open: dict[threading.Thread, Connection] = {}
+        self._open: dict[Connection, tuple[threading.Thread, str]] = {}
         self._places = Turns(settings.sessions, settings.sessions_per_address)
         self._identities = Turns(settings.sessions, settings.sessions_per_identity)
         self._acceptor = threading.Thread(target=self._accept, name="metadata-accept", daemon=True)
@@ -68,10 +68,10 @@ class MetadataServer:
         self._listener.close()
         with self._lock:
             sessions = dict(self._open)
-        for connection in sessions.values():
+        for connection in sessions:
             connection.close()
         deadline_s = self._clock.monotonic_s() + timeout_s
-        for thread in sessions:
+        for thread, _ in sessions.values():
             thread.join(max(0.0, deadline_s - self._clock.monotonic_s()))
         self._database.close()
 
@@ -87,30 +87,39 @@ class MetadataServer:
             self._begin(sock, peer)
 
     def _begin(self, sock: socket.socket, peer: str) -> None:
-        if not self._places.take(peer):
+        if not make_room(self._places, peer, self._guests, self._drop):
             log.warning("too_many_sessions", peer=peer, count=self._settings.sessions)
             sock.close()
             return
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         place = Place(self._identities)
         connection = Connection(sock, peer, self._gate, self._dispatcher, self._settings, self._clock, place)
-        thread = threading.Thread(target=self._serve, args=(connection, peer), name="metadata", daemon=True)
+        thread = threading.Thread(target=self._serve, args=(connection,), name="metadata", daemon=True)
         with self._lock:
-            self._open[thread] = connection
+            self._open[connection] = thread, peer
         try:
             thread.start()
         except RuntimeError:
             log.warning("too_many_sessions", peer=peer, reason="the machine gives no more threads")
-            self._forget(thread, peer)
+            self._forget(connection)
             sock.close()
 
-    def _serve(self, connection: Connection, peer: str) -> None:
+    def _serve(self, connection: Connection) -> None:
         try:
             connection.serve()
         finally:
-            self._forget(threading.current_thread(), peer)
+            self._forget(connection)
 
-    def _forget(self, thread: threading.Thread, peer: str) -> None:
-        self._places.release(peer)
+    def _guests(self) -> list[tuple[Connection, str, bool]]:
         with self._lock:
-            del self._open[thread]
+            return [(one, peer, one.identified) for one, (_, peer) in self._open.items()]
+
+    def _drop(self, connection: Connection) -> None:
+        self._forget(connection)
+        connection.close()
+
+    def _forget(self, connection: Connection) -> None:
+        with self._lock:
+            found = self._open.pop(connection, None)
+        if found is not None:  # else it has made room before
+            self._places.release(found[1])

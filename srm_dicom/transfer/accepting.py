@@ -1,7 +1,8 @@
 """Accepting connections and giving each a thread.
 
 Nothing is awaited in the thread that accepts, so a client that connects and says nothing costs a thread and
-delays nobody. Bounds: sessions in all, and sessions from one address.
+delays nobody. Bounds: sessions in all, and sessions from one address; where one is reached, the oldest of
+those who have not said who they are makes room, and only if there is none the newcomer is turned away.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from srm_dicom.clock import Clock
-from srm_dicom.listening import accepted, listener
+from srm_dicom.listening import accepted, listener, make_room
 from srm_dicom.telemetry import logger
 from srm_dicom.turns import Turns
 
@@ -26,6 +27,10 @@ _BACKLOG = 512
 
 class Session(Protocol):
     """One connection; hashable by identity."""
+
+    @property
+    def identified(self) -> bool:
+        """True once the other side has proven who it is."""
 
     def run(self) -> None:
         """Serve until the other side leaves or has to; never raises."""
@@ -70,7 +75,7 @@ class Acceptor:
         self._make = begin
         self._clock = clock
         self._lock = threading.Lock()
-        self._live: dict[Session, threading.Thread] = {}
+        self._live: dict[Session, tuple[threading.Thread, str]] = {}
         self._places = Turns(bounds.sessions, bounds.sessions_per_address)
         self._listener: socket.socket | None = None
         self._thread: threading.Thread | None = None
@@ -109,7 +114,7 @@ class Acceptor:
         for session in live:
             session.cut()
         deadline_s = self._clock.monotonic_s() + timeout_s
-        for thread in (self._thread, *live.values()):
+        for thread in (self._thread, *(thread for thread, _ in live.values())):
             if thread is not None:
                 thread.join(max(0.0, deadline_s - self._clock.monotonic_s()))
 
@@ -129,10 +134,18 @@ class Acceptor:
             self._admit(sock, peer)
 
     def _admit(self, sock: socket.socket, peer: str) -> None:
-        if not self._places.take(peer):
+        if not make_room(self._places, peer, self._guests, self._drop):
             self._turn_away(sock, peer, "too many sessions")
         else:
             self._begin(sock, peer)
+
+    def _guests(self) -> list[tuple[Session, str, bool]]:
+        with self._lock:
+            return [(one, peer, one.identified) for one, (_, peer) in self._live.items()]
+
+    def _drop(self, session: Session) -> None:
+        self._forget(session)
+        session.cut()
 
     def _turn_away(self, sock: socket.socket, peer: str, reason: str) -> None:
         log.warning("session_refused", peer=peer, reason=reason)
@@ -147,25 +160,25 @@ class Acceptor:
             session = self._make(sock)
         except OSError:
             sock.close()
-            self._forget(None, peer)
+            self._places.release(peer)
             return
-        thread = self._new_thread(self._run, session, peer)
+        thread = self._new_thread(self._run, session)
         with self._lock:
-            self._live[session] = thread
+            self._live[session] = thread, peer
         try:
             thread.start()
         except RuntimeError:
-            self._forget(session, peer)
+            self._forget(session)
             self._turn_away(sock, peer, "the machine gives no more threads")
 
-    def _run(self, session: Session, peer: str) -> None:
+    def _run(self, session: Session) -> None:
         try:
             session.run()
         finally:
-            self._forget(session, peer)
+            self._forget(session)
 
-    def _forget(self, session: Session | None, peer: str) -> None:
-        self._places.release(peer)
-        if session is not None:
-            with self._lock:
-                self._live.pop(session, None)
+    def _forget(self, session: Session) -> None:
+        with self._lock:
+            found = self._live.pop(session, None)
+        if found is not None:  # else it has made room before
+            self._places.release(found[1])

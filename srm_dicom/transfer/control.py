@@ -120,6 +120,11 @@ class ControlConnection:
             nodes=services.nodes,
         )
 
+    @property
+    def identified(self) -> bool:
+        """True once the client has shown who it is, and had not too many sessions."""
+        return self._place.held
+
     def run(self) -> None:
         """Serve until the client leaves or has to; never raises."""
         try:

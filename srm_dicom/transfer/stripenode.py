@@ -89,6 +89,7 @@ class DoorsLink:
         self._sock = sock
         self._services = services
         self._peer = plain(sock.getpeername()[0])
+        self.identified = False
 
     def run(self) -> None:
         """Serve one session of a door; never raises."""
@@ -138,6 +139,7 @@ class DoorsLink:
                 "this port is for the doors of the site", advice="[stripes] doors lists them by their names."
             )
         self._services.log.entered(door)
+        self.identified = True
 
 
 class NodeSession:

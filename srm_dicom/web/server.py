@@ -19,7 +19,7 @@ from srm_dicom.audit.log import AuditLog
 from srm_dicom.clock import Clock, SystemClock
 from srm_dicom.identity.gate import Gate
 from srm_dicom.identity.tokens import TokenVerifier
-from srm_dicom.listening import accepted, listener
+from srm_dicom.listening import accepted, listener, make_room
 from srm_dicom.telemetry import logger
 from srm_dicom.turns import Turns
 from srm_dicom.web.connection import Connection, Door
@@ -131,7 +131,7 @@ class WebServer:
         thread = threading.Thread(
             target=self._run, args=(connection,), name=f"{self._door.name}-{peer}", daemon=True
         )
-        if not self._make_room(peer):
+        if not make_room(self._places, peer, self._guests, self._drop):
             log.warning("connection_refused", peer=peer, port=self.port, reason="too many connections")
             sock.close()
             return
@@ -144,18 +144,12 @@ class WebServer:
             sock.close()
             log.warning("accept_failed", port=self.port, error=type(error).__name__)
 
-    def _make_room(self, peer: str) -> bool:
-        """Take a place for a peer, if need be of one that nobody knows; only this thread takes any."""
-        if self._places.take(peer):
-            return True
-        alone = self._places.full_for(peer)
-        unknown = (one for one in self._open() if not one.identified and (one.peer == peer or not alone))
-        oldest = next(unknown, None)
-        if oldest is None:
-            return False
-        self._forget(oldest)
-        oldest.abort()
-        return self._places.take(peer)
+    def _guests(self) -> list[tuple[Connection, str, bool]]:
+        return [(one, one.peer, one.identified) for one in self._open()]
+
+    def _drop(self, connection: Connection) -> None:
+        self._forget(connection)
+        connection.abort()
 
     def _run(self, connection: Connection) -> None:
         try:

@@ -548,14 +548,28 @@ def test_an_idle_session_ends(open_door, alice):
         eventually(lambda: door.sessions == 0)
 
 
-def test_sessions_are_bounded(open_door, client):
+def test_sessions_are_bounded(open_door, alice, client):
     with open_door(max_sessions_per_address=2) as door:
-        socks = [socket.create_connection(("127.0.0.1", door.port)) for _ in range(3)]
-        assert socks[2].recv(100).startswith(b"421 ")
-        socks[0].close()
+        sessions = [new_session(door, alice) for _ in range(2)]
+        with socket.create_connection(("127.0.0.1", door.port)) as third:
+            assert third.recv(100).startswith(b"421 ")
+        assert [code_of(session, "NOOP") for session in sessions] == [200, 200]
+        sessions[0].leave()
         eventually(lambda: door.sessions == 1)
         assert client.read(url(door, "/dir/a")) == b"a"
-        for sock in socks:
+
+
+@pytest.mark.parametrize("bounds", [{"max_sessions": 3}, {"max_sessions_per_address": 3}], ids=str)
+def test_who_says_nothing_makes_room(open_door, alice, client, bounds):
+    with open_door(**bounds) as door:
+        session = new_session(door, alice)
+        silent = [socket.create_connection(("127.0.0.1", door.port)) for _ in range(2)]
+        assert [sock.recv(100)[:4] for sock in silent] == [b"220 "] * 2
+        assert client.read(url(door, "/dir/a")) == b"a"
+        assert silent[0].recv(100) == b""
+        assert code_of(session, "NOOP") == 200
+        eventually(lambda: door.sessions == 3)
+        for sock in silent:
             sock.close()
 
 

@@ -138,14 +138,20 @@ def test_an_endless_line_is_the_end(site: Any) -> None:
 
 
 def test_sessions_are_bounded_and_given_back(strict: MetadataServer, metadata_pki: Any) -> None:
-    held = [connect(strict.port) for _ in range(2)]
-    for sock in held:
-        read(sock, len(GREETING))
+    held = [
+        AmgaChannel(f"localhost:{strict.port}", metadata_pki.user(name), timeout_s=5)
+        for name in ("physician", "researcher")
+    ]
+    for channel in held:
+        assert channel.call("pwd") == ("/",)
     with connect(strict.port) as third:
         assert rest(third) == b""
-    for sock in held:
-        sock.close()
+    for channel in held:
+        channel.close()
     time.sleep(0.2)
+    silent = [connect(strict.port) for _ in range(3)]
+    assert [read(sock, len(GREETING)) for sock in silent] == [GREETING] * 3
+    assert rest(silent[0]) == b"", "the oldest that nobody knows makes room"
     channel = AmgaChannel(f"localhost:{strict.port}", metadata_pki.user("physician"), timeout_s=5)
     assert channel.call("whoami") == ("/DC=test/DC=mdm/CN=physician",)
     time.sleep(1.3)  # longer than the server's patience: the channel connects again
