@@ -30,6 +30,7 @@ from srm_dicom.errors import (
     AlreadyExists,
     Busy,
     IntegrityError,
+    InvalidRequest,
     IsADirectory,
     MdmError,
     NoSpace,
@@ -94,6 +95,9 @@ class Puts:
     def submit(self, principal: Principal, wish: PutWish, *, implicit: bool = False) -> RequestView:
         """Accept a prepareToPut; there is room at once, or the file's status says why not.
 
+        A SURL that names nothing is an invalid request, and no path that is not there: ARC makes the
+        directories of such a one and asks again, for ever.
+
         Raises:
             InvalidRequest, TooLarge, NotSupported: as for a get; NotSupported also where images are handed in
                 and the caller has no protocol that encrypts.
@@ -117,7 +121,7 @@ class Puts:
             files = [
                 self.new_file(principal, request, Line(text, answer, size), there, wish, implicit=implicit)
                 if isinstance(answer, Verdict)
-                else RequestFile(text, None, None, FileState.FAILED, answer)
+                else RequestFile(text, None, None, FileState.FAILED, InvalidRequest(answer.message))
                 for text, answer, size in zip(wish.surls, answers, _sizes(wish), strict=True)
             ]
             self._stores.requests.add(request, files)

@@ -107,7 +107,7 @@ CASES = {
     """,
     "usecase/ExtendFileLifeTime": "store f content = SUCCESS \n extend f file=720 = SUCCESS/SUCCESS",
     "usecase/FileNames00": f"store {'X' * 190} content = SUCCESS/SUCCESS \n ls {'X' * 190} = SUCCESS/SUCCESS",
-    "usecase/FileNames01": f"put {'X' * 256} = FAILURE/INVALID_PATH \n ping",
+    "usecase/FileNames01": f"put {'X' * 256} = FAILURE/INVALID_REQUEST \n ping",
     "usecase/GetRemoved01": "store f content = SUCCESS \n rm f = SUCCESS \n get f = FAILURE/INVALID_PATH",
     "usecase/GetStatusPartialEx": """
         store f content = SUCCESS

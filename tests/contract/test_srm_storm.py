@@ -199,7 +199,7 @@ CASES = {
     "validation/release of a wrong space": f"free {FAKE} = INVALID_REQUEST",
     "validation/space tokens of an unknown description": "spaces about=nothing = INVALID_REQUEST",
     "validation/request tokens of an unknown description": "tokens about=nothing = INVALID_REQUEST",
-    "validation/put of a malformed SURL": "put http://localhost/f = FAILURE/INVALID_PATH",
+    "validation/put of a malformed SURL": "put http://localhost/f = FAILURE/INVALID_REQUEST",
     "validation/put status of a malformed token": f"status kind=put {FAKE} = INVALID_REQUEST",
     "validation/get of a malformed SURL": "get http://localhost/f = FAILURE/INVALID_PATH",
     "validation/get status of a malformed token": f"status kind=get {FAKE} = INVALID_REQUEST",

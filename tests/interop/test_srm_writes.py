@@ -174,6 +174,17 @@ def test_arc_removes_by_the_first_version(users: Users, local: Path) -> None:
     assert "no such file" in again.said
 
 
+@pytest.mark.interop("arccp", "arcmkdir")
+@pytest.mark.parametrize("name", ["a b", "a#b", "adir"])
+def test_arc_ends_where_no_file_can_be(users: Users, local: Path, name: str) -> None:
+    """At SRM_INVALID_PATH it makes the directories, which are there, and asks again until it is killed."""
+    made = users.run("arcmkdir", users.se.surl("adir"))
+    assert made.code == 0 or "exists" in made.said
+    put = users.run("arccp", f"file://{local}", users.se.surl(name), timeout_s=30.0)
+    assert put.code != 0
+    assert ("characters" if name != "adir" else "directory") in put.said
+
+
 @pytest.mark.interop("arccp", "arcmkdir", "arcls")
 def test_arc_copies_a_directory(users: Users, tmp_path: Path) -> None:
     here = tmp_path / "series"

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from srm_dicom.broker.views import FileState, FileView, RequestKind, RequestView, Wish
-from srm_dicom.errors import InvalidRequest, NotSupported
+from srm_dicom.errors import InvalidRequest, IsADirectory, NotSupported
 from srm_dicom.ids import SitePath, Surl
 from srm_dicom.srm.caller import UNLIMITED_S, Caller
-from srm_dicom.srm.status import of_error, of_file, success
+from srm_dicom.srm.status import of_error, of_file, status, success
 from srm_dicom.srm.types import Record, T, array, items
 
 KNOWN_PROTOCOLS = frozenset(
@@ -120,13 +120,23 @@ def _put_status(file: FileView) -> Record:
     open_for_bytes = file.state is FileState.SPACE_AVAILABLE
     made: Record = T.TPutRequestFileStatus(
         SURL=file.surl,
-        status=of_file(file, RequestKind.PUT),
+        status=_put_outcome(file),
         fileSize=file.size_bytes,
         estimatedWaitTime=file.wait_s if file.state is FileState.STORING else None,
         remainingPinLifetime=file.pin_left_s if open_for_bytes else None,
         transferURL=file.turl if open_for_bytes else None,
     )
     return made
+
+
+def _put_outcome(file: FileView) -> Record:
+    """Return the status of a file that is put.
+
+    A directory of its name is a duplication: at SRM_INVALID_PATH ARC makes directories and asks again.
+    """
+    if isinstance(file.failure, IsADirectory):
+        return status("SRM_DUPLICATION_ERROR", file.failure.message)
+    return of_file(file, RequestKind.PUT)
 
 
 def copy_statuses(view: RequestView, sources: Sequence[str], is_here: Callable[[str], bool]) -> Any:
