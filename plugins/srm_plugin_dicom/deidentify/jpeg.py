@@ -21,7 +21,7 @@ _LOSSLESS = frozenset((0xC3, 0xC7, 0xCB, 0xCF, 0xF7))
 DAC, DNL = 0xCC, 0xDC
 _NEEDED = _FRAMES | {SOS, DHT, DQT, DRI, LSE, DAC, DNL}
 _APPLICATION = frozenset(range(0xE0, 0xF0))
-_LSE_PRESET_BYTES = 11
+_LSE_PRESET_BYTES, _MOST_16 = 11, 0xFFFF
 _LONGEST = {DRI: 4, DNL: 2}
 _MOST_BITS = (
     16  # that a difference may have (ISO 10918-1 H.1.2.2), in the tables of DC and of lossless coding
@@ -189,7 +189,7 @@ def _check_segment(marker: int, body: memoryview) -> None:
     elif marker == SOS:
         expected = 4 + 2 * body[0] if body else -1
     elif marker == LSE:
-        expected = _LSE_PRESET_BYTES if bytes(body[:1]) == b"\1" else -1  # mapping tables are not pixels
+        expected = _LSE_PRESET_BYTES if _is_preset(body) else -1  # mapping tables are not pixels
     elif marker == DAC:
         sound = not len(body) & 1 and all(map(_is_conditioning, body[::2], body[1::2]))
         expected = len(body) if sound else -1
@@ -229,6 +229,15 @@ def _is_conditioning(place: int, value: int) -> bool:
     if place >> 4:
         return place & 0xEC == 0 and 0 < value < 64
     return place & 0xEC == 0 and value & 15 <= value >> 4
+
+
+def _is_preset(body: memoryview) -> bool:
+    """Tell preset parameters of which each may be as it is (ISO 14495-1 C.2.4.1.1); 0 is a default."""
+    if len(body) != _LSE_PRESET_BYTES or body[0] != 1:
+        return False
+    most, *thresholds, reset = (_u16(body, at) for at in range(1, len(body), 2))
+    told = [each for each in thresholds if each]
+    return told == sorted(told) and max(told, default=0) <= (most or _MOST_16) and reset <= max(255, most)
 
 
 def _u16(body: memoryview, at: int) -> int:

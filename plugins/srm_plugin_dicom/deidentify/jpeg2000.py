@@ -13,7 +13,8 @@ from srm_plugin_dicom.deidentify.reasons import Reason, refused
 
 SOC, SIZ, SOT, SOD, EOC = 0xFF4F, 0xFF51, 0xFF90, 0xFF93, 0xFFD9
 COD, COC, QCD, QCC = 0xFF52, 0xFF53, 0xFF5C, 0xFF5D
-_QUANTISED = frozenset((SIZ, COD, COC, QCD, QCC))
+_CUT = frozenset((SIZ, COD, COC, QCD, QCC))
+_SIZES = frozenset((SIZ, COD, COC))  # the steps in the others look like letters
 _OTHERS = frozenset((0xFF50, 0xFF59, 0xFF5E, 0xFF5F, 0xFF60, 0xFF61))
 _EXTENSIONS = frozenset((0xFF72, 0xFF74, 0xFF75, 0xFF76, 0xFF77, 0xFF78, 0xFF79))
 _REMOVED = frozenset((0xFF55, 0xFF57, 0xFF58, 0xFF63, 0xFF64))
@@ -39,7 +40,7 @@ def clean(
     stream = _codestream(stream)
     if _u16(stream, 0) != SOC:
         raise refused(Reason.STREAM, "SOC")
-    known = _QUANTISED | _OTHERS | (_EXTENSIONS if extended else frozenset())
+    known = _CUT | _OTHERS | (_EXTENSIONS if extended else frozenset())
     header, at, marker = _header(stream, 2, known)
     if not header or _u16(header[0], 0) != SIZ:
         raise refused(Reason.STREAM, "SIZ")
@@ -82,7 +83,7 @@ def _header(stream: memoryview, at: int, known: AbstractSet[int]) -> tuple[list[
         if stop > len(stream) or stop < at + 4:
             raise refused(Reason.STREAM, "cut")
         if marker in known:
-            if marker not in _QUANTISED:
+            if marker not in _CUT:
                 coded.check_segment(stream[at:stop])
             kept.append(stream[at:stop])
         elif marker not in _REMOVED:
@@ -129,6 +130,8 @@ class _Cut:
             length = there
         if own and marker in (QCD, QCC):
             coded.check_segment(segment)
+        if marker in _SIZES:
+            coded.check_segment(segment[: 2 + length])
         if length == there:
             return segment
         return bytes(segment[:2]) + length.to_bytes(2, "big") + bytes(segment[4 : 2 + length])

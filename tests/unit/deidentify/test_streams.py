@@ -363,3 +363,35 @@ def test_unused_bits_of_rle_pixels_of_any_size(allocated, stored, high, pixel, p
     else:
         with pytest.raises(ObjectRefused, match="bits"):
             deidentify(made.file(), "", "", ANY)
+
+
+@pytest.mark.parametrize(
+    ("preset", "passes"),
+    [
+        (struct.pack(">5H", 4095, 18, 67, 276, 64), True),
+        (bytes(10), True),
+        (struct.pack(">5H", 0, 3, 7, 21, 64), True),
+        (b"SMITH^JOHN", False),
+        (b"mueller,jo", False),
+        (struct.pack(">5H", 4095, 18, 67, 5000, 64), False),
+        (struct.pack(">5H", 255, 18, 67, 76, 0x4A4F), False),
+    ],
+)
+def test_preset_parameters_of_jpeg_ls(preset, passes):
+    stream = b"\xff\xd8" + segment(0xF8, b"\1" + preset) + JPEG[2:].replace(b"\xff\xd0", b"\x11\x22")
+    if passes:
+        assert preset in join(jpeg.clean(memoryview(stream), lossless_ls=True))
+    else:
+        with pytest.raises(ObjectRefused, match="walked"):
+            jpeg.clean(memoryview(stream), lossless_ls=True)
+
+
+def test_letters_in_the_sizes_of_a_jpeg_2000():
+    precincts = segment(0x52, b"\1" + bytes(4) + bytes((15,)) + bytes(4) + NAME)
+    with pytest.raises(ObjectRefused, match="walked"):
+        jpeg2000.clean(memoryview(codestream(b"").replace(segment(0x52, bytes(10)), precincts)))
+    with pytest.raises(ObjectRefused, match="walked"):
+        jpeg2000.clean(memoryview(codestream(segment(0x53, b"\0\1" + bytes((15,)) + bytes(4) + NAME))))
+    assert join(
+        jpeg2000.clean(memoryview(codestream(segment(0x53, b"\0\1" + bytes((15,)) + bytes(4) + b"w" * 16))))
+    )
