@@ -94,7 +94,10 @@ class Resharer:
         without_proof: bool = False,
     ) -> None:
         if not 1 <= k <= len(new):
-            raise ConfigError(f"{k} of {len(new)} key servers make no sense")
+            raise ConfigError(
+                f"{k} shares of a key on {len(new)} key servers make no sense",
+                advice="--threshold says how many shares a key needs.",
+            )
         self._old = old
         self._new = new
         self._k = k
