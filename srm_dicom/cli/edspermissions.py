@@ -26,7 +26,7 @@ def shown(perm: Perm) -> str:
 
 
 def listing(permission: Permission) -> list[str]:
-    """Return the lines that ``glite-eds-getacl`` prints."""
+    """Return the lines that ``glite-eds-getacl`` prints; names are what a key server says that they are."""
     base = ", ".join(
         f"{who} {shown(perm)}"
         for who, perm in (
@@ -36,12 +36,13 @@ def listing(permission: Permission) -> list[str]:
         )
     )
     entries = [f"{entry.principal}:{shown(entry.principal_perm)}" for entry in permission.acl]
-    return [
+    lines = [
         f"# User: {permission.user_name}",
         f"# Group: {permission.group_name}",
         f"# Base perms: {base}",
         *entries,
     ]
+    return ["".join(one if one.isprintable() else "?" for one in line) for line in lines]
 
 
 # --- changes of an ACL ---------------------------------------------------------------------------

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from srm_dicom.cli import edspermissions
+from srm_dicom.wire.hydra.contract import ACLEntry, Perm, Permission
+
 NOWHERE = "https://localhost:1"
 BASE = "Base perms: user pdrwl-gs, group {}, other {}"
 
@@ -213,6 +216,13 @@ def test_what_one_server_says_of_rights_reaches_no_other(shell, people, live_sit
     shell.does("", "setacl", "-x", f"{second}:g", guid)
     shell.does("", "chmod", "o=", guid)
     shell.does(f"(?m)^{re.escape(second)}:------g-$", "getacl", guid)
+
+
+def test_names_that_a_server_tells_are_lines_of_printable_characters():
+    name = "/CN=a\n# User: /CN=b\u009b31m"
+    told = edspermissions.listing(Permission(name, name, acl=(ACLEntry(Perm.of("g"), name),)))
+    assert [line.isprintable() for line in told] == [True] * 4
+    assert told[0] == "# User: /CN=a?# User: /CN=b?31m"
 
 
 @pytest.mark.parametrize("down", [0, 1, 2])
