@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 
 from srm_plugin_dicom.archive import Archive, Asking
 from srm_plugin_dicom.selector import UNIQUE, Level, Selector
 
 Header = dict[str, str]
+
+_NEWEST_DAYS = (0, 30, 365)
 
 
 def walk(archive: Archive, selector: Selector) -> Iterator[Header]:
@@ -23,13 +26,18 @@ def walk(archive: Archive, selector: Selector) -> Iterator[Header]:
         yield from images
 
 
-def any_image(archive: Archive) -> Header | None:
-    """Return some image of the PACS, the first that it tells of; None when it has none."""
-    selector = Selector("", {})
+def any_image(archive: Archive, now: datetime) -> Header | None:
+    """Return some image of the PACS; None when it has none.
+
+    It is looked for among the newest first: a PACS would tell of all its studies, which may be millions.
+    """
+    since = [f"{now - timedelta(days):%Y%m%d}-" for days in _NEWEST_DAYS]
     with archive.session() as session:
-        for study in _answers(session, selector, Level.STUDY, {}):
-            for image in _images(session, selector, study):
-                return image
+        for keys in (*({"StudyDate": date} for date in since), {}):
+            selector = Selector("", keys)
+            for study in _answers(session, selector, Level.STUDY, {}):
+                for image in _images(session, selector, study):
+                    return image
     return None
 
 

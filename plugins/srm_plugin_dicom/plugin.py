@@ -443,7 +443,7 @@ class DicomPlugin(StoragePlugin):
         archive = self._archives.get(source)
         if archive is None:
             raise InvalidRequest("the stager that runs here knows no such source")
-        header = any_image(archive)
+        header = any_image(archive, self.context.clock.now())
         if header is None:
             return "it has no image to try with"
         study, series, instance = (header[key] for key in UNIQUE.values())

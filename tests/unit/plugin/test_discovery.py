@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from srm_dicom.errors import InvalidRequest
 from srm_dicom.plugin.api import PluginContext
 from srm_dicom.rights.project import Release
 from srm_dicom.testing.archives import free_port
-from srm_plugin_dicom.discovery import walk
+from srm_plugin_dicom.discovery import any_image, walk
 from srm_plugin_dicom.pacs import PacsSession
 from srm_plugin_dicom.plugin import DicomPlugin
 from srm_plugin_dicom.selector import Level, parse_selector
@@ -73,6 +74,24 @@ def told(series: str = SERIES, instance: str = IMAGE, study: str = STUDY) -> Arc
 
 def found(archive: Archive) -> list[dict[str, str]]:
     return list(walk(archive, parse_selector("source=archive")))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("date", "asked"),
+    [
+        ("20261129", ["20261129-"]),
+        ("20261120", ["20261129-", "20261030-"]),
+        ("20000101", ["20261129-", "20261030-", "20251129-", ""]),
+    ],
+)
+def test_some_image_is_looked_for_among_the_newest(date: str, asked: list[str]) -> None:
+    """An archive has millions of studies, and would tell of all of them."""
+    archive = told()
+    archive.answers[Level.STUDY][0]["StudyDate"] = date
+    image = any_image(archive, datetime(2026, 11, 29, 12, tzinfo=UTC))
+    assert image is not None
+    assert image["SOPInstanceUID"] == IMAGE
+    assert [keys["StudyDate"] for keys in archive.asked if "StudyDate" in keys] == asked
 
 
 def test_what_is_told_of_another_study_or_series_is_no_answer() -> None:
