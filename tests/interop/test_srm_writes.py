@@ -174,6 +174,15 @@ def test_arc_removes_by_the_first_version(users: Users, local: Path) -> None:
     assert "no such file" in again.said
 
 
+@pytest.mark.interop("gfal-xattr")
+def test_gfal_shows_the_attributes_of_who_has_no_space(users: Users) -> None:
+    shown = users.run("gfal-xattr", users.se.surl(""), by=users.se.reader)
+    assert shown.code == 0, shown.said
+    assert "FAILED" not in shown.said.partition("spacetoken")[2]
+    space = users.run("gfal-xattr", users.se.surl(""), "spacetoken", by=users.se.reader)
+    assert space.code == 0, space.said
+
+
 @pytest.mark.interop("arccp", "arcmkdir")
 @pytest.mark.parametrize("name", ["a b", "a#b", "adir"])
 def test_arc_ends_where_no_file_can_be(users: Users, local: Path, name: str) -> None:

@@ -8,7 +8,7 @@ from srm_dicom.errors import InvalidRequest
 from srm_dicom.rights.declare import Right, requires
 from srm_dicom.srm.caller import Caller
 from srm_dicom.srm.status import success
-from srm_dicom.srm.types import Record, T, array
+from srm_dicom.srm.types import Record, T
 
 
 @requires(Right.OWN_REQUEST)
@@ -22,7 +22,8 @@ def run(request: Any, caller: Caller) -> Record:
     tokens = caller.broker.spaces.tokens(caller.principal, description)
     if description is not None and not tokens:
         raise InvalidRequest("you have no space of this description")
+    # An array that is missing is no answer to gfal2: one of nothing is an array.
     response: Record = T.srmGetSpaceTokensResponse(
-        returnStatus=success(), arrayOfSpaceTokens=array("ArrayOfString", tokens)
+        returnStatus=success(), arrayOfSpaceTokens=T.ArrayOfString(stringArray=list(tokens))
     )
     return response
