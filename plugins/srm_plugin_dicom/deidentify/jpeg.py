@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from functools import lru_cache
 
 from srm_plugin_dicom.deidentify import coded
 from srm_plugin_dicom.deidentify.reasons import Reason, refused
@@ -21,12 +21,15 @@ _LOSSLESS = frozenset((0xC3, 0xC7, 0xCB, 0xCF, 0xF7))
 DAC, DNL = 0xCC, 0xDC
 _NEEDED = _FRAMES | {SOS, DHT, DQT, DRI, LSE, DAC, DNL}
 _APPLICATION = frozenset(range(0xE0, 0xF0))
+_Segment = tuple[int, bytes]
+"""A marker, and its content from the length on; of an application's no more than is looked at."""
+_APPLICATION_BYTES = 18
 _LSE_PRESET_BYTES, _MOST_16 = 11, 0xFFFF
 _LONGEST = {DRI: 4, DNL: 2}
 _MOST_BITS = (
     16  # that a difference may have (ISO 10918-1 H.1.2.2), in the tables of DC and of lossless coding
 )
-_TABLES: dict[int, Callable[[memoryview], int]] = {
+_TABLES: dict[int, Callable[[bytes], int]] = {
     DQT: lambda table: 129 if table[0] >> 4 else 65,
     DHT: lambda table: 17 + sum(table[1:17]),
 }
@@ -34,19 +37,6 @@ _RESTARTS = range(0xD0, 0xD8)
 _JFIF = b"\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00"
 _MARKER = re.compile(rb"\xff+[^\x00\xff]", re.DOTALL)
 _MARKER_LS = re.compile(rb"\xff+[\x80-\xfe]", re.DOTALL)
-
-
-class _Segment(NamedTuple):
-    """A marker segment: its marker, its content from the length on, and the coded data behind it."""
-
-    marker: int
-    content: memoryview
-    coded: memoryview
-
-    @property
-    def body(self) -> memoryview:
-        """The content behind the length."""
-        return self.content[2:]
 
 
 def clean(
@@ -64,22 +54,39 @@ def clean(
     """
     if bytes(stream[:2]) != b"\xff\xd8":
         raise refused(Reason.STREAM, "SOI")
-    segments = list(_segments(stream, _MARKER_LS if lossless_ls else _MARKER))
-    for each in segments:
-        if each.marker in _NEEDED:
-            _check_segment(each.marker, each.body)
-    if described is not None and any(size != described for size in _sizes(segments)):
+    segments, coded_data = [], []
+    for marker, content, behind in _segments(stream, _MARKER_LS if lossless_ls else _MARKER):
+        segments.append((marker, bytes(content if marker in _NEEDED else content[:_APPLICATION_BYTES])))
+        coded_data.append(behind)
+    kept, sizes = _decided(*segments)
+    if described is not None and any(size != described for size in sizes):
         raise refused(Reason.PIXELS, "another size")
-    used = _used(segments)
     parts: list[bytes | memoryview] = [b"\xff\xd8"]
-    for each in segments:
-        parts += _kept(each, used)
-        if each.marker == SOS:
-            parts.append(each.coded)
+    for some, behind in zip(kept, coded_data, strict=True):
+        parts += some
+        if len(behind):
+            parts.append(behind)
     return [*parts, b"\xff\xd9"]
 
 
-def _segments(stream: memoryview, marker_of: re.Pattern[bytes]) -> Iterator[_Segment]:
+@lru_cache(maxsize=256)
+def _decided(*segments: _Segment) -> tuple[list[list[bytes]], list[tuple[int, int, int]]]:
+    """Return what stays of each segment, and the sizes that are told; frames of an image have the same.
+
+    Raises:
+        ObjectRefused: a segment is not what it should be, or not known.
+    """
+    for marker, content in segments:
+        if marker in _NEEDED:
+            _check_segment(marker, content[2:])
+    used = _used(segments)
+    return [_kept(*each, used) for each in segments], list(_sizes(segments))
+
+
+def _segments(
+    stream: memoryview, marker_of: re.Pattern[bytes]
+) -> Iterator[tuple[int, memoryview, memoryview]]:
+    """Yield each segment's marker, its content from the length on, and the coded data behind it."""
     at = 2
     while True:
         marker, at = _marker(stream, at)
@@ -87,7 +94,7 @@ def _segments(stream: memoryview, marker_of: re.Pattern[bytes]) -> Iterator[_Seg
             return
         stop = _segment_end(stream, at)
         end = _coded_end(stream, stop, marker_of) if marker == SOS else stop
-        yield _Segment(marker, stream[at:stop], stream[stop:end])
+        yield marker, stream[at:stop], stream[stop:end]
         at = end
 
 
@@ -106,17 +113,17 @@ def _coded_end(stream: memoryview, start: int, marker_of: re.Pattern[bytes]) -> 
 
 def _sizes(segments: Sequence[_Segment]) -> Iterator[tuple[int, int, int]]:
     """Yield rows, columns and components of each frame header (ISO 10918-1 B.2.2), as DNL corrects them."""
-    lines = next((_u16(each.body, 0) for each in segments if each.marker == DNL), 0)
-    for each in segments:
-        if each.marker in _FRAMES:
-            yield _u16(each.body, 1) or lines, _u16(each.body, 3), each.body[5]
+    lines = next((_u16(content, 2) for marker, content in segments if marker == DNL), 0)
+    for marker, content in segments:
+        if marker in _FRAMES:
+            yield _u16(content, 3) or lines, _u16(content, 5), content[7]
 
 
 def _used(segments: Sequence[_Segment]) -> frozenset[tuple[int, int]]:
     """Return the tables that are used: of quantisation and coding, each by its marker and its first byte."""
     used: set[tuple[int, int]] = set()
-    lossless = any(each.marker in _LOSSLESS for each in segments)
-    for marker, content, _ in segments:
+    lossless = any(marker in _LOSSLESS for marker, _ in segments)
+    for marker, content in segments:
         body = content[2:]
         if marker in _FRAMES and not lossless:
             used.update((DQT, body[at]) for at in range(8, len(body), 3))
@@ -147,8 +154,7 @@ def _segment_end(stream: memoryview, at: int) -> int:
     return at + length
 
 
-def _kept(segment: _Segment, used: frozenset[tuple[int, int]]) -> list[bytes | memoryview]:
-    marker, content, _ = segment
+def _kept(marker: int, content: bytes, used: frozenset[tuple[int, int]]) -> list[bytes]:
     if marker in _TABLES:
         tables = list(_tables(marker, content[2:]))
         kept = [
@@ -160,13 +166,13 @@ def _kept(segment: _Segment, used: frozenset[tuple[int, int]]) -> list[bytes | m
     if marker in _NEEDED:
         return [bytes((0xFF, marker)), content]
     if marker in _APPLICATION:
-        return _application(marker, bytes(content[2:18]))
+        return _application(marker, content[2:])
     if marker == COM:
         return []
     raise refused(Reason.STREAM, f"marker {marker:02X}")
 
 
-def _application(marker: int, body: bytes) -> list[bytes | memoryview]:
+def _application(marker: int, body: bytes) -> list[bytes]:
     if marker == APP0 and body.startswith(b"JFIF\0"):
         return [_JFIF]
     if marker == APP14 and body.startswith(b"Adobe") and len(body) >= 12:
@@ -176,7 +182,7 @@ def _application(marker: int, body: bytes) -> list[bytes | memoryview]:
     return []
 
 
-def _check_segment(marker: int, body: memoryview) -> None:
+def _check_segment(marker: int, body: bytes) -> None:
     """Refuse a segment that is longer than what it holds: decoders do not look behind that."""
     expected = len(body)
     if marker in _TABLES:
@@ -199,7 +205,7 @@ def _check_segment(marker: int, body: memoryview) -> None:
         raise refused(Reason.STREAM, f"segment {marker:02X}")
 
 
-def _tables(marker: int, body: memoryview) -> Iterator[memoryview]:
+def _tables(marker: int, body: bytes) -> Iterator[bytes]:
     """Yield the tables of a segment.
 
     Raises:
@@ -216,7 +222,7 @@ def _tables(marker: int, body: memoryview) -> Iterator[memoryview]:
         at = stop
 
 
-def _check_codes(table: memoryview) -> None:
+def _check_codes(table: bytes) -> None:
     """Refuse a table of codes that says one thing twice, or of differences what is none (C.1, F.1.2.1)."""
     symbols = bytes(table[17:])
     differences = not table[0] >> 4
@@ -231,7 +237,7 @@ def _is_conditioning(place: int, value: int) -> bool:
     return place & 0xEC == 0 and value & 15 <= value >> 4
 
 
-def _is_preset(body: memoryview) -> bool:
+def _is_preset(body: bytes) -> bool:
     """Tell preset parameters of which each may be as it is (ISO 14495-1 C.2.4.1.1); 0 is a default."""
     if len(body) != _LSE_PRESET_BYTES or body[0] != 1:
         return False
@@ -240,5 +246,5 @@ def _is_preset(body: memoryview) -> bool:
     return told == sorted(told) and max(told, default=0) <= (most or _MOST_16) and reset <= max(255, most)
 
 
-def _u16(body: memoryview, at: int) -> int:
+def _u16(body: bytes, at: int) -> int:
     return body[at] << 8 | body[at + 1]

@@ -7,6 +7,7 @@ tile-part lengths are corrected. What follows the end of the codestream goes.
 from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
+from functools import lru_cache
 
 from srm_plugin_dicom.deidentify import coded
 from srm_plugin_dicom.deidentify.reasons import Reason, refused
@@ -44,7 +45,7 @@ def clean(
     header, at, marker = _header(stream, 2, known)
     if not header or _u16(header[0], 0) != SIZ:
         raise refused(Reason.STREAM, "SIZ")
-    cut = _Cut(header)
+    cut = _main(*map(bytes, header))
     if described is not None and cut.size != described:
         raise refused(Reason.PIXELS, "another size")
     parts: list[bytes | memoryview] = [b"\xff\x4f", *cut.segments]
@@ -153,6 +154,12 @@ class _Cut:
         return len(segment) - 2
 
 
+@lru_cache(maxsize=256)
+def _main(*header: bytes) -> _Cut:
+    """Return the segments of a main header cut: the frames of an image have one and the same."""
+    return _Cut([memoryview(each) for each in header])
+
+
 def _size(segment: memoryview) -> tuple[int, int, int]:
     """Return rows, columns and components of an image (A.5.1)."""
     columns, rows, left, top = (int.from_bytes(segment[at : at + 4], "big") for at in (6, 10, 14, 18))
@@ -170,7 +177,7 @@ def _tile_part(
     if marker != SOD or not at < stop <= len(stream):
         raise refused(Reason.STREAM, "tile-part")
     coded.check_end(stream[at:stop])
-    segments = _Cut(kept, main).segments
+    segments = _Cut(kept, main).segments if kept else []
     removed = at - (start + _SOT_BYTES) - sum(map(len, segments))
     written = (length - removed).to_bytes(4, "big") if length else bytes(4)
     head: list[bytes | memoryview] = [
