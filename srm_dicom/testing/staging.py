@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -216,7 +217,7 @@ class Staging:
         hosts = load_plugins(self.common)
         stager = Stager(
             StagerSettings(
-                f"{self.common.node}/stager",
+                f"{socket.gethostname()}/stager",
                 **{"visit_s": 30.0, "first_pause_s": 0.2, "longest_pause_s": 0.5} | settings,
             ),
             hosts,
