@@ -8,11 +8,14 @@ given at the start, because both read them from a file. Both programs come from 
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -98,6 +101,7 @@ class _Archive:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={"PATH": SYSTEM_PATH},
+                start_new_session=True,
             )
         self._wait()
 
@@ -130,8 +134,12 @@ class _Archive:
         return self._process.pid
 
     def stop(self) -> None:
-        """End the process at once: from outside, the PACS is down, and its files are thrown away."""
-        self._process.kill()
+        """End it at once: from outside, the PACS is down, and its files are thrown away.
+
+        dcmqrscp has a process for each association, and one that is kept would be served on.
+        """
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(10)
 
 

@@ -58,6 +58,7 @@ NOT_HELD = {
 """Files that Orthanc does not take, as they are or completed; and no directory."""
 
 REFUSED = {
+    "JPEG2000-embedded-sequence-delimiter.dcm": "the pixel data do not fit their description (another size)",
     "MR_truncated.dcm": "the pixel data do not fit their description",
     "badVR.dcm": "the pixel data do not fit their description",
     "reportsi.dcm": "structured reports cannot be proven clean",
@@ -70,8 +71,11 @@ REFUSED = {
 MISNAMED = {"rtdose_rle.dcm", "rtdose_rle_1frame.dcm"}
 """Orthanc 1.10.1 names these "31" in its C-STORE, so nobody waits for what it sends; its WADO-RS does not."""
 
-UNSENT = {"bad_sequence.dcm", "explicit_VR-UN.dcm"}
-"""Their sequences are not well formed: Orthanc breaks off where it should send them, but for WADO-RS."""
+UNSENT = {"explicit_VR-UN.dcm"}
+"""Its sequences are not well formed: Orthanc breaks off where it should send them, but for WADO-RS."""
+
+UNNAMED = {"bad_sequence.dcm"}
+"""Their UIDs are none: such a name is not taken from an archive."""
 
 UNCLASSED = {
     *("UN_sequence.dcm", "no_meta_group_length.dcm", "priv_SQ.dcm"),
@@ -82,11 +86,14 @@ UNCLASSED = {
 NO_FILE = {"ExplVR_BigEndNoMeta.dcm", "ExplVR_LitEndNoMeta.dcm", "OT-PAL-8-face.dcm", "rtstruct.dcm"}
 """Data sets without file meta information, which Orthanc's WADO-RS sends as they are: no DICOM files."""
 
+NOT_FOUND = "not found"
 NOT_SENT = "SourceRefused: main refused with status 0xC000"
 
 
 def fate_of(name: str, way: str) -> str:
     """Return what is expected of a file that the archive holds."""
+    if name in UNNAMED:
+        return NOT_FOUND
     if way == "web" and name in UNCLASSED | NO_FILE:
         return "NotDelivered: main did not send 1 of 1 images"
     if name in UNCLASSED:
@@ -145,6 +152,8 @@ def stage(host: PluginHost) -> tuple[str, bytes]:
     """Bring the only object that the archive has; return its fate, and its bytes if it was staged."""
     sink = MemorySink()
     refs = [FileRef(each.guid, each.plugin_ref, RELEASE) for each in host.discover("source=main", RELEASE)]
+    if not refs:
+        return NOT_FOUND, b""
     assert len(refs) == 1
     (batch,) = host.plan(refs)
     error = host.stage(batch, sink, 20)[refs[0].guid]
