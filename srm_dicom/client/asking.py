@@ -109,13 +109,11 @@ class _Asked:
         self._begun: dict[int, Begun] = {}
         self._poll = select.poll()
         self._arrived: deque[int] = deque()
-        self._since: dict[Server, float] = {}
         self.waiting: set[Server] = set()
 
     def start(self, server: Server) -> None:
         """Ask one."""
         self.waiting.add(server)
-        self._since[server] = time.monotonic()
         try:
             begun = server.begin(self._call) if isinstance(self._call, Call) else None
         except MdmError as error:
@@ -146,8 +144,6 @@ class _Asked:
                     continue
                 server, answer = found
             self.waiting.discard(server)
-            if not isinstance(answer, MdmError):
-                server.answered(time.monotonic() - self._since[server])
             return server, answer
 
     def leave(self, late: Callable[[Iterator[tuple[Server, Any]]], None] | None) -> None:
