@@ -1,7 +1,7 @@
 """Hydra's operations: one method each, in plain types; every one declares the right that it checks.
 
 A method is named as its operation in snake_case and is called with the caller and the operation's
-parameters. Decisions and their audit are `access`, what may be kept is `records`.
+parameters. Decisions and their audit are `access`, what is kept is `keeping`.
 """
 
 from __future__ import annotations

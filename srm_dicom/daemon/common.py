@@ -103,6 +103,10 @@ class Common:
         wait_s = ADMIN_WAIT_S if self._role == ADMIN else 0.0
         return AuditLog(self.config.audit, self._role, socket.gethostname(), self.clock, lock_wait_s=wait_s)
 
+    def worker(self, work: str) -> str:
+        """Return under what name this machine has work in hand: its own, and the same after a restart."""
+        return f"{socket.gethostname()}/{work}"
+
     @property
     def node(self) -> str:
         """The name of this machine's scratch area."""

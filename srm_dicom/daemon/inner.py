@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -66,7 +65,7 @@ def stager(path: Path) -> list[Service]:
     hosts, node = load_plugins(common), scratch_node(common)
     workshop = make_workshop(common, hosts, secrets.seal_key)
     worker = Stager(
-        StagerSettings(f"{socket.gethostname()}/stager", visits=inner.visits, visit_s=inner.visit_s),
+        StagerSettings(common.worker("stager"), visits=inner.visits, visit_s=inner.visit_s),
         hosts,
         common.stores,
         Publisher(common.node, node, common.stores, secrets.signing_key, common.clock),
@@ -76,7 +75,7 @@ def stager(path: Path) -> list[Service]:
         Room(common.config.scratch.quota_bytes, partial(common.stores.lying, common.node)),
     )
     storing = Storing(
-        StoringSettings(f"{socket.gethostname()}/storing", common.node),
+        StoringSettings(common.worker("storing"), common.node),
         hosts,
         common.stores,
         node,

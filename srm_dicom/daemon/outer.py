@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
 from dataclasses import replace
 from pathlib import Path
@@ -114,7 +113,7 @@ def make_carrying(
     """
     area = ScratchArea(common.config.scratch.directory)
     settings = CarryingSettings(
-        f"{socket.gethostname()}/front", common.config.trust.certificates, common.config.copies.at_once
+        common.worker("front"), common.config.trust.certificates, common.config.copies.at_once
     )
     return Carrying(
         settings,

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -85,6 +85,15 @@ class Terminal:
 @pytest.fixture(scope="module")
 def terminal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
     directory = tmp_path_factory.mktemp("readme")
+    with demo_in(directory) as demo:
+        yield Terminal(directory)
+        demo.send_signal(signal.SIGINT)
+        assert demo.wait(30) == 0, (directory / "told").read_text()[-2000:]
+
+
+@contextmanager
+def demo_in(directory: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a demo that goes on serving, below a directory."""
     with (directory / "told").open("w") as told:
         demo = subprocess.Popen(
             [sys.executable, "-m", "srm_dicom.cli.admin", "demo", "demo-site", "--keep"],
@@ -93,35 +102,21 @@ def terminal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
             stderr=subprocess.STDOUT,
             env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT}/plugins:{ROOT}/catalog"},
         )
-        try:
-            wait_for(directory / "demo-site" / "env.sh", demo, directory / "told")
-            yield Terminal(directory)
-            demo.send_signal(signal.SIGINT)
-            assert demo.wait(30) == 0, (directory / "told").read_text()[-2000:]
-        finally:
-            demo.kill()
-            demo.wait()
+    try:
+        wait_for(directory / "demo-site" / "env.sh", demo, directory / "told")
+        yield demo
+    finally:
+        demo.kill()
+        demo.wait()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_demo_that_is_ended_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
-    with (tmp_path / "told").open("w") as told:
-        demo = subprocess.Popen(
-            [sys.executable, "-m", "srm_dicom.cli.admin", "demo", "demo-site", "--keep"],
-            cwd=tmp_path,
-            stdout=told,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT}/plugins:{ROOT}/catalog"},
-        )
-    try:
-        wait_for(tmp_path / "demo-site" / "env.sh", demo, tmp_path / "told")
+    with demo_in(tmp_path) as demo:
         assert serving(tmp_path)
         demo.send_signal(number)
         demo.wait(30)
         assert serving(tmp_path) == []
-    finally:
-        demo.kill()
-        demo.wait()
 
 
 def serving(directory: Path) -> list[str]:

@@ -59,17 +59,18 @@ def test_nothing_moves_into_a_directory_that_is_removed_meanwhile(
     assert site.stores.namespace.find(path(source)) is not None
 
 
+def put_a_file_in_its_place(site: Any) -> None:
+    """Let the directory ``d`` be gone, and the file ``b.dat`` be called so."""
+    site.broker.names.remove_directory(site.who(), path("d"), "srmRmdir")
+    site.broker.names.rename(site.who(), path("b.dat"), path("d"), "srmMv")
+
+
 def test_nothing_moves_below_a_file(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     site.store("a.dat")
     site.store("b.dat")
     make(site, "d")
     names = site.broker.names
-
-    def replaced() -> None:
-        names.remove_directory(site.who(), path("d"), "srmRmdir")
-        names.rename(site.who(), path("b.dat"), path("d"), "srmMv")
-
-    meanwhile(site, monkeypatch, replaced)
+    meanwhile(site, monkeypatch, lambda: put_a_file_in_its_place(site))
     with pytest.raises(NotADirectory):
         names.rename(site.who(), path("a.dat"), path("d/x"), "srmMv")
     assert orphans(site) == []
@@ -92,12 +93,7 @@ def test_a_file_that_took_the_place_of_a_directory_is_not_removed_with_it(
     site.store("b.dat")
     make(site, "d")
     names = site.broker.names
-
-    def replaced() -> None:
-        names.remove_directory(site.who(), path("d"), "srmRmdir")
-        names.rename(site.who(), path("b.dat"), path("d"), "srmMv")
-
-    meanwhile(site, monkeypatch, replaced)
+    meanwhile(site, monkeypatch, lambda: put_a_file_in_its_place(site))
     with pytest.raises(MdmError):
         names.remove_directory(site.who(), path("d"), "srmRmdir")
     site.work()
