@@ -29,9 +29,9 @@ from srm_dicom.audit.log import AuditLog
 from srm_dicom.broker.areas import Area, Areas
 from srm_dicom.broker.naming import Kept, Naming
 from srm_dicom.broker.states import STORED, STORING, Event, after, before
-from srm_dicom.broker.uploaded import Sum, UploadedBytes, compare
+from srm_dicom.broker.uploaded import UploadedBytes, compare
 from srm_dicom.clock import Clock
-from srm_dicom.crypto.digest import Digest
+from srm_dicom.crypto.digest import Digest, Sum
 from srm_dicom.errors import (
     Aborted,
     ConfigError,

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from zlib_ng import zlib_ng
-
-from srm_dicom.crypto.digest import Digest
+from srm_dicom.crypto.digest import Digest, Sum
 from srm_dicom.errors import IntegrityError, ObjectRefused
 from srm_dicom.plugin.api import FileRef, Slot
 from srm_dicom.plugin.host import PluginHost
@@ -15,24 +13,6 @@ from srm_dicom.scratch.node import ScratchNode
 from srm_dicom.store.uploads import Received, Upload
 
 CHUNK_BYTES = 4 * 2**20
-
-
-class Sum:
-    """What a `Digest` is of sealed bytes, for clear ones: these must not have a hash that names them."""
-
-    def __init__(self) -> None:
-        self.size_bytes = 0
-        self._adler32 = 1
-
-    def update(self, data: bytes) -> None:
-        """Add the next bytes."""
-        self.size_bytes += len(data)
-        self._adler32 = zlib_ng.adler32(data, self._adler32)
-
-    @property
-    def adler32(self) -> str:
-        """Eight lower-case hex digits."""
-        return f"{self._adler32:08x}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from srm_dicom.cli.exits import INTERRUPTED, exit_code, reported, tell
-from srm_dicom.cli.usersite import bars, connected, json_option
+from srm_dicom.cli.usersite import bars, connected, json_option, outcome
 from srm_dicom.client.sending import Sending, Sent, targets
 from srm_dicom.errors import MdmError
 
@@ -36,7 +36,7 @@ def put(source: tuple[Path, ...], directory: str, overwrite: bool, unnamed: bool
         files = targets(source, top, unnamed=unnamed)
         sender = client.sender(overwrite=overwrite, watcher=watcher)
         try:
-            with closing(sender), closing(sender.send(files)) as parts:
+            with closing(sender.send(files)) as parts:
                 sender.make_directories(files.values(), top)
                 results.extend(parts)
         except KeyboardInterrupt:
@@ -67,15 +67,11 @@ def _tell(outcomes: Sequence[tuple[Mapping[str, str], MdmError | None]], what: s
     for named, error in failures:
         tell(error, f"{next(iter(named.values()))}: ")
     if as_json:
-        click.echo(json.dumps([{**named, **_told(error)} for named, error in outcomes], indent=2))
+        click.echo(json.dumps([{**named, **outcome(error)} for named, error in outcomes], indent=2))
     else:
         click.echo(f"{len(outcomes) - len(failures)} of {len(outcomes)} files {what}")
     if failures:
         raise SystemExit(exit_code(failures[0][1]))
-
-
-def _told(error: MdmError | None) -> dict[str, str | int | None]:
-    return {"error": error.message if error else None, "exit_code": exit_code(error) if error else 0}
 
 
 @contextmanager

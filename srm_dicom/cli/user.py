@@ -19,7 +19,7 @@ import click
 
 from srm_dicom.cli import keyfiles, sending
 from srm_dicom.cli.exits import INTERRUPTED, exit_code, reported, tell
-from srm_dicom.cli.usersite import bars, connected, json_option
+from srm_dicom.cli.usersite import bars, connected, json_option, outcome
 from srm_dicom.client.appearing import appearing
 from srm_dicom.client.delivery import SEALED_SUFFIX, TRANSFERS
 from srm_dicom.client.download import hand_on, open_sealed
@@ -361,8 +361,7 @@ def _result(got: Got) -> dict[str, Any]:
         "guid": got.record.guid,
         "path": str(got.path) if got.path else None,
         "size_bytes": got.size_bytes or None,
-        "error": got.error.message if got.error else None,
-        "exit_code": exit_code(got.error) if got.error else 0,
+        **outcome(got.error),
     }
 
 

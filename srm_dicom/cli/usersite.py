@@ -10,8 +10,10 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from srm_dicom.cli.exits import exit_code
 from srm_dicom.client.library import Client
 from srm_dicom.client.site import SiteDescription
+from srm_dicom.errors import MdmError
 from srm_dicom.identity.credential import Credential
 
 console = Console()
@@ -34,3 +36,8 @@ def bars(*, quiet: bool) -> Iterator[Progress]:
         *columns, console=console, disable=quiet or not console.is_terminal, transient=True
     ) as progress:
         yield progress
+
+
+def outcome(error: MdmError | None) -> dict[str, str | int | None]:
+    """Return what ``--json`` tells of how something ended."""
+    return {"error": error.message if error else None, "exit_code": exit_code(error) if error else 0}

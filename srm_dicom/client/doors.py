@@ -103,14 +103,18 @@ class Doors:
         headers: tuple[tuple[str, str], ...] = (),
         into: Callable[[bytes], object] | None = None,
     ) -> Response:
+        door, target = self.https(turl)
+        answer = door.request("GET", target, headers=headers, into=into)
+        answer.raise_for_problem()
+        return answer
+
+    def https(self, turl: str) -> tuple[HttpClient, str]:
+        """Return the connection to the https door of a TURL, and what the file is called there."""
         parts = urlsplit(turl)
         base = f"{parts.scheme}://{parts.netloc}"
         if base not in self._https:
             self._https[base] = HttpClient(base, self._credential, unavailable=SourceUnavailable)
-        target = parts.path + (f"?{parts.query}" if parts.query else "")
-        answer = self._https[base].request("GET", target, headers=headers, into=into)
-        answer.raise_for_problem()
-        return answer
+        return self._https[base], parts.path + (f"?{parts.query}" if parts.query else "")
 
 
 def _is_https(turl: str) -> bool:

@@ -253,8 +253,8 @@ class Client:
         overwrite: bool = False,
         watcher: Sending = lambda _path, _done, _size: None,
     ) -> Sender:
-        """Return what sends files to the site; `Sender.close` it."""
-        return Sender(self.srm, self._credential, wait_s=wait_s, overwrite=overwrite, watcher=watcher)
+        """Return what sends files to the site."""
+        return Sender(self.srm, self._doors, wait_s=wait_s, overwrite=overwrite, watcher=watcher)
 
     def remove(self, references: Iterable[str]) -> Iterator[tuple[str, MdmError | None]]:
         """Remove files from the site by their LFNs, GUIDs or SURLs; tells of each why it is still there."""

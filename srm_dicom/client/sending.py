@@ -13,14 +13,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
-from urllib.parse import urlsplit
 
-from zlib_ng import zlib_ng
-
+from srm_dicom.client.doors import Doors
 from srm_dicom.client.http import HttpClient, Response
 from srm_dicom.client.srm import SrmClient
 from srm_dicom.client.srm_views import FileStatus, GetRequest
 from srm_dicom.clock import Clock, SystemClock
+from srm_dicom.crypto.digest import Sum
 from srm_dicom.errors import (
     AlreadyExists,
     InvalidRequest,
@@ -28,9 +27,7 @@ from srm_dicom.errors import (
     NotDelivered,
     NotFound,
     Overloaded,
-    SourceUnavailable,
 )
-from srm_dicom.identity.credential import Credential
 
 FILES_PER_REQUEST = 100
 PROTOCOLS = ("https",)
@@ -86,12 +83,12 @@ def _files(directory: Path) -> list[Path]:
 
 
 class Sender:
-    """Sends files with one credential; connections to doors are kept until `close`."""
+    """Sends files to a site, by its doors."""
 
     def __init__(
         self,
         srm: SrmClient,
-        credential: Credential,
+        doors: Doors,
         *,
         wait_s: float,
         overwrite: bool = False,
@@ -102,24 +99,18 @@ class Sender:
 
         Args:
             srm: the site's storage server.
-            credential: shown to its doors.
+            doors: connections to its doors.
             wait_s: how long the site may take to make room for the files of a request, and to store them.
             overwrite: replace files that are there.
             watcher: is told of every piece.
             clock: measures the waits.
         """
         self._srm = srm
-        self._credential = credential
+        self._doors = doors
         self._wait_s = wait_s
         self._overwrite = overwrite
         self._watcher = watcher
         self._clock = clock or SystemClock()
-        self._doors: dict[str, HttpClient] = {}
-
-    def close(self) -> None:
-        """Close the connections to doors."""
-        while self._doors:
-            self._doors.popitem()[1].close()
 
     def make_directories(self, surls: Iterable[str], top: str) -> None:
         """Make what is missing of the directories between `top`, which is there, and files.
@@ -181,25 +172,22 @@ class Sender:
         return {}
 
     def _upload(self, turl: str, path: Path) -> None:
-        parts = urlsplit(turl)
-        if parts.scheme != "https":
+        if not turl.startswith("https://"):
             raise NotDelivered("the site names no https door to write to")
-        door = f"https://{parts.netloc}"
-        if door not in self._doors:
-            self._doors[door] = HttpClient(door, self._credential, unavailable=SourceUnavailable)
+        door, target = self._doors.https(turl)
         with path.open("rb") as file:
-            self._put(self._doors[door], parts.path, file, path).raise_for_problem()
+            self._put(door, target, file, path).raise_for_problem()
 
     def _put(self, door: HttpClient, target: str, file: BinaryIO, path: Path) -> Response:
-        size_bytes, adler32 = _summed(file)
-        headers = (("Expect", "100-continue"), ("Digest", f"adler32={adler32}"))
-        upload = door.upload(target, headers, method="PUT", size_bytes=size_bytes)
+        found = _summed(file)
+        headers = (("Expect", "100-continue"), ("Digest", f"adler32={found.adler32}"))
+        upload = door.upload(target, headers, method="PUT", size_bytes=found.size_bytes)
         try:
             gone = 0
             for piece in _pieces(file) if upload.invited(_INVITATION_S) else ():
                 upload.write(piece)
                 gone += len(piece)
-                self._watcher(path, gone, size_bytes)
+                self._watcher(path, gone, found.size_bytes)
             return upload.finish()
         except BaseException:
             upload.abort()
@@ -225,14 +213,13 @@ class Sender:
             self._srm.abort(token)
 
 
-def _summed(file: BinaryIO) -> tuple[int, str]:
-    """Return the size and the adler32 of a file, and go back to its beginning."""
-    size_bytes, adler32 = 0, 1
+def _summed(file: BinaryIO) -> Sum:
+    """Sum a file, and go back to its beginning."""
+    found = Sum()
     for piece in _pieces(file):
-        size_bytes += len(piece)
-        adler32 = zlib_ng.adler32(piece, adler32)
+        found.update(piece)
     file.seek(0)
-    return size_bytes, f"{adler32:08x}"
+    return found
 
 
 def _pieces(file: BinaryIO) -> Iterator[bytes]:

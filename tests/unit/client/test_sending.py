@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -100,10 +101,12 @@ def user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[User]:
 
 @pytest.fixture
 def sender(user: User) -> Iterator[Sender]:
-    with SrmClient.connect(f"httpg://localhost:{user.element.srm.port}", user.element.alice) as srm:
-        made = Sender(srm, user.element.alice, wait_s=PATIENCE_S)
-        yield made
-        made.close()
+    alice = user.element.alice
+    with (
+        SrmClient.connect(f"httpg://localhost:{user.element.srm.port}", alice) as srm,
+        closing(Doors(alice, GridFtpClient(alice))) as doors,
+    ):
+        yield Sender(srm, doors, wait_s=PATIENCE_S)
 
 
 def tree(directory: Path, **files: bytes) -> Path:
@@ -175,7 +178,7 @@ def test_who_may_not_write_is_told_so_and_nothing_waits(user: User, tmp_path: Pa
     assert user.unfinished() == 0
 
 
-def test_what_cannot_be_read_is_withdrawn(user: User, tmp_path: Path) -> None:
+def test_what_cannot_be_read_is_withdrawn(user: User, sender: Sender, tmp_path: Path) -> None:
     (tmp_path / "good").write_bytes(b"good")
     (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
     (tmp_path / "there").mkdir()
@@ -183,10 +186,7 @@ def test_what_cannot_be_read_is_withdrawn(user: User, tmp_path: Path) -> None:
     assert (done.code, "no such file" in done.err) == (EXIT_CODES[NotFound], True)
     (tmp_path / "there" / "shut").mkdir()
     files = {tmp_path / "good": f"{user.top}/good", tmp_path / "there" / "shut": f"{user.top}/shut"}
-    with SrmClient.connect(f"httpg://localhost:{user.element.srm.port}", user.element.alice) as srm:
-        made = Sender(srm, user.element.alice, wait_s=PATIENCE_S)
-        good, shut = made.send(files)
-        made.close()
+    good, shut = sender.send(files)
     assert good.error is None
     assert isinstance(shut.error, InvalidRequest)
     assert user.stored()["good"] == b"good"
