@@ -46,7 +46,7 @@ from srm_dicom.srm.service import application
 from srm_dicom.store.namespace import Entry, Kind
 from srm_dicom.store.requests import FileState, Request
 from srm_dicom.store.stores import Stores
-from srm_dicom.testing.gfal import died_at_exit
+from srm_dicom.testing.gfal import died_at_exit, stumbled
 from srm_dicom.testing.issuer import TestIssuer
 from srm_dicom.testing.pki import TestPki
 from srm_dicom.testing.voms import TestVo
@@ -259,10 +259,10 @@ class Grid:
         text: str = "",
         **variables: str,
     ) -> Any:
-        """Run a client as its user does; once more if it died of its known flake."""
+        """Run a client as its user does; once more if it died of its known flakes, and then that counts."""
         words = [str(word) for word in command]
         done = self._run(words, credential, timeout_s, text, variables)
-        if not done.flaked:
+        if not done.flaked and not stumbled(done.code):
             return done
         for target in (Path(word.removeprefix("file://")) for word in words if word.startswith("file://")):
             if target.is_file():
