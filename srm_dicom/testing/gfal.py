@@ -22,5 +22,5 @@ def died_at_exit(code: int, said: str) -> bool:
 
 
 def stumbled(code: int) -> bool:
-    """Tell whether a program has stepped on a damaged heap without a word: whether its work was done is open."""
+    """Tell whether a program stepped on a damaged heap without a word; its work may be done or not."""
     return code in (-signal.SIGSEGV, 128 + signal.SIGSEGV)
