@@ -14,8 +14,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from srm_dicom.clock import SystemClock
-from srm_dicom.testing.archives import SYSTEM_PATH, free_port, program, storescu
+from srm_dicom.testing.archives import SYSTEM_PATH, program, storescu
 from srm_dicom.testing.images import SeriesSpec, make_series, save
+from srm_dicom.testing.ports import free_port
 from srm_plugin_dicom.receiver import ObjectInfo, Peer, Receiver
 
 SLICES = 200

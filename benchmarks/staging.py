@@ -60,8 +60,9 @@ from srm_dicom.ids import Guid
 from srm_dicom.rights.project import Release
 from srm_dicom.scratch.area import ScratchArea, StagedName
 from srm_dicom.scratch.slot import FileSlot, Filled, SlotSettings
-from srm_dicom.testing.archives import SYSTEM_PATH, Dcmqrscp, Orthanc, free_port, program
+from srm_dicom.testing.archives import SYSTEM_PATH, Dcmqrscp, Orthanc, program
 from srm_dicom.testing.images import SeriesSpec, make_series
+from srm_dicom.testing.ports import free_port
 from srm_plugin_dicom.archive import Wanted
 from srm_plugin_dicom.deidentify import Context, current_version
 from srm_plugin_dicom.deidentify.engine import deidentifier

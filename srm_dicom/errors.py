@@ -24,6 +24,7 @@ class MdmError(Exception):
         self.message = message
         if advice is not None:
             self.advice = advice
+            self.add_note(advice)  # a traceback shows it too
 
 
 class CallerError(MdmError):

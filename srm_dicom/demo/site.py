@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import socket
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from srm_dicom.demo.processes import Processes, Unit
 from srm_dicom.demo.toml import dump
 from srm_dicom.identity.credential import Credential, HostCredential
 from srm_dicom.testing.pki import TestPki
+from srm_dicom.testing.ports import free_ports
 
 HOST = "localhost"
 PROJECT = "demo"
@@ -288,12 +288,3 @@ class DemoSite:
             "trust": self._trust(),
             "server": {"host": HOST, "database": f"sqlite:///{here}/{role}.db", **server},
         }
-
-
-def free_ports(names: Sequence[str]) -> dict[str, int]:
-    """Return a port for each name that nobody listens on now."""
-    sockets = [socket.create_server((HOST, 0)) for _ in names]
-    ports = {name: opened.getsockname()[1] for name, opened in zip(names, sockets, strict=True)}
-    for opened in sockets:
-        opened.close()
-    return ports

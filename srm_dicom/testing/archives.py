@@ -26,6 +26,7 @@ from urllib.request import Request, urlopen
 from pydicom.dataset import FileDataset
 
 from srm_dicom.testing.images import save
+from srm_dicom.testing.ports import free_port
 
 SYSTEM_PATH = "/usr/bin:/usr/sbin:/bin:/sbin"
 START_S = 30.0
@@ -42,13 +43,6 @@ def program(name: str) -> str:
     if found is None:
         raise FileNotFoundError(name)
     return found
-
-
-def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def storescu(

@@ -39,6 +39,8 @@ from srm_dicom.testing.certificates import (
 
 _NAMESPACE = (("DC", "test"), ("DC", "mdm"))
 
+GFAL_PYTHON = str(Path(__file__).with_name("gfal_python.py"))
+
 
 @dataclass
 class TestPki:
@@ -146,7 +148,7 @@ class TestPki:
 
     def environment(self, credential: Credential) -> dict[str, str]:
         """Return the variables that make a grid client use this credential."""
-        variables = {"X509_CERT_DIR": str(self.trust_dir)}
+        variables = {"X509_CERT_DIR": str(self.trust_dir), "GFAL_PYTHONBIN": GFAL_PYTHON}
         if credential.certificate == credential.key:
             variables["X509_USER_PROXY"] = str(credential.certificate)
         variables["X509_USER_CERT"] = str(credential.certificate)

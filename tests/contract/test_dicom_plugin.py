@@ -27,10 +27,10 @@ from srm_dicom.ids import Guid
 from srm_dicom.plugin.api import Discovered, FileRef, Patient, PluginContext
 from srm_dicom.plugin.host import PluginHost
 from srm_dicom.rights.project import Release
-from srm_dicom.testing.archives import free_port
 from srm_dicom.testing.contract import OTHER_RELEASE, RELEASE, PluginContract, PluginSite
 from srm_dicom.testing.images import SeriesSpec, identities, make_series
 from srm_dicom.testing.pacs import Misnamed, PacsSimulator
+from srm_dicom.testing.ports import free_port
 from srm_dicom.testing.sink import MemorySink
 from srm_plugin_dicom.archive import Wanted
 from srm_plugin_dicom.checkpoint import Entity

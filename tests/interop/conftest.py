@@ -46,7 +46,6 @@ from srm_dicom.srm.service import application
 from srm_dicom.store.namespace import Entry, Kind
 from srm_dicom.store.requests import FileState, Request
 from srm_dicom.store.stores import Stores
-from srm_dicom.testing.gfal import died_at_exit, stumbled
 from srm_dicom.testing.issuer import TestIssuer
 from srm_dicom.testing.pki import TestPki
 from srm_dicom.testing.voms import TestVo
@@ -247,7 +246,6 @@ class Grid:
             "PATH": PATH,
             "HOME": str(self.home),
             "LC_ALL": "C.UTF-8",
-            "GFAL_PYTHONBIN": "/usr/bin/python3",
             **self.pki.environment(credential or self.alice),
         }
 
@@ -259,35 +257,16 @@ class Grid:
         text: str = "",
         **variables: str,
     ) -> Any:
-        """Run a client as its user does; once more if it died of its known flakes, and then that counts."""
-        words = [str(word) for word in command]
-        done = self._run(words, credential, timeout_s, text, variables)
-        if not done.flaked and not stumbled(done.code):
-            return done
-        for target in (Path(word.removeprefix("file://")) for word in words if word.startswith("file://")):
-            if target.is_file():
-                target.unlink()
-        return self._run(words, credential, timeout_s, text, variables)
-
-    def _run(
-        self,
-        command: list[str],
-        credential: Credential | None,
-        timeout_s: float,
-        text: str,
-        variables: dict[str, str],
-    ) -> SimpleNamespace:
+        """Run a client as its user does."""
         program = shutil.which(command[0], path=PATH) or command[0]
         options = ["-D", "BDII:ENABLED=false"] if Path(program).name.startswith("gfal-") else []
         done = subprocess.run(
-            [program, *options, *command[1:]], env=self.environment(credential) | variables,
+            [program, *options, *map(str, command[1:])], env=self.environment(credential) | variables,
             input=text.encode(), capture_output=True, timeout=timeout_s, check=False,
         )  # fmt: skip
         said = done.stdout.decode(errors="replace") + done.stderr.decode(errors="replace")
-        flaked = died_at_exit(done.returncode, said)
         return SimpleNamespace(
-            code=0 if flaked else done.returncode,
-            flaked=flaked,
+            code=done.returncode,
             out=done.stdout.decode(errors="replace"),
             bytes=done.stdout,
             said=said,

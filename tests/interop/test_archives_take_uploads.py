@@ -14,10 +14,11 @@ from srm_dicom.errors import SourceRefused
 from srm_dicom.ids import Guid
 from srm_dicom.plugin.api import Discovered, PluginContext, Upload
 from srm_dicom.plugin.host import PluginHost
-from srm_dicom.testing.archives import ArchiveTls, Dcmqrscp, Orthanc, free_port
+from srm_dicom.testing.archives import ArchiveTls, Dcmqrscp, Orthanc
 from srm_dicom.testing.contract import RELEASE
 from srm_dicom.testing.images import CANARY, Patient, SeriesSpec, make_series, shipped
 from srm_dicom.testing.pki import TestPki
+from srm_dicom.testing.ports import free_port
 from srm_plugin_dicom.plugin import DicomPlugin
 
 ALICE = Patient(f"{CANARY}^ALICE", f"{CANARY}-1")

@@ -25,12 +25,12 @@ from srm_dicom.testing.archives import (
     ArchiveTls,
     Dcmqrscp,
     Orthanc,
-    free_port,
     program,
 )
 from srm_dicom.testing.contract import RELEASE, PluginContract, PluginSite
 from srm_dicom.testing.images import SeriesSpec, identities, make_series, save
 from srm_dicom.testing.pki import TestPki
+from srm_dicom.testing.ports import free_port
 from srm_dicom.testing.sink import MemorySink, MemorySlot
 from srm_plugin_dicom.arrivals import ArrivalDesk
 from srm_plugin_dicom.association import Limits

@@ -24,8 +24,9 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRL
 from srm_dicom.clock import SystemClock
 from srm_dicom.plugin.api import FileRef, PluginContext
 from srm_dicom.plugin.host import PluginHost
-from srm_dicom.testing.archives import ORTHANC_PLUGINS, Orthanc, free_port, program
+from srm_dicom.testing.archives import ORTHANC_PLUGINS, Orthanc, program
 from srm_dicom.testing.contract import RELEASE
+from srm_dicom.testing.ports import free_port
 from srm_dicom.testing.sink import MemorySink
 from srm_plugin_dicom.plugin import DicomPlugin
 

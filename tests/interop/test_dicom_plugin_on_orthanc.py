@@ -8,9 +8,10 @@ import pytest
 from srm_dicom.clock import SystemClock
 from srm_dicom.plugin.api import PluginContext
 from srm_dicom.plugin.host import PluginHost
-from srm_dicom.testing.archives import Orthanc, free_port
+from srm_dicom.testing.archives import Orthanc
 from srm_dicom.testing.contract import PluginContract, PluginSite
 from srm_dicom.testing.images import SeriesSpec, identities, make_series
+from srm_dicom.testing.ports import free_port
 from srm_plugin_dicom.plugin import DicomPlugin
 from srm_plugin_dicom.reference import open_ref
 

@@ -14,8 +14,9 @@ from pydicom.dataset import FileDataset
 
 from srm_dicom.clock import SystemClock
 from srm_dicom.errors import SourceRefused, SourceUnavailable
-from srm_dicom.testing.archives import SYSTEM_PATH, Dcmqrscp, Orthanc, free_port, program, storescu
+from srm_dicom.testing.archives import SYSTEM_PATH, Dcmqrscp, Orthanc, program, storescu
 from srm_dicom.testing.images import SeriesSpec, make_series, save, shipped
+from srm_dicom.testing.ports import free_port
 from srm_plugin_dicom.archive import Wanted
 from srm_plugin_dicom.moves import MemoryBudget, MoveDesk, Visit
 from srm_plugin_dicom.moving import MoveArchive

@@ -101,7 +101,6 @@ class Site:
                 "PATH": os.environ["PATH"],
                 "HOME": str(self.directory),
                 "LC_ALL": "C.UTF-8",
-                "GFAL_PYTHONBIN": "/usr/bin/python3",
                 "MDM_SITE": str(self.directory / "site.json"),
                 "MDM_SIGNING_KEY": str(self.directory / "signing.key"),
                 "GLITE_EDS_SE": self.element.surl(),

@@ -44,7 +44,6 @@ class Users:
             "PATH": PATH,
             "HOME": str(self.home),
             "LC_ALL": "C.UTF-8",
-            "GFAL_PYTHONBIN": "/usr/bin/python3",
             **self.site.pki.environment(by or self.site.physician),
             **variables,
         }

@@ -26,9 +26,10 @@ from srm_dicom.daemon.common import Common
 from srm_dicom.demo.site import INGEST, Archive, DemoSite
 from srm_dicom.errors import NotFound
 from srm_dicom.store.requests import FileState
-from srm_dicom.testing.archives import Orthanc, free_port
+from srm_dicom.testing.archives import Orthanc
 from srm_dicom.testing.images import CANARY, Patient, SeriesSpec, make_series
 from srm_dicom.testing.pixels import same_pixels
+from srm_dicom.testing.ports import free_port
 
 pytestmark = [
     pytest.mark.interop("Orthanc", "gfal-copy", "gfal-ls", "gfal-rm", "gfal-mkdir", "gfal-rename"),
@@ -70,7 +71,6 @@ class Site:
             "PATH": "/usr/bin:/bin",
             "HOME": str(home),
             "LC_ALL": "C.UTF-8",
-            "GFAL_PYTHONBIN": "/usr/bin/python3",
             **self.demo.pki.environment(credential),
         }
         return subprocess.run(
@@ -84,7 +84,6 @@ class Site:
             "PATH": f"/usr/bin:/bin:{Path(sys.executable).parent}",
             "HOME": str(self.out / "home"),
             "LC_ALL": "C.UTF-8",
-            "GFAL_PYTHONBIN": "/usr/bin/python3",
             "MDM_SITE": str(self.demo.directory / "site.json"),
             **self.demo.pki.environment(self.demo.users["physician"]),
             **variables,

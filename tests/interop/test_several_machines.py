@@ -267,7 +267,6 @@ class Site:
             "PATH": SYSTEM_PATH,
             "HOME": str(self.directory),
             "LC_ALL": "C.UTF-8",
-            "GFAL_PYTHONBIN": "/usr/bin/python3",
             "PYTHONDONTWRITEBYTECODE": "1",
             "MDM_SITE": str(self.description),
             **self.demo.pki.environment(self.demo.users["researcher"]),

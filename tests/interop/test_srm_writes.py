@@ -36,7 +36,6 @@ class Users:
             "PATH": PATH,
             "HOME": str(self.home),
             "LC_ALL": "C.UTF-8",
-            "GFAL_PYTHONBIN": "/usr/bin/python3",
             **self.se.pki.environment(by or self.se.alice),
         }
         done = subprocess.run(

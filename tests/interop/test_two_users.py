@@ -20,13 +20,14 @@ from typing import Any
 import pytest
 
 from srm_dicom.client.library import Client
-from srm_dicom.demo.site import DemoSite, free_ports
+from srm_dicom.demo.site import DemoSite
 from srm_dicom.demo.toml import dump
 from srm_dicom.errors import MdmError
 from srm_dicom.identity.credential import Credential
 from srm_dicom.testing.images import Patient, SeriesSpec, make_series
 from srm_dicom.testing.pacs import PacsSimulator
 from srm_dicom.testing.pixels import identity_in, same_pixels
+from srm_dicom.testing.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 IDS = {"root": 0, "srm-dicom": 64501, "srm-dicom-inner": 64502}

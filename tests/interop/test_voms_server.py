@@ -21,6 +21,7 @@ from srm_dicom.clock import SystemClock
 from srm_dicom.identity.explain import Verdict, explain
 from srm_dicom.identity.gate import TrustSettings
 from srm_dicom.testing.pki import TestPki
+from srm_dicom.testing.ports import free_port
 from srm_dicom.testing.voms import TestVo
 
 VO = "biomed.test"
@@ -146,8 +147,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, database: Path) -> Iterator
     password, log = place / "password", place / "log"
     password.write_text("secret\n")
     password.chmod(0o640)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     with (place / "output").open("wb") as output:
         process = subprocess.Popen(
             [

@@ -10,8 +10,9 @@ from pydicom.uid import JPEGLosslessSV1
 
 from srm_dicom.broker.views import FileState
 from srm_dicom.demo.site import Archive
-from srm_dicom.testing.archives import Dcmqrscp, free_port
+from srm_dicom.testing.archives import Dcmqrscp
 from srm_dicom.testing.images import SeriesSpec, make_series
+from srm_dicom.testing.ports import free_port
 from srm_dicom.testing.staging import Staging
 
 MOST_KIB = 150 * 1024

@@ -13,8 +13,8 @@ import pytest
 from srm_dicom.clock import SystemClock
 from srm_dicom.identity.gate import Gate, TrustSettings
 from srm_dicom.identity.principal import Principal
-from srm_dicom.testing.gfal import died_at_exit
 from srm_dicom.testing.pki import TestPki
+from srm_dicom.testing.ports import free_port
 from srm_dicom.testing.served import DirectoryFiles
 from srm_dicom.transfer.gridftp import GridFtpDoor, GridFtpSettings
 
@@ -92,21 +92,14 @@ class Site:
         )
 
     def succeed(self, *command, credential=None):
-        """Run a command that has to succeed, once more if the client died of its known flake."""
+        """Run a command that has to succeed."""
         done = self.run(*command, credential=credential)
-        if died_at_exit(done.returncode, done.stderr):
-            done = self.run(*command, credential=credential)
-        assert done.returncode == 0 or died_at_exit(done.returncode, done.stderr), done.stdout + done.stderr
+        assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
 
     def copied(self, command, name, target, **options):
-        """Run a copy of a file of the site, once more after the known flake, and compare the bytes."""
-        for _ in range(2):
-            target.unlink(missing_ok=True)
-            done = self.run(*command, f"{self.url}/{name}", f"file://{target}", **options)
-            if not died_at_exit(done.returncode, done.stderr):
-                break
-        assert done.returncode == 0 or died_at_exit(done.returncode, done.stderr), done.stdout + done.stderr
+        """Run a copy of a file of the site, and compare the bytes."""
+        self.succeed(*command, f"{self.url}/{name}", f"file://{target}", **options)
         assert target.read_bytes() == (self.root / name).read_bytes()
 
 
@@ -153,7 +146,7 @@ def striped_globus(site):
 
 @contextmanager
 def _globus(site, *options):
-    port, host = _free_port(), site.pki.host()
+    port, host = free_port(), site.pki.host()
     base = site.base / f"globus{port}"
     base.mkdir()
     (base / "gridmap").write_text(f'"{site.pki.dn(site.alice)}" {os.environ.get("USER", "root")}\n')
@@ -180,12 +173,6 @@ def _globus(site, *options):
     finally:
         process.terminate()
         process.wait(10)
-
-
-def _free_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 def _wait_for(port):

@@ -6,17 +6,9 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
+from srm_dicom.testing.ports import free_pair
+
 GUC = pytest.mark.interop("globus-url-copy")
-
-
-def two_free_ports():
-    while True:
-        with socket.socket() as one, socket.socket() as two:
-            one.bind(("127.0.0.1", 0))
-            port = one.getsockname()[1]
-            with suppress(OSError):
-                two.bind(("127.0.0.1", port + 1))
-                return port, port + 1
 
 
 @contextmanager
@@ -47,7 +39,7 @@ def strangers(ports):
 @GUC
 @pytest.mark.parametrize("options", [(), ("-p", "3"), ("-dcpriv",)], ids=" ".join)
 def test_strangers_end_no_transfer(site, new_door, tmp_path, options):
-    ports = two_free_ports()
+    ports = free_pair()
     with (
         new_door(site.files, data_ports=ports, third_party=("127.0.0.9/32",)) as url,
         strangers(ports) as come,

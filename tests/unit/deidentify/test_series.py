@@ -22,10 +22,10 @@ from srm_dicom.errors import ConfigError, ObjectRefused
 from srm_dicom.plugin.api import FileRef, PluginContext
 from srm_dicom.plugin.host import PluginHost
 from srm_dicom.rights.project import Release
-from srm_dicom.testing.archives import free_port
 from srm_dicom.testing.dicom_bytes import BIG_ENDIAN, DEFLATED, EXPLICIT, IMPLICIT, TestObject, Writer
 from srm_dicom.testing.images import SeriesSpec, make_series
 from srm_dicom.testing.pacs import PacsSimulator
+from srm_dicom.testing.ports import free_port
 from srm_dicom.testing.sink import MemorySink
 from srm_plugin_dicom.commands import group
 from srm_plugin_dicom.deidentify import (

@@ -14,6 +14,7 @@ from srm_dicom.client.gridftp import GridFtpClient
 from srm_dicom.clock import SystemClock
 from srm_dicom.errors import NotAuthenticated
 from srm_dicom.identity.gate import Gate, TrustSettings
+from srm_dicom.testing.ports import free_pair
 from srm_dicom.transfer.gridftp import GridFtpDoor, GridFtpSettings
 from srm_dicom.wire.gridftp.addresses import parse_passive_port
 
@@ -319,11 +320,11 @@ def test_a_listening_port_takes_one_connection(session):
 
 
 def test_the_range_of_ports_is_a_bound(open_door, alice, pki):
-    first = _free_pair()
-    with open_door(data_ports=(first, first + 1)) as door:
+    ports = free_pair()
+    with open_door(data_ports=ports) as door:
         sessions = [new_session(door, who) for who in (alice, pki.user("Other"), pki.user("Third"))]
-        ports = {parse_passive_port(session.command("EPSV")) for session in sessions[:2]}
-        assert ports == {first, first + 1}
+        taken = {parse_passive_port(session.command("EPSV")) for session in sessions[:2]}
+        assert taken == set(ports)
         with pytest.raises(Refused) as refused:
             sessions[2].command("EPSV")
         assert "no data port" in refused.value.meaning.message
@@ -333,15 +334,15 @@ def test_the_range_of_ports_is_a_bound(open_door, alice, pki):
 
 
 def test_one_identity_leaves_data_ports_to_others(open_door, alice, pki):
-    first = _free_pair()
-    with open_door(data_ports=(first, first + 1)) as door:
+    ports = free_pair()
+    with open_door(data_ports=ports) as door:
         one, two, other = (new_session(door, who) for who in (alice, alice, pki.user("Other")))
         port = parse_passive_port(one.command("EPSV"))
         assert parse_passive_port(one.command("EPSV"))
         with pytest.raises(Refused) as refused:
             two.command("EPSV")
         assert "too many data ports" in refused.value.meaning.message
-        assert parse_passive_port(other.command("EPSV")) in (first, first + 1)
+        assert parse_passive_port(other.command("EPSV")) in ports
         for mode, verb in (("S", "MLSD /dir"), ("E", "MLSD /dir")):
             one.command("DCAU N")
             one.command(f"MODE {mode}")
@@ -378,22 +379,10 @@ def test_one_identity_leaves_data_connections_to_others(open_door, alice, pki):
 
 
 def test_a_small_range_serves_many_files_in_a_row(open_door, alice):
-    first = _free_pair()
-    with open_door(data_ports=(first, first + 1)) as door, GridFtpClient(alice) as client:
+    ports = free_pair()
+    with open_door(data_ports=ports) as door, GridFtpClient(alice) as client:
         for _ in range(10):
             assert client.read(f"gsiftp://localhost:{door.port}/dir/a") == b"a"
-
-
-def _free_pair():
-    while True:
-        with socket.socket() as one, socket.socket() as two:
-            one.bind(("127.0.0.1", 0))
-            port = one.getsockname()[1]
-            try:
-                two.bind(("127.0.0.1", port + 1))
-            except OSError:
-                continue
-            return port
 
 
 def test_active_mode_can_be_off_and_the_reply_says_what_to_do(open_door, alice):

@@ -12,7 +12,7 @@ from srm_dicom.clock import SystemClock
 from srm_dicom.errors import InvalidRequest
 from srm_dicom.plugin.api import PluginContext
 from srm_dicom.rights.project import Release
-from srm_dicom.testing.archives import free_port
+from srm_dicom.testing.ports import free_port
 from srm_plugin_dicom.discovery import any_image, walk
 from srm_plugin_dicom.pacs import PacsSession
 from srm_plugin_dicom.plugin import DicomPlugin

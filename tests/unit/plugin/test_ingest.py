@@ -26,10 +26,10 @@ from srm_dicom.ids import Guid
 from srm_dicom.plugin.api import Discovered, PluginContext, Upload
 from srm_dicom.plugin.host import PluginHost
 from srm_dicom.rights.project import Release
-from srm_dicom.testing.archives import free_port
 from srm_dicom.testing.contract import OTHER_RELEASE, RELEASE
 from srm_dicom.testing.images import CANARY, Patient, SeriesSpec, make_series, shipped
 from srm_dicom.testing.pacs import Faults, PacsSimulator
+from srm_dicom.testing.ports import free_port
 from srm_plugin_dicom.deidentify import Context, current_version
 from srm_plugin_dicom.deidentify.engine import deidentify
 from srm_plugin_dicom.plugin import DicomPlugin
