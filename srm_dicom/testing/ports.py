@@ -24,7 +24,7 @@ class _Block:
             claim for first in random.sample(_BLOCKS, len(_BLOCKS)) if (claim := _listener(first)) is not None
         )
         self._first: int = self._claim.getsockname()[1]
-        self._last = self._first
+        self._last: int = self._first
 
     def take(self) -> int:
         with self._lock:
