@@ -12,11 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NoReturn
 
-from srm_dicom.audit.event import Action, Event, Outcome, is_object, printable
+from srm_dicom.audit.event import Action, Event, Outcome, is_object
 from srm_dicom.audit.log import AuditLog
 from srm_dicom.broker.areas import Areas
+from srm_dicom.broker.verdicts import ABSENT, Verdict, events
 from srm_dicom.clock import Clock
 from srm_dicom.errors import IsADirectory, MdmError, NotADirectory, NotAuthorised, NotFound
 from srm_dicom.identity.principal import Principal
@@ -28,19 +30,7 @@ from srm_dicom.rights.project import Project
 from srm_dicom.store.bundles import find_bundle
 from srm_dicom.store.namespace import Entry, Namespace
 
-_ABSENT = "no such file or directory"
 _LIMITED = "a limited credential hands in no images"
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """One name: the entry that may be used, or the error to answer; `guessed` is what no listing shows."""
-
-    path: SitePath
-    entry: Entry | None
-    error: MdmError | None
-    rule: str = ""
-    guessed: bool = False
 
 
 class FileAccess:
@@ -69,7 +59,7 @@ class FileAccess:
             Overloaded: the caller has asked for too many names that are not there.
         """
         verdicts = self._decided(principal, paths)
-        self._audit.record(*self._events(principal, verdicts, operation, Action.DECISION))
+        self._audit.record(*events(self._areas, principal, verdicts, operation, Action.DECISION))
         return verdicts
 
     @contextmanager
@@ -89,7 +79,7 @@ class FileAccess:
             MdmError: the audit could not be written; what was prepared must be undone.
         """
         verdicts = self._decided(principal, paths, scope)
-        with self._audit.recording(*self._events(principal, verdicts, operation, Action.DECISION)):
+        with self._audit.recording(*events(self._areas, principal, verdicts, operation, Action.DECISION)):
             yield verdicts
 
     def file(self, principal: Principal, path: SitePath, operation: str) -> tuple[Entry, str]:
@@ -103,7 +93,7 @@ class FileAccess:
         """
         verdict = self.files(principal, [path], operation)[0]
         if verdict.entry is None:
-            raise verdict.error or NotFound(_ABSENT)
+            raise verdict.error or NotFound(ABSENT)
         return verdict.entry, verdict.rule
 
     def seen(
@@ -133,7 +123,7 @@ class FileAccess:
         """
         (verdict,) = self.seen(principal, [path], operation)
         if verdict.entry is None:
-            raise verdict.error or NotFound(_ABSENT)
+            raise verdict.error or NotFound(ABSENT)
         return verdict.entry
 
     def writable(
@@ -166,10 +156,9 @@ class FileAccess:
         outside = [path for path in paths if not principal.in_scope(scope, path)]
         if outside:
             error, there = refusal(scope), self._namespace.find_many(outside)
-            rules = [OUT_OF_SCOPE if path in there else _ABSENT for path in outside]
+            rules = [OUT_OF_SCOPE if path in there else ABSENT for path in outside]
             told = [Verdict(path, None, error, rule) for path, rule in zip(outside, rules, strict=True)]
-            self._record(principal, told, operation, Action.DECISION)
-            raise error
+            self._refuse(principal, told, operation, error)
 
     def may_see(self, principal: Principal, entry: Entry) -> bool:
         """Tell whether name, size and kind may be known."""
@@ -183,6 +172,16 @@ class FileAccess:
         """Tell whether the bytes of a file may be replaced, or the names in a directory changed."""
         scope = WRITE if entry.is_directory else REPLACE
         return self._allows(principal, entry, "w", None, scope).allowed
+
+    def change(self, principal: Principal, entry: Entry, operation: str, why_not: str) -> None:
+        """Refuse what `may_write` does not allow, in these words.
+
+        Raises:
+            NotAuthorised: it is not allowed.
+        """
+        if not self.may_write(principal, entry):
+            error = NotAuthorised(why_not)
+            self._refuse(principal, [Verdict(entry.path, None, error, why_not)], operation, error)
 
     def may_change_name(
         self, principal: Principal, directory: Entry | None, path: SitePath, scope: str = WRITE
@@ -208,8 +207,7 @@ class FileAccess:
             )
         else:
             return
-        self._record(principal, [Verdict(entry.path, None, error)], operation, Action.DECISION)
-        raise error
+        self._refuse(principal, [Verdict(entry.path, None, error)], operation, error)
 
     def changed(self, principal: Principal, path: SitePath, operation: str) -> None:
         """Record that a caller has changed the rights of a name."""
@@ -306,7 +304,7 @@ class FileAccess:
     ) -> Verdict:
         entry = entries.get(path) or find_bundle(self._namespace, path)
         if entry is None:
-            return self._refused(principal, path, entries, scope, _ABSENT)
+            return self._refused(principal, path, entries, scope, ABSENT)
         decision = self._sight(principal, entry, scope)
         if not decision.allowed:
             return self._refused(principal, path, entries, scope, decision.rule)
@@ -321,7 +319,7 @@ class FileAccess:
         is_listed = above is not None and self.may_list(principal, above)
         if path in entries and is_listed:
             return Verdict(path, None, NotAuthorised("the file right is missing"), rule)
-        return Verdict(path, None, NotFound(_ABSENT), rule, guessed=not is_listed)
+        return Verdict(path, None, NotFound(ABSENT), rule, guessed=not is_listed)
 
     def _sight(self, principal: Principal, entry: Entry, scope: str) -> Decision:
         decision = self._reading(principal, entry, scope)
@@ -357,41 +355,14 @@ class FileAccess:
     def _record(
         self, principal: Principal, verdicts: Sequence[Verdict], operation: str, action: Action
     ) -> None:
-        self._audit.record(*self._events(principal, verdicts, operation, action))
+        self._audit.record(*events(self._areas, principal, verdicts, operation, action))
         self._missed(principal, verdicts)
+
+    def _refuse(
+        self, principal: Principal, told: Sequence[Verdict], operation: str, error: MdmError
+    ) -> NoReturn:
+        self._record(principal, told, operation, Action.DECISION)
+        raise error
 
     def _missed(self, principal: Principal, verdicts: Sequence[Verdict]) -> None:
         self._guesses.missed(principal.dn, sum(one.guessed for one in verdicts))
-
-    def _events(
-        self, principal: Principal, verdicts: Sequence[Verdict], operation: str, action: Action
-    ) -> list[Event]:
-        """Return what was decided: of what was granted, and of what was not."""
-        granted = [verdict for verdict in verdicts if verdict.entry is not None]
-        refused = [verdict for verdict in verdicts if verdict.entry is None]
-        return [
-            self._event(principal, operation, action, outcome, chosen)
-            for outcome, chosen in ((Outcome.ALLOWED, granted), (Outcome.DENIED, refused))
-            if chosen
-        ]
-
-    def _event(
-        self,
-        principal: Principal,
-        operation: str,
-        action: Action,
-        outcome: Outcome,
-        verdicts: Sequence[Verdict],
-    ) -> Event:
-        """Return what is audited; a name that is not there is a string that a user typed: it is not kept."""
-        projects = {v.entry.release.project for v in verdicts if v.entry is not None and v.entry.release}
-        known = [self._areas.told(verdict.path) for verdict in verdicts if verdict.rule != _ABSENT]
-        return Event.by(
-            principal,
-            action,
-            outcome,
-            operation=operation,
-            project=",".join(sorted(projects)),
-            objects=tuple(path for path in known if is_object(path)),
-            rule=printable("; ".join(dict.fromkeys(verdict.rule for verdict in verdicts))),
-        )

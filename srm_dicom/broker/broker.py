@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from srm_dicom.broker.access import FileAccess, Verdict
+from srm_dicom.broker.access import FileAccess
 from srm_dicom.broker.admission import BrokerSettings, accept, bound_files, bounded, file_to_get
 from srm_dicom.broker.areas import Areas
 from srm_dicom.broker.copies import Copies
@@ -24,6 +24,7 @@ from srm_dicom.broker.soon import MOST_FILES, Soon
 from srm_dicom.broker.spaces import SpaceAccounts
 from srm_dicom.broker.states import ACTIVE, PUTTING, Event, after, before
 from srm_dicom.broker.surls import OwnSurls
+from srm_dicom.broker.verdicts import Verdict
 from srm_dicom.broker.viewing import Viewer, told_counts
 from srm_dicom.broker.views import (
     FileState,

@@ -15,13 +15,14 @@ from datetime import datetime
 from enum import Enum
 from typing import Protocol
 
-from srm_dicom.broker.access import FileAccess, Verdict
+from srm_dicom.broker.access import FileAccess
 from srm_dicom.broker.admission import BrokerSettings, accept, file_to_get
 from srm_dicom.broker.areas import UPLOADS, Areas
 from srm_dicom.broker.passing import apply_time
 from srm_dicom.broker.puts import STORE_WITHIN, Line, Puts
 from srm_dicom.broker.states import PINNED, SPACE_AVAILABLE, Event, after, before
 from srm_dicom.broker.surls import OwnSurls
+from srm_dicom.broker.verdicts import Verdict
 from srm_dicom.broker.viewing import Viewer
 from srm_dicom.broker.views import FileState, PutWish, RequestView
 from srm_dicom.clock import Clock

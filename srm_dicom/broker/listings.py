@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from srm_dicom.broker.access import FileAccess, Verdict
+from srm_dicom.broker.access import FileAccess
 from srm_dicom.broker.areas import inherited
 from srm_dicom.broker.surls import OwnSurls
+from srm_dicom.broker.verdicts import Verdict
 from srm_dicom.broker.views import Listing
 from srm_dicom.errors import Busy, NotAuthorised, NotFound
 from srm_dicom.identity.principal import Principal

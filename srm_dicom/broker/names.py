@@ -13,9 +13,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from srm_dicom.broker.access import FileAccess, Verdict
+from srm_dicom.broker.access import FileAccess
 from srm_dicom.broker.areas import Areas, inherited
 from srm_dicom.broker.states import Event, after, before
+from srm_dicom.broker.verdicts import ABSENT, Verdict
 from srm_dicom.broker.views import FileState
 from srm_dicom.clock import Clock, coarse
 from srm_dicom.errors import (
@@ -37,7 +38,6 @@ from srm_dicom.rights.acl import Acl
 from srm_dicom.store.namespace import Entry
 from srm_dicom.store.stores import Stores
 
-_ABSENT = "no such file or directory"
 _REMOVED = "the file was removed, or another took its place"
 _CHUNK = 500
 """So many names are removed in one transaction."""
@@ -99,8 +99,9 @@ class Names:
             for one in (entry, *(one for one in below if one.is_directory)):
                 if self.stores.uploads.in_directory(one.path):
                     raise NotEmpty("a file is being written into the directory")
-                if below and not self.access.may_write(principal, one):
-                    raise NotAuthorised("you may not remove everything in the directory")
+                if below:
+                    words = "you may not remove everything in the directory"
+                    self.access.change(principal, one, operation, words)
             self._drop([*reversed(below), entry])
 
     def remove_files(
@@ -114,7 +115,7 @@ class Names:
         for start in range(0, len(verdicts), _CHUNK):
             chunk = verdicts[start : start + _CHUNK]
             if not any(verdict.path in there for verdict in chunk):  # nothing to wait for other writers for
-                failures += [verdict.error or NotFound(_ABSENT) for verdict in chunk]
+                failures += [verdict.error or NotFound(ABSENT) for verdict in chunk]
                 continue
             with self.stores.database.transaction():
                 failures += [self._remove_file(principal, verdict) for verdict in chunk]
@@ -159,7 +160,7 @@ class Names:
             entry = self._still(entry)
             self._refuse_written(target)
             self._refuse_long(entry, len(target) - len(source))
-            replaced = self._replaced(principal, entry, target) if overwrite else []
+            replaced = self._replaced(principal, entry, target, operation) if overwrite else []
             if replaced:
                 self._drop(replaced)
             self.stores.namespace.rename(source, target)
@@ -183,17 +184,16 @@ class Names:
         with self.stores.database.transaction():
             now = self.stores.namespace.find(path)
             if now is None or now.guid != entry.guid or now.owner != entry.owner:
-                raise NotFound(_ABSENT)
+                raise NotFound(ABSENT)
             self.stores.namespace.set_acl(path, change(now.acl))
         self.access.changed(principal, path, operation)
 
-    def _replaced(self, principal: Principal, entry: Entry, target: SitePath) -> list[Entry]:
+    def _replaced(self, principal: Principal, entry: Entry, target: SitePath, operation: str) -> list[Entry]:
         """Return the file whose place a file takes, if there is one."""
         there = self.stores.namespace.find(target)
         if there is None or there.is_directory or entry.is_directory:
             return []
-        if not self.access.may_write(principal, there):
-            raise NotAuthorised("you may not replace this file")
+        self.access.change(principal, there, operation, "you may not replace this file")
         return [there]
 
     def _remove_file(self, principal: Principal, verdict: Verdict) -> MdmError | None:
@@ -210,7 +210,7 @@ class Names:
     def _unregister(self, principal: Principal, path: SitePath, above: Entry) -> MdmError | None:
         entry = self.stores.namespace.find(path)
         if entry is None:
-            return NotFound(_ABSENT)
+            return NotFound(ABSENT)
         if entry.is_directory:
             return IsADirectory("this is a directory")
         _refuse_registered(principal, entry, above)
@@ -223,7 +223,7 @@ class Names:
             return IsADirectory("this is a directory")
         ended = self._end_upload(path)
         if entry is None:
-            return None if ended else NotFound(_ABSENT)
+            return None if ended else NotFound(ABSENT)
         self._drop([entry])
         return None
 
@@ -257,7 +257,7 @@ class Names:
         """Return what was looked at as it is now."""
         now = self.stores.namespace.find(entry.path)
         if now is None or now.kind is not entry.kind:
-            raise NotFound(_ABSENT)
+            raise NotFound(ABSENT)
         return now
 
     def _visible(self, principal: Principal, path: SitePath, operation: str) -> bool:
@@ -270,7 +270,7 @@ class Names:
     def _writable(self, principal: Principal, path: SitePath, operation: str, scope: str = WRITE) -> Entry:
         (verdict,) = self.access.writable(principal, [path], operation, scope)
         if verdict.entry is None:
-            raise verdict.error or NotFound(_ABSENT)
+            raise verdict.error or NotFound(ABSENT)
         return verdict.entry
 
     def _refuse_handed_in(self, principal: Principal, path: SitePath) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from srm_dicom.broker.access import FileAccess, Verdict
+from srm_dicom.broker.access import FileAccess
 from srm_dicom.broker.admission import BrokerSettings, accept, encrypted
 from srm_dicom.broker.areas import UPLOADS, Area, Areas
 from srm_dicom.broker.owned import Owned
@@ -22,6 +22,7 @@ from srm_dicom.broker.settling import Settling
 from srm_dicom.broker.spaces import SpaceAccounts, refuse_custody
 from srm_dicom.broker.states import SPACE_AVAILABLE, STORING, Event, after, before
 from srm_dicom.broker.surls import OwnSurls
+from srm_dicom.broker.verdicts import ABSENT, Verdict
 from srm_dicom.broker.viewing import Viewer
 from srm_dicom.broker.views import FileState, FileView, PutWish, RequestKind, RequestView
 from srm_dicom.clock import Clock
@@ -335,7 +336,7 @@ class Puts:
         if there is not None and there.is_directory and self._access.may_see(principal, there):
             raise IsADirectory("this is a directory")
         if answer.entry is None:
-            raise answer.error or NotFound("no such file or directory")
+            raise answer.error or NotFound(ABSENT)
         if there is not None and there.is_directory:
             raise NotAuthorised("you may not replace this directory")
         area = self._areas.of(answer.path)
@@ -345,8 +346,7 @@ class Puts:
             raise AlreadyExists("the file exists", advice="Ask for it to be overwritten.")
         if there is not None:
             self._access.cover(principal, [there.path], "srmPrepareToPut", REPLACE)
-        if there is not None and not self._access.may_write(principal, there):
-            raise NotAuthorised("you may not replace this file")
+            self._access.change(principal, there, "srmPrepareToPut", "you may not replace this file")
         if size_bytes > area.max_file_bytes:
             raise TooLarge(f"a file has at most {area.max_file_bytes} bytes here")
         if wish.space:

@@ -10,7 +10,7 @@ import os
 import secrets
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -92,7 +92,8 @@ def export(config: Path, recipients: tuple[Path, ...], file: Path) -> None:
     """Write all records of this key server into FILE, sealed to its recipients; it may go on serving."""
     public = [keyfiles.public_key(path) for path in recipients]
     part = file.with_name(file.name + ".part")
-    with _opened(config, f"{config.stem}-export") as here:
+    with _opened(config, f"{config.stem}-export") as here, ExitStack() as leaving:
+        leaving.callback(part.unlink, missing_ok=True)
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
             for piece in archive.export(here.store, here.ledger, public, secrets.token_bytes):
                 out.write(piece)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from srm_dicom.broker.views import FileState
-from srm_dicom.errors import InvalidRequest, NotFound
+from srm_dicom.errors import InvalidRequest, NotAuthorised, NotFound
 from srm_dicom.ids import parse_path
 from srm_dicom.rights.acl import MAX_ENTRIES, Acl, Entry, Tag
 from srm_dicom.srm import permissions
@@ -118,3 +118,37 @@ def test_nobody_else_learns_of_a_name_by_setting_its_permissions(site: Any) -> N
         )
         with pytest.raises(NotFound):
             set_permission.run(request, Caller(site.who("Nobody"), site.broker))
+
+
+# --- what a name's own ACL refuses is told to the audit, as what its directory's does
+
+
+def refusals(site: Any) -> list[tuple[str, str, list[str]]]:
+    events = [event for event in site.audited() if event["outcome"] == "denied"]
+    return [(event["operation"], event["rule"], event["objects"]) for event in events]
+
+
+def test_a_put_over_a_file_of_somebody_else_is_audited(site: Any) -> None:
+    site.store("a.dat")
+    permit(site, "a.dat", "CHANGE", "/CN=Bob")
+    (refused,) = site.put("a.dat", by="Bob", overwrite=True).files
+    assert isinstance(refused.failure, NotAuthorised)
+    words = "you may not replace this file"
+    assert refusals(site) == [("srmPrepareToPut", words, ["/vo/data/a.dat"])]
+
+
+def test_a_rename_over_a_file_of_somebody_else_is_audited(site: Any) -> None:
+    site.store("a.dat")
+    permit(site, "a.dat", "CHANGE", "/CN=Bob")
+    view = site.put("b.dat", by="Bob")
+    site.upload(view, b"content", by="Bob")
+    site.done(view, by="Bob")
+    with pytest.raises(NotAuthorised):
+        site.broker.names.rename(
+            site.who("Bob"),
+            parse_path("/vo/data/b.dat"),
+            parse_path("/vo/data/a.dat"),
+            "MOVE",
+            overwrite=True,
+        )
+    assert refusals(site) == [("MOVE", "you may not replace this file", ["/vo/data/a.dat"])]

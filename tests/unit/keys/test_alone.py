@@ -1,5 +1,6 @@
 """A key server that stands alone: a process with nothing but what it needs, from its own command."""
 
+import errno
 import json
 import os
 import re
@@ -13,8 +14,11 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from mdm_keys import archive
+from srm_dicom.cli.keyserver import main
 from srm_dicom.client.http import HttpClient
 from srm_dicom.client.keys import KeyServers
 from srm_dicom.crypto.keyfile import write_public_key, write_secret_key
@@ -208,6 +212,20 @@ def test_its_records_survive_the_loss_of_its_disk(alone):
     assert done.stdout == "1 keys and 1 shares added, 0 left out as destroyed\n", done.stderr
     url = alone.start()
     assert alone.client(url, alone.alice).fetch(charter.key_id, charter.public_key) == private
+
+
+def test_an_export_to_a_full_disk_leaves_nothing(alone, monkeypatch):
+    def cut(*_):
+        yield b"x"
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(archive, "export", cut)
+    (alone.directory / "escrow.pub").write_text(write_public_key(public_key_of(secrets.token_bytes(32))))
+    file = alone.directory / "keys.c4gh"
+    recipient = ["--recipient", str(alone.directory / "escrow.pub")]
+    done = CliRunner().invoke(main, ["export", "--config", str(alone.write()), *recipient, str(file)])
+    assert done.exit_code == 31, done.output
+    assert not list(alone.directory.glob("keys.c4gh*"))
 
 
 def test_an_import_waits_for_no_running_server(alone):
