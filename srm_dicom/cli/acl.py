@@ -20,7 +20,7 @@ from srm_dicom.cli.options import config_option
 from srm_dicom.client.files import FileCatalogueClient
 from srm_dicom.daemon.common import ADMIN, Common, host_credential
 from srm_dicom.errors import InvalidRequest, NotFound
-from srm_dicom.ids import SitePath, Surl, parse_path
+from srm_dicom.ids import SitePath
 from srm_dicom.registry.policy import Places
 from srm_dicom.rights.acl import Acl
 from srm_dicom.store.namespace import Entry
@@ -38,7 +38,7 @@ FILE_LETTERS = frozenset("rwx")
 def acl(config: Path, name: str, modify: tuple[str, ...], remove: tuple[str, ...], recursive: bool) -> None:
     """Show the file ACL of NAME (a SURL or path), or change it."""
     common = Common(config, ADMIN)
-    path = Surl.parse(name).path if name.startswith("srm:") else parse_path(name)
+    path = common.path_of(name)
     entry = common.stores.namespace.find(path)
     if entry is None:
         raise NotFound("no such file or directory")

@@ -21,7 +21,6 @@ from srm_dicom.daemon.common import ADMIN, Common
 from srm_dicom.identity.explain import explain
 from srm_dicom.identity.gate import TrustSettings
 from srm_dicom.identity.principal import Principal
-from srm_dicom.ids import Surl, parse_path
 
 _file = click.Path(path_type=Path, dir_okay=False)
 
@@ -93,7 +92,7 @@ def explain_access(
 ) -> None:
     """Say which rules decide what PRINCIPAL (a DN) may do with NAME (a SURL or path)."""
     common = Common(config, ADMIN)
-    path = Surl.parse(name).path if name.startswith("srm:") else parse_path(name)
+    path = common.path_of(name)
     note(common, "explain-access", "", *((path,) if is_object(path) else ()))
     ends = datetime.max.replace(tzinfo=UTC)
     emergency = common.config.trust.emergency_role in groups and not limited

@@ -14,13 +14,14 @@ from srm_dicom.audit.log import AuditLog
 from srm_dicom.broker.access import FileAccess
 from srm_dicom.broker.areas import Area, Areas
 from srm_dicom.broker.spending import Spending
+from srm_dicom.broker.surls import OwnSurls
 from srm_dicom.clock import Clock, SystemClock
 from srm_dicom.config import Inner, ProjectFile
 from srm_dicom.db.usage import Ledger
-from srm_dicom.errors import ConfigError
+from srm_dicom.errors import ConfigError, NotFound
 from srm_dicom.identity.credential import Credential
 from srm_dicom.identity.gate import Gate
-from srm_dicom.ids import parse_path
+from srm_dicom.ids import SitePath, parse_path
 from srm_dicom.rights.acl import Tag
 from srm_dicom.rights.budget import Budget
 from srm_dicom.rights.project import Member, Project, Release
@@ -143,6 +144,21 @@ class Common:
         budgets = self.config.budgets
         ledger = Ledger(self.stores.database, self.audit, self.clock, alarm_at=budgets.alarm_at)
         return Spending(ledger, Budget(budgets.caller.bytes, budgets.caller.objects), self.projects)
+
+    def path_of(self, name: str) -> SitePath:
+        """Read what an administrator calls a name: its path, or a SURL of this site.
+
+        Raises:
+            InvalidRequest: it is neither.
+            NotFound: it is a SURL of another storage element.
+        """
+        if not name.startswith("srm:"):
+            return parse_path(name)
+        site = self.config.site
+        surl = OwnSurls(f"{site.host}:{self.config.srm.port}", site.aliases).parse(name)
+        if isinstance(surl, NotFound):
+            raise surl
+        return surl.path
 
     def inner(self) -> Inner:
         """Return the inner zone's table.

@@ -173,6 +173,7 @@ def test_everything_below(run: Command, site: DemoSite, names: FileCatalogueClie
     ("words", "code"),
     [
         (("/biomed/nothing",), 12),
+        ((f"srm://se.elsewhere.org{FILE}",), 12),
         ((str(FILE), "-m", 'user:"/CN=a":g'), 15),
         ((str(FILE), "-m", 'user:"/CN=a":'), 15),
         ((str(FILE), "-d", 'user:"/CN=a":r'), 15),
