@@ -15,7 +15,6 @@ import multiprocessing
 import os
 import resource
 import shutil
-import socket
 import statistics
 import subprocess
 import tempfile
@@ -23,10 +22,12 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks._clients import seconds_of
 from srm_dicom import telemetry
 from srm_dicom.clock import SystemClock
 from srm_dicom.identity.gate import Gate, TrustSettings
 from srm_dicom.testing.pki import TestPki
+from srm_dicom.testing.ports import free_port
 from srm_dicom.testing.served import DirectoryFiles
 from srm_dicom.transfer.gridftp import GridFtpDoor, GridFtpSettings
 
@@ -74,9 +75,7 @@ def start_ours(base):
 def start_globus(base, pki, user):
     host = pki.host()
     (base / "gridmap").write_text(f'"{pki.dn(user)}" {os.environ.get("USER", "root")}\n')
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
+    port = free_port()
     environment = {
         "PATH": PATH,
         "X509_CERT_DIR": str(pki.trust_dir),
@@ -118,15 +117,9 @@ class Run(NamedTuple):
 def measure(command, environment, pid, out):
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
-    cpu, clients, begun = cpu_s(pid), clients_s(), time.perf_counter()
-    subprocess.run(
-        [shutil.which("globus-url-copy", path=PATH), *command.split()],
-        env=environment,
-        check=True,
-        stdout=subprocess.DEVNULL,
-        timeout=300,
-    )
-    wall, client = time.perf_counter() - begun, clients_s() - clients
+    cpu, clients = cpu_s(pid), clients_s()
+    wall = seconds_of([shutil.which("globus-url-copy", path=PATH), *command.split()], environment, 300)
+    client = clients_s() - clients
     time.sleep(0.3)  # until a forked server has been waited for
     return Run(wall, cpu_s(pid) - cpu, client)
 

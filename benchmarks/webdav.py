@@ -23,12 +23,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks._clients import seconds_of
 from benchmarks.transfer import AnyPath, cpu_s, make_files
 from benchmarks.transfer import start_ours as start_gridftp
 from srm_dicom import telemetry
 from srm_dicom.clock import SystemClock
 from srm_dicom.identity.gate import Gate, TrustSettings
 from srm_dicom.testing.pki import TestPki
+from srm_dicom.testing.ports import free_port
 from srm_dicom.transfer.webdav import WebDavDoor
 from srm_dicom.web.server import WebServer
 
@@ -59,11 +61,6 @@ class Peer:
     url: str
     curl: bool = True
     keeps: bool = True
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return sock.getsockname()[1]
 
 
 def serve(base, ready):
@@ -157,9 +154,8 @@ def command_for(workload, peer, base, pki, files):
 def measure(command, environment, peer, out):
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
-    cpu, begun = cpu_of(peer.pid), time.perf_counter()
-    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL, timeout=120)
-    wall = time.perf_counter() - begun
+    cpu = cpu_of(peer.pid)
+    wall = seconds_of(command, environment, 120)
     return wall, cpu_of(peer.pid) - cpu
 
 
