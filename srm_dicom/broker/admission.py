@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from srm_dicom.broker.listings import is_staged
-from srm_dicom.broker.spaces import UNLIMITED_S, SpaceBounds
+from srm_dicom.broker.spaces import UNLIMITED_S, SpaceBounds, refuse_custody
 from srm_dicom.broker.states import Event, after
 from srm_dicom.broker.views import FileState, PutWish, RequestKind, Wish
 from srm_dicom.errors import InvalidRequest, NotSupported, TooLarge
@@ -75,7 +75,8 @@ def accept(settings: BrokerSettings, wish: Wish, owner: str, now: datetime) -> R
     Raises:
         InvalidRequest: no file, or a negative time.
         TooLarge: more files than one request may have.
-        NotSupported: none of the caller's transfer protocols is spoken here.
+        NotSupported: none of the caller's transfer protocols is spoken here, or files are to be written into
+            custody.
     """
     if not wish.surls:
         raise InvalidRequest("no file was asked for")
@@ -83,6 +84,7 @@ def accept(settings: BrokerSettings, wish: Wish, owner: str, now: datetime) -> R
     default_s = settings.default_put_s if isinstance(wish, PutWish) else settings.default_total_s
     total_s = bounded(wish.total_s, default_s, settings.max_total_s)
     if isinstance(wish, PutWish):
+        refuse_custody(wish.policy)
         total_s += min(total_s, GRACE_S)
     return Request(
         token=new_token(),

@@ -159,7 +159,7 @@ class Copies:
             credential: what the caller has delegated in this session.
 
         Raises:
-            InvalidRequest, TooLarge: as for a get.
+            InvalidRequest, TooLarge, NotSupported: as for a put.
         """
         request = _patient(accept(self._settings, wish, principal.dn, self._clock.now()))
         if self._carrier is not None:

@@ -19,7 +19,7 @@ from srm_dicom.broker.areas import UPLOADS, Area, Areas
 from srm_dicom.broker.owned import Owned
 from srm_dicom.broker.passing import apply_time
 from srm_dicom.broker.settling import Settling
-from srm_dicom.broker.spaces import SpaceAccounts, refuse_custody
+from srm_dicom.broker.spaces import SpaceAccounts
 from srm_dicom.broker.states import SPACE_AVAILABLE, STORING, Event, after, before
 from srm_dicom.broker.surls import OwnSurls
 from srm_dicom.broker.verdicts import ABSENT, Verdict
@@ -332,7 +332,6 @@ class Puts:
         wish: PutWish,
     ) -> Area:
         """Return the area of a name that may be written now."""
-        refuse_custody(wish.policy)
         if there is not None and there.is_directory and self._access.may_see(principal, there):
             raise IsADirectory("this is a directory")
         if answer.entry is None:

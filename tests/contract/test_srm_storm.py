@@ -264,6 +264,7 @@ CASES = {
         store f content = SUCCESS
         copy f srm://localhost:1/f = FAILURE/AUTHENTICATION_FAILURE
     """,
+    "copy/into custody": "store f content = SUCCESS\ncopy f g policy=CUSTODIAL = NOT_SUPPORTED",
     "copy/by a reader": "store f content = SUCCESS\nas reader\ncopy f g = FAILURE/AUTHORIZATION_FAILURE",
     "request/suspended and resumed": """
         store f content = SUCCESS

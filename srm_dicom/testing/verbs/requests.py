@@ -43,10 +43,15 @@ class Requests(Calls):
         return self.prepare("bring", "srmBringOnline", words)
 
     def do_copy(self, words: Sequence[str]) -> list[str]:
-        """``copy source target``."""
-        pair = {"sourceSURL": self.surl(words[0]), "targetSURL": self.surl(words[1])}
+        """``copy source target [policy=P]``."""
+        (source, target), options = split(words)
+        pair = {"sourceSURL": self.surl(source), "targetSURL": self.surl(target)}
         return self.begin(
-            "copy", "srmCopy", "arrayOfFileStatuses", arrayOfFileRequests={"requestArray": [pair]}
+            "copy",
+            "srmCopy",
+            "arrayOfFileStatuses",
+            arrayOfFileRequests={"requestArray": [pair]},
+            targetFileRetentionPolicyInfo=policy_of(options) if "policy" in options else None,
         )
 
     def do_status(self, words: Sequence[str]) -> list[str]:
