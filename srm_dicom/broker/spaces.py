@@ -7,7 +7,6 @@ A reservation is made at once, so no request of its own is left behind: its toke
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -27,7 +26,7 @@ from srm_dicom.errors import (
     TooLarge,
 )
 from srm_dicom.identity.principal import Principal
-from srm_dicom.ids import Guid, Surl
+from srm_dicom.ids import Guid, Surl, new_token
 from srm_dicom.store.spaces import Space
 from srm_dicom.store.stores import Stores
 
@@ -108,7 +107,7 @@ class SpaceAccounts:
         with self.stores.database.transaction():
             self._refuse_beyond(wish.size_bytes, now)
             space = Space(
-                str(uuid.uuid4()), principal.dn, wish.description, wish.policy, wish.latency,
+                new_token(), principal.dn, wish.description, wish.policy, wish.latency,
                 wish.size_bytes, now, self._end(wish.lifetime_s, now),
             )  # fmt: skip
             self.stores.spaces.add(space)

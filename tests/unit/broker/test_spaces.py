@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 import pytest
@@ -138,3 +139,10 @@ def test_nothing_is_put_in_custody(site: Any) -> None:
     with pytest.raises(NotSupported, match="REPLICA"):
         site.put("a.dat", policy="CUSTODIAL")
     assert site.put("a.dat", policy="REPLICA").states == (FileState.SPACE_AVAILABLE,)
+
+
+def test_no_token_looks_like_a_number(site: Any) -> None:
+    """S2 takes one that begins with ``6e402f7f`` for a number, and finds that it is not itself."""
+    tokens = {reserve(site, 1) for _ in range(20)} | {site.put(f"{number}.dat").token for number in range(20)}
+    assert {token[0] for token in tokens} <= set("abcdef")
+    assert {str(uuid.UUID(token)) for token in tokens} == tokens
