@@ -270,7 +270,7 @@ CASES = {
         abort f = SUCCESS/SUCCESS
         status = PARTIAL_SUCCESS/ABORTED,FILE_PINNED
     """,
-    "usecase/PutNearline": "put f policy=CUSTODIAL latency=NEARLINE = NOT_SUPPORTED",
+    "usecase/PutNearline": "put f policy=CUSTODIAL latency=NEARLINE = NOT_SUPPORTED/NOT_SUPPORTED",
     "usecase/PutOverwriteTransf": """
         put f overwrite = SUCCESS/SPACE_AVAILABLE
         put f overwrite = FAILURE/FILE_BUSY

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from srm_dicom.broker.views import FileState, FileView, RequestKind, RequestView, Wish
-from srm_dicom.errors import InvalidRequest, IsADirectory, NotSupported
+from srm_dicom.errors import InvalidRequest, IsADirectory, MdmError, NotSupported
 from srm_dicom.ids import SitePath, Surl
 from srm_dicom.srm.caller import UNLIMITED_S, Caller
 from srm_dicom.srm.status import of_error, of_file, status, success
@@ -114,6 +114,12 @@ def _bring_online_status(file: FileView) -> Record:
 def put_statuses(view: RequestView) -> Any:
     """Return the ArrayOfTPutRequestFileStatus of a request."""
     return array("ArrayOfTPutRequestFileStatus", [_put_status(file) for file in view.files])
+
+
+def refused_puts(surls: Sequence[str], error: MdmError) -> Any:
+    """Return the ArrayOfTPutRequestFileStatus of files whose request was refused as a whole."""
+    refused = [T.TPutRequestFileStatus(SURL=surl, status=of_error(error)) for surl in surls]
+    return array("ArrayOfTPutRequestFileStatus", refused)
 
 
 def _put_status(file: FileView) -> Record:

@@ -9,8 +9,8 @@ from srm_dicom.errors import InvalidRequest, NotSupported
 from srm_dicom.rights.declare import Right, requires
 from srm_dicom.srm.caller import Caller
 from srm_dicom.srm.checks import lifetime
-from srm_dicom.srm.ops.files import loggable, policy_of, protocols_of, put_statuses
-from srm_dicom.srm.status import of_request
+from srm_dicom.srm.ops.files import loggable, policy_of, protocols_of, put_statuses, refused_puts
+from srm_dicom.srm.status import of_error, of_request
 from srm_dicom.srm.types import Record, T, items
 from srm_dicom.telemetry import logger
 
@@ -21,14 +21,23 @@ log = logger("srm")
 def run(request: Any, caller: Caller) -> Record:
     """Take the request in and answer a TURL for each file that may be written, at once.
 
+    What is not supported for the whole request is told of each file as well: S2 looks there.
+
     Raises:
         InvalidRequest: a time is negative, a target is missing, or the list is empty or too long.
-        NotSupported: no protocol of the list is spoken here, or files are only to be replaced by others.
+        NotSupported: files are only to be replaced by others.
     """
     wish = _wish(request)
     log.info("prepare_to_put", dn=caller.principal.dn, count=len(wish.surls), protocols=loggable(wish))
-    view = caller.broker.puts.submit(caller.principal, wish)
-    response: Record = T.srmPrepareToPutResponse(
+    response: Record
+    try:
+        view = caller.broker.puts.submit(caller.principal, wish)
+    except NotSupported as error:
+        response = T.srmPrepareToPutResponse(
+            returnStatus=of_error(error), arrayOfFileStatuses=refused_puts(wish.surls, error)
+        )
+        return response
+    response = T.srmPrepareToPutResponse(
         returnStatus=of_request(view.states),
         requestToken=view.token,
         arrayOfFileStatuses=put_statuses(view),
