@@ -54,6 +54,9 @@ HIDDEN = ".incoming"
 """In the directory of uploads: what is not complete, by GUID."""
 
 STALE_S = 86400.0
+PLACINGS = 100
+"""So often an upload makes the directory that removals of other files find empty; once is the rule."""
+
 _COMPONENT = re.compile(r"[A-Za-z0-9._-]{1,255}\Z")
 _NAMESPACE = uuid.UUID("1d6f6c9e-5a0e-5b0c-9a35-6f0d3f3c1b52")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -134,7 +137,7 @@ class DiskPlugin(StoragePlugin):
         Raises:
             NoSpace: the disk is full.
             IntegrityError: its size or checksum is not what was announced.
-            SourceUnavailable: the root is not there.
+            SourceUnavailable: the root is not there, or directories in it do not last.
         """
         self._probe()
         target = (self._settings.uploads, *upload.path)
@@ -143,8 +146,7 @@ class DiskPlugin(StoragePlugin):
             try:
                 with no_space():
                     _write(hidden, upload)
-                    with _made(self._root, target[:-1]) as directory:
-                        name = _give_name(hidden, directory, target[-1], upload.guid)
+                    name = self._place(hidden, target, upload.guid)
             finally:
                 with suppress(FileNotFoundError):
                     os.unlink(upload.guid, dir_fd=hidden)
@@ -176,6 +178,13 @@ class DiskPlugin(StoragePlugin):
         yield Check(
             f"disk {self.context.name}: root", there, "it can be read" if there else "it cannot be read"
         )
+
+    def _place(self, hidden: int, target: tuple[str, ...], guid: Guid) -> str:
+        """Give a complete upload its name; a directory that a removal takes away meanwhile is made again."""
+        for _ in range(PLACINGS):
+            with suppress(FileNotFoundError), _made(self._root, target[:-1]) as directory:
+                return _give_name(hidden, directory, target[-1], guid)
+        raise SourceUnavailable("a directory of the disk was taken away again and again")
 
     def _prune(self, parts: tuple[str, ...]) -> None:
         while len(parts) > 1:

@@ -5,6 +5,7 @@ import time
 import uuid
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,20 @@ def test_an_upload_is_kept_and_staged_and_removed(root: Path) -> None:
     assert (root / "uploads/vo/a.dat").read_bytes() == b"content" * 1000
     host.remove(ref)
     host.remove(ref)
+    assert [path.name for path in (root / "uploads").rglob("*")] == [".incoming"]
+
+
+def test_uploads_and_removals_beside_each_other_share_a_directory(root: Path) -> None:
+    """One upload makes the directory that the removal of another takes away as empty."""
+    host = PluginHost(make_plugin(root), name="disk")
+
+    def use(name: str) -> None:
+        for _ in range(300):
+            found = host.accept(upload(b"", ("vo", "shared", name)))
+            host.remove(FileRef(found.guid, found.plugin_ref, RELEASE))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(use, "abcd"))
     assert [path.name for path in (root / "uploads").rglob("*")] == [".incoming"]
 
 
