@@ -2,9 +2,9 @@
 
 A registered file's name in the namespace is its name below the root. What users upload lies below
 `Settings.uploads`, under the name that it was uploaded to; it stays there when its name changes, and a
-name that is taken gets the GUID after it. The directory is never trusted to hold still: each open walks
-down from the root component by component and follows no symbolic link, so nothing outside the root is
-ever read or written, whatever somebody renames meanwhile.
+name that is taken, a directory's by a file too, gets the GUID after it. The directory is never trusted to
+hold still: each open walks down from the root component by component and follows no symbolic link, so
+nothing outside the root is ever read or written, whatever somebody renames meanwhile.
 """
 
 from __future__ import annotations
@@ -146,11 +146,11 @@ class DiskPlugin(StoragePlugin):
             try:
                 with no_space():
                     _write(hidden, upload)
-                    name = self._place(hidden, target, upload.guid)
+                    placed = self._place(hidden, target, upload.guid)
             finally:
                 with suppress(FileNotFoundError):
                     os.unlink(upload.guid, dir_fd=hidden)
-        return Discovered(upload.guid, upload.path, "", "/".join((*target[:-1], name)).encode())
+        return Discovered(upload.guid, upload.path, "", "/".join(placed).encode())
 
     def remove(self, ref: FileRef) -> None:
         """Remove an uploaded file, and directories that it leaves empty; what was registered is not touched.
@@ -179,12 +179,18 @@ class DiskPlugin(StoragePlugin):
             f"disk {self.context.name}: root", there, "it can be read" if there else "it cannot be read"
         )
 
-    def _place(self, hidden: int, target: tuple[str, ...], guid: Guid) -> str:
+    def _place(self, hidden: int, target: tuple[str, ...], guid: Guid) -> tuple[str, ...]:
         """Give a complete upload its name; a directory that a removal takes away meanwhile is made again."""
+        *above, name = target
         for _ in range(PLACINGS):
-            with suppress(FileNotFoundError), _made(self._root, target[:-1]) as directory:
-                return _give_name(hidden, directory, target[-1], guid)
-        raise SourceUnavailable("a directory of the disk was taken away again and again")
+            try:
+                with _made(self._root, tuple(above)) as directory:
+                    return (*above, _give_name(hidden, directory, name, guid))
+            except FileNotFoundError:
+                continue
+            except NotADirectoryError:
+                above = _beside_a_file(self._root, above, guid)
+        raise SourceUnavailable("the disk has no directory for this name")
 
     def _prune(self, parts: tuple[str, ...]) -> None:
         while len(parts) > 1:
@@ -258,6 +264,15 @@ def _made(root: Path, parts: tuple[str, ...]) -> Iterator[int]:
             os.fsync(directory)
     with _descend(root, parts) as directory:
         yield directory
+
+
+def _beside_a_file(root: Path, parts: Sequence[str], guid: Guid) -> list[str]:
+    """Return the way to a directory, with the GUID after the first name that is a file's, if one is."""
+    for depth, part in enumerate(parts):
+        with suppress(FileNotFoundError, NotADirectoryError), _descend(root, tuple(parts[:depth])) as above:
+            if stat.S_ISREG(os.stat(part, dir_fd=above, follow_symlinks=False).st_mode):
+                return [*parts[:depth], f"{part[:200]}.{guid}", *parts[depth + 1 :]]
+    return list(parts)
 
 
 def _write(hidden: int, upload: Upload) -> None:

@@ -264,6 +264,29 @@ CASES = {
         store f content = SUCCESS
         copy f srm://localhost:1/f = FAILURE/AUTHENTICATION_FAILURE
     """,
+    "mv/leaves its name to a directory": """
+        store a content = SUCCESS
+        mv a b = SUCCESS
+        mkdir a = SUCCESS
+        store a/c content = SUCCESS
+        get b = SUCCESS
+        read b content
+        get a/c = SUCCESS
+        read a/c content
+        rm a/c b = SUCCESS
+        rmdir a = SUCCESS
+    """,
+    "mv/leaves its directory to a file": """
+        mkdir a = SUCCESS
+        store a/c content = SUCCESS
+        mv a/c b = SUCCESS
+        rmdir a = SUCCESS
+        store a other = SUCCESS
+        get a = SUCCESS
+        read a other
+        get b = SUCCESS
+        read b content
+    """,
     "copy/into custody": "store f content = SUCCESS\ncopy f g policy=CUSTODIAL = NOT_SUPPORTED",
     "copy/by a reader": "store f content = SUCCESS\nas reader\ncopy f g = FAILURE/AUTHORIZATION_FAILURE",
     "request/suspended and resumed": """
