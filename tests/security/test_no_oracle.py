@@ -6,7 +6,6 @@ does not; after the names are taken out, the answers must be the same to the let
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -199,7 +198,7 @@ def test_absent_and_forbidden_take_alike_long(shared_house: Any, case: str) -> N
             begun = time.perf_counter()
             said(shared_house, case, caller, objects)
             spent[kind].append(time.perf_counter() - begun)
-    ratio = statistics.median(spent["forbidden"]) / statistics.median(spent["absent"])
+    ratio = min(spent["forbidden"]) / min(spent["absent"])  # what else runs here only adds to a time
     assert 0.5 < ratio < 2.0, f"{ratio:.2f}"
 
 
