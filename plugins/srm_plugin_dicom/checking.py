@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable
 from srm_dicom.errors import ConfigError, MdmError
 from srm_dicom.plugin.api import Check
 from srm_plugin_dicom.archive import Archive
-from srm_plugin_dicom.settings import NodeSettings, Settings, SourceSettings
+from srm_plugin_dicom.settings import NodeSettings, Settings
+from srm_plugin_dicom.source_settings import SourceSettings
 
 
 def checked(name: str, probe: Callable[[], str]) -> Check:

@@ -65,15 +65,8 @@ from srm_plugin_dicom.reference import ObjectRef, open_ref, seal_ref
 from srm_plugin_dicom.secrets import load_or_create, project_key
 from srm_plugin_dicom.selector import UNIQUE, is_uid, parse_selector
 from srm_plugin_dicom.sending import Sender
-from srm_plugin_dicom.settings import (
-    AnySourceSettings,
-    NodeSettings,
-    SourceSettings,
-    WebSourceSettings,
-    arriving_peers,
-    moving_peers,
-    parse_settings,
-)
+from srm_plugin_dicom.settings import NodeSettings, arriving_peers, moving_peers, parse_settings
+from srm_plugin_dicom.source_settings import AnySourceSettings, SourceSettings, WebSourceSettings
 from srm_plugin_dicom.stores import Handler, ObjectInfo
 from srm_plugin_dicom.trial import TrialDesk, ask
 from srm_plugin_dicom.web import WebArchive, WebSettings, read_headers

@@ -37,7 +37,7 @@ from srm_plugin_dicom.association import Limits
 from srm_plugin_dicom.plugin import DicomPlugin
 from srm_plugin_dicom.receiver import Peer, Receiver
 from srm_plugin_dicom.reference import open_ref
-from srm_plugin_dicom.settings import TlsSettings
+from srm_plugin_dicom.source_settings import TlsSettings
 
 IMAGES = make_series(SeriesSpec("CT", 3)) + make_series(SeriesSpec("MR", 2, study="2"))
 Archive = Orthanc | Dcmqrscp
