@@ -16,7 +16,7 @@ from typing import Any
 from lxml import etree
 
 from srm_dicom.errors import InvalidRequest
-from srm_dicom.soap.compat import ComplexModel, Fault, Soap11, Unicode
+from srm_dicom.soap.compat import Boolean, ComplexModel, Fault, Soap11, Unicode
 
 Element = etree._Element  # noqa: SLF001 - its documented name
 Reader = Callable[[Element], Any]
@@ -25,9 +25,25 @@ Filler = Callable[[Element, dict[str, Any]], None]
 
 _NIL = "{http://www.w3.org/2001/XMLSchema-instance}nil"
 _TRUE = ("true", "1")
+_FALSE = ("false", "0")
 _TEXTS = Soap11(validator=None)
 _WRONG = (Fault, ValueError, TypeError, AttributeError, KeyError)
 """What spyne raises of a text that is none of its type."""
+
+
+def boolean(_model: Any, text: str) -> bool:
+    """Return what an xsd:boolean says; spyne takes for false whatever is not true to the letter.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    word = text.strip().lower()
+    if word not in (*_TRUE, *_FALSE):
+        raise ValueError("neither true nor false")
+    return word in _TRUE
+
+
+_TEXTS._from_unicode_handlers[Boolean] = boolean  # noqa: SLF001 - spyne has no other word
 
 
 def message_reader(parts: Mapping[str, type]) -> MessageReader:
@@ -80,7 +96,7 @@ def _reader(model: Any) -> Reader:
         return partial(_complex, model.__orig__ or model)
     if issubclass(model, Unicode):
         return _text
-    return partial(_value, model, _TEXTS._from_unicode_handlers[model])  # noqa: SLF001 - spyne has no other word
+    return partial(_value, model, _TEXTS._from_unicode_handlers[model])  # noqa: SLF001 - as above
 
 
 def _complex(model: Any, element: Element) -> Any:

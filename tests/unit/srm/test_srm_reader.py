@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from srm_dicom.errors import InvalidRequest
-from srm_dicom.soap.compat import Application, ComplexModel, Fault, MethodContext, ServerBase, Soap11
+from srm_dicom.soap.compat import Application, Boolean, ComplexModel, Fault, MethodContext, ServerBase, Soap11
 from srm_dicom.soap.envelope import body_entry
-from srm_dicom.soap.reader import message_reader
+from srm_dicom.soap.reader import boolean, message_reader
 from srm_dicom.soap.rpc import rpc_operation, rpc_service
 from srm_dicom.srm.contract import NAMESPACE, contract
 from srm_dicom.srm.types import T
@@ -34,6 +34,7 @@ class Spyne(ServerBase):
             rpc_operation(name, T[model], T.TReturnStatus, lambda *_: None) for name, model in TYPES.values()
         ]
         protocol = Soap11(validator=None, parse_xsi_type=False)
+        protocol._from_unicode_handlers[Boolean] = boolean
         super().__init__(Application([rpc_service(operations)], NAMESPACE, "Spyne", protocol, Soap11()))
 
     def read(self, entry: etree._Element) -> Any:
@@ -117,3 +118,16 @@ def test_nil_is_what_says_so() -> None:
     request = etree.SubElement(entry, "srmLsRequest")
     etree.SubElement(request, "count", {f"{{{XSI}}}nil": "false"}).text = "3"
     assert by_us(entry) == {"srmLsRequest": {"count": 3}}
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [("true", True), (" True\n", True), ("1", True), ("false", False), ("\t0 ", False), ("maybe", None)],
+)
+def test_what_is_neither_true_nor_false_is_refused(text: str, meant: bool | None) -> None:
+    """spyne takes for false whatever is not true to the letter, also `` true ``."""
+    entry = etree.Element(f"{{{NAMESPACE}}}srmLs")
+    request = etree.SubElement(entry, "srmLsRequest")
+    etree.SubElement(request, "fullDetailedList").text = text
+    read = InvalidRequest if meant is None else {"srmLsRequest": {"fullDetailedList": meant}}
+    assert by_us(entry) == read
