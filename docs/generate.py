@@ -6,27 +6,17 @@ is committed is what the code does. The prose around a table is the page's own.
 
 from __future__ import annotations
 
-import inspect
-import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, time
-from enum import Enum
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
 
 import click
-import msgspec
 
 from mdm_files.calls import CALLS
-from mdm_files.settings import FileCatalogueSettings
-from mdm_keys.server import KeyServerSettings
 from mdm_keys.service import KeyService
 from mdm_metadata.commands import COMMANDS
-from mdm_metadata.settings import MetadataSettings
-from srm_dicom import config, errors
+from srm_dicom import errors
 from srm_dicom.broker.states import TRANSITIONS, Event
 from srm_dicom.broker.views import FileState
 from srm_dicom.cli import admin, keyserver, user
@@ -46,11 +36,10 @@ from srm_dicom.wire.hydra import contract as hydra
 from srm_dicom.wire.tape import CALLS as TAPE_CALLS
 from srm_plugin_dicom import services
 from srm_plugin_dicom.deidentify import options, profile, reasons
-from srm_plugin_dicom.settings import Settings as DicomSettings
-from srm_plugin_disk.plugin import Settings as DiskSettings
 
 sys.path.insert(0, str(Path(__file__).parent))
-from configuration_words import WORDS
+from configuration_keys import configuration_keys
+from markdown_parts import code, first, summary, table
 from state_diagram import drawing
 
 HERE = Path(__file__).parent
@@ -62,64 +51,67 @@ HERE = Path(__file__).parent
 def srm_operations() -> str:
     """The 39 operations of SRM v2.2."""
     rows = [
-        (_code(operation.name), operation.since, _right(operation.right), operation.how)
+        (code(operation.name), operation.since, _right(operation.right), operation.how)
         for operation in OPERATIONS.values()
     ]
-    table = _table(("operation", "since", "right", "how"), rows)
-    return f"All {len(OPERATIONS)} operations are done.\n\n{table}"
+    return f"All {len(OPERATIONS)} operations are done.\n\n" + table(
+        ("operation", "since", "right", "how"), rows
+    )
 
 
 def srm_v1_operations() -> str:
     """The 14 operations of SRM v1.1."""
-    rows = [(_code(each.name), _right(each.right), each.how) for each in V1_OPERATIONS.values()]
-    return _table(("operation", "right", "how"), rows)
+    rows = [(code(each.name), _right(each.right), each.how) for each in V1_OPERATIONS.values()]
+    return table(("operation", "right", "how"), rows)
 
 
 def srm_v1_states() -> str:
     """What a client of SRM v1.1 is told of a state."""
-    return _table(("state", "word"), [(state.value, _code(word)) for state, word in V1_STATES.items()])
+    return table(("state", "word"), [(state.value, code(word)) for state, word in V1_STATES.items()])
 
 
 def gridftp_verbs() -> str:
     """The verbs of the GridFTP door."""
     rows = [
-        (_code(verb.name), verb.since if verb.done else "no", verb.clause, _right(verb.right), verb.how)
+        (code(verb.name), verb.since if verb.done else "no", verb.clause, _right(verb.right), verb.how)
         for verb in VERBS.values()
     ]
     done = sum(verb.done for verb in VERBS.values())
-    table = _table(("verb", "since", "clause", "right", "how"), rows)
-    return f"{done} of {len(VERBS)} known verbs are done.\n\n{table}"
+    return f"{done} of {len(VERBS)} known verbs are done.\n\n" + table(
+        ("verb", "since", "clause", "right", "how"), rows
+    )
 
 
 def webdav_methods() -> str:
     """The methods of the HTTPS/WebDAV door."""
     rows = [
-        (_code(each.name), each.since if each.done else "no", each.clause, _right(each.right), each.how)
+        (code(each.name), each.since if each.done else "no", each.clause, _right(each.right), each.how)
         for each in METHODS.values()
     ]
     done = sum(method.done for method in METHODS.values())
-    table = _table(("method", "since", "clause", "right", "how"), rows)
-    return f"{done} of {len(METHODS)} known methods are done.\n\n{table}"
+    return f"{done} of {len(METHODS)} known methods are done.\n\n" + table(
+        ("method", "since", "clause", "right", "how"), rows
+    )
 
 
 def webdav_headers() -> str:
     """The headers of the HTTPS/WebDAV door."""
-    rows = [(_code(header.name), header.clause, header.how) for header in HEADERS]
-    return _table(("header", "clause", "how"), rows)
+    rows = [(code(header.name), header.clause, header.how) for header in HEADERS]
+    return table(("header", "clause", "how"), rows)
 
 
 def webdav_properties() -> str:
     """The properties that PROPFIND tells."""
-    return "\n".join(f"* {_code(name)}" for name in PROPERTIES)
+    return "\n".join(f"* {code(name)}" for name in PROPERTIES)
 
 
 def tape_calls() -> str:
     """The calls of the Tape REST API."""
     rows = [
-        (call.name, _code(f"{call.method} {call.path}"), _right(call.right), call.how)
+        (call.name, code(f"{call.method} {call.path}"), _right(call.right), call.how)
         for call in TAPE_CALLS.values()
     ]
-    return _table(("call", "request", "right", "how"), rows)
+    return table(("call", "request", "right", "how"), rows)
 
 
 def key_operations() -> str:
@@ -128,39 +120,39 @@ def key_operations() -> str:
     for operation in hydra.OPERATIONS.values():
         method = getattr(KeyService, _snake(operation.name))
         origin = "ours" if operation.name.endswith("Keys") else "Hydra"
-        rows.append((_code(operation.name), origin, _right(declared(method)), _summary(method)))
-    return _table(("operation", "of", "right", "what"), rows)
+        rows.append((code(operation.name), origin, _right(declared(method)), summary(method)))
+    return table(("operation", "of", "right", "what"), rows)
 
 
 def metadata_commands() -> str:
     """AMGA's commands and ours."""
     rows = [
-        (_code(command.usage), command.since, _right(command.right), _summary(command.run))
+        (code(command.usage), command.since, _right(command.right), summary(command.run))
         for command in sorted(COMMANDS.values(), key=lambda command: command.name)
     ]
-    return _table(("command", "of", "right", "what"), rows)
+    return table(("command", "of", "right", "what"), rows)
 
 
 def file_calls() -> str:
     """The calls of the file catalogue."""
-    rows = [(_code(call.name), call.since, _right(call.right), _summary(call.run)) for call in CALLS.values()]
-    return _table(("call", "since", "right", "what"), rows)
+    rows = [(code(call.name), call.since, _right(call.right), summary(call.run)) for call in CALLS.values()]
+    return table(("call", "since", "right", "what"), rows)
 
 
 def intake_calls() -> str:
     """What a stager may do at a node."""
     calls = (("incoming", Intake.incoming), ("publish", Intake.publish), ("read", Intake.read))
-    rows = [(_code(f"POST /scratch/{name}"), _right(declared(call)), _summary(call)) for name, call in calls]
-    return _table(("call", "right", "what"), rows)
+    rows = [(code(f"POST /scratch/{name}"), _right(declared(call)), summary(call)) for name, call in calls]
+    return table(("call", "right", "what"), rows)
 
 
 def profiles() -> str:
     """The profiles that a project may name."""
     rows = [
-        (_code(name), ", ".join(options.BY_OPTION[each].meaning for each in chosen) or "none")
+        (code(name), ", ".join(options.BY_OPTION[each].meaning for each in chosen) or "none")
         for name, chosen in profile.PROFILES.items()
     ]
-    return _table(("profile", "options"), rows)
+    return table(("profile", "options"), rows)
 
 
 def refusals() -> str:
@@ -178,21 +170,21 @@ def file_states() -> str:
         (f"**{state.value}**", *(follows[event].value if event in follows else "" for event in events))
         for state, follows in TRANSITIONS.items()
     ]
-    return _table(("", *(event.name for event in events)), rows)
+    return table(("", *(event.name for event in events)), rows)
 
 
 def file_events() -> str:
     """What the events mean."""
-    return _table(("event", "meaning"), [(event.name, event.value) for event in Event])
+    return table(("event", "meaning"), [(event.name, event.value) for event in Event])
 
 
 def file_statuses() -> str:
     """What a client is told of a state."""
     rows = [
-        (state.value, _code(STATE_STATUS[state]), "no" if state in TRANSITIONS else "yes")
+        (state.value, code(STATE_STATUS[state]), "no" if state in TRANSITIONS else "yes")
         for state in FileState
     ]
-    return _table(("state", "file-level status", "an end"), rows)
+    return table(("state", "file-level status", "an end"), rows)
 
 
 def error_tree() -> str:
@@ -202,16 +194,16 @@ def error_tree() -> str:
     for family in errors.MdmError.__subclasses__():
         rows = [
             (
-                _code(leaf.__name__),
-                _summary(leaf),
-                _code(ERROR_STATUS[leaf]),
+                code(leaf.__name__),
+                summary(leaf),
+                code(ERROR_STATUS[leaf]),
                 str(FTP_REPLIES[leaf].code),
                 str(HTTP_STATUS[leaf].value),
                 str(EXIT_CODES[leaf]),
             )
             for leaf in errors.leaves(family)
         ]
-        parts.append(f"## {_summary(family)}\n\n{_table(head, rows)}")
+        parts.append(f"## {summary(family)}\n\n{table(head, rows)}")
     return "\n\n".join(parts)
 
 
@@ -237,11 +229,11 @@ def _commands(program: str, group: click.Group) -> str:
 def _command(program: str, words: Sequence[str], command: click.Command) -> str:
     context = click.Context(command, info_name=" ".join((program, *words)))
     usage = " ".join((context.command_path, *command.collect_usage_pieces(context)))
-    text = f"### `{program} {' '.join(words)}`\n\n{_first(command.help)}\n\n```text\n{usage}\n```"
+    text = f"### `{program} {' '.join(words)}`\n\n{first(command.help)}\n\n```text\n{usage}\n```"
     records = [found for one in command.get_params(context) if (found := one.get_help_record(context))]
-    rows = [(_code(what), " ".join(how.split())) for what, how in records if how and "--help" not in what]
+    rows = [(code(what), " ".join(how.split())) for what, how in records if how and "--help" not in what]
     if rows:
-        text += f"\n\n{_table(('option', 'meaning'), rows)}"
+        text += f"\n\n{table(('option', 'meaning'), rows)}"
     if command.epilog:
         text += f"\n\nExample: `{command.epilog.removeprefix('Example: ')}`"
     return text
@@ -260,173 +252,13 @@ def walk(group: click.Group, words: tuple[str, ...] = ()) -> Iterator[tuple[tupl
             yield (*words, name), command
 
 
-# --- configuration -------------------------------------------------------------------------------
-
-FILES: Mapping[str, tuple[str, str, str, type[msgspec.Struct]]] = {
-    "`srm-dicom.toml`": ("The site.", "", "", config.Config),
-    "`projects.d/*.toml`": (
-        "What data may leave for; one file a project.",
-        "project:",
-        "",
-        config.ProjectFile,
-    ),
-    "`plugins.d/*.toml`": (
-        "Where files come from; one file a plugin. The inner zone alone reads them.",
-        "plugin:",
-        "",
-        config.PluginFile,
-    ),
-    "`plugins.d/*.toml` of the dicom plugin": ("", "dicom:", "settings.", DicomSettings),
-    "`plugins.d/*.toml` of the disk plugin": ("", "disk:", "settings.", DiskSettings),
-    "`catalog.d/*.toml`": (
-        "A catalogue server; it may stand on somebody else's machine.",
-        "catalogue:",
-        "",
-        config.CatalogueFile,
-    ),
-    "`catalog.d/*.toml` of a key server": ("", "keys:", "server.", KeyServerSettings),
-    "`catalog.d/*.toml` of a file catalogue": ("", "files:", "server.", FileCatalogueSettings),
-    "`catalog.d/*.toml` of a metadata catalogue": ("", "metadata:", "server.", MetadataSettings),
-}
-"""For each section of the page: what it says, the prefix of its words, the table's place in the file,
-and the struct that the code reads it into."""
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """A key of a configuration file; `word` is its name in `WORDS`, `meaning` is empty if nobody says it."""
-
-    word: str
-    name: str
-    kind: str
-    default: str
-    meaning: str
-
-
-def configuration_keys() -> str:
-    """Every key of every file."""
-    parts = []
-    for title, (about, *_) in FILES.items():
-        rows = [(_code(key.name), key.kind, key.default, key.meaning) for key in keys_of(title)]
-        table = _table(("key", "is", "default", "meaning"), rows)
-        parts.append("\n\n".join(part for part in (f"## {title}", about, table) if part))
-    return "\n\n".join(parts)
-
-
-def keys_of(title: str) -> Iterator[Key]:
-    """Yield the keys of a file: what `WORDS` says of them, or else the docstring of the struct."""
-    _, words, prefix, struct = FILES[title]
-    for key in _fields(struct, prefix):
-        word = words + key.name if words + key.name in WORDS else key.name
-        yield replace(key, word=word, meaning=WORDS.get(word, key.meaning))
-
-
-def _fields(struct: type[msgspec.Struct], prefix: str, given: Any = None) -> Iterator[Key]:
-    said = _attributes(struct)
-    for field in msgspec.structs.fields(struct):
-        name = prefix + field.name
-        default = _default(field) if given is None else getattr(given, field.name)
-        inner = _struct_in(field.type)
-        if inner is None:
-            meaning = said.get(field.name, "")
-            yield Key(name, name, _kind(field.type, field.name), _shown(default), meaning)
-        elif get_origin(field.type) is tuple:
-            keys = [key for kind in structs_in(field.type) for key in _fields(kind, f"{name}[].")]
-            yield from {key.name: key for key in keys}.values()
-        else:
-            if type(None) in get_args(field.type):
-                yield Key(name, name, "table", "left out", said.get(field.name, ""))
-            known = default if isinstance(default, msgspec.Struct) else None
-            yield from _fields(inner, f"{name}.", known)
-
-
-_ATTRIBUTE = re.compile(r"^    (\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
-
-
-def _attributes(struct: type[msgspec.Struct]) -> dict[str, str]:
-    """Return what the docstrings of a struct and its bases say of its fields, as sentences."""
-    texts = [(inspect.getdoc(each) or "").partition("Attributes:")[2] for each in reversed(struct.__mro__)]
-    found = [pair for text in texts for pair in _ATTRIBUTE.findall(text)]
-    sentences = ((name, " ".join(text.replace("``", "`").split())) for name, text in found)
-    return {name: text[:1].upper() + text[1:] for name, text in sentences}
-
-
-def _default(field: msgspec.structs.FieldInfo) -> Any:
-    if field.default_factory is not msgspec.NODEFAULT:
-        return field.default_factory()
-    return field.default
-
-
-def _shown(default: Any) -> str:
-    if default is msgspec.NODEFAULT:
-        return "**needed**"
-    if default is None or default in ((), "", {}):
-        return "none"
-    return _code(json.dumps(str(default) if isinstance(default, Path) else default))
-
-
-def structs_in(kind: Any) -> list[type[msgspec.Struct]]:
-    """Return the structs that a type is made of: several where a table may be of several kinds."""
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        return [kind]
-    return [found for arg in get_args(kind) for found in structs_in(arg)]
-
-
-def _struct_in(kind: Any) -> type[msgspec.Struct] | None:
-    return next(iter(structs_in(kind)), None)
-
-
-_KINDS: Mapping[Any, str] = {
-    str: "text",
-    int: "integer",
-    float: "number",
-    bool: "true or false",
-    Path: "path",
-    datetime: "time",
-    time: "time of day",
-}
-
-
-def _kind(kind: Any, name: str = "") -> str:
-    origin, args = get_origin(kind), get_args(kind)
-    if origin is Literal:
-        return " or ".join(_code(json.dumps(one)) for one in args)
-    if origin is tuple:
-        many = len(args) > 1 and args[1] is not Ellipsis
-        return f"{len(args)} of {_kind(args[0])}" if many else f"list of {_kind(args[0])}"
-    if origin is dict:
-        return "table"
-    if args:  # Annotated, or optional
-        return _kind(args[0], name)
-    if issubclass(kind, Enum):
-        return " or ".join(_code(each.value) for each in kind)
-    return "seconds" if name.endswith("_s") and not name.endswith("_per_s") else _KINDS[kind]
-
-
 # --- parts ---------------------------------------------------------------------------------------
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(field.replace("|", "\\|") for field in line) + " |" for line in lines)
 
 
 def _right(declaration: Declaration | None) -> str:
     if declaration is None:
         raise ValueError("an operation without a declared right")
-    return f"open: {declaration.reason}" if isinstance(declaration, OpenAccess) else _code(declaration.value)
-
-
-def _code(text: str) -> str:
-    return f"`{text}`"
-
-
-def _first(text: str | None) -> str:
-    return " ".join((text or "").partition("\n\n")[0].split())
-
-
-def _summary(thing: object) -> str:
-    return _first(inspect.getdoc(thing))
+    return f"open: {declaration.reason}" if isinstance(declaration, OpenAccess) else code(declaration.value)
 
 
 def _snake(name: str) -> str:

@@ -47,6 +47,7 @@ def generator() -> ModuleType:
 
 
 GENERATE = generator()
+CONFIGURATION = sys.modules["configuration_keys"]
 
 
 # --- tables --------------------------------------------------------------------------------------
@@ -62,15 +63,15 @@ def test_every_table_is_on_a_page() -> None:
     assert [name for name in GENERATE.TABLES if f"<!-- table: {name} -->" not in text] == []
 
 
-@pytest.mark.parametrize("title", GENERATE.FILES)
+@pytest.mark.parametrize("title", CONFIGURATION.FILES)
 def test_every_key_is_explained(title: str) -> None:
-    silent = [key.word for key in GENERATE.keys_of(title) if not key.meaning]
+    silent = [key.word for key in CONFIGURATION.keys_of(title) if not key.meaning]
     assert not silent, "say what it means in the struct's docstring or in docs/configuration_words.py"
 
 
 def test_nothing_is_explained_that_is_no_key() -> None:
-    known = {key.word for title in GENERATE.FILES for key in GENERATE.keys_of(title)}
-    assert set(GENERATE.WORDS) - known == set()
+    known = {key.word for title in CONFIGURATION.FILES for key in CONFIGURATION.keys_of(title)}
+    assert set(CONFIGURATION.WORDS) - known == set()
 
 
 # --- commands ------------------------------------------------------------------------------------
@@ -272,7 +273,7 @@ def missing(struct: type[Any], table: dict[str, Any]) -> Iterator[str]:
             yield f"{struct.__name__}.{field.name}"
         else:
             value = table[field.name]
-            for inner in GENERATE.structs_in(field.type):
+            for inner in CONFIGURATION.structs_in(field.type):
                 merged = value if isinstance(value, dict) else {key: one[key] for one in value for key in one}
                 yield from missing(inner, merged)
 
