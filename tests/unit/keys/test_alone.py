@@ -33,7 +33,7 @@ from srm_dicom.testing.pki import TestPki
 ROOT = Path(__file__).parents[3]
 REQUIREMENTS = re.findall(r"(?m)^([A-Za-z0-9-]+)>=", (ROOT / "etc/mdm-keys.requirements.txt").read_text())
 NOT_THERE = ("spyne", "pydicom", "pynetdicom", "rich", "six", "zeep", "numpy")
-START_S = 60
+START_S = 120
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def closure(names):
 def python(environment, *arguments):
     """Run Python without the packages of this one."""
     command = [sys.executable, "-S", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=START_S, check=False)
 
 
 class Alone:
