@@ -3,20 +3,22 @@
 Default deny. An id that does not exist and a key that the caller has no right to give the same answer,
 unless the caller may create keys. A limited proxy, as batch jobs carry it, may fetch and nothing else,
 and only keys that let jobs in: Hydra's ``x`` beside ``g``. Who guesses ids, or fetches too fast, is told
-to come back later; it is audited too, within the bound of a door's refusals.
+to come back later; it is audited too, within the bound of a door's refusals, and so is whose records or
+orders are refused for what they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 
 from mdm_keys.store import Key, KeyStore
 from srm_dicom.audit.doors import DoorLog
 from srm_dicom.audit.event import Action, Event, Outcome, printable
 from srm_dicom.audit.log import AuditLog
 from srm_dicom.clock import SystemClock
-from srm_dicom.errors import MdmError, NotAuthorised, NotFound, Overloaded
+from srm_dicom.errors import MdmError, NotAuthorised, NotFound, Overloaded, RequestExpired
 from srm_dicom.identity.principal import Principal
 from srm_dicom.rights.declare import Right
 from srm_dicom.rights.enumeration import Guesses, Patience
@@ -31,12 +33,15 @@ _TOLD = 20
 """Ids in the event of a call that a limit has refused, which may be as large as it likes."""
 
 _UNKNOWN = Decision(allowed=False, rule="no such key")
+_OVER = Decision(allowed=False, rule="the key was for a time that is over")
 _NO_PROJECTS: Mapping[str, str] = {}
 
 _ACTIONS: Mapping[Right, Action] = {
     Right.KEY_FETCH: Action.KEY_RELEASED,
     Right.KEY_ADMIN: Action.RIGHTS_CHANGED,
 }
+_LOOKS = ("getPermission", "listAttributes", "describeKeys")
+"""Operations that change nothing and release nothing, whatever right they take."""
 
 
 class Access:
@@ -101,22 +106,38 @@ class Access:
             raise NotAuthorised("the caller may not make keys here")
 
     def sort(
-        self, operation: str, principal: Principal, ids: Sequence[str], right: Right
+        self,
+        operation: str,
+        principal: Principal,
+        ids: Sequence[str],
+        right: Right,
+        now: datetime | None = None,
     ) -> tuple[dict[str, Key], dict[str, MdmError]]:
         """Return the keys that the caller has a right to, and an error for each of the others.
+
+        Args:
+            operation: what it calls.
+            principal: who it is.
+            ids: of the keys.
+            right: that it takes.
+            now: refuses keys whose time is over then; None asks for no time.
 
         Raises:
             Overloaded: the caller has guessed too many ids.
             BudgetExhausted: the caller may fetch no more keys today, or nobody may of a project; none is
                 released then.
         """
-        action = _ACTIONS.get(right, Action.ADMINISTRATIVE)
+        action = Action.QUERY if operation in _LOOKS else _ACTIONS.get(right, Action.ADMINISTRATIVE)
         with self._limited(operation, principal, action, ids):
             self._guesses.admit(principal.dn)
         keys = self._store.find(ids)
         decisions = self._decisions(keys.values(), principal, right)
         allowed = {key_id: keys[key_id] for key_id, decision in decisions.items() if decision.allowed}
-        if right is Right.KEY_FETCH and allowed and self._spend is not None:
+        over = [key_id for key_id, key in allowed.items() if now is not None and key.is_over(now)]
+        for key_id in over:
+            decisions[key_id] = _OVER
+            del allowed[key_id]
+        if action is Action.KEY_RELEASED and allowed and self._spend is not None:
             with self._limited(operation, principal, action, list(allowed)):
                 self._spend(principal, allowed.values(), operation)
         ruled = _ruled((key.id, decisions[key.id], key.project) for key in keys.values())
@@ -124,20 +145,27 @@ class Access:
             ruled[_UNKNOWN, ""] = [key_id for key_id in ids if key_id not in keys]
         self._record(operation, principal, action, ruled)
         refused = [key_id for key_id in ids if key_id not in allowed]
-        self._missed(principal, len(refused))
-        return allowed, {key_id: self._refusal(key_id, keys, principal) for key_id in refused}
+        self._missed(principal, len(refused) - len(over))
+        errors = {key_id: self._refusal(key_id, keys, principal) for key_id in refused}
+        return allowed, errors | {key_id: RequestExpired(_OVER.rule) for key_id in over}
 
     def require(
-        self, operation: str, principal: Principal, ids: Sequence[str], right: Right
+        self,
+        operation: str,
+        principal: Principal,
+        ids: Sequence[str],
+        right: Right,
+        now: datetime | None = None,
     ) -> dict[str, Key]:
         """Return all these keys, or refuse the call for the first that the caller has no right to.
 
         Raises:
             NotAuthorised: no right to one of them, or no such key.
             NotFound: no such key; told to creators only.
+            RequestExpired: the time of one of them is over.
             Overloaded, BudgetExhausted: as for `sort`.
         """
-        allowed, refused = self.sort(operation, principal, ids, right)
+        allowed, refused = self.sort(operation, principal, ids, right, now)
         for error in refused.values():
             raise error
         return allowed
@@ -164,6 +192,21 @@ class Access:
             self._record(operation, principal, Action.QUERY, _ruled(refused))
             self._missed(principal, len(refused))
             raise NotAuthorised("no such key, or the caller does not have these permissions")
+
+    def turned_away(
+        self, operation: str, principal: Principal, error: MdmError, ids: Sequence[str] = ()
+    ) -> None:
+        """Take down that a record or an order was refused for what it is, whoever brought it."""
+        self._door.denied(
+            Event.by(
+                principal,
+                Action.ADMINISTRATIVE,
+                Outcome.DENIED,
+                operation=operation,
+                objects=tuple(ids[:_TOLD]),
+                rule=printable(error.message),
+            )
+        )
 
     @contextmanager
     def _limited(

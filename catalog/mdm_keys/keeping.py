@@ -60,7 +60,10 @@ class Keeping:
             NotAuthorised: there are new ones, and the caller may not make keys.
         """
         failed = named(key.item for key in keys)[1]
-        held = self._acceptable((key for key in keys if key.item not in failed), failed)
+        unkept: dict[str, MdmError] = {}
+        held = self._acceptable((key for key in keys if key.item not in failed), unkept)
+        self._tell(operation, principal, unkept)
+        failed |= unkept
         known = self._store.find(held)
         new = [key_id for key_id in held if key_id not in known]
         if new:
@@ -95,6 +98,14 @@ class Keeping:
             except MdmError as error:
                 failed[key.item] = error
         return held
+
+    def _tell(self, operation: str, principal: Principal, failed: Mapping[str, MdmError]) -> None:
+        """Take down which records are not kept, those together that are refused for one reason."""
+        alike: dict[str, list[str]] = {}
+        for key_id, error in failed.items():
+            alike.setdefault(error.message, []).append(key_id)
+        for ids in alike.values():
+            self._access.turned_away(operation, principal, failed[ids[0]], ids)
 
     def _kept_if_alive(self, share: HeldShare) -> HeldShare:
         if share.public_key in self._ledger:

@@ -20,7 +20,15 @@ from srm_dicom.crypto import keyrecord, reshare, sealing
 from srm_dicom.crypto.keyrecord import Charter
 from srm_dicom.crypto.reshare import Order
 from srm_dicom.crypto.shamir import Share
-from srm_dicom.errors import InvalidRequest, KeyShareInvalid, MdmError, NotAuthorised, NotFound, TooLarge
+from srm_dicom.errors import (
+    IntegrityError,
+    InvalidRequest,
+    KeyShareInvalid,
+    MdmError,
+    NotAuthorised,
+    NotFound,
+    TooLarge,
+)
 from srm_dicom.identity.principal import Principal
 from srm_dicom.rights.declare import Right
 from srm_dicom.wire.hydra.contract import (
@@ -58,18 +66,18 @@ class Resharing:
 
     def deal(self, principal: Principal, texts: Sequence[str]) -> list[Dealt]:
         """Deal the shares of the keys that orders name."""
-        orders = self._read(texts)
+        orders = self._read("dealKeys", principal, texts)
         allowed, refused = self._access.sort("dealKeys", principal, list(orders), Right.KEY_WRITE)
         return [
             _failed(Dealt, key_id, refused[key_id])
             if key_id in refused
-            else self._dealt(order, allowed[key_id].shares)
+            else self._dealt(principal, order, allowed[key_id].shares)
             for key_id, order in orders.items()
         ]
 
     def take(self, principal: Principal, pieces: Sequence[SealedPieces]) -> list[Taken]:
         """Put together the shares that were dealt to this server; they wait for `taken`."""
-        orders = self._read([one.order for one in pieces])
+        orders = self._read("takeKeys", principal, [one.order for one in pieces])
         self._access.require_creator("takeKeys", principal, list(orders))
         with self._store.transaction():
             return [
@@ -80,8 +88,8 @@ class Resharing:
         """Fill in the shares that wait for these charters; what does not wait stays empty."""
         return [replace(key, share=self._waiting(key).hex()) for key in keys]
 
-    def _read(self, texts: Sequence[str]) -> dict[str, Order]:
-        """Return orders by key id.
+    def _read(self, operation: str, principal: Principal, texts: Sequence[str]) -> dict[str, Order]:
+        """Return orders by key id; one that no site signed is taken down.
 
         Raises:
             TooLarge, InvalidRequest: too many, or two of one key.
@@ -89,18 +97,23 @@ class Resharing:
         """
         if len(texts) > MAX_KEYS_PER_CALL:
             raise TooLarge(f"a call has at most {MAX_KEYS_PER_CALL} keys")
-        orders = {order.key_id: order for order in (Order.verify(text, self._sites) for text in texts)}
+        try:
+            orders = {order.key_id: order for order in (Order.verify(text, self._sites) for text in texts)}
+        except IntegrityError as error:
+            self._access.turned_away(operation, principal, error)
+            raise
         if len(orders) != len(texts):
             raise InvalidRequest("a call names each key once")
         return orders
 
-    def _dealt(self, order: Order, shares: Sequence[HeldShare]) -> Dealt:
+    def _dealt(self, principal: Principal, order: Order, shares: Sequence[HeldShare]) -> Dealt:
         try:
             strangers = set(order.receivers) - self._peers
             if strangers:
                 raise NotAuthorised(f"{min(strangers).hex()} is no peer of this server")
             dealing = reshare.deal(order, self._own(order, shares), secrets.token_bytes)
         except MdmError as error:
+            self._access.turned_away("dealKeys", principal, error, [order.key_id])
             return _failed(Dealt, order.key_id, error)
         pieces = tuple(piece.hex() for piece in dealing.pieces)
         return Dealt(order.key_id, blinded=dealing.blinded.hex(), pieces=pieces)

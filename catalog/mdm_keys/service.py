@@ -7,7 +7,7 @@ parameters. Decisions and their audit are `access`, what is kept is `keeping`.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -25,7 +25,6 @@ from srm_dicom.errors import (
     MdmError,
     NotFound,
     NotSupported,
-    RequestExpired,
 )
 from srm_dicom.identity.principal import Principal
 from srm_dicom.rights.acl import Acl
@@ -108,18 +107,21 @@ class KeyService:
     def set_attributes(self, principal: Principal, item: str, attributes: Sequence[Attribute]) -> None:
         """Give a key its record."""
         self._access.require("setAttributes", principal, checked([item]), Right.KEY_WRITE)
-        held = records.record(
-            item, {attribute.name: attribute.value for attribute in attributes}, self._sites
-        )
-        self._keeping.add(held)
+        given = {attribute.name: attribute.value for attribute in attributes}
+        try:
+            self._keeping.add(records.record(item, given, self._sites))
+        except MdmError as error:
+            self._access.turned_away("setAttributes", principal, error, [item])
+            raise
 
     @requires(Right.KEY_FETCH)
     def get_attributes(
         self, principal: Principal, item: str, attribute_names: Sequence[str]
     ) -> list[Attribute]:
         """Return the record of a key's newest generation: this releases the share."""
-        keys = self._access.require("getAttributes", principal, checked([item]), Right.KEY_FETCH)
-        shares = _released(keys[item].shares, self._clock.now())
+        now = self._clock.now()
+        keys = self._access.require("getAttributes", principal, checked([item]), Right.KEY_FETCH, now)
+        shares = _valid(keys[item].shares, now)
         if not shares:
             return []
         values = records.attributes(shares[0])
@@ -177,9 +179,9 @@ class KeyService:
     def get_keys(self, principal: Principal, items: Sequence[str]) -> list[KeyStatus]:
         """Release the shares of keys, every generation of each."""
         ids, failed = named(items)
-        allowed, refused = self._access.sort("getKeys", principal, ids, Right.KEY_FETCH)
-        failed |= refused
         now = self._clock.now()
+        allowed, refused = self._access.sort("getKeys", principal, ids, Right.KEY_FETCH, now)
+        failed |= refused
         return [_answer(key_id, failed.get(key_id), shares_of(allowed, key_id), now) for key_id in items]
 
     @requires(Right.KEY_REMOVE)
@@ -306,26 +308,12 @@ class KeyService:
             self._store.remove([key.item])
 
 
-def _released(shares: Sequence[HeldShare], now: datetime) -> list[HeldShare]:
-    """Return the shares that are still valid.
-
-    Raises:
-        RequestExpired: there are shares, and none is valid any more.
-    """
-    valid = [share for share in shares if now < share.valid_until]
-    if shares and not valid:
-        raise RequestExpired("the key was for a time that is over")
-    return valid
+def _valid(shares: Iterable[HeldShare], now: datetime) -> list[HeldShare]:
+    return [share for share in shares if now < share.valid_until]
 
 
 def _answer(key_id: str, refused: MdmError | None, shares: Sequence[HeldShare], now: datetime) -> KeyStatus:
-    if refused is not None:
-        return status(key_id, refused)
-    try:
-        released = _released(shares, now)
-    except RequestExpired as error:
-        return status(key_id, error)
-    return KeyStatus(key_id, keys=tuple(map(records.shared_key, released)))
+    return status(key_id, refused, keys=tuple(map(records.shared_key, _valid(shares, now))))
 
 
 def _described(key_id: str, refused: MdmError | None, keys: Mapping[str, Key]) -> KeyStatus:

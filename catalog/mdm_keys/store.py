@@ -66,6 +66,10 @@ class Key:
     project: str = ""
     shares: tuple[HeldShare, ...] = ()
 
+    def is_over(self, now: datetime) -> bool:
+        """Tell whether there are shares, and none is valid any more."""
+        return bool(self.shares) and all(share.valid_until <= now for share in self.shares)
+
     def effective_acl(self) -> Acl:
         """Return the ACL with the base group's entry under the group's name, once the group may do something.
 

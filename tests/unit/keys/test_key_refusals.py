@@ -6,10 +6,12 @@ import pytest
 
 from mdm_keys.access import Access
 from srm_dicom.audit.doors import DoorLog
-from srm_dicom.errors import NotAuthorised, Overloaded
+from srm_dicom.crypto import reshare
+from srm_dicom.crypto.keyrecord import Charter
+from srm_dicom.errors import IntegrityError, NotAuthorised, Overloaded, RequestExpired
 from srm_dicom.rights.acl import Acl
 from srm_dicom.rights.enumeration import Guesses, Patience
-from srm_dicom.wire.hydra.contract import Perm, SharedKey
+from srm_dicom.wire.hydra.contract import Attribute, Perm, SealedPieces, SharedKey, StringPair
 from srm_dicom.wire.hydra.permissions import permission_of
 
 ALICE = 'user:"/DC=test/DC=mdm/CN=alice":g'
@@ -110,3 +112,72 @@ def test_permissions_are_not_checked_to_guess_ids(site, server, ids, stranger, r
     with pytest.raises(Overloaded):
         server.service.check_permission(stranger, ids, Perm.of("g"))
     assert told(server, "checkPermission")[-1][3].startswith("too many names")
+
+
+def shared(record):
+    return SharedKey(record.charter.key_id, record.share.index, record.share.data.hex(), record.charter.text)
+
+
+def test_a_record_that_is_not_kept_is_in_the_audit_log(site, server, registrar, stranger, key_site, tmp_path):
+    forger = key_site(tmp_path / "forger")
+    forged, destroyed = forger.issue()[0], site.issue()[0]
+    forger.close()
+    half = destroyed.charter.public_key.hex()
+    server.service.destroy_keys(registrar, [StringPair(destroyed.charter.key_id, half)])
+    forged_id, gone_id = forged.charter.key_id, destroyed.charter.key_id
+    server.service.put_keys(stranger, [shared(forged)], permission_of(Acl()))
+    server.service.put_keys(registrar, [shared(destroyed), SharedKey("a b", 1, "", "")], permission_of(Acl()))
+    unknown = "the signer of a key charter is not known here"
+    assert told(server, "putKeys") == [
+        ("administrative", "denied", [forged_id], unknown),
+        ("administrative", "denied", [gone_id], "the key has been destroyed and does not come back"),
+    ]
+    server.service.create_entry(registrar, [StringPair(forged_id, "eds")])
+    record = {"edskey": shared(forged).share, "edskeyindex": "1", "edskeycommitments": forged.charter.text}
+    with pytest.raises(IntegrityError):
+        server.service.set_attributes(registrar, forged_id, [Attribute(*one) for one in record.items()])
+    assert told(server, "setAttributes")[-1] == ("administrative", "denied", [forged_id], unknown)
+
+
+def test_an_order_that_is_not_obeyed_is_in_the_audit_log(site, server, ids, registrar, stranger):
+    forged = "{}"
+    for caller, call in ((stranger, server.service.deal_keys), (registrar, server.service.deal_keys)):
+        with pytest.raises(IntegrityError):
+            call(caller, [forged])
+    with pytest.raises(IntegrityError):
+        server.service.take_keys(stranger, [SealedPieces(forged, ("00",))])
+    assert [one[:3] for one in told(server, "dealKeys")] == [("administrative", "denied", [])] * 2
+    assert [one[:3] for one in told(server, "takeKeys")] == [("administrative", "denied", [])]
+    charter = Charter.verify(server.store.find(ids[:1])[ids[0]].shares[0].charter, site.sites)
+    abroad = b"\x07" * 32
+    order = reshare.order(charter, 2, (1, 2), (abroad,), 1, site.signing_key)
+    [dealt] = server.service.deal_keys(registrar, [order.text])
+    assert dealt.exception == "AuthorizationException"
+    assert told(server, "dealKeys")[-1] == (
+        "administrative",
+        "denied",
+        ids[:1],
+        f"{abroad.hex()} is no peer of this server",
+    )
+
+
+def test_a_key_whose_time_is_over_is_refused_and_costs_nothing(site, server, registrar, alice):
+    server.bound(keys_per_minute=1)
+    until = site.clock.now()
+    over, good = (site.issue(valid_until=one)[0] for one in (until, until.replace(year=2090)))
+    server.service.put_keys(registrar, [shared(over), shared(good)], permission_of(Acl.parse(ALICE)))
+    statuses = server.service.get_keys(alice, [over.charter.key_id, good.charter.key_id])
+    assert [one.message for one in statuses] == ["the key was for a time that is over", ""]
+    with pytest.raises(RequestExpired):
+        server.service.get_attributes(alice, over.charter.key_id, ())
+    expired = ("key_released", "denied", [over.charter.key_id], "the key was for a time that is over")
+    assert told(server, "getKeys") == [expired, ("key_released", "allowed", [good.charter.key_id], ALICE)]
+    assert told(server, "getAttributes") == [expired]
+
+
+def test_who_only_looks_has_changed_and_released_nothing(server, ids, alice, registrar):
+    server.service.get_permission(registrar, ids[:1])
+    server.service.list_attributes(alice, ids[0])
+    server.service.describe_keys(registrar, ids[:1])
+    for operation in ("getPermission", "listAttributes", "describeKeys"):
+        assert [one[:3] for one in told(server, operation)] == [("query", "allowed", ids[:1])]
