@@ -66,7 +66,9 @@ def closure(names):
 def python(environment, *arguments):
     """Run Python without the packages of this one."""
     command = [sys.executable, "-S", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=START_S, check=False)
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=START_S, check=False
+    )
 
 
 class Alone:
