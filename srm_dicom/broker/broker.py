@@ -41,6 +41,7 @@ from srm_dicom.errors import (
     InvalidRequest,
     MdmError,
     NotFound,
+    NotSupported,
     TooLarge,
 )
 from srm_dicom.identity.principal import Principal
@@ -188,6 +189,7 @@ class Broker:
 
         Raises:
             RequestUnknown, NotAuthorised: as for `status`.
+            NotSupported: it writes.
             InvalidRequest: nothing of it waits.
         """
         self._change(principal, token, Event.SUSPEND, "nothing of this request waits to be staged")
@@ -197,12 +199,15 @@ class Broker:
 
         Raises:
             RequestUnknown, NotAuthorised: as for `status`.
+            NotSupported: it writes.
             InvalidRequest: nothing of it is suspended.
         """
         self._change(principal, token, Event.RESUME, "nothing of this request is suspended")
 
     def _change(self, principal: Principal, token: str, event: Event, otherwise: str) -> None:
         request = self._owned.request(principal, token)
+        if request.kind not in _ASKED:
+            raise NotSupported("only requests to read can wait")
         rows = [row.id for file in self._owned.files(request, None) for row in file.rows]
         (source,) = before(event)
         if not self._requests.move(rows, [source], after(source, event)):

@@ -294,6 +294,9 @@ CASES = {
         get f = SUCCESS
         suspend = INVALID_REQUEST
         resume = INVALID_REQUEST
+        put g = SUCCESS
+        suspend = NOT_SUPPORTED
+        resume = NOT_SUPPORTED
     """,
 }  # fmt: skip
 

@@ -16,6 +16,7 @@ def run(request: Any, caller: Caller) -> Record:
 
     Raises:
         RequestUnknown: no request of the caller has this token.
+        NotSupported: it writes.
         InvalidRequest: nothing of it waits.
     """
     caller.broker.suspend(caller.principal, request.requestToken)
