@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable
 
+from srm_dicom.crypto.keyrecord import check_key_id
 from srm_dicom.errors import InvalidRequest, MdmError, TooLarge
 from srm_dicom.wire.hydra.contract import EXCEPTION_OF, MAX_KEYS_PER_CALL, KeyStatus, SharedKey
-
-_KEY_ID = re.compile(r"[A-Za-z0-9_:-]{1,128}\Z")
 
 
 def checked(ids: Iterable[str]) -> list[str]:
@@ -33,10 +31,12 @@ def named(ids: Iterable[str]) -> tuple[list[str], dict[str, MdmError]]:
         raise TooLarge(f"a call has at most {MAX_KEYS_PER_CALL} keys")
     failed: dict[str, MdmError] = {}
     for key_id, count in counts.items():
-        if not _KEY_ID.match(key_id):
-            failed[key_id] = InvalidRequest("a key id has 1 to 128 characters of [A-Za-z0-9_:-]")
-        elif count > 1:
-            failed[key_id] = InvalidRequest("a call names each key once")
+        try:
+            check_key_id(key_id)
+        except InvalidRequest as error:
+            failed[key_id] = error
+        if count > 1:
+            failed.setdefault(key_id, InvalidRequest("a call names each key once"))
     return [key_id for key_id in counts if key_id not in failed], failed
 
 

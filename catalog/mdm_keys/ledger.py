@@ -13,10 +13,11 @@ import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from srm_dicom.crypto.keyrecord import KEY_ID
 from srm_dicom.durable import make_directory, sync_directory
 from srm_dicom.errors import ConfigError
 
-_LINE = re.compile(r"([0-9a-f]{64}) ([A-Za-z0-9_:-]{1,128})\Z")
+_LINE = re.compile(rf"([0-9a-f]{{64}}) ({KEY_ID})\Z")
 
 
 class DestructionLedger:

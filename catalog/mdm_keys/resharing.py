@@ -60,7 +60,7 @@ class Resharing:
         self._store = store
         self._access = access
         self._sites = sites
-        self._private_key = store.own_key(lambda: secrets.token_bytes(keyrecord.KEY_BYTES))
+        self._private_key = own_key(store)
         self.public_key = sealing.public_key_of(self._private_key)
         self._peers = peers | {self.public_key}
 
@@ -152,6 +152,11 @@ class Resharing:
         except MdmError:
             return b""  # whoever checks the record says so
         return self._store.pending(charter.key_id, charter.generation) or b""
+
+
+def own_key(store: KeyStore) -> bytes:
+    """Return a key server's own private key, drawn when there is none."""
+    return store.own_key(lambda: secrets.token_bytes(keyrecord.KEY_BYTES))
 
 
 def _failed(kind: type[T], key_id: str, error: MdmError) -> T:

@@ -12,11 +12,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from mdm_keys.access import Access, Spend
 from mdm_keys.application import MAX_MESSAGE_BYTES, application
 from mdm_keys.ledger import DestructionLedger
+from mdm_keys.resharing import own_key
 from mdm_keys.service import KeyService
 from mdm_keys.store import Key, KeyStore
 from srm_dicom.audit.doors import DoorLog
 from srm_dicom.audit.log import AuditLog
 from srm_dicom.clock import Clock
+from srm_dicom.crypto import sealing
 from srm_dicom.crypto.signing import trusting
 from srm_dicom.db.database import Database
 from srm_dicom.db.usage import Ledger
@@ -128,6 +130,15 @@ def spending(settings: KeyServerSettings, ledger: Ledger, clock: Clock) -> Spend
         ledger.charge(principal, charges, operation)
 
     return spend
+
+
+def public_key(url: str) -> bytes:
+    """Return the public half of the own key of the key server that has a database."""
+    database = Database(url)
+    try:
+        return sealing.public_key_of(own_key(KeyStore(database)))
+    finally:
+        database.close()
 
 
 def ledger_path(directory: Path, name: str) -> Path:

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import partial
+from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -30,6 +31,9 @@ SOON = timedelta(days=14)
 
 MOST_APART_S = 30.0
 """Of two clocks; a ``Date`` has whole seconds."""
+
+_NO_MATTER = 9
+"""A port to look for the way to, not to send anything to."""
 
 
 def run(config: Path) -> Iterator[Check]:
@@ -133,10 +137,24 @@ def _apart(common: Common) -> str:
     for url in catalogues.keys:
         parts = urlsplit(url)
         for address in {one[4][0] for one in socket.getaddrinfo(parts.hostname, parts.port)}:
-            other = machines.setdefault(str(address), url)
+            machine = _machine(str(address))
+            other = machines.setdefault(machine, url)
             if other != url and not catalogues.one_machine:
-                raise ValueError(f"{other} and {url} are one machine ({address}); it would hold two shares")
+                raise ValueError(f"{other} and {url} are one machine ({machine}); it would hold two shares")
     return f"{k} of {n} needed" + (", on one machine: for trying out only" if catalogues.one_machine else "")
+
+
+def _machine(address: str) -> str:
+    """Return an address, or the same word for all those of the machine that asks."""
+    ip = ip_address(address.partition("%")[0])
+    ip = getattr(ip, "ipv4_mapped", None) or ip
+    with socket.socket(socket.AF_INET if ip.version == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as way:
+        try:
+            way.connect((str(ip), _NO_MATTER))  # sends nothing
+        except OSError:
+            return str(ip)
+        own = ip.is_loopback or way.getsockname()[0] == str(ip)
+    return "this one" if own else str(ip)
 
 
 def _reach(common: Common, url: str) -> str:

@@ -24,7 +24,7 @@ from srm_dicom.cli.exits import exit_code, of_the_disk, tell
 from srm_dicom.client.keys import KeyServers
 from srm_dicom.client.library import Client
 from srm_dicom.client.site import SiteDescription
-from srm_dicom.crypto.keyrecord import CIPHER, KEY_BYTES, issue
+from srm_dicom.crypto.keyrecord import CIPHER, KEY_BYTES, check_key_id, issue
 from srm_dicom.crypto.signing import trusting
 from srm_dicom.errors import ConfigError, InvalidRequest, MdmError, NotFound
 from srm_dicom.identity.credential import Credential
@@ -84,10 +84,12 @@ class Eds:
 
         Raises:
             NotFound: there is no such file.
+            InvalidRequest: it is the id of no key.
         """
         if name.startswith(NEEDS_FILES):
             record = self.client.files.lookup(name)
             return record.key_id or record.guid
+        check_key_id(name)
         return name
 
     def permissions(self, name: str) -> dict[str, Permission | MdmError]:
@@ -109,8 +111,10 @@ class Eds:
 
         Raises:
             ConfigError: there is no signing key here.
+            InvalidRequest: there can be no such id.
             MdmError: the key servers do not take it; none of them has it then.
         """
+        check_key_id(key_id)
         if self.signing_key is None:
             raise ConfigError(
                 "registering takes a signing key that the key servers know",

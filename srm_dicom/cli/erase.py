@@ -23,6 +23,7 @@ from srm_dicom.daemon.coredump import never_dump
 from srm_dicom.daemon.inner import erasing
 from srm_dicom.errors import ConfigError, InvalidRequest, KeyServerUnavailable, NotFound
 from srm_dicom.plugin.api import Patient
+from srm_dicom.registry.destruction import Order
 from srm_dicom.registry.erasure import Belongings, Erased, Erasure
 
 STANDARD_INPUT = Path("-")
@@ -143,14 +144,19 @@ def _tell_erased(erased: Erased) -> None:
     )
     click.echo(f"catalogues: {erased.files - erased.waiting} of {erased.files} forgotten")
     for order in erased.orders:
-        of = f"{len(order.confirmed)} of {order.needed or 'all'} servers needed have confirmed"
-        click.echo(f"key {order.key_id}: {'destroyed' if order.done else 'not yet'}, {of}")
+        click.echo(f"key {order.key_id}: {how_far(order)}")
     for key_id in erased.kept:
         click.echo(f"key {key_id}: kept, other files of its series have it", err=True)
     if erased.waiting or not all(order.done for order in erased.orders):
         click.echo("not all is done; the registrar goes on asking", err=True)
     if erased.left:
         click.echo(f"{erased.left} files have come meanwhile: give the command again", err=True)
+
+
+def how_far(order: Order) -> str:
+    """Return how far the destruction of a key has come."""
+    told = f"{len(order.confirmed)} servers have confirmed"
+    return f"destroyed: {told}" if order.done else f"not yet: {told}, {order.needed or 'all'} are needed"
 
 
 def _files(files: Sequence[object]) -> str:

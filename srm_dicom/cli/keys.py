@@ -11,7 +11,7 @@ import click
 from srm_dicom.audit.event import Action
 from srm_dicom.broker.secrets import InnerSecrets
 from srm_dicom.cli.audit import note
-from srm_dicom.cli.erase import erase, of_patient
+from srm_dicom.cli.erase import erase, how_far, of_patient
 from srm_dicom.cli.exits import exit_code, reported, tell
 from srm_dicom.cli.options import config_option
 from srm_dicom.client.reshare import Reshared
@@ -223,8 +223,7 @@ def _tell(outcomes: Sequence[Reshared], endpoints: Sequence[str], k: int, common
 def _tell_destroyed(destructions: Destructions, ids: Sequence[str]) -> None:
     waiting = 0
     for order in destructions.orders(ids=ids):
-        of = f"{len(order.confirmed)} of {order.needed or 'all'} servers needed have confirmed"
-        click.echo(f"{order.key_id}: {'destroyed' if order.done else 'not yet'}, {of}")
+        click.echo(f"{order.key_id}: {how_far(order)}")
         waiting += not order.done
     if waiting:
         click.echo(f"{waiting} keys are not destroyed yet; the registrar goes on asking", err=True)

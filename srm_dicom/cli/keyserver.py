@@ -16,8 +16,9 @@ from typing import NamedTuple
 
 import click
 
-from mdm_keys import archive
+from mdm_keys import archive, server
 from mdm_keys.ledger import DestructionLedger
+from mdm_keys.resharing import own_key
 from mdm_keys.server import KeyServer, KeyServerSettings, ledger_path, trusted_sites
 from mdm_keys.store import KeyStore
 from srm_dicom.audit.event import Action, Event, Outcome
@@ -25,7 +26,6 @@ from srm_dicom.audit.log import AuditLog
 from srm_dicom.cli import keyfiles
 from srm_dicom.cli.exits import reported
 from srm_dicom.clock import SystemClock
-from srm_dicom.crypto import keyrecord, sealing
 from srm_dicom.crypto.keyfile import write_public_key
 from srm_dicom.db.database import Database
 from srm_dicom.durable import replace
@@ -65,11 +65,7 @@ def serve(config: Path) -> None:
 def public_key(config: Path, output: Path | None) -> None:
     """Print this key server's own public key, for `peers` of the other key servers."""
     _, settings = hosting.settings_of(config, KeyServerSettings)
-    database = Database(settings.database)
-    try:
-        public = sealing.public_key_of(_own_key(KeyStore(database)))
-    finally:
-        database.close()
+    public = server.public_key(settings.database)
     if output is None:
         click.echo(public.hex())
     else:
@@ -117,7 +113,7 @@ def import_(config: Path, secret_key: Path | None, file: Path) -> None:
     The key server has to be stopped for it.
     """
     with _opened(config, config.stem) as here:
-        private = keyfiles.secret_key(secret_key) if secret_key else _own_key(here.store)
+        private = keyfiles.secret_key(secret_key) if secret_key else own_key(here.store)
         done = archive.load(file, private, here.store, here.ledger, trusted_sites(here.settings))
         here.tell("import", f"{done.keys} keys and {done.shares} shares added")
     click.echo(f"{done.keys} keys and {done.shares} shares added, {done.destroyed} left out as destroyed")
@@ -148,10 +144,6 @@ def _opened(config: Path, role: str) -> Iterator[_Here]:
     finally:
         audit.close()
         database.close()
-
-
-def _own_key(store: KeyStore) -> bytes:
-    return store.own_key(lambda: secrets.token_bytes(keyrecord.KEY_BYTES))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ A hash covers the whole place of a share (key id, generation, index): shares can
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,11 +21,12 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from srm_dicom.crypto import shamir, signing
 from srm_dicom.crypto.shamir import Share
-from srm_dicom.errors import IntegrityError, KeyShareInvalid
+from srm_dicom.errors import IntegrityError, InvalidRequest, KeyShareInvalid
 
 CIPHER = "crypt4gh-x25519"
 KEY_BYTES = 32
-MAX_KEY_ID_CHARS = 128
+KEY_ID = "[A-Za-z0-9_:-]{1,128}"
+"""No dot among them: an id stands in audit logs, where nothing may look like a UID of DICOM."""
 
 _PURPOSE = "key charter"
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
@@ -33,7 +35,7 @@ _Hex32 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}\\Z")]
 
 
 class _Body(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    key_id: Annotated[str, msgspec.Meta(pattern=f"^[A-Za-z0-9_:-]{{1,{MAX_KEY_ID_CHARS}}}\\Z")]
+    key_id: Annotated[str, msgspec.Meta(pattern=f"^{KEY_ID}\\Z")]
     generation: Annotated[int, msgspec.Meta(ge=1)]
     k: Annotated[int, msgspec.Meta(ge=1, le=shamir.MAX_SHARES)]
     n: Annotated[int, msgspec.Meta(ge=1, le=shamir.MAX_SHARES)]
@@ -59,6 +61,8 @@ class _Told(msgspec.Struct):
 class _Text(msgspec.Struct):
     body: _Told
 
+
+_A_KEY_ID = re.compile(rf"{KEY_ID}\Z")
 
 _CLAIMED = msgspec.json.Decoder(_Claimed)
 _TEXT = msgspec.json.Decoder(_Text)
@@ -176,6 +180,16 @@ class KeyRecord:
 def project_of(text: str) -> str:
     """Return the project of a charter that has been verified already: for many of them, quickly."""
     return _TEXT.decode(text).body.project
+
+
+def check_key_id(text: str) -> None:
+    """Refuse what can be no key's id.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    if not _A_KEY_ID.match(text):
+        raise InvalidRequest("a key id has 1 to 128 characters of [A-Za-z0-9_:-]")
 
 
 def key_id_of(public_key: bytes) -> str:

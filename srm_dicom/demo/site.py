@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from mdm_keys.server import public_key
 from srm_dicom.broker.secrets import InnerSecrets
 from srm_dicom.client.site import SiteDescription
 from srm_dicom.demo.processes import Processes, Unit
@@ -143,8 +144,10 @@ class DemoSite:
         for name, table in (self._plugins or {"dicom": self._dicom()}).items():
             self._write(f"plugins.d/{name}.toml", table)
         signing_key = secrets.signing_key.public_key().public_bytes_raw().hex()
+        own = {name: public_key(self._database("keys", name)).hex() for name in self.key_servers}
         for name in self.key_servers:
             server = {"creators": [self._host_dn()], "sites": [signing_key], "port": self.ports[name]}
+            server["peers"] = [key for other, key in own.items() if other != name]
             self._write(f"catalog.d/{name}.toml", self._catalogue("keys", name, server))
         for role in ("files", "metadata"):
             server = {"registrars": [self._host_dn()], "port": self.ports[role]}
@@ -281,10 +284,12 @@ class DemoSite:
         }
 
     def _catalogue(self, role: str, name: str, server: Mapping[str, Any]) -> dict[str, Any]:
-        here = self.directory / name
         return {
             "role": role,
-            "audit": here / "audit",
+            "audit": self.directory / name / "audit",
             "trust": self._trust(),
-            "server": {"host": HOST, "database": f"sqlite:///{here}/{role}.db", **server},
+            "server": {"host": HOST, "database": self._database(role, name), **server},
         }
+
+    def _database(self, role: str, name: str) -> str:
+        return f"sqlite:///{self.directory}/{name}/{role}.db"

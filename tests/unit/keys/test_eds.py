@@ -60,6 +60,16 @@ def test_all_ten_are_there():
     assert ours == {f"glite-eds-{name}" for name in NAMES}
 
 
+@pytest.mark.parametrize("name", ["my.file", "two words", "x" * 129, ""])
+def test_an_id_that_is_none_is_told_as_that(run, name):
+    for command in (("key-register",), ("getacl",), ("key-unregister",), ("chmod", "g+g")):
+        told = run(*command, name, code=15)
+        assert "a key id has 1 to 128 characters of [A-Za-z0-9_:-]" in told, command
+    Path("clear").write_bytes(b"clear")
+    told = run("encrypt", name, "clear", "sealed", code=15)
+    assert told.startswith("Error during glite_eds_encrypt_init: a key id has 1 to 128")
+
+
 def test_register_encrypt_decrypt_unregister(run, key_id):
     clear = secrets.token_bytes(200_000)
     Path("clear").write_bytes(clear)

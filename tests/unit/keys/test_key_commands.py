@@ -63,10 +63,8 @@ class Site:
         """Let each print its public key, and write all into the file of each; any port will do."""
         told = [run(f"mdm-keys public-key --config {self.file(name)}").strip() for name in self.names]
         for name in self.names:
-            text = re.sub(
-                r"(?m)^port = \d+$", f"port = 0\npeers = {json.dumps(told)}", self.file(name).read_text()
-            )
-            self.file(name).write_text(text)
+            text = re.sub(r"(?m)^port = \d+$", "port = 0", self.file(name).read_text())
+            self.file(name).write_text(re.sub(r"(?m)^peers = .*$", f"peers = {json.dumps(told)}", text))
 
     def point_at(self, urls):
         text = self.demo.config.read_text()
@@ -257,15 +255,15 @@ def test_destruction_is_asked_for_until_it_is_done(site):
     site.stop("keys-1")
     site.stop("keys-2")
     told = run(f"srm-dicom keys destroy --yes {key_id}", site.demo.config, fails=True)
-    assert f"{key_id}: not yet, 1 of 2 servers needed have confirmed" in told
+    assert f"{key_id}: not yet: 1 servers have confirmed, 2 are needed" in told
     site.start("keys-2")
     site.point_at([site.urls["keys-1"], url_of(site, "keys-2"), site.urls["keys-3"]])
-    assert f"{key_id}: destroyed, 2 of 2" in run("srm-dicom keys replay", site.demo.config)
+    assert f"{key_id}: destroyed: 2 servers have confirmed" in run("srm-dicom keys replay", site.demo.config)
     site.start("keys-1")
     site.point_at(url_of(site, name) for name in ("keys-1", "keys-2", "keys-3"))
     with pytest.raises((NotAuthorised, KeyServerError)):
         site.fetch(key_id)
-    assert f"{key_id}: destroyed, 3 of 2" in run("srm-dicom keys replay", site.demo.config)
+    assert f"{key_id}: destroyed: 3 servers have confirmed" in run("srm-dicom keys replay", site.demo.config)
     assert "no key unknown" in run("srm-dicom keys destroy --yes unknown", site.demo.config, fails=True)
     assert "plugins.d has no none.toml" in run(
         "srm-dicom register --plugin none x", site.demo.config, fails=True
