@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Annotated, Any
 
 import msgspec
@@ -21,6 +22,10 @@ from srm_dicom.errors import IntegrityError
 MAX_TEXT_CHARS = 64 * 1024
 
 
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode
+"""`json.dumps` makes an encoder at each call."""
+
+
 class _Signed(msgspec.Struct, forbid_unknown_fields=True):
     body: dict[str, Any]
     signature: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{128}\\Z")]
@@ -29,7 +34,7 @@ class _Signed(msgspec.Struct, forbid_unknown_fields=True):
 
 def canonical(content: Mapping[str, Any]) -> bytes:
     """Return the one JSON text of a mapping of strings, integers, lists and mappings."""
-    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+    return _encode(content).encode()
 
 
 def fingerprint(key: Ed25519PublicKey) -> str:
@@ -52,8 +57,13 @@ def sign(purpose: str, body: Mapping[str, Any], key: Ed25519PrivateKey) -> str:
     """
     content = canonical(body)
     signature = key.sign(_to_sign(purpose, content)).hex()
-    signer = fingerprint(key.public_key())
-    return f'{{"body":{content.decode()},"signature":"{signature}","signer":"{signer}"}}'
+    return f'{{"body":{content.decode()},"signature":"{signature}","signer":"{_signer(key)}"}}'
+
+
+@lru_cache(maxsize=8)
+def _signer(key: Ed25519PrivateKey) -> str:
+    """Return the name of the public half; a site signs every image's manifest with one key."""
+    return fingerprint(key.public_key())
 
 
 def verify(purpose: str, text: str, keys: Mapping[str, Ed25519PublicKey]) -> dict[str, Any]:

@@ -44,10 +44,14 @@ class RemovalRow(peewee.Model):
         table_name = "removal"
 
 
+_DUE = "SELECT * FROM removal WHERE not_before <= ? ORDER BY id LIMIT ?"
+
+
 class Removals:
     """The table; methods join the caller's transaction."""
 
     def __init__(self, database: Database) -> None:
+        self._database = database
         self._row = database.bind(RemovalRow)
 
     def add(self, entries: Sequence[Entry]) -> None:
@@ -69,13 +73,12 @@ class Removals:
 
     def due(self, now: datetime, limit: int) -> list[Removal]:
         """Return what is to be removed now, the oldest first."""
-        query = self._row.select().where(self._row.not_before <= to_ms(now)).order_by(self._row.id)
         return [
             Removal(
                 row.id, Guid(row.guid), row.plugin, bytes(row.plugin_ref),
                 Release(row.project, row.profile, row.profile_version),
             )
-            for row in query.limit(limit)
+            for row in self._database.select(_DUE, [to_ms(now), limit])
         ]  # fmt: skip
 
     def done(self, removal: Removal) -> None:
