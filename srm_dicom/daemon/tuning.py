@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import resource
 import sys
 
@@ -10,17 +11,22 @@ SWITCH_S = 0.0005
 """How long a thread of the stager may keep the others from the interpreter. A thread that receives lets go
 of it some twenty times an object, and each way back took up to the usual 5 ms."""
 
+YOUNG_OBJECTS = 10_000
+"""How many more objects there are when cycles of garbage are looked for. After the usual 700 that is done for
+every third image, and finds what is under way."""
+
 _M_TRIM_THRESHOLD, KEPT_BYTES = -1, 64 * 1024 * 1024
 _M_MMAP_THRESHOLD, LARGE_BYTES = -3, 4 * 1024 * 1024
 
 
 def tune_for_arrivals() -> None:
-    """Let threads take turns often, and glibc keep the memory of one image for the next.
+    """Let threads take turns often, garbage wait, and glibc keep the memory of one image for the next.
 
     Otherwise each image's buffers are mapped anew, page by page, which takes a seventh of the stager's time.
     Where the C library has no such call nothing is lost but that.
     """
     sys.setswitchinterval(SWITCH_S)
+    gc.set_threshold(YOUNG_OBJECTS)
     tune = getattr(ctypes.CDLL(None), "mallopt", None)
     if tune is not None:
         tune(_M_TRIM_THRESHOLD, KEPT_BYTES)
