@@ -20,17 +20,18 @@ class Measured:
     Attributes:
         rates: slices per second of each way.
         spent: milliseconds of the processor for one image to scratch, by process.
-        cold: milliseconds until one image is ready, and of a bare C-MOVE of it.
+        cold: milliseconds until one image is ready, of a bare C-MOVE of it, and of movescu.
     """
 
     rates: dict[str, dict[str, float]] = field(default_factory=dict)
     spent: dict[str, dict[str, float]] = field(default_factory=dict)
-    cold: dict[str, tuple[float, float]] = field(default_factory=dict)
+    cold: dict[str, tuple[float, float, float]] = field(default_factory=dict)
 
 
-def tables(measured: Measured, rounds: int, load: float) -> str:
+def tables(measured: Measured, rounds: int, slices: int, load: float) -> str:
     """Return tables of a run, as Markdown."""
-    what = f"Medians of {rounds} rounds on {os.cpu_count()} virtual cores, load average {load:.1f} before."
+    machine = f"{os.cpu_count()} virtual cores, load average {load:.1f} before"
+    what = f"Medians of {rounds} rounds of {slices} slices on {machine}."
     rows = [
         what,
         "",
@@ -48,8 +49,12 @@ def tables(measured: Measured, rounds: int, load: float) -> str:
     rows.append("|---" * (len(processes) + 1) + "|")
     for name, spent in measured.spent.items():
         rows.append(f"| {name} | {' | '.join(f'{ms:.2f}' for ms in spent.values())} |")
-    rows += ["", "| one cold image | ready, ms | bare C-MOVE, ms |", "|---|---|---|"]
-    rows += [f"| {name} | {ours:.0f} | {bare:.0f} |" for name, (ours, bare) in measured.cold.items()]
+    rows += [
+        "",
+        "| one cold image, ms | ready | bare C-MOVE, connections kept | movescu |",
+        "|---" * 4 + "|",
+    ]
+    rows += [f"| {name} | {' | '.join(f'{ms:.0f}' for ms in cold)} |" for name, cold in measured.cold.items()]
     return "\n".join(rows)
 
 
@@ -63,8 +68,9 @@ def into(page: Path, name: str, text: str) -> None:
 
 
 def report(measured: Measured, picture: Path | None) -> None:
-    for name, (ours_ms, bare_ms) in measured.cold.items():
-        print(f"{name:12} one cold image: ready in {ours_ms:.0f} ms; bare C-MOVE {bare_ms:.0f} ms")
+    for name, (ours_ms, bare_ms, movescu_ms) in measured.cold.items():
+        bare = f"bare C-MOVE {bare_ms:.0f} ms, movescu {movescu_ms:.0f} ms"
+        print(f"{name:12} one cold image: ready in {ours_ms:.0f} ms; {bare}")
     for name, spent in measured.spent.items():
         told = "; ".join(f"{process} {ms:.2f} ms" for process, ms in spent.items())
         print(f"{name:12} of the processor for one image to scratch: {told}")

@@ -12,16 +12,13 @@ de-identified, checked, sealed and durable, and audited. Beside it, in the same 
 
 Rounds of all ways alternate; medians are compared. What each process of the site and the archive spend of the
 processor for one image on its way to scratch is told beside it. ``--archive dcmqrscp`` measures over dcmtk's
-archive. ``--chart FILE`` draws the rates, ``--lengths FILE`` those of MR series of 10 to 300 slices,
+archive. ``--chart FILE`` draws the rates, ``--lengths FILE`` those of MR series of 10 to 1,000,
 ``--stages FILE`` where the time of one image goes; ``--page FILE`` writes the figures into a page, between
 its two marks.
 """
 
 import argparse
-import http.client
-import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -36,19 +33,9 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from pydicom.dataset import FileDataset
 
+from benchmarks._anchors import Anchors, fresh
 from benchmarks._charts import bars, lines
-from benchmarks._figures import (
-    ANCHOR,
-    DCMTK_ANCHOR,
-    LIMIT,
-    NAIVE_ANCHOR,
-    OURS,
-    SCRATCH,
-    Measured,
-    into,
-    report,
-    tables,
-)
+from benchmarks._figures import LIMIT, OURS, SCRATCH, Measured, into, report, tables
 from srm_dicom.broker.states import ACTIVE
 from srm_dicom.client.library import Client
 from srm_dicom.clock import SystemClock
@@ -60,7 +47,7 @@ from srm_dicom.ids import Guid
 from srm_dicom.rights.project import Release
 from srm_dicom.scratch.area import ScratchArea, StagedName
 from srm_dicom.scratch.slot import FileSlot, Filled, SlotSettings
-from srm_dicom.testing.archives import SYSTEM_PATH, Dcmqrscp, Orthanc, program
+from srm_dicom.testing.archives import Dcmqrscp, Orthanc
 from srm_dicom.testing.images import SeriesSpec, make_series
 from srm_dicom.testing.ports import free_port
 from srm_plugin_dicom.archive import Wanted
@@ -73,11 +60,9 @@ from srm_plugin_dicom.receiver import Peer, Receiver
 
 ROUNDS = 3
 LOOK_ONE_S, LOOK_MANY_S = 0.001, 0.005
-SERIES = {
-    "CT 512 KiB": SeriesSpec("CT", 200, rows=512, columns=512),
-    "MR 10 KiB": SeriesSpec("MR", 200, rows=72, columns=72, study="2"),
-}
-LENGTHS = (10, 30, 100, 300)
+SLICES = 200
+SERIES = ("CT 512 KiB", "MR 10 KiB")
+LENGTHS = (10, 30, 100, 300, 1000)
 
 
 class Bench:
@@ -93,15 +78,14 @@ class Bench:
         self.directory = directory
         self.images = images
         self.site = DemoSite(directory / "site", push=False)
-        self.drop_port, self.storescp_port, self.naive_port = free_port(), free_port(), free_port()
+        self.drop_port, own_ports = free_port(), Anchors.new_ports()
         ports = {
             "MDM1": self.site.ports["moves"],
             "MDMIN": self.site.ports["arrivals"],
             "DROP": self.drop_port,
-            "STORESCP": self.storescp_port,
-            "NAIVE": self.naive_port,
-        }
+        } | own_ports
         self.archive = archive(directory / "archive", ports)
+        self.anchors = Anchors(directory, images, self.archive, own_ports)
         leaving.callback(self.archive.stop)
         for series in images.values():
             self.archive.add(series)
@@ -137,7 +121,7 @@ class Bench:
     def ours(self, name: str) -> float:
         """Return the seconds of a get of one series with nothing staged."""
         self._unstage()
-        out = self._fresh("ours")
+        out = fresh(self.directory / "ours")
         started_s = time.monotonic()
         got = list(self.client.get([self._query(name)], out, sealed=True))
         took_s = time.monotonic() - started_s
@@ -152,11 +136,12 @@ class Bench:
         assert len(surls) == len(self.images[name])
         return self._staged(surls)
 
-    def first(self, name: str) -> tuple[float, float]:
-        """Return the seconds until one cold image is ready, and those of a bare C-MOVE of it."""
+    def first(self, name: str) -> tuple[float, float, float]:
+        """Return the seconds until one cold image is ready, of a bare C-MOVE of it, and of movescu."""
         self._unstage()
         surl = str(self.client.find(self._query(name), limit=1)[0]["surl"])
-        return self._staged([surl]), self._moved(name, 1)
+        ours_s, bare_s = self._staged([surl]), self._moved(name, 1)
+        return ours_s, bare_s, self.anchors.move_of_one(name)
 
     def _query(self, name: str) -> str:
         first = self.images[name][0]
@@ -191,60 +176,6 @@ class Bench:
         assert len(came) == len(instances)
         return took_s
 
-    def anchor(self, name: str) -> float:
-        """Return the seconds of Orthanc's own anonymisation, REST and age."""
-        clear, sealed = self._fresh("clear"), self._fresh("sealed")
-        host = self.archive._http.removeprefix("http://")
-        rest = http.client.HTTPConnection(host, timeout=120)
-        study = _rest(rest, "POST", "/tools/lookup", self.images[name][0].StudyInstanceUID.encode())
-        found = next(one["ID"] for one in study if one["Type"] == "Study")
-        started_s = time.monotonic()
-        new = _rest(rest, "POST", f"/studies/{found}/anonymize", b'{"Synchronous":true}')["ID"]
-        for number, instance in enumerate(_rest(rest, "GET", f"/studies/{new}/instances")):
-            rest.request("GET", f"/instances/{instance['ID']}/file", headers={"Accept-Encoding": "identity"})
-            (clear / f"{number}.dcm").write_bytes(rest.getresponse().read())
-        self._encrypt(clear, sealed)
-        took_s = time.monotonic() - started_s
-        assert len(list(sealed.iterdir())) == len(self.images[name])
-        rest.close()  # Orthanc has closed its end while age was at work
-        _rest(rest, "DELETE", f"/studies/{new}")
-        return took_s
-
-    def dcmtk_anchor(self, name: str) -> float:
-        """Return the seconds of movescu to storescp, dicom-anonymizer and age."""
-        came, clear, sealed = self._fresh("came"), self._fresh("clear"), self._fresh("sealed")
-        first = self.images[name][0]
-        keys = ("QueryRetrieveLevel=SERIES", f"StudyInstanceUID={first.StudyInstanceUID}")
-        asked = [*keys, f"SeriesInstanceUID={first.SeriesInstanceUID}"]
-        move = ["-S", "-aet", "STORESCP", "-aem", "STORESCP", "-aec", "PACS"]
-        move += [word for key in asked for word in ("-k", key)]
-        environment = {"PATH": SYSTEM_PATH, "TCP_NODELAY": "1"}
-        receive = [program("storescp"), "-aet", "STORESCP", "+xa", "-od", came, str(self.storescp_port)]
-        started_s = time.monotonic()
-        with subprocess.Popen(list(map(str, receive)), env=environment) as storescp:
-            time.sleep(0.1)
-            command = [program("movescu"), *move, "127.0.0.1", str(self.archive.port)]
-            subprocess.run(command, check=True, env=environment, capture_output=True)
-            storescp.terminate()
-        subprocess.run([_anonymizer() or "", came, clear], check=True, capture_output=True)
-        self._encrypt(clear, sealed)
-        took_s = time.monotonic() - started_s
-        assert len(list(sealed.iterdir())) == len(self.images[name])
-        return took_s
-
-    def naive_anchor(self, name: str) -> float:
-        """Return the seconds of a script of pynetdicom and pydicom, and age."""
-        clear, sealed = self._fresh("clear"), self._fresh("sealed")
-        first = self.images[name][0]
-        ports = (str(self.naive_port), str(self.archive.port))
-        started_s = time.monotonic()
-        script = [sys.executable, "-m", "benchmarks._naive", *ports]
-        subprocess.run([*script, first.StudyInstanceUID, first.SeriesInstanceUID, clear], check=True)
-        self._encrypt(clear, sealed)
-        took_s = time.monotonic() - started_s
-        assert len(list(sealed.iterdir())) == len(self.images[name])
-        return took_s
-
     def stages(self, name: str) -> dict[str, float]:
         """Return the milliseconds that one image takes in each stage, one after the other."""
         image = self.images[name][0]
@@ -256,7 +187,7 @@ class Bench:
         image.save_as(whole, enforce_file_format=True)
         data = whole.getvalue()
         public = X25519PrivateKey.generate().public_key().public_bytes_raw()
-        area = ScratchArea(self._fresh("stages"))
+        area = ScratchArea(fresh(self.directory / "stages"))
         filled: list[Filled] = []
         clean = list(cleaner.deidentify(data))
         sealed = b"".join(clean)  # near enough: the same length, and noise costs what zeros cost
@@ -293,11 +224,6 @@ class Bench:
         spent["stager"] += sum(map(_seconds_of, _children_of(processes["stager"])))
         return spent
 
-    def _encrypt(self, clear: Path, sealed: Path) -> None:
-        recipient = self._age_recipient()
-        command = f"ls {clear} | xargs -P2 -I{{}} age -r {recipient} -o {sealed}/{{}}.age {clear}/{{}}"
-        subprocess.run(["/bin/sh", "-c", command], check=True, env={"PATH": SYSTEM_PATH})
-
     def _register(self) -> None:
         environment = {**os.environ, "SRM_DICOM_CONFIG": str(self.site.config)}
         for modality in ("CT", "MR"):
@@ -316,20 +242,6 @@ class Bench:
         for name in list(area.names()):
             area.remove(name)
 
-    def _fresh(self, name: str) -> Path:
-        directory = self.directory / name
-        shutil.rmtree(directory, ignore_errors=True)
-        directory.mkdir()
-        return directory
-
-    def _age_recipient(self) -> str:
-        key = self.directory / "age.key"
-        if not key.exists():
-            subprocess.run([program("age-keygen"), "-o", key], check=True, capture_output=True)
-        return subprocess.run(
-            [program("age-keygen"), "-y", key], check=True, capture_output=True, text=True
-        ).stdout.strip()
-
 
 def _seconds_of(pid: int) -> float:
     """Return what a process has taken of the processor, by itself and for the system (proc(5))."""
@@ -340,17 +252,6 @@ def _seconds_of(pid: int) -> float:
 def _children_of(pid: int) -> set[int]:
     tasks = Path(f"/proc/{pid}/task").iterdir()
     return {int(child) for task in tasks for child in (task / "children").read_text().split()}
-
-
-def _rest(connection: http.client.HTTPConnection, method: str, target: str, body: bytes | None = None):
-    connection.request(method, target, body)
-    return json.loads(connection.getresponse().read() or b"null")
-
-
-def _anonymizer() -> str | None:
-    """Return where dicom-anonymizer is, beside this interpreter or on the path."""
-    beside = Path(sys.executable).parent / "dicom-anonymizer"
-    return str(beside) if beside.exists() else shutil.which("dicom-anonymizer")
 
 
 def _milliseconds(work: Callable[[], object], times: int = 40) -> float:
@@ -368,14 +269,7 @@ def run(bench: Bench, rounds: int) -> Measured:
         OURS: bench.ours,
         SCRATCH: bench.scratch,
         LIMIT: bench.limit,
-    }
-    has_age = shutil.which("age", path=SYSTEM_PATH)
-    if has_age and isinstance(bench.archive, Orthanc):
-        ways[ANCHOR] = bench.anchor
-    if has_age and _anonymizer():
-        ways[DCMTK_ANCHOR] = bench.dcmtk_anchor
-    if has_age:
-        ways[NAIVE_ANCHOR] = bench.naive_anchor
+    } | bench.anchors.ways()
     seconds: dict[str, dict[str, list[float]]] = {name: {way: [] for way in ways} for name in SERIES}
     spent: dict[str, list[dict[str, float]]] = {name: [] for name in SERIES}
     for _ in range(rounds + 1):
@@ -391,8 +285,8 @@ def run(bench: Bench, rounds: int) -> Measured:
     for name in SERIES:
         count = len(bench.images[name])
         cold = [bench.first(name) for _ in range(rounds + 1)][1:]
-        ours_s, bare_s = (statistics.median(column) for column in zip(*cold, strict=True))
-        measured.cold[name] = 1e3 * ours_s, 1e3 * bare_s
+        ours_s, bare_s, movescu_s = (statistics.median(column) for column in zip(*cold, strict=True))
+        measured.cold[name] = 1e3 * ours_s, 1e3 * bare_s, 1e3 * movescu_s
         measured.rates[name] = {
             way: count / statistics.median(each[1:]) for way, each in seconds[name].items()
         }
@@ -425,13 +319,18 @@ def _long(length: int) -> str:
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--rounds", type=int, default=ROUNDS)
+    options.add_argument("--slices", type=int, default=SLICES, help="of each series")
     options.add_argument("--archive", choices=("orthanc", "dcmqrscp"), default="orthanc")
     options.add_argument("--chart", type=Path, help="write the bars to this SVG file")
     options.add_argument("--lengths", type=Path, help="measure series of other lengths; a chart of them")
     options.add_argument("--page", type=Path, help="write the figures into this page")
     options.add_argument("--stages", type=Path, help="measure each stage alone; a chart of them")
     chosen = options.parse_args()
-    specs = dict(SERIES)
+    series = (
+        SeriesSpec("CT", chosen.slices, rows=512, columns=512),
+        SeriesSpec("MR", chosen.slices, rows=72, columns=72, study="2"),
+    )
+    specs = dict(zip(SERIES, series, strict=True))
     if chosen.lengths:
         specs |= {
             _long(length): SeriesSpec("MR", length, rows=72, columns=72, study="3", number=10 + length)
@@ -448,7 +347,7 @@ def main() -> None:
         measured = run(bench, chosen.rounds)
         report(measured, chosen.chart)
         if chosen.page:
-            into(chosen.page, chosen.archive, tables(measured, chosen.rounds, load))
+            into(chosen.page, chosen.archive, tables(measured, chosen.rounds, chosen.slices, load))
         if chosen.lengths:
             by_length = lengths(bench, chosen.rounds)
             for length, (ours, limit) in by_length.items():
