@@ -25,7 +25,7 @@ from srm_dicom.crypto.keyfile import write_public_key, write_secret_key
 from srm_dicom.crypto.keyrecord import issue
 from srm_dicom.crypto.sealing import public_key_of
 from srm_dicom.crypto.signing import trusting
-from srm_dicom.errors import KeyQuorumMissing
+from srm_dicom.errors import KeyQuorumMissing, NotAuthorised, NotFound
 from srm_dicom.rights.acl import Acl
 from srm_dicom.testing.clock import FakeClock
 from srm_dicom.testing.pki import TestPki
@@ -214,6 +214,27 @@ def test_its_records_survive_the_loss_of_its_disk(alone):
     assert done.stdout == "1 keys and 1 shares added, 0 left out as destroyed\n", done.stderr
     url = alone.start()
     assert alone.client(url, alone.alice).fetch(charter.key_id, charter.public_key) == private
+
+
+def test_a_database_of_before_brings_no_destroyed_key_back(alone):
+    """The ledger lies beside the audit log: whoever restores the database does not restore it."""
+    url = alone.start()
+    (destroyed, _), (kept, private) = alone.register(url), alone.register(url)
+    alone.stop()
+    backup = (alone.directory / "keys.db").read_bytes()
+    url = alone.start()
+    told = alone.client(url, alone.registrar).destroy({destroyed.key_id: destroyed.public_key})
+    assert told[destroyed.key_id].done
+    alone.stop()
+    for path in alone.directory.glob("keys.db*"):
+        path.unlink()
+    (alone.directory / "keys.db").write_bytes(backup)
+    url = alone.start()
+    with pytest.raises(NotAuthorised):
+        alone.client(url, alone.alice).fetch(destroyed.key_id, destroyed.public_key)
+    with pytest.raises(NotFound):
+        alone.client(url, alone.registrar).fetch(destroyed.key_id, destroyed.public_key)
+    assert alone.client(url, alone.alice).fetch(kept.key_id, kept.public_key) == private
 
 
 def test_an_export_to_a_full_disk_leaves_nothing(alone, monkeypatch):

@@ -129,6 +129,26 @@ def test_a_forged_charter_of_the_files_key_is_named_and_another_server_asked(sit
         site.client(alice).fetch(key.id, key.public)
 
 
+def test_shares_that_the_site_has_signed_and_that_give_another_key_are_refused(site, alice):
+    """As an unproven reshare may leave them: hashes and signature are right, and the key would be wrong."""
+    key = site.registered(ALICE)
+    shares = [Share(index, secrets.token_bytes(32)) for index in (1, 2, 3)]
+    charter = sign_charter(
+        key.id,
+        generation=1,
+        k=2,
+        hashes=[share_hash(key.id, 1, share) for share in shares],
+        public_key=key.public,
+        valid_until=key.charter.valid_until,
+        signing_key=site.signing_key,
+    )
+    for share, name in zip(shares, site.servers, strict=True):
+        tell(site.servers[name], KeyRecord(charter, share))
+    for half in (key.public, None):
+        with pytest.raises(KeyQuorumMissing, match="the rebuilt key is not the file's"):
+            site.client(alice).fetch(key.id, half)
+
+
 def test_all_who_forged_together_are_named(site, alice):
     key = site.registered(ALICE)
     shares = [Share(index, secrets.token_bytes(32)) for index in (1, 2)]
