@@ -21,8 +21,10 @@ from mdm_keys.ledger import DestructionLedger
 from mdm_keys.resharing import own_key
 from mdm_keys.server import KeyServer, KeyServerSettings, ledger_path, trusted_sites
 from mdm_keys.store import KeyStore
+from srm_dicom.audit import segments
 from srm_dicom.audit.event import Action, Event, Outcome
 from srm_dicom.audit.log import AuditLog
+from srm_dicom.audit.verify import verify
 from srm_dicom.cli import keyfiles
 from srm_dicom.cli.exits import reported
 from srm_dicom.clock import SystemClock
@@ -56,6 +58,20 @@ def main() -> None:
 def serve(config: Path) -> None:
     """Run the key server until it is told to stop."""
     hosting.run(lambda: hosting.catalogue(config, KeyServerSettings, KeyServer), "keys")
+
+
+@main.command("verify")
+@_config
+@reported
+def verify_audit(config: Path) -> None:
+    """Find any gap or edit in this key server's audit log, which it may go on writing; exit code 1 if so."""
+    logs = segments.logs([hosting.settings_of(config, KeyServerSettings)[0].audit])
+    problems = [f"{name}: {one}" for name, files in logs.items() for one in verify(*files)]
+    for problem in problems:
+        click.echo(problem)
+    if problems:
+        raise SystemExit(1)
+    click.echo(f"{len(logs)} logs are whole")
 
 
 @main.command("public-key")

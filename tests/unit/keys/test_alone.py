@@ -251,6 +251,17 @@ def test_an_export_to_a_full_disk_leaves_nothing(alone, monkeypatch):
     assert not list(alone.directory.glob("keys.c4gh*"))
 
 
+def test_whoever_runs_it_finds_an_edit_in_its_audit_log(alone):
+    url = alone.start()
+    alone.register(url)
+    assert alone.command("verify").stdout == "1 logs are whole\n"
+    [log] = (alone.directory / "audit").glob("*.jsonl")
+    log.write_text(log.read_text().replace("putKeys", "getKeys"))
+    done = alone.command("verify")
+    assert done.returncode == 1
+    assert done.stdout.startswith(f"{log.stem}: ")
+
+
 def test_an_import_waits_for_no_running_server(alone):
     alone.start()
     (alone.directory / "some").write_bytes(b"")

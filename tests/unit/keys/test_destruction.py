@@ -9,6 +9,7 @@ from mdm_keys.ledger import DestructionLedger
 from srm_dicom.errors import ConfigError, KeyQuorumMissing, NotAuthorised, NotFound
 from srm_dicom.rights.acl import Acl
 from srm_dicom.testing.databases import VARIABLE
+from srm_dicom.wire.hydra.contract import StringPair
 
 ALICE = 'user:"/DC=test/DC=mdm/CN=alice":g'
 
@@ -97,6 +98,22 @@ def test_a_ledger_is_replayed_over_a_database_of_before(site, alice, registrar):
     server.store.remove_of(public_key for public_key, _ in reopened)
     assert not server.store.find([key.id])
     assert server.store.find([other.id])
+
+
+def test_the_ledger_knows_before_the_share_goes(site, registrar, monkeypatch):
+    """A server that dies in between has noted a key that is still there, and drops it when it starts."""
+    key = site.registered(ALICE)
+    server = site.servers["keys1"]
+    on_disk = []
+
+    def dies(_ids):
+        on_disk.extend(DestructionLedger(server.directory / "keys1.destroyed"))
+        raise OSError("the power went")
+
+    monkeypatch.setattr(server.store, "remove", dies)
+    with pytest.raises(OSError, match="the power went"):
+        server.service.destroy_keys(registrar, [StringPair(key.id, key.public.hex())])
+    assert on_disk == [(key.public, key.id)]
 
 
 def test_a_ledger_survives_a_cut_line_and_nothing_else(tmp_path):

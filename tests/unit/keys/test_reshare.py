@@ -192,6 +192,15 @@ def test_nothing_changes_when_a_new_server_is_down(site, servers, alice, registr
     assert site.client(alice).fetch(key.id, key.public) == key.private
 
 
+def test_what_one_new_server_does_not_adopt_stays_on_no_other(site, servers, alice, registrar):
+    key = site.registered(ALICE)
+    site.servers["keys4"].dies_at("adoptKeys", answered=False)
+    [done] = reshare(site, registrar, [key], ["keys1", "keys2", "keys4"], 2).values()
+    assert isinstance(done.error, KeyServerUnavailable)
+    assert [generations(server, key) for server in servers[:4]] == [[1], [1], [1], []]
+    assert site.client(alice).fetch(key.id, key.public) == key.private
+
+
 @pytest.mark.parametrize("step", ["dealKeys", "takeKeys", "adoptKeys", "removeKeys"])
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_server_that_dies_at_any_step_loses_no_key(site, servers, alice, registrar, step, when):
