@@ -15,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from srm_dicom.client.download import open_sealed
+from srm_dicom.client.download import open_sealed, read_manifest
 from srm_dicom.client.remote import SealedFile, buffered
 from srm_dicom.crypto import keyfile, siv
 from srm_dicom.crypto.crypt4gh import HEADER_BYTES, SEALED_SEGMENT_BYTES, SEGMENT_BYTES
@@ -28,6 +28,10 @@ from srm_dicom.rights.project import Release
 
 SITE = Ed25519PrivateKey.generate()
 SEGMENTS = 4
+
+
+def guid_of(number):
+    return Guid(f"00000000-0000-4000-8000-{number:012}")
 
 
 class Series:
@@ -43,17 +47,16 @@ class Series:
         self.manifest = Manifest.verify(self.sign(self.files[0]), trusting(SITE.public_key()))
 
     def seal(self, clear, number):
-        guid = Guid(f"00000000-0000-4000-8000-{number:012}")
-        sealer = siv.Sealer(b"s" * 32, guid, self.public)
+        sealer = siv.Sealer(b"s" * 32, guid_of(number), self.public)
         sealer.absorb(clear)
         return b"".join(sealer.seal().file([clear]))
 
-    def sign(self, file):
+    def sign(self, file, number=0):
         digest = Digest()
         digest.update(file)
         header = Digest()
         header.update(file[:HEADER_BYTES])
-        guid, release = Guid("00000000-0000-4000-8000-000000000000"), Release("p", "basic", "v1")
+        guid, release = guid_of(number), Release("p", "basic", "v1")
         manifest = Manifest(
             guid, 1, digest.size_bytes, digest.adler32, digest.blake3, release, self.public, header.blake3
         )
@@ -112,7 +115,7 @@ def order(file, *numbers):
 
 def forged(series):
     """What anybody can make who has the public key of the series."""
-    sealer = siv.Sealer(b"t" * 32, Guid("00000000-0000-4000-8000-000000000000"), series.public)
+    sealer = siv.Sealer(b"t" * 32, guid_of(0), series.public)
     clear = secrets.token_bytes(len(series.clear[0]))
     sealer.absorb(clear)
     return b"".join(sealer.seal().file([clear]))
@@ -143,6 +146,28 @@ def test_the_stock_program_takes_it_for_whole_and_we_do_not(series, how):
 def test_what_is_moved_or_missing_is_found_without_a_manifest_too(series, how):
     with pytest.raises(IntegrityError):
         series.alone(TAMPERED[how](series))
+
+
+def test_a_file_that_is_swapped_together_with_its_manifest_is_noticed(series):
+    """Both are genuine, and the key of the series opens it: only the name in the manifest is not it."""
+    own, other = series.sign(series.files[0]), series.sign(series.files[1], 1)
+    signers = trusting(SITE.public_key())
+    assert read_manifest(Door(own), "turl", guid_of(0), signers) == series.manifest
+    with pytest.raises(IntegrityError, match="another file's"):
+        read_manifest(Door(other), "turl", guid_of(0), signers)
+    with pytest.raises(IntegrityError):
+        read_manifest(Door(own), "turl", guid_of(0), trusting(Ed25519PrivateKey.generate().public_key()))
+
+
+class Door:
+    """Serves one manifest beside a file."""
+
+    def __init__(self, manifest):
+        self.manifest = manifest
+
+    def read(self, turl, *, limit_bytes):
+        assert turl == "turl.manifest"
+        return self.manifest.encode()[:limit_bytes]
 
 
 def test_a_splice_of_two_files_opens_with_neither(series):

@@ -1,6 +1,7 @@
 """Refusals on a key server: each leaves its trace, and a flood of them fills no disk."""
 
 import json
+import secrets
 
 import pytest
 
@@ -173,6 +174,19 @@ def test_a_key_whose_time_is_over_is_refused_and_costs_nothing(site, server, reg
     expired = ("key_released", "denied", [over.charter.key_id], "the key was for a time that is over")
     assert told(server, "getKeys") == [expired, ("key_released", "allowed", [good.charter.key_id], ALICE)]
     assert told(server, "getAttributes") == [expired]
+
+
+def test_of_two_generations_only_the_one_whose_time_is_not_over_is_released(site, server, registrar, alice):
+    until = site.clock.now()
+    private = secrets.token_bytes(32)
+    first, second = (
+        site.issue(private, generation=number, valid_until=end)[0]
+        for number, end in ((1, until), (2, until.replace(year=2090)))
+    )
+    for record in (first, second):
+        server.service.put_keys(registrar, [shared(record)], permission_of(Acl.parse(ALICE)))
+    [status] = server.service.get_keys(alice, [first.charter.key_id])
+    assert [key.charter for key in status.keys] == [second.charter.text]
 
 
 def test_who_only_looks_has_changed_and_released_nothing(server, ids, alice, registrar):
