@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import re
 import struct
-from dataclasses import dataclass
 from enum import IntEnum
+
+import msgspec
 
 from srm_plugin_dicom.pdu import PduError
 
 MAX_COMMAND_BYTES = 16_384
 
 _ELEMENT = struct.Struct("<HHL")
+_LENGTH = struct.Struct("<HHLL")
+_ANSWER = struct.Struct("<" + 4 * "HHLH")
+"""The four elements of a response that are numbers: written for every image."""
+
 _NO_DATASET = 0x0101
 _DATASET = 0x0001
 _MEDIUM = 0x0000
+_ZERO = b"\0\0"
 _UID = re.compile(r"[0-9.]{1,64}\Z")
 
 
@@ -48,8 +54,7 @@ class Status(IntEnum):
     CANNOT_UNDERSTAND = 0xC000
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(msgspec.Struct, frozen=True):
     """A request or response: what it is, of which object, and whether a data set follows.
 
     `move_id` is the message id of the C-MOVE behind a C-STORE, 0 if it is not told;
@@ -74,17 +79,18 @@ def parse_command(data: bytes | bytearray) -> Command:
         PduError: an element does not fit, lacks or is of another group.
     """
     elements = _elements(bytes(data))
+    told = elements.get
     try:
         return Command(
-            field=_short(elements[0x0100]),
-            message_id=_short(elements.get(0x0110, elements.get(0x0120, b""))),
-            has_dataset=_short(elements[0x0800]) != _NO_DATASET,
-            sop_class=_uid(elements.get(0x0002, b"")),
-            sop_instance=_uid(elements.get(0x1000, b"")),
-            move_id=_short(elements.get(0x1031) or b"\0\0"),
-            status=_short(elements.get(0x0900, b"\0\0")),
-            completed=_short(elements.get(0x1021) or b"\0\0"),
-            failed=_short(elements.get(0x1022) or b"\0\0"),
+            _short(elements[0x0100]),
+            _short(told(0x0110, told(0x0120, b""))),
+            _short(elements[0x0800]) != _NO_DATASET,
+            _uid(told(0x0002, b"")),
+            _uid(told(0x1000, b"")),
+            _short(told(0x1031) or _ZERO),
+            _short(told(0x0900, _ZERO)),
+            _short(told(0x1021) or _ZERO),
+            _short(told(0x1022) or _ZERO),
         )
     except KeyError:
         raise PduError("a command set lacks a mandatory element") from None
@@ -92,17 +98,16 @@ def parse_command(data: bytes | bytearray) -> Command:
 
 def encode_response(request: Command, status: int) -> bytes:
     """Return the command set that answers `request` (PS3.7, tables 9.3-2 and 9.3-13)."""
-    body = b"".join(
-        (
-            _element(0x0002, _padded(request.sop_class)) if request.sop_class else b"",
-            _element(0x0100, struct.pack("<H", request.field | RESPONSE)),
-            _element(0x0120, struct.pack("<H", request.message_id)),
-            _element(0x0800, struct.pack("<H", _NO_DATASET)),
-            _element(0x0900, struct.pack("<H", status)),
-            _element(0x1000, _padded(request.sop_instance)) if request.sop_instance else b"",
-        )
+    sop_class = _element(0x0002, _padded(request.sop_class)) if request.sop_class else b""
+    numbers = _ANSWER.pack(
+        *(0, 0x0100, 2, request.field | RESPONSE),
+        *(0, 0x0120, 2, request.message_id),
+        *(0, 0x0800, 2, _NO_DATASET),
+        *(0, 0x0900, 2, status),
     )
-    return _element(0x0000, struct.pack("<L", len(body))) + body
+    instance = _element(0x1000, _padded(request.sop_instance)) if request.sop_instance else b""
+    length = len(sop_class) + len(numbers) + len(instance)
+    return _LENGTH.pack(0, 0x0000, 4, length) + sop_class + numbers + instance
 
 
 def encode_find_request(sop_class: str, message_id: int) -> bytes:

@@ -12,7 +12,7 @@ from srm_dicom.errors import InternalError, MdmError
 from srm_dicom.telemetry import logger
 from srm_plugin_dicom.deidentify import Context
 from srm_plugin_dicom.deidentify.elements import Buffer
-from srm_plugin_dicom.deidentify.engine import deidentifier
+from srm_plugin_dicom.deidentify.engine import Deidentifier, deidentifier
 from srm_plugin_dicom.deidentify.report import Report
 from srm_plugin_dicom.deidentify.series import SeriesNeeded
 from srm_plugin_dicom.deidentify.view import WholeNeeded
@@ -43,6 +43,7 @@ class Making:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._deidentifier: Deidentifier | None = None
         self.reports = Reports()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -58,7 +59,9 @@ class Making:
             InternalError: de-identification broke.
         """
         try:
-            clean = deidentifier(self._context).deidentify(data, transfer_syntax, *names)
+            # Asked for once: to find it among all takes as long as to compare the context with another.
+            self._deidentifier = self._deidentifier or deidentifier(self._context)
+            clean = self._deidentifier.deidentify(data, transfer_syntax, *names)
             return list(clean), self.reports.compact(clean.report)
         except (SeriesNeeded, WholeNeeded):
             return None

@@ -162,7 +162,8 @@ class MoveDesk:
             NotAuthorised: nobody waits for it.
         """
         with self._lock:
-            for visit in sorted(self._visits, key=lambda each: each.number != info.move_id):
+            named = [visit for visit in self._visits if visit.number == info.move_id]
+            for visit in (*named, *self._visits):
                 if visit.claim(info):
                     return ArrivingObject(info, visit, self._max_object_bytes, self._budget, self._spooling)
         raise NotAuthorised("an object that no open move announced")

@@ -16,6 +16,10 @@ from srm_plugin_dicom import pdu
 from srm_plugin_dicom.pdu import PduError, PduType
 
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
+_SLACK = 1.02
+"""A receive may take so much longer than it should: who waits until a fixed time would tell the kernel of
+every one otherwise, by two calls."""
+
 _CONTROL = 5
 """Where in the body of a P-DATA-TF the control header of its first fragment is (PS3.8, 9.3.5.1)."""
 
@@ -69,7 +73,7 @@ class PduReader:
             rest = self._end - self._start
             self._view[:rest] = self._view[self._start : self._end]
             self._start, self._end = 0, rest
-        if self._wanted_s != self._bound_s:
+        if not self._wanted_s <= self._bound_s <= _SLACK * self._wanted_s:
             _bound(self._connection, self._wanted_s)
             self._bound_s = self._wanted_s
         while self._end - self._start < count:
@@ -92,13 +96,17 @@ class PduReader:
             length: of the body that is being read.
             kind: of its PDU; None while that begins with its header.
         """
-        at, there = self._start, self._end - self._start
-        if kind is None:
-            if there <= pdu.HEADER_BYTES:
-                return False
-            kind, length = pdu.parse_header(self._view[at : at + pdu.HEADER_BYTES])
-            at, there = at + pdu.HEADER_BYTES, there - pdu.HEADER_BYTES
-        if kind != PduType.DATA or there != length or length <= _CONTROL:
+        at = self._start
+        while True:
+            if kind is None:
+                if self._end - at < pdu.HEADER_BYTES:
+                    return False
+                kind, length = pdu.parse_header(self._view[at : at + pdu.HEADER_BYTES])
+                at += pdu.HEADER_BYTES
+            if self._end - at <= length:
+                break
+            at, kind = at + length, None
+        if kind != PduType.DATA or self._end - at < length or length <= _CONTROL:
             return False
         return self._view[at + _CONTROL] & (pdu.COMMAND | pdu.LAST) == pdu.LAST
 

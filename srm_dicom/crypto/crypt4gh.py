@@ -47,6 +47,9 @@ NonceOf = Callable[[int, bool], bytes]
 
 Buffer = bytes | bytearray | memoryview
 
+Room = Callable[[int], bytearray | memoryview]
+"""Gives writable bytes, so many."""
+
 
 # --- header --------------------------------------------------------------------------------------
 
@@ -234,8 +237,13 @@ def segments(clear: Iterable[Buffer]) -> Iterator[Buffer]:
 
 
 def sealed_file(
-    header: bytes, session_key: bytes, nonces: NonceOf, clear: Iterable[Buffer], clear_bytes: int
-) -> Iterator[bytearray]:
+    header: bytes,
+    session_key: bytes,
+    nonces: NonceOf,
+    clear: Iterable[Buffer],
+    clear_bytes: int,
+    room: Room = bytearray,
+) -> Iterator[bytearray | memoryview]:
     """Yield a file in pieces of `PIECE_SEGMENTS` segments, the header before the first.
 
     Args:
@@ -244,25 +252,26 @@ def sealed_file(
         nonces: of the segments.
         clear: the content, in pieces of any size, unchanged until the next piece is asked for.
         clear_bytes: how many these are together.
+        room: gives each piece its place.
 
     Raises:
         IntegrityError: they are more or fewer.
     """
     cipher = ChaCha20Poly1305(session_key)
     last, left = -(-clear_bytes // SEGMENT_BYTES) - 1, clear_bytes
-    sealed, at = bytearray(len(header) + _next_size(left)), len(header)
+    sealed, at = room(len(header) + _next_size(left)), len(header)
     sealed[:at] = header
     for index, segment in enumerate(segments(clear)):
         if len(segment) > left:
             raise IntegrityError("the stream is longer than it was when it was measured")
         if at == len(sealed):
             yield sealed
-            sealed, at = bytearray(_next_size(left)), 0
+            sealed, at = room(_next_size(left)), 0
         left -= len(segment)
         nonce, begin, end = nonces(index, index == last), at + NONCE_BYTES, at + len(segment) + _ADDED_BYTES
         sealed[at:begin] = nonce
-        with memoryview(sealed) as whole, whole[begin:end] as room:
-            cipher.encrypt_into(nonce, segment, None, room)
+        with memoryview(sealed) as whole, whole[begin:end] as place:
+            cipher.encrypt_into(nonce, segment, None, place)
         at = end
     if left:
         raise IntegrityError("the stream is shorter than it was when it was measured")

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from blake3 import blake3
 
@@ -41,7 +41,8 @@ class Sealer:
             guid: the file's identity; the same object under another GUID gets other keys.
             public_key: the file's X25519 public key, 32 bytes.
         """
-        self._mac = blake3(guid.encode("ascii"), key=_mac_key(seal_key))
+        self._seal_key = seal_key
+        self._guid = guid
         self.public_key = public_key
         self._clear_bytes = 0
 
@@ -53,6 +54,11 @@ class Sealer:
     def seal(self) -> Sealed:
         """End the first pass."""
         return Sealed(self._mac.digest(), self.public_key, self._clear_bytes)
+
+    @cached_property
+    def _mac(self) -> blake3:
+        """What absorbs; a file that another process seals needs none here."""
+        return blake3(self._guid.encode("ascii"), key=_mac_key(self._seal_key))
 
 
 @lru_cache(maxsize=4)
@@ -76,17 +82,20 @@ class Sealed:
         self._clear_bytes = clear_bytes
         self.size_bytes = crypt4gh.sealed_size(clear_bytes)
 
-    def file(self, clear: Iterable[crypt4gh.Buffer]) -> Iterator[bytearray]:
+    def file(
+        self, clear: Iterable[crypt4gh.Buffer], room: crypt4gh.Room = bytearray
+    ) -> Iterator[bytearray | memoryview]:
         """Yield the sealed file, its header first, in pieces of about a mebibyte.
 
         Args:
             clear: the bytes of the first pass, in pieces of any size.
+            room: gives each piece its place.
 
         Raises:
             IntegrityError: these are more or fewer than the first pass had.
         """
         nonces = segment_nonces(self._session_key)
-        return crypt4gh.sealed_file(self.header, self._session_key, nonces, clear, self._clear_bytes)
+        return crypt4gh.sealed_file(self.header, self._session_key, nonces, clear, self._clear_bytes, room)
 
 
 def segment_nonces(session_key: bytes) -> crypt4gh.NonceOf:

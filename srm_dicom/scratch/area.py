@@ -16,10 +16,11 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import TracebackType
 
 from srm_dicom.errors import NoSpace, Overloaded
 from srm_dicom.ids import Guid
@@ -188,15 +189,21 @@ class ScratchArea:
         return path
 
 
-@contextmanager
-def no_space(what: str = "scratch") -> Iterator[None]:
+class no_space:  # noqa: N801 - a context, made for every call: a generator takes as long as the call
     """Turn a full file system into `NoSpace`."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise NoSpace(f"{what} is full") from error
-        raise
+
+    def __init__(self, what: str = "scratch") -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Raise `NoSpace` in the place of what says so."""
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoSpace(f"{self._what} is full") from error
 
 
 def _drop_older(path: Path, before: datetime) -> bool:

@@ -158,8 +158,8 @@ class _Worker:
             return Failed(InternalError.__name__, "a file could not be made")
 
     def _finished(self, order: Make, parts: Sequence[Buffer], report: str) -> Answer:
-        pieces: Iterable[Buffer] = parts
-        header_blake3 = ""
+        room, header_blake3 = _Room(self._files), ""
+        pieces: Iterable[Buffer]
         if order.public_key:
             sealer = Sealer(self._seal_key, Guid(order.guid), order.public_key)
             for part in parts:
@@ -167,11 +167,30 @@ class _Worker:
             sealed = sealer.seal()
             if sealed.size_bytes > len(self._files):
                 return Declined()
-            pieces, header_blake3 = sealed.file(parts), blake3_of(sealed.header)
+            pieces, header_blake3 = sealed.file(parts, room.take), blake3_of(sealed.header)
         elif sum(map(len, parts)) > len(self._files):
             return Declined()
-        digest, at = Digest(), 0
-        for piece in digest.passing(pieces):
-            self._files[at : at + len(piece)] = piece
-            at += len(piece)
+        else:
+            pieces = map(room.put, parts)
+        digest = Digest()
+        for piece in pieces:
+            digest.update(piece)
         return Finished(digest.size_bytes, digest.adler32, digest.blake3, header_blake3, report)
+
+
+class _Room:
+    """Where a file comes to lie, piece by piece: what is made there needs no copy."""
+
+    def __init__(self, files: mmap.mmap) -> None:
+        self._rest = memoryview(files)
+
+    def take(self, size_bytes: int) -> memoryview:
+        """Return the place of the next piece."""
+        place, self._rest = self._rest[:size_bytes], self._rest[size_bytes:]
+        return place
+
+    def put(self, piece: Buffer) -> memoryview:
+        """Let a piece that is made be the next one."""
+        place = self.take(len(piece))
+        place[:] = piece
+        return place

@@ -51,7 +51,7 @@ class Wire:
         ([data((0, b"o" * 90)), data((OBJECT, b"o" * 90))], [1]),
         ([data((OBJECT, b"o" * 90))[:50], data((OBJECT, b"o" * 90))[50:]], [1]),
         ([data((OBJECT, b"o" * 90))[:3], data((OBJECT, b"o" * 90))[3:]], [1]),
-        ([data((COMMAND, b"c" * 90)) + data((OBJECT, b"o" * 90))], [1]),
+        ([data((COMMAND, b"c" * 90)) + data((OBJECT, b"o" * 90))], []),
         ([data((0, b"o" * 90), (OBJECT, b"o"))], [1]),
         ([b"\x05\x00\x00\x00\x00\x04\x00\x00\x00\x02"], [1]),
         ([b"\x01\x00\x00\x00\x00\x06\x00\x00\x00\x00\x00\x02"], [1]),
