@@ -128,11 +128,17 @@ def areas(common: Common) -> str:
 
 
 def _apart(common: Common) -> str:
-    """Look whether key servers stand apart: two on one machine are one administration with two shares."""
+    """Look whether key servers stand apart: two on one machine are one administration with two shares.
+
+    And whether a share is less than a key.
+    """
     catalogues = common.config.catalogues
     n, k = len(catalogues.keys), catalogues.threshold
     if not 1 <= k <= n:
         raise ValueError(f"{k} of {n} makes no sense; mend catalogues.threshold")
+    alone = "a share is the key itself, each of them could read every file" if k == 1 else ""
+    if alone and not catalogues.one_machine:
+        raise ValueError(f"with 1 of {n} needed {alone}; mend catalogues.threshold")
     machines: dict[str, str] = {}
     for url in catalogues.keys:
         parts = urlsplit(url)
@@ -141,7 +147,8 @@ def _apart(common: Common) -> str:
             other = machines.setdefault(machine, url)
             if other != url and not catalogues.one_machine:
                 raise ValueError(f"{other} and {url} are one machine ({machine}); it would hold two shares")
-    return f"{k} of {n} needed" + (", on one machine: for trying out only" if catalogues.one_machine else "")
+    trying = "on one machine: for trying out only" if catalogues.one_machine else ""
+    return ", ".join(filter(None, (f"{k} of {n} needed", trying, alone)))
 
 
 def _machine(address: str) -> str:

@@ -41,6 +41,13 @@ def test_two_on_one_machine_fail_outside_of_a_trial(keys):
     assert "for trying out only" in look(keys, one_machine=True)
 
 
+def test_a_threshold_of_one_lets_each_server_read_all():
+    with pytest.raises(ValueError, match="each of them could read every file"):
+        look(APART, 1)
+    assert "2 of 3" in look(APART, 2)
+    assert "each of them could read every file" in look(APART, 1, one_machine=True)
+
+
 def test_the_key_servers_of_the_demo_are_peers(tmp_path):
     """Or `srm-dicom keys reshare` fails on the first site that anybody tries it on."""
     demo = DemoSite(tmp_path)
