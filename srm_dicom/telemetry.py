@@ -11,7 +11,8 @@ import json
 import logging
 import sys
 import traceback
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO, cast
@@ -80,6 +81,20 @@ def configure(role: str, *, stream: TextIO = sys.stderr, level: int = logging.IN
         logger_factory=structlog.WriteLoggerFactory(stream),
         cache_logger_on_first_use=False,
     )
+
+
+@contextmanager
+def aside() -> Iterator[None]:
+    """Keep logs out of what a program prints: warnings and worse go to standard error, the rest nowhere."""
+    before = structlog.get_config()
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+    )
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
 
 
 def _line(role: str) -> structlog.typing.Processor:

@@ -150,7 +150,7 @@ def _is_new(share: HeldShare, before: Sequence[HeldShare]) -> bool:
     """
     for other in before:
         if other.public_key != share.public_key:
-            raise InvalidRequest("the key has another public half")
+            raise InvalidRequest("there is a key of this id, with another public half")
         if project_of(other.charter) != project_of(share.charter):
             raise InvalidRequest("the key is another project's")
         if other.generation == share.generation:

@@ -12,6 +12,7 @@ from importlib import import_module
 
 import click
 
+from srm_dicom import telemetry
 from srm_dicom.plugin.host import commands as plugin_commands
 
 COMMANDS: Mapping[str, str] = {
@@ -52,6 +53,7 @@ class Lazy(click.Group):
 @click.version_option(package_name="srm-dicom")
 def main() -> None:
     """Run a site, and look after it."""
+    click.get_current_context().with_resource(telemetry.aside())
 
 
 if __name__ == "__main__":

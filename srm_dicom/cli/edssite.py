@@ -20,6 +20,7 @@ import click
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from srm_dicom import telemetry
 from srm_dicom.cli.exits import exit_code, of_the_disk, tell
 from srm_dicom.client.keys import KeyServers
 from srm_dicom.client.library import Client
@@ -148,6 +149,11 @@ class Eds:
 @contextmanager
 def connected(*, loudness: str | None = None, services: tuple[str, ...] = ()) -> Iterator[Eds]:
     """Open the site of the environment."""
+    with telemetry.aside():
+        yield from _connected(loudness, services)
+
+
+def _connected(loudness: str | None, services: tuple[str, ...]) -> Iterator[Eds]:
     site = SiteDescription.from_environment(os.environ)
     credential = Credential.from_environment(os.environ)
     signing_key = _signing_key()

@@ -21,6 +21,7 @@ from mdm_keys.ledger import DestructionLedger
 from mdm_keys.resharing import own_key
 from mdm_keys.server import KeyServer, KeyServerSettings, ledger_path, trusted_sites
 from mdm_keys.store import KeyStore
+from srm_dicom import telemetry
 from srm_dicom.audit import segments
 from srm_dicom.audit.event import Action, Event, Outcome
 from srm_dicom.audit.log import AuditLog
@@ -50,6 +51,7 @@ _file = click.Path(path_type=Path, dir_okay=False)
 @click.version_option(package_name="srm-dicom")
 def main() -> None:
     """Run a key server, and look after its records."""
+    click.get_current_context().with_resource(telemetry.aside())
 
 
 @main.command()

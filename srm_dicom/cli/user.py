@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 import click
 
+from srm_dicom import telemetry
 from srm_dicom.cli import keyfiles, sending
 from srm_dicom.cli.exits import INTERRUPTED, exit_code, reported, tell
 from srm_dicom.cli.usersite import bars, connected, json_option, outcome
@@ -42,6 +43,7 @@ _here = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.version_option(package_name="srm-dicom")
 def main() -> None:
     """Find, get and open the images of a site."""
+    click.get_current_context().with_resource(telemetry.aside())
 
 
 main.add_command(sending.put)
