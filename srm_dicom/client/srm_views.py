@@ -198,10 +198,11 @@ class GetRequest:
         """
         status = Status.read(answer.find("{*}returnStatus"))
         files = answer.findall("{*}arrayOfFileStatuses/{*}statusArray")
-        if not files:
+        token = answer.findtext("{*}requestToken") or token
+        if not files or not (token or status.is_success):  # some servers repeat a refusal for each file
             raise status.error()
         return cls(
-            token=answer.findtext("{*}requestToken") or token,
+            token=token,
             status=status,
             files=tuple(FileStatus.read(file) for file in files),
             remaining_s=_number(answer, "remainingTotalRequestTime"),

@@ -218,7 +218,7 @@ def test_a_patient_is_erased(terminal: Terminal) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "36 files under 2 keys" in done.stdout
     assert "catalogues: 36 of 36 forgotten" in done.stdout
-    assert done.stdout.count(": destroyed, ") == 2
+    assert done.stdout.count(": destroyed: ") == 2
     assert "lfn:" not in terminal.must(find)
     assert terminal.run("gfal-ls $SURL").returncode == 2
     assert terminal.run("mdm key $LFN -o demo-site/after.key").returncode == 12
