@@ -85,6 +85,7 @@ class Visit:
         self._missing = set(instances)
         self._under_way: set[str] = set()
         self._changed = threading.Condition()
+        self._complete = threading.Event()
         self._last_change_s = clock.monotonic_s()
 
     def missing(self) -> tuple[str, ...]:
@@ -108,8 +109,15 @@ class Visit:
             self._under_way.discard(instance)
             if again:
                 self._missing.add(instance)
+                self._complete.clear()
+            elif not self._missing and not self._under_way:
+                self._complete.set()
             self._last_change_s = self._clock.monotonic_s()
             self._changed.notify_all()
+
+    def rest(self, seconds: float) -> bool:
+        """Return when everything has come, or after so many seconds; tells whether it has."""
+        return self._complete.wait(seconds)
 
     def wait(self, deadline_s: float, settle_s: float) -> int:
         """Wait until nothing is missing, or nothing has come for `settle_s`; return how many are missing.

@@ -94,7 +94,7 @@ class MoveArchive(AskedByDimse):
         identifier = images(wanted[0].study, [each.series for each in wanted], instances)
         with self._desk.expecting(visit):
             is_wanted = wanted[0].is_wanted
-            patience = Patience(wanted[0].first_s, lambda: visit.has_begun, is_wanted)
+            patience = Patience(wanted[0].first_s, lambda: visit.has_begun, is_wanted, visit.rest)
             final = self._associations.retrieve(partial(self._request, visit), identifier, end_s, patience)
             if not is_wanted():
                 raise nobody_waits()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Mapping
+from functools import lru_cache
 
 from srm_dicom.ids import Guid
 from srm_dicom.rights.project import Release
@@ -47,6 +48,7 @@ class Names:
     def __init__(self, project_key: bytes, release: Release) -> None:
         self._key = ProjectKey(project_key)
         self._release = str(release).encode("utf-8")
+        self.group = lru_cache(maxsize=64)(self._group)
 
     def guid(self, sop_uid: str) -> Guid:
         """Return the identity of the file that an object becomes in this release."""
@@ -67,8 +69,8 @@ class Names:
         """Return the first of these components, the patient's pseudonym in the project."""
         return self._key.pseudonym(patient_id, issuer)
 
-    def group(self, series_uid: str) -> str:
-        """Return the name of a series; files of one series share one key pair."""
+    def _group(self, series_uid: str) -> str:
+        """Return the name of a series; its files share one key pair, and one after the other asks."""
         return self._key.short("series", bare(series_uid))
 
     def attributes(self, header: Mapping[str, str]) -> dict[str, str | int | float]:

@@ -6,6 +6,8 @@ GUID, and padded so that its length says nothing either.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import msgspec
 
 from srm_dicom.crypto.box import open_box, seal_box
@@ -30,8 +32,9 @@ def seal_ref(key: bytes, guid: Guid, ref: ObjectRef) -> bytes:
     return seal_box(key, _context(guid), plain + b" " * (-len(plain) % _PADDED_TO_BYTES))
 
 
+@lru_cache(maxsize=1024)
 def open_ref(key: bytes, guid: Guid, box: bytes) -> ObjectRef:
-    """Return what a sealed reference says.
+    """Return what a sealed reference says; who plans a visit asks, and soon after who makes it.
 
     Raises:
         IntegrityError: it was not sealed by this plugin, or for another file.

@@ -36,9 +36,10 @@ stored to us."""
 Content = bytes | memoryview
 """The data set of a request in the transfer syntax of its context: an identifier, or an object."""
 
-WORTH_HEARING, HEARD_EVERY_S = 8, 0.01
+WORTH_HEARING, HEARD_EVERY_S, RESTED_S = 8, 0.01, 0.1
 """After so many pending responses an archive is heard less often: it sends one for each image, which arrive
-by another association, and to wake for each takes as long as to receive a small one."""
+by another association, and to wake for each takes as long as to receive a small one. Where it is known when
+the last image has come, it is heard then, and before that as often as it takes to let it go on talking."""
 
 LOOK_S = 0.25
 """What is stored to us may come by another association: so often it is asked whether it has begun, or whether
@@ -52,11 +53,16 @@ _PENDING = 0xFF00
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long the first of what a request is for may take, whether it has come, and anybody still waits."""
+    """How long the first of what a request is for may take, whether it has come, and anybody still waits.
+
+    Attributes:
+        rest: returns when the last of it has come, or after so many seconds.
+    """
 
     first_s: float = inf
     has_begun: Callable[[], bool] = lambda: False
     is_wanted: Callable[[], bool] = lambda: True
+    rest: Callable[[float], object] | None = None
 
 
 ENDLESS = Patience()
@@ -156,7 +162,10 @@ class Retrieving:
                     return self._cancelled(end_s)
                 self._wait(first_end_s, end_s, patience)
                 if self._told > WORTH_HEARING and not self._is_stored_to and self._reader.is_empty:
-                    self._clock.sleep(HEARD_EVERY_S)
+                    if patience.rest is None:
+                        self._clock.sleep(HEARD_EVERY_S)
+                    else:
+                        patience.rest(RESTED_S)
                 body = self._expect(PduType.DATA, end_s - self._clock.monotonic_s())
                 self._stores.receive(body)
             return self._final

@@ -13,7 +13,6 @@ import re
 import threading
 import traceback
 import uuid
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -147,9 +146,8 @@ class PluginHost:
         """
         with _contained(self.name, "plan"):
             batches = tuple(self._plugin.plan(files))
-            if Counter(ref.guid for batch in batches for ref in batch.files) != Counter(
-                ref.guid for ref in files
-            ):
+            planned = [ref.guid for batch in batches for ref in batch.files]
+            if sorted(planned) != sorted(ref.guid for ref in files):
                 raise InternalError(f"plugin {self.name} did not plan every file exactly once")
             if any(len(batch.files) > self._limits.max_batch_files for batch in batches):
                 raise InternalError(f"plugin {self.name} planned too large a batch")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import NamedTuple, cast
 
 from srm_dicom.errors import ObjectRefused
@@ -130,13 +131,13 @@ class Learnt:
         chunks = list(plan.runs)
         chunks[1::2] = encoded
         if gone := _fill(chunks, encoded, told, verdict):
-            removed = removed.union(gone)
+            removed = _with(removed, frozenset(gone))
         for number in plan.items:
             made = verdict.walked.get(encoded[number]) or self._walked(
                 kind, verdict, header, elements[number]
             )
             chunks[2 * number + 1] = made.chunk
-            seen, removed = seen | made.seen, removed | made.removed
+            seen, removed = _with(seen, made.seen), _with(removed, made.removed)
         if plan.instance:
             number, _, header_bytes, fate = plan.instance
             value = encoded[number][header_bytes:]
@@ -225,6 +226,12 @@ class Learnt:
         if self._safe:
             walk.keep_private(example.elements, example.data)
         return walk
+
+
+@lru_cache(maxsize=256)
+def _with(tags: frozenset[int], more: frozenset[int]) -> frozenset[int]:
+    """Return both; the same set each time: whether two images have the same is told without a look at it."""
+    return tags | more
 
 
 def _fill(

@@ -57,6 +57,17 @@ def test_an_announced_object_is_delivered_once() -> None:
     assert got == [("1", b"data"), ("2", b"data")]
 
 
+def test_a_visit_rests_until_everything_has_come() -> None:
+    ours, waiting = desk(), visit([], "1", "2")
+    with ours.expecting(waiting):
+        send(ours, info("1"))
+        assert not waiting.rest(0.0)
+        ours.begin(info("2")).abandon()
+        assert not waiting.rest(0.0)
+        threading.Timer(0.05, send, (ours, info("2"))).start()
+        assert waiting.rest(30.0)
+
+
 def test_two_visits_for_one_object_get_one_each() -> None:
     first: Got = []
     second: Got = []
