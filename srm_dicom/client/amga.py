@@ -105,7 +105,7 @@ class AmgaChannel:
         deadline_s = time.monotonic() + self._timeout_s
         connection = self._socket or self._open(deadline_s)
         connection.settimeout(self._timeout_s)
-        connection.sendall(data)
+        _say(connection, data)
         return self._await(connection, self._protocol.reply, deadline_s)
 
     def _open(self, deadline_s: float) -> ssl.SSLSocket:
@@ -119,7 +119,7 @@ class AmgaChannel:
         except BaseException:
             plain.close()
             raise
-        self._socket.sendall(amga.login())
+        _say(self._socket, amga.login())
         return self._socket
 
     def _agree_on_tls(self, plain: socket.socket, deadline_s: float) -> None:
@@ -140,6 +140,12 @@ class AmgaChannel:
                 raise EOFError("the server closed the connection")
             self._protocol.receive(data)
         return value
+
+
+def _say(connection: ssl.SSLSocket, data: bytes) -> None:
+    """Send; where that fails the server has said why before it closed, and that is read next."""
+    with suppress(OSError):
+        connection.sendall(data)
 
 
 def _failure(endpoint: str, error: Exception) -> MdmError:

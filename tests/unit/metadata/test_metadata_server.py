@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ssl
+import time
 from typing import Any
 
 import pytest
 
 from mdm_metadata.commands import scope
-from srm_dicom.errors import InvalidRequest, NotFound, TooLarge
+from srm_dicom.errors import InvalidRequest, NotAuthenticated, NotFound, TooLarge
 from srm_dicom.ids import SitePath
 from srm_dicom.wire.query import MAX_CONDITIONS, MAX_DEPTH
 
@@ -35,6 +37,22 @@ def test_a_proxy_is_its_user(site: Any) -> None:
     proxy = site.pki.proxy(site.users["physician"])
     assert site.client(proxy).whoami() == site.dns["physician"]
     assert len(site.client(proxy).search("")) == 6
+
+
+def test_why_a_credential_is_refused_is_heard_also_when_it_is_said_at_once(
+    site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TLS 1.3's handshake is over for a client before the server has looked at its certificate."""
+    handshake = ssl.SSLSocket.do_handshake
+
+    def slow(sock: ssl.SSLSocket, *more: Any) -> None:
+        handshake(sock, *more)
+        time.sleep(0.3)  # a server that refuses has closed the connection by then
+
+    monkeypatch.setattr(ssl.SSLSocket, "do_handshake", slow)
+    expired = site.pki.proxy(site.users["physician"], lifetime_s=-60)
+    with pytest.raises(NotAuthenticated, match="certificate expired"):
+        site.client(expired).search("")
 
 
 @pytest.mark.parametrize(
