@@ -10,9 +10,8 @@ byte.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from struct import Struct
 from typing import NamedTuple
 
 from srm_dicom.errors import ObjectRefused
@@ -20,6 +19,7 @@ from srm_plugin_dicom.deidentify import facts as f
 from srm_plugin_dicom.deidentify import values
 from srm_plugin_dicom.deidentify.elements import Buffer, Element, Limits, Reader
 from srm_plugin_dicom.deidentify.example import Example, length_of
+from srm_plugin_dicom.deidentify.layout import Layout, Step
 from srm_plugin_dicom.deidentify.part10 import meta_start
 from srm_plugin_dicom.deidentify.pixels import LONGEST_CODE, mentions_head
 from srm_plugin_dicom.deidentify.syntax import EXPLICIT_LITTLE, LONGEST_SHORT, PIXEL_DATA, UNDEFINED
@@ -43,98 +43,6 @@ class Made:
     removed: frozenset[int] = frozenset()
     fate: Fate | None = None
     personal: bool = False
-
-
-class _Step(NamedTuple):
-    """Bytes to compare, up to the length of the element behind them, and what is known of that.
-
-    Attributes:
-        meta_bytes: how long it was in the example, if it is file meta information; 0 in the data set.
-        whole: it is no sequence, and its length must be defined.
-        told: what leaves depends on it; `number`: it is decimal numbers, which leave as they are if they may.
-        decides: about an object as a whole.
-    """
-
-    prefix: bytes
-    length: Struct
-    tag: int
-    vr: bytes
-    header_bytes: int
-    meta_bytes: int
-    whole: bool
-    told: bool
-    number: bool
-    decides: bool
-
-
-class _Layout:
-    """Where everything is in objects that have the same lengths: one comparison tells that one has them.
-
-    Attributes:
-        size: bytes that are looked at: the header, and that of the pixel data with its length.
-        elements: of the data set, those on which what leaves depends; `encoded` takes out their bytes.
-        deciding: takes out the elements that decide about an object as a whole.
-        names: where the values of those are that tell which object it is, by their number in `facts.NAMES`.
-        numbers: takes out the values of those that may stay together; None if one cannot stay as it is.
-        spans: of all that may differ.
-        start: where the data set starts; `stop` where it ends ahead of the pixel data.
-    """
-
-    __slots__ = (
-        *("_same", "_shared", "deciding", "elements", "encoded", "names", "numbers", "pixel"),
-        *("size", "spans", "start", "stop"),
-    )
-
-    def __init__(
-        self,
-        data: bytes,
-        start: int,
-        found: Sequence[tuple[Element, _Step]],
-        stop: int,
-        pixel: Element,
-    ) -> None:
-        """Take an object's layout.
-
-        Args:
-            data: the object, up to its pixels.
-            start: see above.
-            found: the elements that may differ, each with its step.
-            stop: see above.
-            pixel: its pixel data.
-        """
-        self.start, self.stop, self.size, self.pixel = start, stop, pixel.value, pixel
-        self.elements = [element for element, step in found if step.told]
-        self.spans = [(element.start, element.stop) for element, _ in found]
-        between = [
-            0,
-            *(place for element, _ in found for place in (element.value, element.stop)),
-            pixel.value,
-        ]
-        self._shared = _taking(zip(between[::2], between[1::2], strict=True))
-        self._same = self._shared(data)
-        self.encoded = _taking((element.start, element.stop) for element in self.elements)
-        self.deciding = _taking((each.start, each.stop) for each, step in found if step.decides)
-        self.names = [
-            (f.NAMES.index(step.tag), element.value, element.stop)
-            for element, step in found
-            if step.tag in f.NAMES
-        ]
-        numbers = [(element.value, element.stop) for element, step in found if step.number]
-        even = not any((stop - start) & 1 for start, stop in numbers)
-        self.numbers = _taking(numbers) if even else None
-
-    def fits(self, data: Buffer) -> bool:
-        """Tell whether an object has this layout, and what must be the same in it."""
-        return len(data) >= self.size and self._shared(data) == self._same
-
-
-def _taking(spans: Iterable[tuple[int, int]]) -> Callable[[Buffer], tuple[bytes, ...]]:
-    """Return what takes the bytes of some spans, which do not overlap, out of an object."""
-    at, text = 0, ""
-    for start, stop in spans:
-        text += f"{start - at}x{stop - start}s"
-        at = stop
-    return Struct(text).unpack_from
 
 
 class Told(NamedTuple):
@@ -231,7 +139,7 @@ class Plan:
         self._pixel_length = length_of(example.source, example.pixel)
         self._sized = example.pixel.items is None
         self._names = [example.facts.raw(tag) for tag in f.NAMES]
-        self._layouts: dict[int, tuple[_Layout, ...]] = {}
+        self._layouts: dict[int, tuple[Layout, ...]] = {}
         self._most_sizes = max(1, min(_MOST_SIZES, _LAYOUTS_BYTES // (_MOST_OF_A_SIZE * len(example.data))))
         kept = [each for index, each in enumerate(made) if index not in told]
         own = [tag for tag, _, start, *_ in example.elements if start >= example.start]
@@ -272,7 +180,7 @@ class Plan:
             names[number] = header[start:stop].rstrip(b" \0")
         return Followed(header, layout.start, layout.elements, encoded, told, deciding, names, pixel)
 
-    def _known_layout(self, data: Buffer) -> _Layout | None:
+    def _known_layout(self, data: Buffer) -> Layout | None:
         """Return the layout of an object, if it is a known one; that one is tried first the next time."""
         size = self._size(data)
         known = self._layouts.get(size, ())
@@ -287,18 +195,18 @@ class Plan:
         """Return what layouts are kept by: with pixels of one length objects differ as their headers do."""
         return len(data) if self._sized else 0
 
-    def _remember(self, data: Buffer, layout: _Layout) -> None:
+    def _remember(self, data: Buffer, layout: Layout) -> None:
         size = self._size(data)
         known = self._layouts.get(size, ())
         if not known and len(self._layouts) >= self._most_sizes:
             self._layouts.clear()
         self._layouts[size] = (layout, *known[: _MOST_OF_A_SIZE - 1])
 
-    def _layout(self, data: Buffer) -> _Layout | None:
+    def _layout(self, data: Buffer) -> Layout | None:
         """Return the layout of an object, element by element."""
         view = memoryview(data)
         header = bytes(view[: self._reach])
-        found: list[tuple[Element, _Step]] = []
+        found: list[tuple[Element, Step]] = []
         at, data_set, lasting = 0, self.example.start, True
         for step in self._steps:
             prefix, length_of, tag, vr, header_bytes, meta_bytes, whole, *_ = step
@@ -324,7 +232,7 @@ class Plan:
         pixel = self._pixel_header(view, stop)
         if pixel is None:
             return None
-        layout = _Layout(bytes(view[: pixel.value]), data_set, found, stop, pixel)
+        layout = Layout(bytes(view[: pixel.value]), data_set, found, stop, pixel)
         if lasting:
             self._remember(data, layout)
         return layout
@@ -374,7 +282,7 @@ def _is_told(tag: int, fate: Fate | None) -> bool:
 
 def _steps(
     example: Example, varying: Iterable[int], made: Sequence[Made], told: Sequence[int]
-) -> Iterator[_Step]:
+) -> Iterator[Step]:
     begin = 0
     for index in sorted(varying):
         tag, vr, start, value, stop, _ = element = example.elements[index]
@@ -385,7 +293,7 @@ def _steps(
         fate = made[index].fate
         number = fate is not None and fate.numbers and made[index].chunk == example.data[start:stop]
         decides = inside and tag in f.DECIDING
-        yield _Step(prefix, length, tag, vr, value - start, meta_bytes, whole, index in told, number, decides)
+        yield Step(prefix, length, tag, vr, value - start, meta_bytes, whole, index in told, number, decides)
         begin = stop
 
 
