@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import click
@@ -42,10 +41,8 @@ from srm_dicom.plugin.api import (
 )
 from srm_dicom.rights.project import Release
 from srm_dicom.telemetry import logger
-from srm_plugin_dicom.accepting import UploadDesk
 from srm_plugin_dicom.archive import Archive, Wanted
 from srm_plugin_dicom.arrivals import ArrivalDesk
-from srm_plugin_dicom.association import Limits
 from srm_plugin_dicom.checking import checked, echo, movers, reachable
 from srm_plugin_dicom.commands import group
 from srm_plugin_dicom.deidentify import Context, current_version
@@ -53,23 +50,20 @@ from srm_plugin_dicom.deidentify.series import Received
 from srm_plugin_dicom.delivery import Delivery
 from srm_plugin_dicom.discovery import any_image, walk
 from srm_plugin_dicom.failover import LONGEST_AT_RATE_S, Failover
-from srm_plugin_dicom.getting import GetArchive
 from srm_plugin_dicom.header import keep_values_out_of_logs
 from srm_plugin_dicom.hours import Load
-from srm_plugin_dicom.moves import ArrivedObject, Deliver, MemoryBudget, MoveDesk
+from srm_plugin_dicom.moves import ArrivedObject, Deliver, MemoryBudget
 from srm_plugin_dicom.moving import MoveArchive
 from srm_plugin_dicom.naming import Names
-from srm_plugin_dicom.pacs import Pacs, PacsSettings
-from srm_plugin_dicom.receiver import Peer, Receiver
+from srm_plugin_dicom.receiver import Receiver
 from srm_plugin_dicom.reference import ObjectRef, open_ref, seal_ref
 from srm_plugin_dicom.secrets import load_or_create, project_key
 from srm_plugin_dicom.selector import UNIQUE, is_uid, parse_selector
-from srm_plugin_dicom.sending import Sender
-from srm_plugin_dicom.settings import NodeSettings, arriving_peers, moving_peers, parse_settings
-from srm_plugin_dicom.source_settings import AnySourceSettings, SourceSettings, WebSourceSettings
-from srm_plugin_dicom.stores import Handler, ObjectInfo
+from srm_plugin_dicom.settings import arriving_peers, moving_peers, parse_settings
+from srm_plugin_dicom.source_settings import AnySourceSettings, WebSourceSettings
+from srm_plugin_dicom.speaking import Speaking
+from srm_plugin_dicom.stores import ObjectInfo
 from srm_plugin_dicom.trial import TrialDesk, ask
-from srm_plugin_dicom.web import WebArchive, WebSettings, read_headers
 
 CHECK_S = 30.0
 WORTH_A_VISIT = 50
@@ -90,15 +84,18 @@ class DicomPlugin(StoragePlugin):
         self._master = load_or_create(context.secrets / "master")
         self._ref_key = load_or_create(context.secrets / "ref")
         self._budget = MemoryBudget(self._settings.max_held_bytes)
-        self._desk = self._new_desk()
+        self._speaking = Speaking(self._settings, context, self._budget)
         self._names_of: dict[Release, Names] = {}
         self._moves_node: Receiver | None = None
         self._trials: TrialDesk | None = None
         self._lock = threading.Lock()
         self._bearing = {source.name: source for source in self._settings.sources}
         self._whole = {each.name for each in self._settings.site_profiles if each.transform}
-        self._archives = {source.name: self._archive(source) for source in self._settings.sources}
-        self._uploads = self._upload_desk()
+        self._archives = {
+            source.name: self._speaking.archive(source, self._listen_for_moves)
+            for source in self._settings.sources
+        }
+        self._uploads = self._speaking.uploads(self._archives)
         self._failover = Failover(
             tuple(self._archives.values()),
             self._load,
@@ -184,7 +181,7 @@ class DicomPlugin(StoragePlugin):
                 tell(self._discovered(source, header, release))
 
         peers = arriving_peers(self._settings)
-        node = self._listening(self._settings.arrivals, peers, ArrivalDesk(report))
+        node = self._speaking.receiver(self._settings.arrivals, peers, ArrivalDesk(report))
         try:
             yield
         finally:
@@ -330,68 +327,6 @@ class DicomPlugin(StoragePlugin):
             names = self._names_of[release] = Names(project_key(self._master, release.project), release)
         return names
 
-    def _archive(self, source: AnySourceSettings) -> Archive:
-        """Return a source as what it is spoken to."""
-        clock = self.context.clock
-        if isinstance(source, WebSourceSettings):
-            return self._web_archive(source)
-        title = self._settings.moves.ae_title
-        pacs = Pacs(self._where(source), title)
-        if source.retrieve == "get":
-            return GetArchive(pacs, title, self._new_desk(), clock)
-        return MoveArchive(
-            pacs,
-            title,
-            senders=source.senders,
-            destination=title,
-            desk=self._desk,
-            listen=self._listen_for_moves,
-            settle_s=self._settings.settle_s,
-            clock=clock,
-        )
-
-    def _new_desk(self) -> MoveDesk:
-        return MoveDesk(
-            max_object_bytes=self._settings.max_object_bytes,
-            budget=self._budget,
-            spooling=self.context.spooling,
-        )
-
-    def _upload_desk(self) -> UploadDesk | None:
-        source, title = self._settings.upload_source, self._settings.moves.ae_title
-        if source is None:
-            return None
-        return UploadDesk(
-            self._archives[source.name],
-            Sender(self._where(source), title, self.context.clock),
-            self._budget,
-            self.context.clock,
-            max_object_bytes=self._settings.max_object_bytes,
-            upload_s=self._settings.upload_s,
-        )
-
-    def _where(self, source: SourceSettings) -> PacsSettings:
-        return PacsSettings(
-            source.name,
-            source.ae_title,
-            source.host,
-            source.port,
-            self._settings.connect_s,
-            self._settings.answer_s,
-            source.tls.credential() if source.tls else None,
-        )
-
-    def _web_archive(self, source: WebSourceSettings) -> WebArchive:
-        settings = WebSettings(
-            source.name,
-            source.url,
-            self._settings.connect_s,
-            self._settings.answer_s,
-            source.tls.credential() if source.tls else None,
-            read_headers(Path(source.headers)) if source.headers else {},
-        )
-        return WebArchive(settings, self._new_desk(), self.context.clock)
-
     def _listen_for_moves(self) -> None:
         try:
             self._open_moves()
@@ -403,25 +338,11 @@ class DicomPlugin(StoragePlugin):
             if self._moves_node is not None:
                 return
             peers = moving_peers(self._settings)
-            self._moves_node = self._listening(self._settings.moves, peers, self._desk)
+            self._moves_node = self._speaking.receiver(self._settings.moves, peers, self._speaking.desk)
             try:
                 self._trials = TrialDesk(self._settings.moves, self._try_fetch)
             except OSError:
                 log.warning("no_trials_here")
-
-    def _listening(self, node: NodeSettings, peers: Sequence[Peer], handler: Handler) -> Receiver:
-        receiver = Receiver(
-            node.ae_title,
-            bind=node.bind,
-            port=node.port,
-            peers=peers,
-            handler=handler,
-            clock=self.context.clock,
-            tls=node.tls.credential() if node.tls else None,
-            limits=Limits(self._settings.max_associations, idle_s=self._settings.idle_s),
-        )
-        receiver.start()
-        return receiver
 
     def _check_fetch(self, source: str) -> str:
         """Have one image brought here; while a stager holds the port of moves, to the stager."""
