@@ -27,7 +27,7 @@ log = logger("keys")
 
 T = TypeVar("T")
 
-HEDGE_S = 0.02
+HEDGE_S = 0.015
 """How long those that are asked first may be silent before the others are asked too, at least."""
 
 _ROUND_TRIPS = 2.0
