@@ -7,7 +7,7 @@ parameters. Decisions and their audit are `access`, what is kept is `keeping`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -18,7 +18,7 @@ from mdm_keys.calls import checked, named, status
 from mdm_keys.keeping import OWNER_LETTERS, Keeping, group_of, with_base
 from mdm_keys.ledger import DestructionLedger
 from mdm_keys.resharing import Resharing
-from mdm_keys.store import HeldShare, Key, KeyStore, shares_of
+from mdm_keys.store import HeldShare, Key, KeyStore, shares_of, valid
 from srm_dicom.clock import Clock
 from srm_dicom.errors import (
     InvalidRequest,
@@ -121,7 +121,7 @@ class KeyService:
         """Return the record of a key's newest generation: this releases the share."""
         now = self._clock.now()
         keys = self._access.require("getAttributes", principal, checked([item]), Right.KEY_FETCH, now)
-        shares = _valid(keys[item].shares, now)
+        shares = valid(keys[item].shares, now)
         if not shares:
             return []
         values = records.attributes(shares[0])
@@ -308,12 +308,8 @@ class KeyService:
             self._store.remove([key.item])
 
 
-def _valid(shares: Iterable[HeldShare], now: datetime) -> list[HeldShare]:
-    return [share for share in shares if now < share.valid_until]
-
-
 def _answer(key_id: str, refused: MdmError | None, shares: Sequence[HeldShare], now: datetime) -> KeyStatus:
-    return status(key_id, refused, keys=tuple(map(records.shared_key, _valid(shares, now))))
+    return status(key_id, refused, keys=tuple(map(records.shared_key, valid(shares, now))))
 
 
 def _described(key_id: str, refused: MdmError | None, keys: Mapping[str, Key]) -> KeyStatus:

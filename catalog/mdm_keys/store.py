@@ -68,7 +68,7 @@ class Key:
 
     def is_over(self, now: datetime) -> bool:
         """Tell whether there are shares, and none is valid any more."""
-        return bool(self.shares) and all(share.valid_until <= now for share in self.shares)
+        return bool(self.shares) and not valid(self.shares, now)
 
     def effective_acl(self) -> Acl:
         """Return the ACL with the base group's entry under the group's name, once the group may do something.
@@ -268,6 +268,11 @@ class KeyStore:
         """Remove what is pending of keys."""
         for chunk in _chunks(ids):
             self._pending.delete().where(self._pending.key_id.in_(chunk)).execute()
+
+
+def valid(shares: Iterable[HeldShare], now: datetime) -> list[HeldShare]:
+    """Return those shares whose time is not over."""
+    return [share for share in shares if now < share.valid_until]
 
 
 def shares_of(keys: Mapping[str, Key], key_id: str) -> tuple[HeldShare, ...]:
