@@ -173,7 +173,7 @@ class FileAccess:
         scope = WRITE if entry.is_directory else REPLACE
         return self._allows(principal, entry, "w", None, scope).allowed
 
-    def change(self, principal: Principal, entry: Entry, operation: str, why_not: str) -> None:
+    def require_writable(self, principal: Principal, entry: Entry, operation: str, why_not: str) -> None:
         """Refuse what `may_write` does not allow, in these words.
 
         Raises:

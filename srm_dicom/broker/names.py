@@ -101,7 +101,7 @@ class Names:
                     raise NotEmpty("a file is being written into the directory")
                 if below:
                     words = "you may not remove everything in the directory"
-                    self.access.change(principal, one, operation, words)
+                    self.access.require_writable(principal, one, operation, words)
             self._drop([*reversed(below), entry])
 
     def remove_files(
@@ -193,7 +193,7 @@ class Names:
         there = self.stores.namespace.find(target)
         if there is None or there.is_directory or entry.is_directory:
             return []
-        self.access.change(principal, there, operation, "you may not replace this file")
+        self.access.require_writable(principal, there, operation, "you may not replace this file")
         return [there]
 
     def _remove_file(self, principal: Principal, verdict: Verdict) -> MdmError | None:

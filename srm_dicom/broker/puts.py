@@ -345,7 +345,9 @@ class Puts:
             raise AlreadyExists("the file exists", advice="Ask for it to be overwritten.")
         if there is not None:
             self._access.cover(principal, [there.path], "srmPrepareToPut", REPLACE)
-            self._access.change(principal, there, "srmPrepareToPut", "you may not replace this file")
+            self._access.require_writable(
+                principal, there, "srmPrepareToPut", "you may not replace this file"
+            )
         if size_bytes > area.max_file_bytes:
             raise TooLarge(f"a file has at most {area.max_file_bytes} bytes here")
         if wish.space:
