@@ -116,7 +116,10 @@ class Visit:
             self._changed.notify_all()
 
     def rest(self, seconds: float) -> bool:
-        """Return when everything has come, or after so many seconds; tells whether it has."""
+        """Return when everything has come, or after so many seconds; tells whether it has.
+
+        It has an event of its own, for the condition wakes who waits by it at every image.
+        """
         return self._complete.wait(seconds)
 
     def wait(self, deadline_s: float, settle_s: float) -> int:
