@@ -9,7 +9,7 @@ from math import inf
 from typing import Protocol
 
 from srm_dicom.errors import Aborted
-from srm_plugin_dicom.moves import Deliver
+from srm_plugin_dicom.moves import NOTHING, ByWorkers, Deliver
 from srm_plugin_dicom.selector import Level
 
 
@@ -20,6 +20,7 @@ class Wanted:
     Attributes:
         first_s: how long the archive may take before it sends the first of them.
         is_wanted: whether anybody still waits for any.
+        by_workers: what may be made of them where they arrive.
     """
 
     study: str
@@ -27,6 +28,7 @@ class Wanted:
     instances: tuple[str, ...]
     first_s: float = inf
     is_wanted: Callable[[], bool] = lambda: True
+    by_workers: ByWorkers = NOTHING
 
 
 def nobody_waits() -> Aborted:

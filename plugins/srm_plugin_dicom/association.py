@@ -6,13 +6,13 @@ The objects themselves are the matter of `stores`, the speed that of `pdureader`
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
 from srm_dicom.clock import Clock
 from srm_dicom.telemetry import logger
 from srm_plugin_dicom import negotiation, pdu
+from srm_plugin_dicom.admission import Admit
 from srm_plugin_dicom.dimse import Command, CommandField, Status
 from srm_plugin_dicom.pdu import PduError, PduType
 from srm_plugin_dicom.pdureader import ConnectionClosed, PduReader
@@ -40,10 +40,6 @@ class Limits:
     max_pdu_bytes: int = 262_144
 
 
-Admission = Callable[[str, str, str], "pdu.Rejection | None"]
-"""(called title, calling title, address) to the reason of a rejection; None lets it in."""
-
-
 class Association:
     """The acceptor's side, from the first byte to the close."""
 
@@ -52,7 +48,7 @@ class Association:
         connection: socket.socket,
         address: str,
         *,
-        admit: Admission,
+        admit: Admit,
         handler: Handler,
         clock: Clock,
         limits: Limits,

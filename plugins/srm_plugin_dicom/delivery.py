@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from srm_dicom.errors import InternalError, MdmError, ObjectRefused
 from srm_dicom.plugin.api import Slot
+from srm_dicom.plugin.attending import Brought
 from srm_plugin_dicom.deidentify import Context, Output
 from srm_plugin_dicom.deidentify.elements import Buffer
 from srm_plugin_dicom.deidentify.engine import deidentifier
@@ -38,7 +39,11 @@ class _Waiting:
 
 
 class Delivery:
-    """De-identifies the objects of one series for one release; a context, which gives back what it held."""
+    """De-identifies the objects of one series for one release; a context, which gives back what it held.
+
+    Attributes:
+        making: the recipe for one that leaves alone.
+    """
 
     def __init__(self, context: Context, budget: MemoryBudget, max_series_bytes: int) -> None:
         """Take what to de-identify for, and how much of a series may wait.
@@ -47,7 +52,7 @@ class Delivery:
             NotSupported: the release names a profile or version that this program does not have.
         """
         self._deidentifier = deidentifier(context)
-        self._making = Making(context)
+        self.making = Making(context)
         self._budget = budget
         self._max_series_bytes = max_series_bytes
         self._waiting: list[_Waiting] = []
@@ -84,18 +89,29 @@ class Delivery:
             InternalError: de-identification broke; the slot is refused.
             Overloaded: no room for it to wait.
         """
-        try:
+        with self._arriving(received.instance):
             self._take(received, slot)
+
+    def keep(self, instance: str, file: Brought, slot: Slot) -> None:
+        """Give the slot a file that a worker made of an object where it arrived; raises as `deliver`."""
+        with self._arriving(instance):
+            _refusing([slot], lambda: slot.keep(file))
+
+    @contextmanager
+    def _arriving(self, instance: str) -> Iterator[None]:
+        """Remember what comes; what is refused need not come again."""
+        try:
+            yield
         except ObjectRefused:
-            self._arrived.add(received.instance)
+            self._arrived.add(instance)
             raise
-        self._arrived.add(received.instance)
+        self._arrived.add(instance)
 
     def _take(self, received: Received, slot: Slot | None) -> None:
         """Fill a slot with what leaves of an object, or keep the object."""
         data, words, slots = received.data, received[1:], [slot] if slot else []
         if slot and not isinstance(data, View):
-            made = _refusing(slots, lambda: slot.make(self._making, data, words))
+            made = _refusing(slots, lambda: slot.make(self.making, data, words))
             if made:
                 return
         try:
@@ -131,7 +147,7 @@ class Delivery:
 
     def _fill(self, slot: Slot, clean: Output, *, held: bool) -> None:
         """Fill a slot with what leaves of an object, which is held in memory or read as it is taken."""
-        report = self._making.reports.compact(clean.report)
+        report = self.making.reports.compact(clean.report)
         if held:
             slot.fill(list(clean), report)
             return

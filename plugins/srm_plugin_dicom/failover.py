@@ -30,7 +30,7 @@ from srm_dicom.telemetry import logger
 from srm_plugin_dicom.archive import Archive, Wanted, nobody_waits, only
 from srm_plugin_dicom.deidentify.reasons import Reason
 from srm_plugin_dicom.hours import Load
-from srm_plugin_dicom.moves import ArrivedObject, Deliver
+from srm_plugin_dicom.moves import ArrivedObject, ByWorkers, Deliver
 from srm_plugin_dicom.selector import Level
 from srm_plugin_dicom.stores import ObjectInfo
 
@@ -96,6 +96,7 @@ class Failover:
         """
         end_s = self._clock.monotonic_s() + deadline_s
         once = _Once([instance for each in wanted for instance in each.instances], deliver)
+        wanted = [replace(each, by_workers=once.by(each.by_workers)) for each in wanted]
         failures: list[SourceError] = []
         for name in self._in_order(names):
             asked, rest = len(once.missing), only(wanted, frozenset(once.missing))
@@ -210,9 +211,16 @@ class _Once:
         self._deliver = deliver
 
     def __call__(self, info: ObjectInfo, data: ArrivedObject) -> None:
+        self._take(info, lambda: self._deliver(info, data))
+
+    def by(self, workers: ByWorkers) -> ByWorkers:
+        """Let files that workers bring count as well."""
+        return replace(workers, keep=lambda info, file: self._take(info, lambda: workers.keep(info, file)))
+
+    def _take(self, info: ObjectInfo, deliver: Callable[[], None]) -> None:
         if self.missing.pop(info.sop_instance, info) is None:
             try:
-                self._deliver(info, data)
+                deliver()
             except (NoSpace, Overloaded) as error:
                 self.not_taken = error
                 raise

@@ -5,27 +5,59 @@ instance from that sender, and by one visit only; anything else is refused. Two 
 same instance, each for a release of its own: of these it is for the one whose C-MOVE the sender names. What
 comes for the other's would leave this one with nothing to come. An object is held in memory
 (clear bytes never touch a disk) within a budget that all arriving objects share; a large one in a spool
-that the host gives, which seals it.
+that the host gives, which seals it. Or a worker receives it and makes its file (`attending`), which is taken
+as an object is.
 """
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
 
 from srm_dicom.clock import Clock
-from srm_dicom.errors import NotAuthorised, Overloaded, TooLarge
+from srm_dicom.errors import InternalError, NotAuthorised, Overloaded, TooLarge
+from srm_dicom.ids import Guid
 from srm_dicom.plugin.api import Spool, Spooling
+from srm_dicom.plugin.attending import Attending, Brought, Commission
+from srm_plugin_dicom.admission import Admission
+from srm_plugin_dicom.association import Limits
+from srm_plugin_dicom.attending import MoveAttendant, ReceivingProgram
 from srm_plugin_dicom.deidentify.elements import Buffer
 from srm_plugin_dicom.deidentify.view import View
 from srm_plugin_dicom.stores import Handler, ObjectInfo, ObjectSink
+
+AHEAD = 200
+"""Of so many objects that may come next a worker hears at once what is to be made of them."""
 
 ArrivedObject = bytearray | View
 """A whole object: in memory, or where the large ones are."""
 
 Deliver = Callable[[ObjectInfo, ArrivedObject], None]
 """Gets a whole object; returns when it is durable, or raises an error of the tree."""
+
+
+def _to_nobody(_info: ObjectInfo, _file: Brought) -> None:
+    raise InternalError("a worker has brought what it was not asked for")
+
+
+@dataclass(frozen=True, slots=True)
+class ByWorkers:
+    """What workers may make of objects where these arrive: by itself nothing, and all are delivered.
+
+    Attributes:
+        commission: what to make of an instance; None where it is delivered.
+        keep: gets the file, and raises as `Deliver` does.
+    """
+
+    commission: Callable[[str], Commission | None] = lambda _instance: None
+    keep: Callable[[ObjectInfo, Brought], None] = _to_nobody
+
+
+NOTHING = ByWorkers()
 
 
 class MemoryBudget:
@@ -70,19 +102,27 @@ class Visit:
     """One C-MOVE: the SOP instances that it waits for, and what to do with each.
 
     Attributes:
+        keep: what to do with a file that a worker made of one.
         number: message id of its C-MOVE, no other open visit's; the desk gives it.
         has_begun: whether something of it has come, or is coming.
     """
 
     def __init__(
-        self, senders: frozenset[str], instances: Iterable[str], deliver: Deliver, clock: Clock
+        self,
+        senders: frozenset[str],
+        instances: Iterable[str],
+        deliver: Deliver,
+        clock: Clock,
+        by_workers: ByWorkers = NOTHING,
     ) -> None:
         self.senders = senders
         self.deliver = deliver
+        self.keep = by_workers.keep
+        self._commission = by_workers.commission
         self.number = 0
         self.has_begun = False
         self._clock = clock
-        self._missing = set(instances)
+        self._missing = dict.fromkeys(instances)
         self._under_way: set[str] = set()
         self._changed = threading.Condition()
         self._complete = threading.Event()
@@ -93,22 +133,56 @@ class Visit:
         with self._changed:
             return tuple(self._missing)
 
-    def claim(self, info: ObjectInfo) -> bool:
-        """Take an object if it is waited for."""
+    def commissions(self, info: ObjectInfo) -> list[Commission] | None:
+        """Return what a worker may make of an object that comes, and of some others; None if none is wanted.
+
+        Where the first has to be delivered, none is told of.
+        """
         with self._changed:
-            wanted = info.sop_instance in self._missing and info.calling in self.senders
+            if not self._waits_for(info):
+                return None
+            self.has_begun = True
+            others = (instance for instance in self._missing if instance != info.sop_instance)
+            ahead = [info.sop_instance, *islice(others, AHEAD)]
+        found: list[Commission] = []
+        for instance in ahead:
+            commission = self._commission(instance)
+            if commission is None:
+                break
+            found.append(commission)
+        return found
+
+    def coming(self, info: ObjectInfo) -> bool:
+        """Hear that an object is on its way; tells whether it is waited for."""
+        with self._changed:
+            wanted = self._waits_for(info)
+            if wanted:
+                self._last_change_s = self._clock.monotonic_s()
+            return wanted
+
+    def claim(self, info: ObjectInfo, guid: Guid | None = None) -> bool:
+        """Take an object if it is waited for; with a GUID, if it is to become this file."""
+        if guid is not None:
+            commission = self._commission(info.sop_instance)
+            if commission is None or commission.guid != guid:
+                return False
+        with self._changed:
+            wanted = self._waits_for(info)
             if wanted:
                 self.has_begun = True
-                self._missing.remove(info.sop_instance)
+                del self._missing[info.sop_instance]
                 self._under_way.add(info.sop_instance)
             return wanted
+
+    def _waits_for(self, info: ObjectInfo) -> bool:
+        return info.sop_instance in self._missing and info.calling in self.senders
 
     def settle(self, instance: str, *, again: bool) -> None:
         """Say that a claimed object is dealt with; `again` when it may still come another time."""
         with self._changed:
             self._under_way.discard(instance)
             if again:
-                self._missing.add(instance)
+                self._missing[instance] = None
                 self._complete.clear()
             elif not self._missing and not self._under_way:
                 self._complete.set()
@@ -144,11 +218,17 @@ class MoveDesk:
     """The handler of the moves' AE; see the module."""
 
     def __init__(
-        self, *, max_object_bytes: int, budget: MemoryBudget, spooling: Spooling | None = None
+        self,
+        *,
+        max_object_bytes: int,
+        budget: MemoryBudget,
+        spooling: Spooling | None = None,
+        attending: Attending | None = None,
     ) -> None:
         self._max_object_bytes = max_object_bytes
         self._budget = budget
         self._spooling = spooling
+        self._attending = attending
         self._visits: list[Visit] = []
         self._count = 0
         self._lock = threading.Lock()
@@ -173,17 +253,66 @@ class MoveDesk:
             NotAuthorised: nobody waits for it.
         """
         with self._lock:
-            named = [visit for visit in self._visits if visit.number == info.move_id]
-            for visit in (*named, *self._visits):
+            for visit in self._in_order(info):
                 if visit.claim(info):
                     return ArrivingObject(info, visit, self._max_object_bytes, self._budget, self._spooling)
-        raise NotAuthorised("an object that no open move announced")
+        raise _unannounced()
+
+    def commissions(self, info: ObjectInfo) -> list[Commission]:
+        """Tell what a worker is to make of an object, and of those that may follow it.
+
+        Raises:
+            NotAuthorised: nobody waits for it.
+        """
+        with self._lock:
+            for visit in self._in_order(info):
+                if (found := visit.commissions(info)) is not None:
+                    return found
+        raise _unannounced()
+
+    def coming(self, info: ObjectInfo) -> None:
+        """Hear that an object is on its way to a worker."""
+        with self._lock:
+            for visit in self._in_order(info):
+                if visit.coming(info):
+                    return
+
+    def keep(self, info: ObjectInfo, file: Brought) -> None:
+        """Deliver a file that a worker made, if it is still waited for: two may have made the same one."""
+        with self._lock:
+            visit = next((each for each in self._in_order(info) if each.claim(info, file.guid)), None)
+        if visit is None:
+            return
+        try:
+            visit.keep(info, file)
+        finally:
+            visit.settle(info.sop_instance, again=False)
+
+    def attend(self, connection: socket.socket, address: str, admission: Admission, limits: Limits) -> bool:
+        """Leave a connection to a worker; tells whether one has attended it, until its end."""
+        if self._attending is None:
+            return False
+        program = ReceivingProgram(address, admission, limits)
+        return self._attending.attend(connection, program, MoveAttendant(self, address))
+
+    def catch_up(self) -> None:
+        """Return when all is delivered that workers had made when this was called."""
+        if self._attending is not None:
+            self._attending.catch_up()
+
+    def _in_order(self, info: ObjectInfo) -> list[Visit]:
+        """Return the visits, those that an object names first."""
+        return sorted(self._visits, key=lambda visit: visit.number != info.move_id)
 
     def only(self, visit: Visit) -> Handler:
         """Return what takes objects for one visit: those that come on an association of its own."""
         desk = MoveDesk(max_object_bytes=self._max_object_bytes, budget=self._budget, spooling=self._spooling)
         desk._visits.append(visit)
         return desk
+
+
+def _unannounced() -> NotAuthorised:
+    return NotAuthorised("an object that no open move announced")
 
 
 class ArrivingObject:

@@ -82,7 +82,7 @@ class MoveArchive(AskedByDimse):
 
     def _visit(self, wanted: Sequence[Wanted], deliver: Deliver) -> Visit:
         instances = [instance for each in wanted for instance in each.instances]
-        return Visit(self._senders, instances, deliver, self._clock)
+        return Visit(self._senders, instances, deliver, self._clock, wanted[0].by_workers)
 
     def _move(self, wanted: Sequence[Wanted], visit: Visit, end_s: float) -> None:
         """Have what is missing of a visit sent.
@@ -101,6 +101,7 @@ class MoveArchive(AskedByDimse):
             if final.status not in {0, PARTLY} and not final.completed:
                 raise refusal(self.name, final.status)
             claims_all = final.status == 0 and not final.failed
+            self._desk.catch_up()  # a worker has told of what it was sent before the archive had our answer
             visit.wait(end_s, self._settle_s if claims_all else 0.0)
 
     def close(self) -> None:

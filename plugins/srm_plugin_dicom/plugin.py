@@ -9,7 +9,7 @@ Success is what arrived.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -43,16 +43,16 @@ from srm_dicom.rights.project import Release
 from srm_dicom.telemetry import logger
 from srm_plugin_dicom.archive import Archive, Wanted
 from srm_plugin_dicom.arrivals import ArrivalDesk
+from srm_plugin_dicom.bringing import Bringing
 from srm_plugin_dicom.checking import checked, echo, movers, reachable
 from srm_plugin_dicom.commands import group
 from srm_plugin_dicom.deidentify import Context, current_version
-from srm_plugin_dicom.deidentify.series import Received
 from srm_plugin_dicom.delivery import Delivery
 from srm_plugin_dicom.discovery import any_image, walk
 from srm_plugin_dicom.failover import LONGEST_AT_RATE_S, Failover
 from srm_plugin_dicom.header import keep_values_out_of_logs
 from srm_plugin_dicom.hours import Load
-from srm_plugin_dicom.moves import ArrivedObject, Deliver, MemoryBudget
+from srm_plugin_dicom.moves import Deliver, MemoryBudget
 from srm_plugin_dicom.moving import MoveArchive
 from srm_plugin_dicom.naming import Names
 from srm_plugin_dicom.receiver import Receiver
@@ -136,23 +136,16 @@ class DicomPlugin(StoragePlugin):
         Raises:
             SourceUnavailable, SourceSlow, SourceRefused, NotDelivered, Overloaded: not everything came.
         """
-        refs = {ref.instance: (ref, file) for file in batch.files for ref in [self._open(file)]}
-        first = next(iter(refs.values()))[0]
-        source = self._settings.source(first.source)
+        files = {ref.instance: (ref, file) for file in batch.files for ref in [self._open(file)]}
+        source = self._settings.source(next(iter(files.values()))[0].source)
         if source is None:
             raise IntegrityError("the files are of a source that is not configured any more")
         names = (source.name, *source.mirrors)
-        context = self._context(batch.files[0].release)
+        release = batch.files[0].release
         end_s = self.context.clock.monotonic_s() + deadline_s
-        with Delivery(context, self._budget, self._settings.max_series_bytes) as delivery:
-
-            def deliver(info: ObjectInfo, data: ArrivedObject) -> None:
-                ref, file = refs.get(info.sop_instance, (first, None))
-                names = (info.sop_class, info.sop_instance, ref.series, ref.study)
-                received = Received(data, info.transfer_syntax, *names)
-                delivery.deliver(received, sink.open(file) if file else None)
-
-            wanted = _by_series([ref for ref, _ in refs.values()], sink.is_wanted)
+        with Delivery(self._context(release), self._budget, self._settings.max_series_bytes) as delivery:
+            bringing = Bringing(files, sink, delivery, in_series=release.profile in self._whole)
+            wanted, deliver = bringing.wanted(), bringing.deliver
             try:
                 self._failover.fetch(names, wanted, deliver, deadline_s, batch.waited)
             finally:
@@ -338,7 +331,7 @@ class DicomPlugin(StoragePlugin):
             if self._moves_node is not None:
                 return
             peers = moving_peers(self._settings)
-            self._moves_node = self._speaking.receiver(self._settings.moves, peers, self._speaking.desk)
+            self._moves_node = self._speaking.moves_receiver(peers)
             try:
                 self._trials = TrialDesk(self._settings.moves, self._try_fetch)
             except OSError:
@@ -367,16 +360,6 @@ class DicomPlugin(StoragePlugin):
         if not came:
             raise NotDelivered("it said that it was done, and no image came")
         return f"one image came in {self.context.clock.monotonic_s() - started_s:.2f} s"
-
-
-def _by_series(refs: Sequence[ObjectRef], is_wanted: Callable[[], bool]) -> list[Wanted]:
-    found: dict[str, list[str]] = {}
-    for ref in refs:
-        found.setdefault(ref.series, []).append(ref.instance)
-    return [
-        Wanted(refs[0].study, series, tuple(instances), is_wanted=is_wanted)
-        for series, instances in found.items()
-    ]
 
 
 def _way(source: AnySourceSettings) -> str:

@@ -1,7 +1,8 @@
 """The C-STORE SCP: listens, admits, gives each association a thread of its own.
 
-Who may come is decided by `Peer`: the AE title that calls, the title that is called and the address. A
-connection from an address of no peer is closed before a byte is read or a thread is made for it.
+Who may come is decided by `admission`: the AE title that calls, the title that is called and the address. A
+connection from an address of no peer is closed before a byte is read or a thread is made for it. What is not
+TLS may be attended by another process (`Attend`); its thread waits here for that.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ import os
 import socket
 import ssl
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 from srm_dicom.clock import Clock
 from srm_dicom.errors import ConfigError
 from srm_dicom.listening import accepted, listener
 from srm_dicom.telemetry import logger
 from srm_plugin_dicom import pdu
+from srm_plugin_dicom.admission import Admission, Peer
 from srm_plugin_dicom.association import Association, Limits
 from srm_plugin_dicom.stores import Handler, ObjectInfo, ObjectSink
 from srm_plugin_dicom.tls import TlsCredential, accept_tls, server_context
@@ -30,12 +31,8 @@ PAUSE_S = 0.1
 log = logger("dicom")
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """A node that may send to us: its AE title and the IP addresses that it comes from."""
-
-    ae_title: str
-    addresses: frozenset[str]
+Attend = Callable[[socket.socket, str, Admission, Limits], bool]
+"""Leaves a connection from an address to whoever attends it elsewhere; tells whether that was done."""
 
 
 class Receiver:
@@ -61,8 +58,9 @@ class Receiver:
         if tls is not None:
             server_context(tls)
         self._tls = tls
+        self._attend: Attend = _nobody
         self._ae_title = ae_title
-        self._peers = tuple(peers)
+        self._admission = Admission(ae_title, tuple(peers))
         self._addresses = frozenset().union(*(peer.addresses for peer in peers))
         self._handler = handler
         self._clock = clock
@@ -81,8 +79,9 @@ class Receiver:
         self.port: int = self._listener.getsockname()[1]
         self._thread = threading.Thread(target=self._accept, name=f"dicom-{ae_title}", daemon=True)
 
-    def start(self) -> None:
-        """Listen from now on."""
+    def start(self, attend: Attend | None = None) -> None:
+        """Listen from now on, and leave connections to `attend`; those over TLS cannot be left to anybody."""
+        self._attend = attend or _nobody
         self._thread.start()
 
     def stop(self, timeout_s: float = 5.0) -> None:
@@ -144,10 +143,12 @@ class Receiver:
             if self._tls is not None:
                 connection = secured = self._secured(connection, self._tls)
                 secured.do_handshake()
+            elif self._attend(connection, address, self._admission, self._limits):
+                return
             Association(
                 connection,
                 address,
-                admit=self._judge,
+                admit=self._admission,
                 handler=self._handler,
                 clock=self._clock,
                 limits=self._limits,
@@ -172,12 +173,9 @@ class Receiver:
         secured.settimeout(self._limits.negotiate_s)
         return secured
 
-    def _judge(self, called: str, calling: str, address: str) -> pdu.Rejection | None:
-        if called != self._ae_title:
-            return pdu.Rejection.CALLED_TITLE
-        if any(peer.ae_title == calling and address in peer.addresses for peer in self._peers):
-            return None
-        return pdu.Rejection.CALLING_TITLE
+
+def _nobody(*_connection: object) -> bool:
+    return False
 
 
 def _turn_away(connection: socket.socket) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from srm_dicom.plugin.api import PluginContext
+from srm_dicom.plugin.attending import Attending
 from srm_plugin_dicom.accepting import UploadDesk
 from srm_plugin_dicom.archive import Archive
 from srm_plugin_dicom.association import Limits
@@ -13,7 +14,7 @@ from srm_plugin_dicom.getting import GetArchive
 from srm_plugin_dicom.moves import MemoryBudget, MoveDesk
 from srm_plugin_dicom.moving import MoveArchive
 from srm_plugin_dicom.pacs import Pacs, PacsSettings
-from srm_plugin_dicom.receiver import Peer, Receiver
+from srm_plugin_dicom.receiver import Attend, Peer, Receiver
 from srm_plugin_dicom.sending import Sender
 from srm_plugin_dicom.settings import NodeSettings, Settings
 from srm_plugin_dicom.source_settings import AnySourceSettings, SourceSettings, WebSourceSettings
@@ -32,7 +33,7 @@ class Speaking:
         self._settings = settings
         self._context = context
         self._budget = budget
-        self.desk = self._new_desk()
+        self.desk = self._new_desk(context.attending)
 
     def archive(self, source: AnySourceSettings, listen: Callable[[], None]) -> Archive:
         """Return a source as what it is spoken to.
@@ -72,7 +73,17 @@ class Speaking:
             upload_s=self._settings.upload_s,
         )
 
-    def receiver(self, node: NodeSettings, peers: Sequence[Peer], handler: Handler) -> Receiver:
+    def moves_receiver(self, peers: Sequence[Peer]) -> Receiver:
+        """Return the AE that the desk's objects come to, started; raises as `receiver`."""
+        return self.receiver(self._settings.moves, peers, self.desk, self.desk.attend)
+
+    def receiver(
+        self,
+        node: NodeSettings,
+        peers: Sequence[Peer],
+        handler: Handler,
+        attend: Attend | None = None,
+    ) -> Receiver:
         """Return an AE of our own, started.
 
         Raises:
@@ -88,14 +99,15 @@ class Speaking:
             tls=node.tls.credential() if node.tls else None,
             limits=Limits(self._settings.max_associations, idle_s=self._settings.idle_s),
         )
-        receiver.start()
+        receiver.start(attend)
         return receiver
 
-    def _new_desk(self) -> MoveDesk:
+    def _new_desk(self, attending: Attending | None = None) -> MoveDesk:
         return MoveDesk(
             max_object_bytes=self._settings.max_object_bytes,
             budget=self._budget,
             spooling=self._context.spooling,
+            attending=attending,
         )
 
     def _pacs(self, source: SourceSettings) -> PacsSettings:

@@ -290,7 +290,9 @@ class Stager:
             if entry is None or entry.release is None or entry.plugin not in self._hosts:
                 self._fail(rows, NotFound("no such file or directory"))
                 continue
-            refs.setdefault(entry.plugin, []).append(FileRef(guid, entry.plugin_ref, entry.release))
+            refs.setdefault(entry.plugin, []).append(
+                FileRef(guid, entry.plugin_ref, entry.release, entry.public_key)
+            )
         batches: list[Batch] = []
         for plugin, files in refs.items():
             try:

@@ -31,7 +31,8 @@ from srm_dicom.daemon.reload import PluginFiles
 from srm_dicom.daemon.tuning import tune_for_arrivals
 from srm_dicom.db.database import Database
 from srm_dicom.errors import ConfigError, MdmError
-from srm_dicom.plugin.api import Arrived, Spooling
+from srm_dicom.plugin.api import Arrived, PluginContext, Spooling
+from srm_dicom.plugin.attending import Attending
 from srm_dicom.plugin.host import PluginHost
 from srm_dicom.registry.destruction import Destroyer, Destructions
 from srm_dicom.registry.erasure import Erasure
@@ -62,8 +63,10 @@ def stager(path: Path) -> list[Service]:
     inner.spool.mkdir(parents=True, exist_ok=True, mode=0o700)
     slots = SlotSettings(inner.spool, inner.spool_above_bytes, inner.max_object_bytes)
     check_areas(common)
-    hosts, node = load_plugins(common), scratch_node(common)
-    workshop = make_workshop(common, hosts, secrets.seal_key)
+    node = scratch_node(common)
+    workshop = make_workshop(common, node, secrets.seal_key)
+    hosts = load_plugins(common, workshop)
+    workshop.modules = [host.module for host in hosts.values()]
     worker = Stager(
         StagerSettings(common.worker("stager"), visits=inner.visits, visit_s=inner.visit_s),
         hosts,
@@ -130,8 +133,11 @@ def check_areas(common: Common) -> None:
             )
 
 
-def make_workshop(common: Common, hosts: Mapping[str, PluginHost], seal_key: bytes) -> Workshop:
-    """Make the workshop of a stager: a worker for each core, where there is more than one."""
+def make_workshop(common: Common, node: ScratchNode, seal_key: bytes) -> Workshop:
+    """Make the workshop of a stager: a worker for each core, where there is more than one.
+
+    They write into scratch themselves where that is a directory of this machine.
+    """
     inner, cores = common.inner(), len(os.sched_getaffinity(0))
     by_itself = min(cores, MOST_WORKERS) if cores > 1 else 0
     return Workshop(
@@ -139,7 +145,8 @@ def make_workshop(common: Common, hosts: Mapping[str, PluginHost], seal_key: byt
         by_itself if inner.workers is None else inner.workers,
         room_bytes=2 * inner.spool_above_bytes,
         seal_key=seal_key,
-        modules=tuple(host.module for host in hosts.values()),
+        attended_bytes=inner.spool_above_bytes,
+        begin=node.begin if isinstance(node, ScratchArea) else None,
     )
 
 
@@ -253,11 +260,11 @@ def erasing(common: Common) -> Iterator[Erasure]:
             host.close()
 
 
-def load_plugins(common: Common) -> dict[str, PluginHost]:
-    """Load every plugin of ``plugins.d``."""
+def load_plugins(common: Common, attending: Attending | None = None) -> dict[str, PluginHost]:
+    """Load every plugin of ``plugins.d``, with who attends connections for it."""
     inner = common.inner()
     files = tomlfile.load_directory(inner.plugins, PluginFile)
-    return {name: _load_plugin(common, name, file) for name, file in files.items()}
+    return {name: _load_plugin(common, name, file, attending) for name, file in files.items()}
 
 
 def load_usable(common: Common) -> tuple[dict[str, PluginHost], dict[str, MdmError]]:
@@ -283,16 +290,19 @@ def _feed(common: Common, name: str, file: PluginFile, host: PluginHost) -> Feed
     return Feed(host, projects, file.sealed)
 
 
-def _load_plugin(common: Common, name: str, file: PluginFile) -> PluginHost:
-    return PluginHost.load(
-        file.plugin,
-        name=name,
-        settings=file.settings,
-        secrets=common.inner().secrets / name,
-        clock=common.clock,
+def _load_plugin(
+    common: Common, name: str, file: PluginFile, attending: Attending | None = None
+) -> PluginHost:
+    context = PluginContext(
+        name,
+        file.settings,
+        common.inner().secrets / name,
+        common.clock,
         seals=file.sealed,
         spooling=Spooling(common.inner().spool_above_bytes, partial(_spool, common.inner())),
+        attending=attending,
     )
+    return PluginHost.load(file.plugin, context)
 
 
 def _spool(inner: Inner) -> SealedSpool:

@@ -1,7 +1,8 @@
-"""A worker of the stager's workshop: ``python -m srm_dicom.daemon.worker CHANNEL OBJECTS FILES``.
+"""A worker of the stager's workshop: ``python -m srm_dicom.daemon.worker CHANNEL OBJECTS FILES DOOR``.
 
-The three numbers are of descriptors that it inherits. It ends when the stager does, and by no signal that is
-meant for the stager. Before it sees an object it gives up files and connections (`confine`).
+The four numbers are of descriptors that it inherits; by the door come connections to attend, each with a
+channel of its own. It ends when the stager does, and by no signal that is meant for the stager. Before it
+sees an object it gives up files and connections (`confine`).
 """
 
 from __future__ import annotations
@@ -18,13 +19,18 @@ from contextlib import suppress
 from srm_dicom.daemon.confine import confine
 from srm_dicom.daemon.coredump import never_dump
 from srm_dicom.daemon.tuning import tune_for_arrivals
+from srm_dicom.scratch.attending import Attended
 from srm_dicom.scratch.making import work
 from srm_dicom.telemetry import configure, logger
 
 log = logger("worker")
 
 
-def main(channel: int, objects: int, files: int) -> None:
+LOOK_S, WORK_S = 10.0, 120.0
+"""How often it is looked whether a file takes too long, and when that is."""
+
+
+def main(channel: int, objects: int, files: int, door: int) -> None:
     """Work until the other side of the channel is gone."""
     never_dump()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -34,6 +40,7 @@ def main(channel: int, objects: int, files: int) -> None:
     rooms = [mmap.mmap(room, os.fstat(room).st_size) for room in (objects, files)]
     with socket.socket(fileno=channel) as orders, suppress(ConnectionError):
         threading.Thread(target=_leave_with, args=(orders.fileno(),), daemon=True).start()
+        threading.Thread(target=_let_in, args=(socket.socket(fileno=door),), daemon=True).start()
         work(orders, *rooms, confine=_give_up)
 
 
@@ -47,6 +54,21 @@ def _leave_with(channel: int) -> None:
     poll = select.poll()
     poll.register(channel, 0)  # that it was hung up is told in any case
     poll.poll()
+    os._exit(0)
+
+
+def _let_in(door: socket.socket) -> None:
+    """Attend what comes by the door, each in a thread; who is stuck takes all of them away."""
+    attended = Attended()
+    door.settimeout(LOOK_S)
+    while not attended.is_stuck(WORK_S):
+        with suppress(TimeoutError):
+            word, descriptors, _, _ = socket.recv_fds(door, 1, 2)
+            if not word:
+                break
+            pair = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+            if len(pair) == 2:  # else there were no descriptors left, and the stager sees the channel close
+                threading.Thread(target=attended.serve, args=pair, daemon=True).start()
     os._exit(0)
 
 

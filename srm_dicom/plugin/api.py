@@ -21,6 +21,7 @@ import click
 from srm_dicom.clock import Clock
 from srm_dicom.errors import NotSupported
 from srm_dicom.ids import Guid
+from srm_dicom.plugin.attending import Attending, Brought, Recipe
 from srm_dicom.rights.project import Release
 
 
@@ -65,6 +66,7 @@ class PluginContext:
         seals: whether what this plugin stages is sealed to a file key (the slot does it).
         spooling: for objects that have to wait somewhere and are too large for memory; None where there is
             no place for them.
+        attending: who attends connections that the plugin accepts; None where the plugin does it itself.
     """
 
     name: str
@@ -73,15 +75,22 @@ class PluginContext:
     clock: Clock
     seals: bool = True
     spooling: Spooling | None = None
+    attending: Attending | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class FileRef:
-    """One file to stage; `plugin_ref` is the plugin's own, opaque to the server."""
+    """One file to stage.
+
+    Attributes:
+        plugin_ref: the plugin's own, opaque to the server.
+        public_key: what the slot seals it to; empty for a file that is not sealed.
+    """
 
     guid: Guid
     plugin_ref: bytes
     release: Release
+    public_key: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,14 +199,8 @@ class Check:
     detail: str
 
 
-Recipe = Callable[..., "tuple[Sequence[bytes | bytearray | memoryview], str] | None"]
-"""Makes a file of an object: called with its bytes and a few words, in this process or, as a pickled copy, in
-another. It returns the parts of the plain file and the report of `Slot.commit`, or None to decline, and
-raises errors of the tree. It keeps nothing of an object, and does nothing but compute."""
-
-
 class Slot(Protocol):
-    """Where one file's plain bytes go. One of `commit`, `fill`, `make` and `refuse` ends it."""
+    """Where one file's plain bytes go. One of `commit`, `fill`, `make`, `keep` and `refuse` ends it."""
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append bytes; raises `TooLarge` or `NoSpace` when a bound is reached."""
@@ -231,6 +234,16 @@ class Slot(Protocol):
         if made is not None:
             self.fill(*made)
         return made is not None
+
+    def keep(self, file: Brought) -> None:
+        """Take over a file that was made where its object arrived (`PluginContext.attending`), and commit.
+
+        Raises:
+            MdmError: as the recipe did, and the slot is open; `TooLarge` and `NoSpace` as `write`.
+            NotSupported: nothing is made elsewhere for such slots.
+        """
+        del file
+        raise NotSupported("this slot takes no file that was made elsewhere")
 
     def refuse(self, reason: str) -> None:
         """Give the slot up; `reason` is a class of reasons, never a value."""

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 
 from srm_dicom.errors import InternalError, MdmError, NotDelivered, ObjectRefused, TooLarge
 from srm_dicom.ids import Guid
-from srm_dicom.plugin.api import Batch, FileRef, Recipe, Sink, Slot
+from srm_dicom.plugin.api import Batch, FileRef, Sink, Slot
+from srm_dicom.plugin.attending import Brought, Recipe
 
 _REASON = re.compile(r"(?!.*\d{5})[A-Za-z][A-Za-z0-9 _,/()-]{0,119}\Z")
 """Words, and places such as (0028,0301); no dots and no long numbers, so no UID, date or identifier."""
@@ -66,6 +67,14 @@ class GuardedSlot:
             self._ended = self._slot.make(recipe, data, words)
             self.committed = self._ended and not self._shut
             return self._ended
+
+    def keep(self, file: Brought) -> None:
+        """See `Slot.keep`."""
+        with self._lock:
+            self._be_usable()
+            self._slot.keep(file)
+            self._ended = True
+            self.committed = not self._shut
 
     def refuse(self, reason: str) -> None:
         """See `Slot.refuse`; what is no class of reasons is not told."""

@@ -22,7 +22,6 @@ from typing import Any
 
 import click
 
-from srm_dicom.clock import Clock
 from srm_dicom.errors import (
     ConfigError,
     InternalError,
@@ -41,7 +40,6 @@ from srm_dicom.plugin.api import (
     PluginContext,
     Sink,
     Source,
-    Spooling,
     StoragePlugin,
     Upload,
 )
@@ -100,16 +98,10 @@ class PluginHost:
     def load(
         cls,
         kind: str,
-        *,
-        name: str,
-        settings: Mapping[str, Any],
-        secrets: Path,
-        clock: Clock,
-        seals: bool = True,
-        spooling: Spooling | None = None,
+        context: PluginContext,
         limits: HostLimits | None = None,
     ) -> PluginHost:
-        """Make the instance `name` of the plugin whose entry point is `kind`.
+        """Make an instance of the plugin whose entry point is `kind`.
 
         Raises:
             ConfigError: no such plugin, or it does not take its settings.
@@ -118,13 +110,12 @@ class PluginHost:
         if not found:
             known = ", ".join(sorted(point.name for point in entry_points(group=ENTRY_POINTS)))
             raise ConfigError(f"there is no storage plugin {kind!r}", advice=f"Installed: {known}.")
-        secrets.mkdir(mode=0o700, parents=True, exist_ok=True)
-        context = PluginContext(name, settings, secrets, clock, seals, spooling)
-        with _contained(name, "load"):
+        context.secrets.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _contained(context.name, "load"):
             plugin = found[0].load()(context)
             if not isinstance(plugin, StoragePlugin):
                 raise ConfigError(f"the entry point {kind!r} is no storage plugin")
-            return cls(plugin, name=name, limits=limits)
+            return cls(plugin, name=context.name, limits=limits)
 
     def discover(self, selector: str, release: Release) -> Iterator[Discovered]:
         """Yield what exists under a selector, each thing checked.

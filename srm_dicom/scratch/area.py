@@ -67,6 +67,16 @@ class Incoming:
         """The random name under which `ScratchArea.publish` finds the file."""
         return self._id
 
+    @property
+    def descriptor(self) -> int:
+        """Of the file, until `finish`; another process that has it may write the bytes."""
+        return self._descriptor
+
+    @property
+    def size_bytes(self) -> int:
+        """What has been written, by whomever."""
+        return os.stat(self._path).st_size
+
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append bytes.
 

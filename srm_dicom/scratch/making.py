@@ -11,7 +11,7 @@ import mmap
 import pickle
 import socket
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Annotated
 
@@ -20,7 +20,7 @@ from msgspec import Meta
 
 from srm_dicom.crypto.crypt4gh import Buffer
 from srm_dicom.crypto.digest import Digest, blake3_of
-from srm_dicom.crypto.siv import Sealer
+from srm_dicom.crypto.siv import Sealed, Sealer
 from srm_dicom.errors import InternalError, MdmError
 from srm_dicom.ids import Guid
 from srm_dicom.telemetry import logger
@@ -158,24 +158,29 @@ class _Worker:
             return Failed(InternalError.__name__, "a file could not be made")
 
     def _finished(self, order: Make, parts: Sequence[Buffer], report: str) -> Answer:
-        room, header_blake3 = _Room(self._files), ""
-        pieces: Iterable[Buffer]
-        if order.public_key:
-            sealer = Sealer(self._seal_key, Guid(order.guid), order.public_key)
-            for part in parts:
-                sealer.absorb(part)
-            sealed = sealer.seal()
-            if sealed.size_bytes > len(self._files):
-                return Declined()
-            pieces, header_blake3 = sealed.file(parts, room.take), blake3_of(sealed.header)
-        elif sum(map(len, parts)) > len(self._files):
+        sealed = sealed_of(parts, self._seal_key, order.guid, order.public_key)
+        if (sum(map(len, parts)) if sealed is None else sealed.size_bytes) > len(self._files):
             return Declined()
-        else:
-            pieces = map(room.put, parts)
-        digest = Digest()
-        for piece in pieces:
+        room, digest = _Room(self._files), Digest()
+        for piece in map(room.put, parts) if sealed is None else sealed.file(parts, room.take):
             digest.update(piece)
-        return Finished(digest.size_bytes, digest.adler32, digest.blake3, header_blake3, report)
+        return finished(digest, sealed, report)
+
+
+def sealed_of(parts: Sequence[Buffer], seal_key: bytes, guid: str, public_key: bytes) -> Sealed | None:
+    """Measure what is to be sealed; None for a file without a public key, which is not."""
+    if not public_key:
+        return None
+    sealer = Sealer(seal_key, Guid(guid), public_key)
+    for part in parts:
+        sealer.absorb(part)
+    return sealer.seal()
+
+
+def finished(digest: Digest, sealed: Sealed | None, report: str) -> Finished:
+    """Return what is known of a file that has passed through a digest."""
+    header_blake3 = "" if sealed is None else blake3_of(sealed.header)
+    return Finished(digest.size_bytes, digest.adler32, digest.blake3, header_blake3, report)
 
 
 class _Room:

@@ -17,12 +17,13 @@ from pathlib import Path
 from srm_dicom.crypto.crypt4gh import Buffer
 from srm_dicom.crypto.digest import Digest, blake3_of
 from srm_dicom.crypto.siv import Sealer
-from srm_dicom.errors import InternalError, MdmError, ObjectRefused, TooLarge
+from srm_dicom.errors import InternalError, MdmError, NoSpace, ObjectRefused, TooLarge
 from srm_dicom.ids import Guid
-from srm_dicom.scratch.making import Recipe
+from srm_dicom.scratch.making import Finished, Recipe
 from srm_dicom.scratch.node import Incoming
+from srm_dicom.scratch.sessions import BroughtFile
 from srm_dicom.scratch.spool import SealedSpool
-from srm_dicom.scratch.workshop import MadeFile, Worker
+from srm_dicom.scratch.workshop import Worker
 from srm_dicom.telemetry import logger
 
 log = logger("scratch")
@@ -165,8 +166,25 @@ class FileSlot:
             file = worker.make(data, words, self._guid, public_key)
             if file is not None:
                 self._end()
-                self._settled(lambda: self._kept(file))
+                self._settled(lambda: self._filled(file.facts, lambda: self._written([file.data])))
             return file is not None
+
+    def keep(self, file: object) -> None:
+        """Take over a file that a worker made where its object arrived, and commit.
+
+        Raises:
+            MdmError: as the recipe did; the slot is as before.
+            TooLarge, NoSpace, InternalError: as `fill`; the slot has failed.
+        """
+        if not isinstance(file, BroughtFile) or file.guid != self._guid:
+            raise InternalError("a file was brought to the slot of another")
+        facts, bring = file.outcome, file.take
+        if isinstance(facts, NoSpace):  # of the writing, and not of the recipe
+            self.fail(facts)
+        if isinstance(facts, MdmError):
+            raise facts
+        self._end()
+        self._settled(lambda: self._filled(facts, bring))
 
     def refuse(self, reason: str) -> None:
         """Give the slot up for a class of reasons."""
@@ -220,16 +238,14 @@ class FileSlot:
             self._guid, incoming, digest.size_bytes, digest.adler32, digest.blake3, header_blake3, report
         )
 
-    def _kept(self, file: MadeFile) -> Filled:
-        """Take over what a worker has made."""
-        facts = file.facts
+    def _filled(self, facts: Finished, bring: Callable[[], Incoming]) -> Filled:
+        """Take over what a worker has made; `bring` has its bytes in scratch, once there is room."""
         if facts.size_bytes > self._max_bytes:
             raise TooLarge(f"an object has at most {self._max_bytes} bytes")
         self._take(facts.size_bytes)
-        incoming = self._written([file.data])
         return Filled(
             self._guid,
-            incoming,
+            bring(),
             facts.size_bytes,
             facts.adler32,
             facts.blake3,

@@ -1,8 +1,9 @@
 """Processes that make files: de-identifying and sealing on every core, whatever the interpreter allows.
 
-A thread that has an object takes a worker, has the file made, and writes it into scratch itself; a worker has
-neither a socket to anybody else nor a file, and when it dies nothing of it is left. Nobody waits for one:
-who finds none idle makes the file in its own thread.
+A thread that has an object takes a worker, has the file made, and writes it into scratch itself. A thread
+that has a connection leaves it to a worker (`sessions`), which reads, makes and answers, and writes into
+files that were opened for it. A worker reaches nobody else, and no file by a name; when it dies nothing of it
+is left. Nobody waits for one: who finds none idle makes the file, or attends, in its own thread.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import pickle
 import socket
 import subprocess
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -26,6 +29,7 @@ import msgspec
 from srm_dicom.crypto.crypt4gh import Buffer
 from srm_dicom.errors import InternalError, MdmError, Overloaded, leaves
 from srm_dicom.ids import Guid
+from srm_dicom.scratch.attending import Attend
 from srm_dicom.scratch.making import (
     MOST_PACKET_BYTES,
     MOST_RECIPES,
@@ -41,6 +45,7 @@ from srm_dicom.scratch.making import (
     Ready,
     Recipe,
 )
+from srm_dicom.scratch.sessions import Attendant, Blank, Session
 from srm_dicom.telemetry import logger
 from srm_dicom.waits import bound_waits
 
@@ -49,6 +54,9 @@ START_S, WORK_S, END_S = 60.0, 120.0, 5.0
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 """Before one that ended is replaced; twice as long each time, as long as they do not make a file."""
+
+MOST_ATTENDED, CATCH_UP_S = 8, 5.0
+"""Connections that one worker attends at a time, and how long it may take to hear what they have told."""
 
 KEPT_BYTES = 4 * 1024 * 1024
 """Memory that stays with a worker's place; what a larger object took is given back."""
@@ -75,12 +83,17 @@ class _Packed(NamedTuple):
 class Workshop:
     """The workers of one process.
 
+    Attributes:
+        modules: what they load before there is work, those that are started from now on.
+
     Args:
-        command: starts one; the numbers of three descriptors follow: the channel, objects, files.
+        command: starts one; the numbers of four descriptors follow: the channel, objects, files, the door.
         workers: how many.
         room_bytes: the largest object, and the largest file, that goes by way of a worker.
         seal_key: what they seal with.
-        modules: what they load before there is work.
+        attended_bytes: the largest object of a connection that they attend; others are handed over.
+        begin: opens a file for them to write into; None where such files are not on this machine, and no
+            connection is attended.
     """
 
     def __init__(
@@ -91,11 +104,17 @@ class Workshop:
         room_bytes: int,
         seal_key: bytes,
         modules: Sequence[str] = (),
+        attended_bytes: int = 0,
+        begin: Callable[[], Blank] | None = None,
     ) -> None:
         self._command = tuple(command)
         self._workers = workers
         self._room_bytes = room_bytes
-        self._begin = Begin(seal_key, tuple(modules))
+        self._seal_key = seal_key
+        self.modules = modules
+        self._attended_bytes = attended_bytes
+        self._begin = begin
+        self._sessions: dict[Session, Worker] = {}
         self._idle: list[Worker] = []
         self._all: set[Worker] = set()
         self._pause_s = FIRST_PAUSE_S
@@ -142,6 +161,47 @@ class Workshop:
             return worker
         return None
 
+    def attend(self, connection: socket.socket, program: Callable[..., None], attendant: Attendant) -> bool:
+        """Leave a connection to a worker, and return when that is done with it; see `plugin.attending`."""
+        if self._begin is None:
+            return False
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        first = Attend(pickle.dumps(program), self._seal_key, self._attended_bytes)
+        with theirs, Session(ours, attendant, self._pack, self._begin) as session:
+            worker = self._lend_to(session)
+            if worker is None:
+                return False
+            try:
+                is_let_in = worker.let_in(connection, theirs)
+                theirs.close()
+                is_well = is_let_in and session.run(first)
+            finally:
+                with self._lock:
+                    del self._sessions[session]
+        if not (is_well or self._stopped.is_set()):
+            log.warning("worker_lost", pid=worker.pid)
+            self._replace(worker)
+        return is_let_in
+
+    def catch_up(self) -> None:
+        """Return when attendants have heard all that workers had told; see `plugin.attending`."""
+        with self._lock:
+            sessions = list(self._sessions)
+        end_s = time.monotonic() + CATCH_UP_S
+        for session in sessions:
+            session.catch_up(end_s)
+
+    def _lend_to(self, session: Session) -> Worker | None:
+        """Return whoever attends fewest connections; None if all attend as many as they may."""
+        with self._lock:
+            attending = Counter(self._sessions.values())
+            ready = [worker for worker in self._all if worker.is_ready]
+            worker = min(ready, key=attending.__getitem__, default=None)
+            if worker is None or attending[worker] >= MOST_ATTENDED:
+                return None
+            self._sessions[session] = worker
+            return worker
+
     def _packed(self, recipe: Recipe) -> _Packed | None:
         try:
             pickled = pickle.dumps(recipe)
@@ -161,7 +221,7 @@ class Workshop:
             worker = Worker(self._command, self._room_bytes, self._given_back)
             with self._lock:
                 self._all.add(worker)
-            worker.begin(self._begin)
+            worker.begin(Begin(self._seal_key, tuple(self.modules)))
         except (OSError, MdmError) as error:
             log.warning("worker_failed", error=type(error).__name__)
             self._replace(worker)
@@ -169,7 +229,8 @@ class Workshop:
         with self._lock:
             if self._stopped.is_set():
                 worker.end()
-            else:
+            elif worker in self._all:
+                worker.is_ready = True
                 self._idle.append(worker)
 
     def _given_back(self, worker: Worker, *, well: bool) -> None:
@@ -177,12 +238,19 @@ class Workshop:
             self._replace(worker)
             return
         self._pause_s = FIRST_PAUSE_S
-        self._idle.append(worker)
+        with self._lock:
+            if worker in self._all:
+                self._idle.append(worker)
 
     def _replace(self, worker: Worker | None) -> None:
+        """Start another in the place of one that has ended, whoever finds that."""
         if worker is not None:
             with self._lock:
-                self._all.discard(worker)
+                if worker not in self._all:
+                    return
+                self._all.remove(worker)
+                with suppress(ValueError):
+                    self._idle.remove(worker)
             worker.end()
         if not self._stopped.is_set():
             self._hire(self._pause_s)
@@ -190,7 +258,11 @@ class Workshop:
 
 
 class Worker:
-    """One process, lent to one thread at a time."""
+    """One process, lent to one thread at a time; besides, it attends connections.
+
+    Attributes:
+        is_ready: whether it has begun.
+    """
 
     def __init__(self, command: Sequence[str], room_bytes: int, give_back: Callable[..., None]) -> None:
         """Start it; raises `OSError`."""
@@ -198,19 +270,23 @@ class Worker:
         self._give_back = give_back
         self._well = True
         self._taken_bytes = 0
+        self.is_ready = False
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._door, inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         rooms = [_room(room_bytes) for _ in range(2)]
         try:
             self._objects, self._files = (mmap.mmap(room, room_bytes) for room in rooms)
-            descriptors = (theirs.fileno(), *rooms)
+            descriptors = (theirs.fileno(), *rooms, inside.fileno())
             self._process = subprocess.Popen(
                 [*command, *map(str, descriptors)], pass_fds=descriptors, stdin=subprocess.DEVNULL
             )
         except BaseException:
             self._channel.close()
+            self._door.close()
             raise
         finally:
             theirs.close()
+            inside.close()
             for room in rooms:
                 os.close(room)
 
@@ -251,6 +327,14 @@ class Worker:
         if not isinstance(answer, Finished) or answer.size_bytes > len(self._files):
             raise self._lost()
         return MadeFile(memoryview(self._files)[: answer.size_bytes], answer)
+
+    def let_in(self, connection: socket.socket, channel: socket.socket) -> bool:
+        """Have it attend a connection; tells whether it hears that."""
+        try:
+            socket.send_fds(self._door, [b"\0"], [connection.fileno(), channel.fileno()])
+        except OSError:
+            return False
+        return True
 
     def end(self) -> None:
         """Have it end, whatever it is at."""

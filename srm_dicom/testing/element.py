@@ -28,6 +28,7 @@ from srm_dicom.broker.storing import Storing, StoringSettings
 from srm_dicom.clock import SystemClock, coarse
 from srm_dicom.identity.gate import Gate, TrustSettings
 from srm_dicom.ids import parse_path
+from srm_dicom.plugin.api import PluginContext
 from srm_dicom.plugin.host import PluginHost
 from srm_dicom.rights.acl import Tag
 from srm_dicom.rights.project import Member, Project, Release
@@ -191,14 +192,9 @@ class StorageElement:
         return Project("heart", "permit", "test", "none", "consent", until, members)
 
     def _inner_zone(self, areas: Areas, audit: AuditLog) -> list[threading.Thread]:
-        host = PluginHost.load(
-            "disk",
-            name="disk",
-            settings={"root": str(self.root)},
-            secrets=self.directory / "secrets",
-            clock=self.clock,
-            seals=False,
-        )
+        settings = {"root": str(self.root)}
+        context = PluginContext("disk", settings, self.directory / "secrets", self.clock, seals=False)
+        host = PluginHost.load("disk", context)
         signing_key = Ed25519PrivateKey.generate()
         stager = Stager(
             StagerSettings("stager"),

@@ -214,7 +214,7 @@ class Staging:
         """Run a stager in a thread."""
         inner = self.common.inner()
         inner.spool.mkdir(parents=True, exist_ok=True)
-        hosts = load_plugins(self.common)
+        hosts = load_plugins(self.common, workshop)
         stager = Stager(
             StagerSettings(
                 f"{socket.gethostname()}/stager",

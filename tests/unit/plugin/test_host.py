@@ -236,11 +236,10 @@ def test_a_probe_is_contained() -> None:
 
 
 def test_loading_by_entry_point(tmp_path: Path) -> None:
-    host = PluginHost.load(
-        "disk", name="d", settings={"root": str(tmp_path)}, secrets=tmp_path / "s", clock=FakeClock()
-    )
+    context = PluginContext("d", {"root": str(tmp_path)}, tmp_path / "s", FakeClock())
+    host = PluginHost.load("disk", context)
     assert host.name == "d"
     assert host.sources()[0].name == "disk"
     with pytest.raises(ConfigError) as caught:
-        PluginHost.load("disc", name="d", settings={}, secrets=tmp_path, clock=FakeClock())
+        PluginHost.load("disc", context)
     assert "disk" in caught.value.advice

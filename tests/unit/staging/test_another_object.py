@@ -56,6 +56,7 @@ OTHERS = {
 def workshop(staging, wait_for):
     command = (sys.executable, "-m", "srm_dicom.daemon.worker")
     rest = {"seal_key": staging.seal_key, "modules": ["srm_plugin_dicom.plugin"]}
+    rest |= {"attended_bytes": 8 * 1024 * 1024, "begin": staging.area.begin}
     workshop = Workshop(command, 1, room_bytes=16 * 1024 * 1024, **rest)
     workshop.start()
     wait_for(lambda: workshop.idle)
