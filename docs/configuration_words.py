@@ -131,7 +131,7 @@ WORDS = {
     "dicom:settings.settle_s": "Wait for late images after a C-MOVE that says it is complete.",
     "dicom:settings.max_associations": "To each of our AEs; one more is rejected.",
     "dicom:settings.max_object_bytes": "The largest image taken.",
-    "dicom:settings.max_held_bytes": "Of all images being received at once, but for large ones (spool).",
+    "dicom:settings.max_held_bytes": "Of all images in the stager at once, but for large ones (spool).",
     "dicom:settings.pixels.trusted[].manufacturer": "A maker that is believed when an image has no text ...",
     "dicom:settings.pixels.trusted[].model": "... or one of its models.",
     "dicom:settings.pixels.clean[].manufacturer": "A maker whose images never show text ...",

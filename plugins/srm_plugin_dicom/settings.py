@@ -152,8 +152,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         rest_s: a source that did not answer is asked after its mirrors for so long.
         settle_s: how long to wait after a C-MOVE that says it is complete for objects still under way.
         max_object_bytes: largest object taken.
-        max_held_bytes: bound on the bytes of all objects being received at once, or waiting for the rest of
-            their series.
+        max_held_bytes: bound on the bytes of all objects that the stager receives at once, or that wait
+            for the rest of their series.
         max_series_bytes: largest series that goes through a transform.
     """
 
