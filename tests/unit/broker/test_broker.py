@@ -520,13 +520,24 @@ def test_what_waits_at_a_source_is_claimed_when_there_is_room_for_it(house):
     assert claim(pacs=9, vna=9, new=9) == first[2:]
 
 
+def questions(house, monkeypatch):
+    """A list of what the house's database is asked from now on."""
+    asked, select, database = [], Database.select, house.stores.database
+
+    def listening(self, *query):
+        if self is database:  # threads of other tests may be at theirs
+            asked.append(query)
+        return select(self, *query)
+
+    monkeypatch.setattr(Database, "select", listening)
+    return asked
+
+
 def test_a_claim_looks_at_what_it_takes_and_not_at_all_that_waits(house, monkeypatch):
     for number in range(3):
         house.file(f"f{number}")
     house.broker.submit(who(), get("f0", "f1", "f2"))
-    asked = []
-    select = Database.select
-    monkeypatch.setattr(Database, "select", lambda self, *query: asked.append(query) or select(self, *query))
+    select, asked = Database.select, questions(house, monkeypatch)
     house.stores.leases.claim(
         "w", ACTIVE, FileState.IN_PROGRESS, now=house.clock.now(), lease_s=9, room=lambda *_: 2
     )
@@ -545,9 +556,7 @@ def test_what_time_can_change_is_in_the_indices_that_are_asked_for_it(house, mon
     waits = {*before(Event.FAIL), *before(Event.TIME_OUT), *before(Event.REFUSE)}
     assert {state for state in FileState if f"'{state.value}'" in OPEN} == waits
     assert {state for state in FileState if f"'{state.value}'" in HELD} == set(before(Event.EXPIRE))
-    asked = []
-    select = Database.select
-    monkeypatch.setattr(Database, "select", lambda self, *query: asked.append(query) or select(self, *query))
+    select, asked = Database.select, questions(house, monkeypatch)
     house.broker.apply_time()
     if not house.stores.database.is_sqlite:
         pytest.skip("only SQLite tells its plan in these words")
