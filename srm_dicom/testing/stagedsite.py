@@ -1,25 +1,14 @@
 """pytest's fixtures of a site's inner zone over a simulated PACS; a conftest.py imports them."""
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
 from srm_dicom.demo.site import Archive
 from srm_dicom.testing.pacs import PacsSimulator
-from srm_dicom.testing.staging import PATIENCE_S, Staging
-
-T = TypeVar("T")
-
-
-def _wait_for(condition: Callable[[], T], timeout_s: float = PATIENCE_S) -> T:
-    until_s = time.monotonic() + timeout_s
-    while not (found := condition()):
-        assert time.monotonic() < until_s, "it did not happen in time"
-        time.sleep(0.02)
-    return found
+from srm_dicom.testing.staging import Staging
+from srm_dicom.testing.waiting import eventually
 
 
 @pytest.fixture
@@ -41,4 +30,4 @@ def staging(tmp_path: Path, pacs: PacsSimulator) -> Iterator[Staging]:
 @pytest.fixture
 def wait_for() -> Callable[..., object]:
     """Return what waits until a condition holds, and fails when its time is up."""
-    return _wait_for
+    return eventually

@@ -40,13 +40,12 @@ from srm_dicom.store.requests import Request, RequestFile, RequestKind
 from srm_dicom.store.staged import Staged
 from srm_dicom.store.stores import Stores
 from srm_dicom.testing.pki import TestPki
+from srm_dicom.testing.waiting import PATIENCE_S
 
 RELEASE = Release(PROJECT, "basic", "v1")
 PRIVATE_KEY = b"k" * 32
 PUBLIC_KEY = X25519PrivateKey.from_private_bytes(PRIVATE_KEY).public_key().public_bytes_raw()
 """Of every file, so that a test opens what it staged."""
-
-PATIENCE_S = 40.0
 
 
 def add_files(stores: Stores, entries: Iterable[Entry]) -> None:

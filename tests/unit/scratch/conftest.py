@@ -1,4 +1,5 @@
 import os
+import sys
 import uuid
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,12 +12,18 @@ from srm_dicom.clock import SystemClock
 from srm_dicom.identity.credential import Credential
 from srm_dicom.identity.gate import Gate, TrustSettings
 from srm_dicom.ids import Guid
+from srm_dicom.scratch import workshop as workshop_module
 from srm_dicom.scratch.area import ScratchArea, StagedName
+from srm_dicom.scratch.workshop import Workshop
+from srm_dicom.testing import recipes
 from srm_dicom.testing.pki import TestPki
+from srm_dicom.testing.waiting import eventually
 from srm_dicom.transfer.intake import Intake, application
 from srm_dicom.web.limits import Limits
 from srm_dicom.web.server import WebServer
 
+WORKER = (sys.executable, "-m", "srm_dicom.daemon.worker")
+KEY, ROOM_BYTES = b"k" * 32, 1024 * 1024
 MAX_FILE_BYTES = 128 * 1024 * 1024
 
 
@@ -81,6 +88,25 @@ def outer(tmp_path, pki):
     node.start()
     yield node
     node.stop()
+
+
+@pytest.fixture
+def open_workshop(monkeypatch):
+    """Workshops whose workers are ready; all are stopped at the end."""
+    monkeypatch.setattr(workshop_module, "FIRST_PAUSE_S", 0.05)
+    opened = []
+
+    def open_it(workers=1, command=WORKER, **options):
+        options = {"room_bytes": ROOM_BYTES, "seal_key": KEY, "modules": [recipes.__name__]} | options
+        workshop = Workshop(command, workers, **options)
+        opened.append(workshop)
+        workshop.start()
+        eventually(lambda: workshop.idle == workers)
+        return workshop
+
+    yield open_it
+    for workshop in opened:
+        workshop.stop()
 
 
 @pytest.fixture(params=["local", "remote"])

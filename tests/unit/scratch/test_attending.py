@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,20 +21,12 @@ from srm_dicom.scratch import attending, sessions
 from srm_dicom.scratch import workshop as workshop_module
 from srm_dicom.scratch.attending import Attended, Bench
 from srm_dicom.scratch.slot import FileSlot, SlotSettings
-from srm_dicom.scratch.workshop import Workshop
 from srm_dicom.testing import programs, recipes
+from srm_dicom.testing.waiting import eventually
 
-COMMAND = (sys.executable, "-m", "srm_dicom.daemon.worker")
 KEY, PUBLIC = b"k" * 32, bytes(range(32))
 MOST_BYTES = 100_000
 PATIENCE_S = 30
-
-
-def eventually(true):
-    until_s = time.monotonic() + PATIENCE_S
-    while not true():
-        assert time.monotonic() < until_s
-        time.sleep(0.02)
 
 
 def content(size):
@@ -123,21 +116,9 @@ def desk(tmp_path, outer, name):
 
 
 @pytest.fixture
-def open_workshop(outer, monkeypatch):
-    monkeypatch.setattr(workshop_module, "FIRST_PAUSE_S", 0.05)
-    opened = []
-
-    def open_it(workers=1, command=COMMAND, begin=outer.area.begin):
-        rest = {"seal_key": KEY, "modules": [recipes.__name__], "attended_bytes": MOST_BYTES}
-        workshop = Workshop(command, workers, room_bytes=1 << 20, begin=begin, **rest)
-        opened.append(workshop)
-        workshop.start()
-        eventually(lambda: workshop.idle == workers)
-        return workshop
-
-    yield open_it
-    for workshop in opened:
-        workshop.stop()
+def open_workshop(outer, open_workshop):
+    """Workshops whose workers attend connections."""
+    return partial(open_workshop, begin=outer.area.begin, attended_bytes=MOST_BYTES)
 
 
 class Sender:

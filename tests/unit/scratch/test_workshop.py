@@ -24,37 +24,11 @@ from srm_dicom.scratch import workshop as workshop_module
 from srm_dicom.scratch.slot import FileSlot, SlotSettings
 from srm_dicom.scratch.workshop import Workshop
 from srm_dicom.testing import recipes
+from srm_dicom.testing.waiting import eventually
 
-COMMAND = (sys.executable, "-m", "srm_dicom.daemon.worker")
 KEY, PUBLIC = b"k" * 32, bytes(range(32))
 ROOM_BYTES = 1024 * 1024
 PATIENCE_S = 30
-
-
-def eventually(true):
-    until_s = time.monotonic() + PATIENCE_S
-    while not true():
-        assert time.monotonic() < until_s
-        time.sleep(0.02)
-
-
-@pytest.fixture
-def open_workshop(monkeypatch):
-    """Workshops whose workers are ready; all are stopped at the end."""
-    monkeypatch.setattr(workshop_module, "FIRST_PAUSE_S", 0.05)
-    opened = []
-
-    def open_it(workers=1, command=COMMAND):
-        rest = {"seal_key": KEY, "modules": [recipes.__name__]}
-        workshop = Workshop(command, workers, room_bytes=ROOM_BYTES, **rest)
-        opened.append(workshop)
-        workshop.start()
-        eventually(lambda: workshop.idle == workers)
-        return workshop
-
-    yield open_it
-    for workshop in opened:
-        workshop.stop()
 
 
 class Slots:
