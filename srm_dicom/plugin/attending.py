@@ -1,9 +1,9 @@
 """What a plugin and its host say to each other about connections that a worker attends.
 
 A plugin that accepts connections can leave one to a process that reads what strangers send, makes files of
-it and answers, and holds neither a secret of the plugin's nor a way to anybody else. There a `Program` of the
-plugin runs, with a `Bench`; here an `Attendant` of the plugin tells it what is waited for and takes what was
-made. Both describe an object by words of the plugin's own, which nobody else reads.
+it and answers, and holds what its recipes need and no way to anybody else. There a `Program` of the plugin
+runs, with a `Bench`; here an `Attendant` of the plugin tells it what is waited for and takes what was made.
+Both describe an object by words of the plugin's own, which nobody else reads.
 """
 
 from __future__ import annotations
