@@ -293,7 +293,8 @@ class MoveDesk:
         if self._attending is None:
             return False
         program = ReceivingProgram(address, admission, limits)
-        return self._attending.attend(connection, program, MoveAttendant(self, address))
+        silent_s = 2 * limits.idle_s  # for a PDU to begin, and to end
+        return self._attending.attend(connection, program, MoveAttendant(self, address), silent_s)
 
     def catch_up(self) -> None:
         """Return when all is delivered that workers had made when this was called."""

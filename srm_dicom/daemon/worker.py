@@ -20,14 +20,14 @@ from srm_dicom.daemon.confine import confine
 from srm_dicom.daemon.coredump import never_dump
 from srm_dicom.daemon.tuning import tune_for_arrivals
 from srm_dicom.scratch.attending import Attended
-from srm_dicom.scratch.making import work
+from srm_dicom.scratch.making import WORK_S, work
 from srm_dicom.telemetry import configure, logger
 
 log = logger("worker")
 
 
-LOOK_S, WORK_S = 10.0, 120.0
-"""How often it is looked whether a file takes too long, and when that is."""
+LOOK_S = 10.0
+"""How often it is looked whether a file takes too long."""
 
 
 def main(channel: int, objects: int, files: int, door: int) -> None:

@@ -158,8 +158,17 @@ Program = Callable[[socket.socket, Bench], None]
 class Attending(Protocol):
     """The host's workers, as far as they attend connections."""
 
-    def attend(self, connection: socket.socket, program: Program, attendant: Attendant) -> bool:
+    def attend(
+        self, connection: socket.socket, program: Program, attendant: Attendant, silent_s: float
+    ) -> bool:
         """Leave a connection to a worker, and return when that is done with it.
+
+        Args:
+            connection: stays open here as well.
+            program: what the worker does.
+            attendant: what is told to whom, and taken.
+            silent_s: how long the program may wait for the other side without a word to the attendant; a
+                worker that is silent for much longer is given up.
 
         Returns:
             False: no worker can; the connection is as before.

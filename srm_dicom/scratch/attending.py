@@ -20,19 +20,30 @@ import msgspec
 
 from srm_dicom.crypto.crypt4gh import Buffer
 from srm_dicom.crypto.digest import Digest
-from srm_dicom.errors import InternalError, MdmError, leaves
+from srm_dicom.errors import InternalError, MdmError
 from srm_dicom.scratch.area import no_space
-from srm_dicom.scratch.making import MOST_PACKET_BYTES, Failed, Finished, Recipe, finished, sealed_of
+from srm_dicom.scratch.making import (
+    MOST_PACKET_BYTES,
+    Failed,
+    Finished,
+    Recipe,
+    failed,
+    failure_of,
+    finished,
+    sealed_of,
+)
 from srm_dicom.telemetry import logger
+from srm_dicom.waits import bound_waits
 
 MOST_BLANKS = 32
 """Files that are open for one session, and of which nothing is known yet."""
 
 PIECE_BYTES = 64 * 1024
 
-log = logger("worker")
+ANSWER_S = 1800.0
+"""How long the stager may take to answer: an object that was handed over may be large."""
 
-_LEAVES = {leaf.__name__: leaf for leaf in leaves()}
+log = logger("worker")
 
 
 class Attend(msgspec.Struct, frozen=True, tag=True):
@@ -191,7 +202,7 @@ class Bench:
         finally:
             self._expected -= 1
             self.busy_since_s = None
-        self._say(Made(tuple(words), task.guid, blank, Failed(type(failure).__name__, failure.message)))
+        self._say(Made(tuple(words), task.guid, blank, failed(failure)))
         raise failure
 
     def hand_over(self, words: Sequence[str]) -> HandingOver:
@@ -250,11 +261,6 @@ class HandingOver:
         self._say(Dropped())
 
 
-def failure_of(told: Failed) -> MdmError:
-    """Return the error that was told."""
-    return _LEAVES.get(told.leaf, InternalError)(told.message)
-
-
 def _written(pieces: Iterable[Buffer], descriptor: int) -> Digest:
     """Write a file, and return what is known of it; raises `NoSpace`."""
     digest = Digest()
@@ -289,6 +295,7 @@ class Attended:
         """Attend a connection until it is over."""
         with connection, channel:
             try:
+                bound_waits(channel, ANSWER_S)
                 first: Attend = _read_attend(channel.recv(MOST_PACKET_BYTES))
                 bench = Bench(channel, first.seal_key, first.most_bytes)
                 self.sessions.add(bench)

@@ -21,14 +21,19 @@ from msgspec import Meta
 from srm_dicom.crypto.crypt4gh import Buffer
 from srm_dicom.crypto.digest import Digest, blake3_of
 from srm_dicom.crypto.siv import Sealed, Sealer
-from srm_dicom.errors import InternalError, MdmError
+from srm_dicom.errors import InternalError, MdmError, leaves
 from srm_dicom.ids import Guid
 from srm_dicom.telemetry import logger
 
 MOST_RECIPES = 32
 MOST_PACKET_BYTES = 128 * 1024
 
+WORK_S = 120.0
+"""How long one file may take to make."""
+
 log = logger("worker")
+
+_LEAVES = {leaf.__name__: leaf for leaf in leaves()}
 
 Made = tuple[Sequence[Buffer], str]
 """The parts of a plain file, and the report of what was done to the object."""
@@ -152,10 +157,10 @@ class _Worker:
             made = recipe(data, *order.words)
             return Declined() if made is None else self._finished(order, *made)
         except MdmError as error:
-            return Failed(type(error).__name__, error.message)
+            return failed(error)
         except Exception as error:  # noqa: BLE001 - the edge of a worker
             log.error("making_failed", error=type(error).__name__)  # noqa: TRY400 - a traceback may hold values
-            return Failed(InternalError.__name__, "a file could not be made")
+            return failed(InternalError("a file could not be made"))
 
     def _finished(self, order: Make, parts: Sequence[Buffer], report: str) -> Answer:
         sealed = sealed_of(parts, self._seal_key, order.guid, order.public_key)
@@ -165,6 +170,16 @@ class _Worker:
         for piece in map(room.put, parts) if sealed is None else sealed.file(parts, room.take):
             digest.update(piece)
         return finished(digest, sealed, report)
+
+
+def failed(error: MdmError) -> Failed:
+    """Return what is told of an error of the tree."""
+    return Failed(type(error).__name__, error.message)
+
+
+def failure_of(told: Failed) -> MdmError:
+    """Return the error that was told."""
+    return _LEAVES.get(told.leaf, InternalError)(told.message)
 
 
 def sealed_of(parts: Sequence[Buffer], seal_key: bytes, guid: str, public_key: bytes) -> Sealed | None:

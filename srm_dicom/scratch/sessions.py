@@ -36,10 +36,9 @@ from srm_dicom.scratch.attending import (
     Tasks,
     Told,
     encode,
-    failure_of,
     read_said,
 )
-from srm_dicom.scratch.making import MOST_PACKET_BYTES, Failed, Finished, Recipe
+from srm_dicom.scratch.making import MOST_PACKET_BYTES, WORK_S, Finished, Recipe, failed, failure_of
 from srm_dicom.scratch.node import Incoming
 from srm_dicom.telemetry import logger
 from srm_dicom.waits import bound_waits
@@ -49,6 +48,9 @@ MOST_RECIPE_BYTES = 32 * 1024
 
 SAY_S = 30.0
 """How long a worker may take to read an answer."""
+
+SILENT_S = WORK_S + SAY_S
+"""A worker may be silent for so long beyond what its program may wait for the other side."""
 
 LOOK_S = 0.0005
 
@@ -169,17 +171,22 @@ class Session:
         with self._turn:
             self._channel.close()
 
-    def run(self, first: Attend) -> bool:
+    def run(self, first: Attend, silent_s: float) -> bool:
         """Tell a worker what to do, and listen to it until it leaves.
 
+        Args:
+            first: what it is told.
+            silent_s: how long its program may wait for the other side of the connection.
+
         Returns:
-            False: it went without a word, or said what nobody says.
+            False: it went without a word, was silent for too long, or said what nobody says.
         """
         try:
             self._tell(first)
             poll = self._new_poll()
             while True:
-                poll.poll()
+                if not poll.poll(1e3 * (silent_s + SILENT_S)):
+                    return False
                 with self._turn:
                     said = self._hear()
                     if isinstance(said, Left):
@@ -190,10 +197,12 @@ class Session:
 
     def catch_up(self, end_s: float) -> None:
         """Return when all is done that the worker had said, or at a monotonic time."""
-        while time.monotonic() < end_s:
-            with self._turn:
+        while (left_s := end_s - time.monotonic()) > 0 and self._turn.acquire(timeout=left_s):
+            try:
                 if self._channel.fileno() < 0 or not self._new_poll().poll(0):
                     return
+            finally:
+                self._turn.release()
             time.sleep(LOOK_S)
 
     def _new_poll(self) -> select.poll:
@@ -236,7 +245,7 @@ class Session:
         try:
             answer = make()
         except MdmError as error:
-            answer = Failed(type(error).__name__, error.message), ()
+            answer = failed(error), ()
         self._tell(*answer)
 
     def _tell(self, word: Attend | Told, blanks: Sequence[Blank] = ()) -> None:

@@ -27,12 +27,13 @@ from typing import NamedTuple
 import msgspec
 
 from srm_dicom.crypto.crypt4gh import Buffer
-from srm_dicom.errors import InternalError, MdmError, Overloaded, leaves
+from srm_dicom.errors import MdmError, Overloaded
 from srm_dicom.ids import Guid
 from srm_dicom.scratch.attending import Attend
 from srm_dicom.scratch.making import (
     MOST_PACKET_BYTES,
     MOST_RECIPES,
+    WORK_S,
     Answer,
     Begin,
     Declined,
@@ -44,13 +45,14 @@ from srm_dicom.scratch.making import (
     Order,
     Ready,
     Recipe,
+    failure_of,
 )
 from srm_dicom.scratch.sessions import Attendant, Blank, Session
 from srm_dicom.telemetry import logger
 from srm_dicom.waits import bound_waits
 
-START_S, WORK_S, END_S = 60.0, 120.0, 5.0
-"""How long a worker may take to begin, to make one file, and to end."""
+START_S, END_S = 60.0, 5.0
+"""How long a worker may take to begin, and to end."""
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 """Before one that ended is replaced; twice as long each time, as long as they do not make a file."""
@@ -63,7 +65,6 @@ KEPT_BYTES = 4 * 1024 * 1024
 
 log = logger("workshop")
 
-_LEAVES = {leaf.__name__: leaf for leaf in leaves()}
 _read_answer = msgspec.msgpack.Decoder(Answer).decode
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -161,7 +162,13 @@ class Workshop:
             return worker
         return None
 
-    def attend(self, connection: socket.socket, program: Callable[..., None], attendant: Attendant) -> bool:
+    def attend(
+        self,
+        connection: socket.socket,
+        program: Callable[..., None],
+        attendant: Attendant,
+        silent_s: float,
+    ) -> bool:
         """Leave a connection to a worker, and return when that is done with it; see `plugin.attending`."""
         if self._begin is None:
             return False
@@ -174,7 +181,7 @@ class Workshop:
             try:
                 is_let_in = worker.let_in(connection, theirs)
                 theirs.close()
-                is_well = is_let_in and session.run(first)
+                is_well = is_let_in and session.run(first, silent_s)
             finally:
                 with self._lock:
                     del self._sessions[session]
@@ -273,6 +280,7 @@ class Worker:
         self.is_ready = False
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._door, inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        bound_waits(self._door, END_S)
         rooms = [_room(room_bytes) for _ in range(2)]
         try:
             self._objects, self._files = (mmap.mmap(room, room_bytes) for room in rooms)
@@ -321,7 +329,7 @@ class Worker:
             self._put(data)
             answer = self._ask(order)
         if isinstance(answer, Failed):
-            raise _LEAVES.get(answer.leaf, InternalError)(answer.message)
+            raise failure_of(answer)
         if isinstance(answer, Declined):
             return None
         if not isinstance(answer, Finished) or answer.size_bytes > len(self._files):

@@ -26,6 +26,7 @@ from srm_dicom.testing.waiting import eventually
 
 KEY, PUBLIC = b"k" * 32, bytes(range(32))
 MOST_BYTES = 100_000
+SILENT_S = 60.0
 PATIENCE_S = 30
 
 
@@ -99,7 +100,7 @@ class Handed:
         self._desk, self._name, self._data = desk, name, b""
 
     def write(self, chunk):
-        if self._name == "too much":
+        if self._name == "toomuch":
             raise NoSpace("no room")
         self._data += chunk
 
@@ -152,7 +153,7 @@ def attended(workshop, desk):
 
     def attend():
         with theirs:
-            results.append(workshop.attend(theirs, programs.Lines(), desk))
+            results.append(workshop.attend(theirs, programs.Lines(), desk, SILENT_S))
 
     thread = threading.Thread(target=attend)
     thread.start()
@@ -235,13 +236,13 @@ def test_a_large_object_is_handed_over_and_a_recipe_that_stays(open_workshop, de
 
 
 def test_what_is_handed_over_and_not_taken(open_workshop, desk):
-    desk.want("unwelcome", "too much", "abandoned", "last", recipe=None)
+    desk.want("unwelcome", "toomuch", "abandoned", "last", recipe=None)
     with attended(open_workshop(), desk) as (sender, _):
         assert sender.answer("unwelcome", content(150_000)) == "Overloaded"
-        desk.want("toomuch", recipe=None)
+        assert sender.answer("toomuch", content(150_000)) == "NoSpace"
         assert sender.answer("abandoned", content(70_000)) == "ok"
         assert sender.answer("last", b"x") == "ok"
-    assert desk.abandoned == ["abandoned"]
+    assert desk.abandoned == ["toomuch", "abandoned"]
     assert desk.handed == {"last": b"x"}
 
 
@@ -425,6 +426,36 @@ def test_another_files_bytes_are_not_taken(desk, name, outer):
     assert outer.incoming() == []
 
 
+def test_a_worker_that_is_silent_for_too_long_is_given_up(open_workshop, desk, monkeypatch):
+    monkeypatch.setattr(sessions, "SILENT_S", 0.2)
+    workshop = open_workshop()
+    before = workshop.pids
+    ours, theirs = socket.socketpair()
+    with ours, theirs, capture_logs() as logs:
+        assert workshop.attend(theirs, programs.Lines(), desk, 0.1) is True
+    assert [line["event"] for line in logs] == ["worker_lost"]
+    eventually(lambda: workshop.idle == 1)
+    assert workshop.pids != before
+
+
+def test_who_catches_up_waits_for_no_keeping_that_hangs(open_workshop, desk, monkeypatch):
+    monkeypatch.setattr(workshop_module, "CATCH_UP_S", 0.2)
+    workshop, plain, goes_on = open_workshop(), desk.keep, threading.Event()
+
+    def keep(words, file):
+        assert goes_on.wait(PATIENCE_S)
+        plain(words, file)
+
+    monkeypatch.setattr(desk, "keep", keep)
+    desk.want("o1")
+    with attended(workshop, desk) as (sender, _):
+        assert sender.answer("o1", b"x") == "ok"
+        workshop.catch_up()
+        assert desk.kept == []
+        goes_on.set()
+        eventually(lambda: desk.kept == ["o1"])
+
+
 def test_one_that_makes_a_file_for_too_long_is_stuck():
     attended_, bench = Attended(), Bench(socket.socket(), KEY, MOST_BYTES)
     attended_.sessions.add(bench)
@@ -440,7 +471,7 @@ def test_one_that_makes_a_file_for_too_long_is_stuck():
 def test_nobody_attends_where_files_are_not_on_this_machine(open_workshop, desk):
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        assert open_workshop(begin=None).attend(theirs, programs.Lines(), desk) is False
+        assert open_workshop(begin=None).attend(theirs, programs.Lines(), desk, SILENT_S) is False
         ours.sendall(b"still ours")
         assert theirs.recv(100) == b"still ours"
 
@@ -453,7 +484,7 @@ def test_a_worker_attends_so_many_and_no_more(open_workshop, desk, monkeypatch):
         assert one.answer("o1", b"1") == two.answer("o2", b"2") == "ok"
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            assert workshop.attend(theirs, programs.Lines(), desk) is False
+            assert workshop.attend(theirs, programs.Lines(), desk, SILENT_S) is False
     with attended(workshop, desk) as (three, _):
         assert three.answer("o3", b"3") == "ok"
 
@@ -473,7 +504,7 @@ def test_who_closes_a_connection_ends_its_session(open_workshop, desk):
     workshop = open_workshop()
     desk.want("o1")
     ours, theirs = socket.socketpair()
-    thread = threading.Thread(target=workshop.attend, args=(theirs, programs.Lines(), desk))
+    thread = threading.Thread(target=workshop.attend, args=(theirs, programs.Lines(), desk, SILENT_S))
     thread.start()
     assert Sender(ours).answer("o1", b"1") == "ok"
     theirs.shutdown(socket.SHUT_RDWR)
