@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from srm_dicom.errors import MdmError
+from srm_dicom.plugin.attending import Taking
 from srm_plugin_dicom import dimse, pdu
 from srm_plugin_dicom.dimse import Command, CommandField, Status
 from srm_plugin_dicom.pdu import PduError
@@ -39,20 +40,8 @@ class ObjectInfo:
     move_id: int = 0
 
 
-class ObjectSink(Protocol):
-    """Takes one object; methods may raise errors of the tree, which become the C-STORE status."""
-
-    def write(self, chunk: memoryview) -> None:
-        """Take the next bytes of the data set; the view is valid during the call only."""
-        ...
-
-    def finish(self) -> None:
-        """Return when the object is durable."""
-        ...
-
-    def abandon(self) -> None:
-        """The rest will not come."""
-        ...
+ObjectSink = Taking
+"""Takes one object; the errors of the tree that it raises become the C-STORE status."""
 
 
 class Handler(Protocol):
