@@ -14,24 +14,30 @@ from srm_dicom.broker.views import FileState
 from srm_dicom.crypto.digest import Digest
 from srm_dicom.crypto.manifest import Manifest
 from srm_dicom.testing import faults
-from srm_dicom.testing.faults import STEPS
 from srm_dicom.testing.images import SeriesSpec, make_series
 from srm_plugin_dicom.checkpoint import Entity
 
 IMAGES = 4
 TAKEN, REFUSED = 0x0000, 0x0124
-UNSYNCED = {"sealed", "before fsync"}
+WORKERS = 2
+STEPS = [(0, step) for step in faults.BY_ITSELF | faults.PUBLISHING]
+STEPS += [(WORKERS, step) for step in faults.BY_WORKERS | faults.PUBLISHING]
+
+UNSYNCED = {"sealed", "kept", "before fsync"}
 """Steps at which nothing of what was written is surely on the disk."""
 
 ANNOUNCED = {"before the transaction": False, "in the transaction": False, "after the transaction": True}
 """Whether the first group that became complete is known; at the other steps a group before may have been."""
 
-TIMES = dict.fromkeys(STEPS, 1) | dict.fromkeys(("received", "sealed", "answered"), 2)
+ONE_BY_ONE = ("received", "sealed", "answered", "brought", "kept")
+TIMES = dict.fromkeys(faults.STEPS, 1) | dict.fromkeys(ONE_BY_ONE, 2)
 """At which time that a step is reached the stager dies."""
 
 
-def cut(staging, step):
+def cut(staging, workers, step):
     """Run a stager that dies at a step, and let the disk have what it surely had."""
+    text = staging.demo.config.read_text()
+    staging.demo.config.write_text(text.replace("[inner]", f"[inner]\nworkers = {workers}"))
     command = faults.command(staging.demo.config, step, TIMES[step])
     done = subprocess.run(command, timeout=70, check=False, capture_output=True)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()[-2000:]
@@ -52,12 +58,12 @@ def check_staged_once(staging, guids):
     assert staging.incoming() == []
 
 
-@pytest.mark.parametrize("step", STEPS)
-def test_a_stager_that_dies(staging, pacs, wait_for, step):
+@pytest.mark.parametrize(("workers", "step"), STEPS)
+def test_a_stager_that_dies(staging, pacs, wait_for, workers, step):
     pacs.add(make_series(SeriesSpec("CT", IMAGES)))
     (files,) = staging.register()
     wanted = [staging.want("/CN=Alice", files), staging.want("/CN=Bob", files[:1])]
-    cut(staging, step)
+    cut(staging, workers, step)
     announced = {item.guid for item in staging.staged()}
     if step in ANNOUNCED:
         assert bool(announced) is ANNOUNCED[step]
