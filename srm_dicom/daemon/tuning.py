@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import resource
 import sys
+from contextlib import suppress
 
 SWITCH_S = 0.0005
 """How long a thread of the stager may keep the others from the interpreter. A thread that receives lets go
@@ -23,10 +25,15 @@ def tune_for_arrivals() -> None:
     """Let threads take turns often, garbage wait, and glibc keep the memory of one image for the next.
 
     Otherwise each image's buffers are mapped anew, page by page, which takes a seventh of the stager's time.
-    Where the C library has no such call nothing is lost but that.
+    Where the C library has no such call nothing is lost but that. To the kernel it is a batch job (sched(7)),
+    where the administrator has not said another thing: who wakes up takes no core from those at work, who
+    would come back to cold caches.
     """
     sys.setswitchinterval(SWITCH_S)
     gc.set_threshold(YOUNG_OBJECTS)
+    with suppress(OSError):
+        if os.sched_getscheduler(0) == os.SCHED_OTHER:
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     tune = getattr(ctypes.CDLL(None), "mallopt", None)
     if tune is not None:
         tune(_M_TRIM_THRESHOLD, KEPT_BYTES)

@@ -35,7 +35,7 @@ from srm_dicom.scratch.making import (
 from srm_dicom.telemetry import logger
 from srm_dicom.waits import bound_waits
 
-MOST_BLANKS = 32
+MOST_BLANKS = 100
 """Files that are open for one session, and of which nothing is known yet."""
 
 PIECE_BYTES = 64 * 1024
