@@ -111,15 +111,20 @@ class Stager:
                         stop.wait(self._settings.look_s)
                 sources = self.sources() if turns.held() else {}
                 while len(running) < self._settings.visits and (turn := turns.next(sources, now_s)):
-                    running[pool.submit(self.visit, turn.visit)] = turn
-                if running:
-                    done, _ = wait(running, self._settings.idle_s, FIRST_COMPLETED)
-                    for future in done:
-                        turns.done(running.pop(future))
-                    told = news.wait(0.0)
+                    future = pool.submit(self.visit, turn.visit)
+                    future.add_done_callback(self._tell_of_room)
+                    running[future] = turn
+                if running and not news.is_heard:
+                    wait(running, self._settings.idle_s, FIRST_COMPLETED)
                 else:
                     told = news.wait(self._settings.heard_s if news.is_heard else self._settings.idle_s)
+                for future in [each for each in running if each.done()]:
+                    turns.done(running.pop(future))
             self._give_back([turn.visit for turn in turns.drop(lambda _: True)])
+
+    def _tell_of_room(self, _visit: Future[None]) -> None:
+        """Have `run` hear that a visit is over: it waits for work, and there is room for some now."""
+        self._database.tell(Topic.WORK)
 
     def sources(self) -> dict[str, Source]:
         """Return what the sources of all plugins bear now; of a plugin that cannot say, none is known."""
