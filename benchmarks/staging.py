@@ -26,7 +26,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from io import BytesIO
 from pathlib import Path
 
@@ -42,6 +42,7 @@ from srm_dicom.clock import SystemClock
 from srm_dicom.crypto.digest import Proof
 from srm_dicom.crypto.siv import Sealer
 from srm_dicom.daemon.common import Common
+from srm_dicom.db.news import Topic
 from srm_dicom.demo.site import PROJECT, Archive, DemoSite
 from srm_dicom.ids import Guid
 from srm_dicom.rights.project import Release
@@ -59,7 +60,7 @@ from srm_plugin_dicom.pacs import Pacs, PacsSettings
 from srm_plugin_dicom.receiver import Peer, Receiver
 
 ROUNDS = 3
-LOOK_ONE_S, LOOK_MANY_S = 0.001, 0.005
+LOOK_S = 0.1
 SLICES = 200
 SERIES = ("CT 512 KiB", "MR 10 KiB")
 LENGTHS = (10, 30, 100, 300, 1000)
@@ -148,14 +149,15 @@ class Bench:
         return f'Modality = "{first.Modality}" and SeriesNumber = {first.SeriesNumber}'
 
     def _staged(self, surls: list[str]) -> float:
-        requests = self.common.stores.requests
-        started_s = time.monotonic()
-        request = self.client.srm.prepare_to_get(surls, ("gsiftp",))
-        # Asked of the database: over the wire each question would cost as much as an image or two.
-        pause_s = LOOK_ONE_S if len(surls) == 1 else LOOK_MANY_S
-        while requests.has_any(request.token, ACTIVE):
-            time.sleep(pause_s)
-        took_s = time.monotonic() - started_s
+        stores = self.common.stores
+        with stores.database.news(Topic.READY) as news:
+            started_s = time.monotonic()
+            request = self.client.srm.prepare_to_get(surls, ("gsiftp",))
+            # Asked of the database, when there is news: over the wire each question would cost as much as an
+            # image or two.
+            while stores.requests.has_any(request.token, ACTIVE):
+                news.wait(LOOK_S)
+            took_s = time.monotonic() - started_s
         request = self.client.srm.wait(self.client.srm.status(request.token), 120.0)
         assert {file.status.code for file in request.files} == {"SRM_FILE_PINNED"}
         self.client.srm.release(request.token)
@@ -250,8 +252,11 @@ def _seconds_of(pid: int) -> float:
 
 
 def _children_of(pid: int) -> set[int]:
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    return {int(child) for task in tasks for child in (task / "children").read_text().split()}
+    children: set[int] = set()
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError):  # a thread that has ended since
+            children.update(map(int, (task / "children").read_text().split()))
+    return children
 
 
 def _milliseconds(work: Callable[[], object], times: int = 40) -> float:
