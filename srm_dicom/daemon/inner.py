@@ -28,7 +28,6 @@ from srm_dicom.crypto.signing import trusting
 from srm_dicom.daemon.common import Common, Loop, host_credential
 from srm_dicom.daemon.coredump import never_dump
 from srm_dicom.daemon.reload import PluginFiles
-from srm_dicom.daemon.tuning import tune_for_arrivals
 from srm_dicom.db.database import Database
 from srm_dicom.errors import ConfigError, MdmError
 from srm_dicom.plugin.api import Arrived, PluginContext, Spooling
@@ -47,6 +46,7 @@ from srm_dicom.scratch.node import ScratchNode
 from srm_dicom.scratch.slot import SlotSettings
 from srm_dicom.scratch.spool import SealedSpool
 from srm_dicom.scratch.workshop import Workshop
+from srm_dicom.tuning import tune_for_arrivals
 from srm_dicom.web.hosting import Activity, Service
 
 MOST_WORKERS = 8

@@ -19,7 +19,6 @@ from srm_dicom.broker.spaces import SpaceBounds
 from srm_dicom.clock import Clock, coarse
 from srm_dicom.daemon.common import Common, Loop, host_credential
 from srm_dicom.daemon.coredump import never_dump
-from srm_dicom.daemon.tuning import allow_descriptors
 from srm_dicom.errors import ConfigError, InvalidRequest
 from srm_dicom.identity.gate import Gate
 from srm_dicom.identity.tokens import Issuer, TokenSettings, TokenVerifier
@@ -51,6 +50,7 @@ from srm_dicom.transfer.stripenode import NodeServices, StripeNode
 from srm_dicom.transfer.tape import TapeApi, TapeSettings
 from srm_dicom.transfer.webdav import WebDavDoor
 from srm_dicom.transfer.written import WrittenFilesOfNode
+from srm_dicom.tuning import allow_descriptors
 from srm_dicom.turns import Turns
 from srm_dicom.web.hosting import Activity, Service
 from srm_dicom.web.limits import Limits

@@ -18,10 +18,10 @@ from contextlib import suppress
 
 from srm_dicom.daemon.confine import confine
 from srm_dicom.daemon.coredump import never_dump
-from srm_dicom.daemon.tuning import tune_for_arrivals
 from srm_dicom.scratch.attending import Attended
 from srm_dicom.scratch.making import WORK_S, work
 from srm_dicom.telemetry import configure, logger
+from srm_dicom.tuning import keep_what_is_loaded, tune_for_arrivals
 
 log = logger("worker")
 
@@ -41,10 +41,12 @@ def main(channel: int, objects: int, files: int, door: int) -> None:
     with socket.socket(fileno=channel) as orders, suppress(ConnectionError):
         threading.Thread(target=_leave_with, args=(orders.fileno(),), daemon=True).start()
         threading.Thread(target=_let_in, args=(socket.socket(fileno=door),), daemon=True).start()
-        work(orders, *rooms, confine=_give_up)
+        work(orders, *rooms, confine=_settle_in)
 
 
-def _give_up() -> None:
+def _settle_in() -> None:
+    """All is loaded: keep it, and give up whatever making files does not need."""
+    keep_what_is_loaded()
     if not confine():
         log.warning("not_confined")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import signal
 import socket
 import threading
@@ -20,6 +19,7 @@ from srm_dicom.config import CatalogueFile
 from srm_dicom.errors import ConfigError
 from srm_dicom.identity.credential import HostCredential
 from srm_dicom.identity.gate import Gate, TrustSettings
+from srm_dicom.tuning import keep_what_is_loaded
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -116,7 +116,7 @@ def run(build: Callable[[], Sequence[Service]], role: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     services = build()
-    _settle_in()
+    keep_what_is_loaded()
     log = telemetry.logger("daemon")
     for service in services:
         service.start()
@@ -125,12 +125,3 @@ def run(build: Callable[[], Sequence[Service]], role: str) -> None:
     for service in reversed(services):
         service.stop()
     log.info("stopped", role=role)
-
-
-def _settle_in() -> None:
-    """Keep the collector of garbage away from what a process has loaded, for that stays until its end.
-
-    To look through it takes a tenth of a second and more, in which no thread of the process does anything.
-    """
-    gc.collect()
-    gc.freeze()
