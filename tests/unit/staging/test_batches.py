@@ -9,6 +9,7 @@ import pytest
 from srm_dicom.broker.access import FileAccess
 from srm_dicom.broker.broker import Broker, BrokerSettings
 from srm_dicom.broker.views import FileState, RequestKind, Wish
+from srm_dicom.db.news import Topic
 from srm_dicom.demo.site import PROJECT
 from srm_dicom.identity.principal import Principal
 from srm_dicom.ids import Guid, SitePath
@@ -78,3 +79,17 @@ def test_five_thousand_files_are_one_transaction_and_polled_in_pages(staging, pa
         page = broker.status(caller, token, surls[at : at + PAGE])
         assert [file.state for file in page.files] == [FileState.QUEUED] * PAGE
     assert counted == {"transactions": 0}
+
+
+def test_a_visit_that_is_over_is_told_of(staging, pacs, wait_for, monkeypatch):
+    """Whoever waits for work hears that a source has room again, and does not look for that."""
+    database, told = staging.stores.database, []
+    plain = database.tell
+    monkeypatch.setattr(database, "tell", lambda topic: told.append(topic) or plain(topic))
+    for study in ("1", "2", "3"):
+        pacs.add(make_series(SeriesSpec("CT", 2, study=study)))
+    guids = [guid for series in staging.register() for guid in series]
+    with staging.stager():
+        token = staging.want("/CN=Alice", guids)
+        wait_for(lambda: staging.is_there(token))
+    assert told.count(Topic.WORK) == pacs.moves == 3
