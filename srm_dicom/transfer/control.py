@@ -266,10 +266,10 @@ class ControlConnection:
         self._look_again_s = now_s + _GUARD_EVERY_S
         self._look()
 
-    def _look(self) -> None:
-        """End what runs when the caller has gone, may not be here any more, or has said ABOR."""
+    def _look(self, seconds: float = 0.0) -> None:
+        """End what runs when the caller has gone or goes now, may not be here any more, or has said ABOR."""
         self._ask_gate()
-        if not self._session.full and self._poll.poll(0):
+        if not self._session.full and self._poll.poll(1e3 * seconds):
             data = self._sock.recv(_RECEIVE_BYTES)
             if not data:
                 raise ConnectionAbortedError("the control connection ended")

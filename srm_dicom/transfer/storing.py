@@ -28,6 +28,10 @@ from srm_dicom.wire.gridftp.replies import Reply
 
 log = logger("transfer")
 
+LEAVING_S = 0.1
+"""The kernel closes the connections of a program that was killed one after the other, and the last one it
+opened first: where the end of the data is all that says that they are whole, the other one is waited for."""
+
 _MARK_EVERY_S = 5.0
 _CLEAR = Reply.of(534, "What is written here must not cross a network in clear: PROT P first.")
 _STRIPED = Reply.of(504, "What is written here is taken in by one node: send it without -stripe.")
@@ -41,12 +45,12 @@ class Line:
     Attributes:
         tell: sends a preliminary reply at once.
         guard: called again and again while something takes long.
-        look: makes sure, at once, that the client is there still.
+        look: makes sure that the client is there still, and does not leave within so many seconds.
     """
 
     tell: Callable[[Reply], None]
     guard: Guard
-    look: Guard
+    look: Callable[[float], None]
 
 
 class Storing:
@@ -82,7 +86,7 @@ class Storing:
         ) as file:
             target = _target(action, file)
             self._receive(target, action, parameters, security)
-            self._line.look()
+            self._line.look(0.0 if _says_its_end(action, parameters) else LEAVING_S)
             _check_whole(action, target)
             file.finish()
         log.info(
@@ -159,6 +163,11 @@ class _Watch:
         ranges = self._target.marker()
         if ranges and self._restarts:
             self._line.tell(markers.restart(ranges))
+
+
+def _says_its_end(action: Store, parameters: Parameters) -> bool:
+    """Tell whether more than the end of a connection says that all has come."""
+    return parameters.mode == "E" or action.expected_bytes is not None
 
 
 def _kept(action: Store) -> int | None:

@@ -106,13 +106,17 @@ def test_append_and_parts(session, files):
     assert (files.root / "part").read_bytes() == bytes(50) + b"x" * 10
 
 
-def test_a_client_that_leaves_publishes_nothing(session, files, door):
+@pytest.mark.parametrize("data_first", [False, True])
+def test_a_client_that_leaves_publishes_nothing(session, files, door, data_first):
+    """Its kernel closes its connections in an order of its own."""
     sock = connect(session)
     session.send("STOR /new")
     assert session.next_reply().code == 150
     sock.sendall(CONTENT)
-    session._sock.close()
-    sock.close()
+    first, last = (sock, session._sock) if data_first else (session._sock, sock)
+    first.close()
+    time.sleep(0.02 * data_first)
+    last.close()
     deadline_s = time.monotonic() + 10
     while door.sessions:
         assert time.monotonic() < deadline_s
