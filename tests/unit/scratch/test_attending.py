@@ -535,7 +535,7 @@ def test_what_was_answered_has_been_heard(open_workshop, desk, monkeypatch):
 
 def test_who_catches_up_waits_for_no_rest(open_workshop, desk, monkeypatch):
     """After a file a session rests, so that it hears several together; but not while somebody catches up."""
-    monkeypatch.setattr(sessions, "HEARD_EVERY_S", 20.0)
+    monkeypatch.setattr(sessions, "HEARD_EVERY_S", 2 * workshop_module.CATCH_UP_S)
     workshop = open_workshop()
     desk.want("o1", "o2", "o3")
     with attended(workshop, desk) as (sender, _):
