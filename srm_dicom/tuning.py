@@ -31,7 +31,7 @@ def tune_for_arrivals() -> None:
     """
     sys.setswitchinterval(SWITCH_S)
     gc.set_threshold(YOUNG_OBJECTS)
-    with suppress(OSError):
+    with suppress(OSError):  # a unit's filter may forbid it, and says it itself then
         if os.sched_getscheduler(0) == os.SCHED_OTHER:
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     tune = getattr(ctypes.CDLL(None), "mallopt", None)

@@ -112,7 +112,7 @@ class Stager:
                 sources = self.sources() if turns.held() else {}
                 while len(running) < self._settings.visits and (turn := turns.next(sources, now_s)):
                     future = pool.submit(self.visit, turn.visit)
-                    future.add_done_callback(self._tell_of_room)
+                    future.add_done_callback(self._tell_of_end)
                     running[future] = turn
                 if running and not news.is_heard:
                     wait(running, self._settings.idle_s, FIRST_COMPLETED)
@@ -122,8 +122,8 @@ class Stager:
                     turns.done(running.pop(future))
             self._give_back([turn.visit for turn in turns.drop(lambda _: True)])
 
-    def _tell_of_room(self, _visit: Future[None]) -> None:
-        """Have `run` hear that a visit is over: it waits for work, and there is room for some now."""
+    def _tell_of_end(self, _visit: Future[None]) -> None:
+        """Have `run` hear that a visit is over: it waits for work, and there is a place for some now."""
         self._database.tell(Topic.WORK)
 
     def sources(self) -> dict[str, Source]:

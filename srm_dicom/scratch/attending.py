@@ -36,7 +36,8 @@ from srm_dicom.telemetry import logger
 from srm_dicom.waits import bound_waits
 
 MOST_BLANKS = 100
-"""Files that are open for one session, and of which nothing is known yet."""
+"""Files that are open for one session, and of which nothing is known yet: as many as a message may carry
+(253) and eight sessions of a worker may have below the usual limit of 1,024 descriptors."""
 
 PIECE_BYTES = 64 * 1024
 
