@@ -244,7 +244,8 @@ class Names:
         files = [entry for entry in entries if not entry.is_directory]
         uploaded = [entry for entry in files if self.areas.take(entry.path)]
         self.stores.removals.add(uploaded)
-        self.stores.unregistrations.add([entry for entry in files if entry not in uploaded])
+        registered = [entry for entry in files if entry not in uploaded]
+        self.stores.unregistrations.add(registered, self.clock.now())
         forget(self.stores, files)
 
     def _below(self, entry: Entry) -> Iterator[Entry]:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from srm_dicom.audit.event import Action, Event, Outcome
 from srm_dicom.audit.log import AuditLog
-from srm_dicom.broker.names import forget
 from srm_dicom.ids import Guid, SitePath
 from srm_dicom.plugin.api import Patient
 from srm_dicom.plugin.host import PluginHost
@@ -149,7 +148,7 @@ class Erasure:
         keys = {key_id: files[0].public_key for key_id, files in found.keys.items()}
         keys |= self._drop(found.arrivals)
         for start in range(0, len(found.files), AT_ONCE):
-            self._remove(found.files[start : start + AT_ONCE])
+            self._unregistering.remove(found.files[start : start + AT_ONCE])
         for directories in found.directories.values():
             for directory in directories:
                 self._remove_empty(directory)
@@ -202,13 +201,6 @@ class Erasure:
         made = [key for key in map(self._journal.group_key, groups) if key is not None]
         self._journal.drop([arrival.found.guid for arrival in arrivals])
         return {key.key_id: key.public_key for key in made}
-
-    def _remove(self, files: Sequence[Entry]) -> None:
-        with self._stores.database.transaction():
-            for file in files:
-                self._stores.namespace.remove(file.path)
-            self._stores.unregistrations.add(files)
-            forget(self._stores, files)
 
     def _remove_empty(self, directory: SitePath) -> None:
         """Remove a patient's directories, as far as nothing has come into them."""

@@ -172,6 +172,13 @@ class Journal:
         """Forget arrivals that are not to be registered."""
         self._forget(guids)
 
+    def drop_older(self, than_ms: Mapping[Guid, int]) -> None:
+        """Forget what was told of files before a moment of each, in milliseconds of the epoch."""
+        row = self._arrival
+        with self._database.transaction():
+            for guid, ms in than_ms.items():
+                row.delete().where(row.guid == guid, row.arrived_at < ms).execute()
+
     def pending(self) -> int:
         """Return how many arrivals are not registered everywhere."""
         return int(self._arrival.select().count())

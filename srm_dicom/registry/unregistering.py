@@ -16,6 +16,7 @@ from srm_dicom.audit.log import AuditLog
 from srm_dicom.broker.names import forget
 from srm_dicom.clock import Clock
 from srm_dicom.errors import MdmError
+from srm_dicom.ids import Guid
 from srm_dicom.registry.destruction import Destroyer
 from srm_dicom.registry.journal import Journal
 from srm_dicom.registry.policy import Places
@@ -66,13 +67,22 @@ class Unregistering:
                 for file in files:
                     self._stores.unregistrations.put_off(file.guid, until)
 
+    def remove(self, files: Sequence[Entry]) -> None:
+        """Take files their names, and have the catalogues forget them."""
+        with self._stores.database.transaction():
+            for file in files:
+                self._stores.namespace.remove(file.path)
+            self._stores.unregistrations.add(files, self._clock.now())
+            forget(self._stores, files)
+
     def catch_up(self, entries: Sequence[Entry]) -> None:
         """Have files forgotten that lost their names, or were erased, while the saga was under way with them.
 
         It may have written of them to a catalogue after that had forgotten them. The journal has them until
-        they are registered, but for those that were erased.
+        they are registered, but for those that were erased and what was told before a file was removed.
         """
         guids = [entry.guid for entry in entries if entry.guid]
+        self._drop_overtaken(guids)
         waiting, named = self._journal.known(guids), self._stores.namespace.find_guids(guids)
         lost = [entry for entry in entries if entry.guid not in waiting or entry.guid not in named]
         if not lost:
@@ -81,7 +91,7 @@ class Unregistering:
             for entry in lost:
                 if entry.guid in named:
                     self._stores.namespace.remove(entry.path)
-            self._stores.unregistrations.add(lost)
+            self._stores.unregistrations.again(lost)
             forget(self._stores, lost)
         log.info("removed_while_registered", count=len(lost))
 
@@ -90,6 +100,7 @@ class Unregistering:
         again = self._stores.namespace.find_guids([file.guid for file in files])
         gone = [file for file in files if file.guid not in again]
         guids = [file.guid for file in gone]
+        self._drop_overtaken(guids)  # before its key is looked at: nothing of it waits for that any more
         if guids:
             collection = self._places.collection(project)
             for server in self._catalogues.metadata:
@@ -109,6 +120,10 @@ class Unregistering:
         for file in files:
             self._stores.unregistrations.done(file.guid)
         log.info("unregistered", count=len(gone))
+
+    def _drop_overtaken(self, guids: Sequence[Guid]) -> None:
+        """Have the journal forget what it was told of files before they were removed."""
+        self._journal.drop_older(self._stores.unregistrations.removed_ms(guids))
 
     def retire(self, key_id: str, public_key: bytes) -> None:
         """Order the end of a key that no file has any more; its group gets another one if it comes again.

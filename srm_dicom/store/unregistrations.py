@@ -1,12 +1,13 @@
 """Registered files that lost their names: the registrar comes here for what the catalogues shall forget.
 
 A row stays when that is done. A file that is registered again is another generation than the one that was
-removed, so no copy of the old one, here or at another site, is ever taken for it.
+removed, so no copy of the old one, here or at another site, is ever taken for it; and what somebody told of
+the old one before it was removed is no news of the new one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -43,6 +44,7 @@ class UnregistrationRow(peewee.Model):
     generation = peewee.IntegerField()
     open = peewee.BooleanField(default=True)
     not_before = peewee.BigIntegerField(default=0)
+    removed_at = peewee.BigIntegerField(default=0)
 
     class Meta:
         """What is to be done is found by an index."""
@@ -58,8 +60,15 @@ class Unregistrations:
         self._database = database
         self._row = database.bind(UnregistrationRow)
 
-    def add(self, entries: Sequence[Entry]) -> None:
-        """Have the catalogues forget files."""
+    def add(self, entries: Sequence[Entry], now: datetime) -> None:
+        """Have the catalogues forget files that lose their names now."""
+        self._write(entries, dict.fromkeys(_guids(entries), to_ms(now)))
+
+    def again(self, entries: Sequence[Entry]) -> None:
+        """Have the catalogues forget once more files that were removed before."""
+        self._write(entries, self.removed_ms(_guids(entries)))
+
+    def _write(self, entries: Sequence[Entry], removed_ms: Mapping[Guid, int]) -> None:
         rows = [
             {
                 "guid": entry.guid,
@@ -69,6 +78,7 @@ class Unregistrations:
                 "key_id": entry.key_id,
                 "public_key": entry.public_key,
                 "generation": entry.generation,
+                "removed_at": removed_ms.get(entry.guid, 0),
             }
             for entry in entries
             if entry.guid and entry.release
@@ -86,6 +96,15 @@ class Unregistrations:
             )
             for one in query.limit(limit)
         ]  # fmt: skip
+
+    def removed_ms(self, guids: Sequence[Guid]) -> dict[Guid, int]:
+        """Return when files were removed last, in milliseconds of the epoch; none of what never was."""
+        row = self._row
+        return {
+            Guid(one.guid): one.removed_at
+            for start in range(0, len(guids), _CHUNK)
+            for one in row.select(row.guid, row.removed_at).where(row.guid.in_(guids[start : start + _CHUNK]))
+        }
 
     def waiting(self, guids: Sequence[Guid]) -> int:
         """Return how many of these a catalogue has still to forget."""
@@ -107,3 +126,7 @@ class Unregistrations:
     def put_off(self, guid: Guid, until: datetime) -> None:
         """Let one wait: a catalogue does not answer."""
         self._row.update(not_before=to_ms(until)).where(self._row.guid == guid).execute()
+
+
+def _guids(entries: Sequence[Entry]) -> list[Guid]:
+    return [entry.guid for entry in entries if entry.guid]

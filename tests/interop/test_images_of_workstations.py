@@ -230,6 +230,26 @@ def test_a_removed_image_is_forgotten_and_stays_in_the_archive(site: Site) -> No
     assert destroyed, "its series had no other file: the key goes too"
 
 
+def test_an_image_that_was_added_again_and_then_removed_stays_away(site: Site) -> None:
+    """The registrar comes to the second time after the removal."""
+    image = make_series(SeriesSpec("CT", 1, ALICE, study="13", seed="again"))[0]
+    assert site.add(image).returncode == 0
+    (surl,) = eventually(lambda: site.find(image))
+    registrar = site.demo.processes.pid("registrar")
+    os.kill(registrar, signal.SIGSTOP)
+    try:
+        assert site.add(image, "again.dcm").returncode == 0
+        removed = site.grid("physician", "gfal-rm", surl)
+        assert removed.returncode == 0, removed.stdout + removed.stderr
+    finally:
+        os.kill(registrar, signal.SIGCONT)
+    assert eventually(lambda: not site.find(image))
+    last = make_series(SeriesSpec("CT", 1, ALICE, study="14", seed="after it"))[0]
+    assert site.add(last).returncode == 0
+    assert eventually(lambda: site.find(last)), "what came later is registered"
+    assert not site.find(image)
+
+
 def test_a_stager_that_is_killed_amid_storing_leaves_one_image(site: Site) -> None:
     """The archive stands still, the stager dies with the image in hand, and gfal-copy goes on waiting."""
     image = make_series(SeriesSpec("CT", 1, ALICE, study="12", seed="killed"))[0]

@@ -110,16 +110,16 @@ def test_what_comes_during_an_erasure_is_told(house, monkeypatch):
     assert (erased.done, erased.left) == (False, 1)
 
 
-def meanwhile(monkeypatch, catalogue, do):
-    """Have something done while the catalogue is slow to answer the registrar, once."""
-    register = catalogue.register
+def meanwhile(monkeypatch, asked, do, name="register"):
+    """Have something done while what the registrar asks is slow to answer, once."""
+    call = getattr(asked, name)
 
     def slowly(*args):
-        monkeypatch.setattr(catalogue, "register", register)
+        monkeypatch.setattr(asked, name, call)
         do()
-        register(*args)
+        return call(*args)
 
-    monkeypatch.setattr(catalogue, "register", slowly)
+    monkeypatch.setattr(asked, name, slowly)
 
 
 @pytest.mark.parametrize("slow", ["keys", "files", "metadata"])
@@ -157,4 +157,47 @@ def test_what_comes_again_while_it_is_erased_and_registered_is_registered_anew(h
         house.clock.advance(7200)
         house.settle()
     assert set(house.metadata.entries) == set(house.files.records) == {house.entry(1).guid}
+    assert house.entry(1).key_id not in house.keys.destroyed
+
+
+def gone_everywhere(house):
+    keys = house.keys.registered.keys() == house.keys.destroyed.keys()
+    return keys and not (house.entry(1) or house.files.records or house.metadata.entries)
+
+
+@pytest.mark.parametrize("waits", [True, False], ids=["waits", "is being registered"])
+def test_what_was_told_of_a_file_before_it_was_removed_does_not_bring_it_back(house, monkeypatch, waits):
+    """Somebody adds an image once more and then removes it, before the registrar comes to it."""
+    house.arrive(1)
+    house.registrar.step()
+    house.clock.advance(1)
+    house.arrive(1)
+    house.clock.advance(1)
+    if waits:
+        house.remove(1)
+    else:
+        meanwhile(monkeypatch, house.journal, lambda: house.remove(1), "claim")
+    for _ in range(3):
+        house.clock.advance(60)
+        house.settle()
+    assert gone_everywhere(house)
+    assert house.registrar.pending() == 0
+
+
+@pytest.mark.parametrize("slow", ["files", "metadata"])
+def test_what_comes_after_it_was_removed_is_registered_anew(house, monkeypatch, slow):
+    def again():
+        house.clock.advance(1)
+        house.remove(1)
+        house.clock.advance(1)
+        house.arrive(1)
+        house.clock.advance(1)
+
+    house.arrive(1)
+    meanwhile(monkeypatch, getattr(house, slow), again)
+    for _ in range(3):
+        house.settle()
+        house.clock.advance(7200)
+    assert set(house.metadata.entries) == set(house.files.records) == {house.entry(1).guid}
+    assert house.entry(1).generation == 2
     assert house.entry(1).key_id not in house.keys.destroyed
