@@ -26,7 +26,8 @@ def body_entry(data: bytes) -> etree._Element:
     """Return the first element inside the Body of a message, its references resolved.
 
     Raises:
-        InvalidRequest: not well-formed, a DTD, no SOAP 1.1 envelope, an empty body, bad references.
+        InvalidRequest: not well-formed, a DTD, no SOAP 1.1 envelope, an empty body, more in it than one call
+            and what that refers to (section 7.1: the others would not be answered), bad references.
         TooLarge: nested too deeply, or references that multiply.
     """
     envelope = _parsed(data)
@@ -36,6 +37,8 @@ def body_entry(data: bytes) -> etree._Element:
     if body is None or len(body) == 0:
         raise InvalidRequest("the SOAP body is empty")
     entry = body[0]
+    if any(other.get("id") is None for other in body[1:]):
+        raise InvalidRequest("the SOAP body has more than one call")
     if _HAS_REFERENCES(body):
         _References(body).resolve(entry, ())
     return entry

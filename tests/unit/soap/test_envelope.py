@@ -19,7 +19,7 @@ def text(element):
 
 
 def test_the_first_element_of_the_body_is_the_entry():
-    assert body_entry(message("\n<!-- c --><a x='1'><b/></a><c/>")).tag == "a"
+    assert body_entry(message("\n<!-- c --><a x='1'><b/></a><c id='1'/>")).tag == "a"
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,8 @@ def test_the_first_element_of_the_body_is_the_entry():
         message("only text"),
         f'<s:Envelope xmlns:s="{SOAP_ENVELOPE}"/>'.encode(),
         f'<s:Envelope xmlns:s="{SOAP_ENVELOPE}"><s:Header/></s:Envelope>'.encode(),
+        message("<a/><b/>"),
+        message("<a href='#1'/><multiRef id='1'/><b/>"),
         message("<a/>", "<!DOCTYPE x>"),
         message("<a/>", '<!DOCTYPE x SYSTEM "http://localhost:1/x.dtd">'),
         message("<a>&e;</a>", '<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]>'),
