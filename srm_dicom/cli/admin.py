@@ -25,6 +25,7 @@ COMMANDS: Mapping[str, str] = {
     "explain-credential": "explain:explain_credential",
     "keys": "keys:keys",
     "register": "operate:register",
+    "rights": "rights:rights",
     "serve": "serve:serve",
     "status": "state:status",
 }

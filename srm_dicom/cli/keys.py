@@ -8,19 +8,16 @@ from pathlib import Path
 
 import click
 
-from srm_dicom.audit.event import Action
 from srm_dicom.broker.secrets import InnerSecrets
-from srm_dicom.cli.audit import note
 from srm_dicom.cli.erase import erase, how_far, of_patient
-from srm_dicom.cli.exits import exit_code, reported, tell
+from srm_dicom.cli.exits import exit_code, reported
 from srm_dicom.cli.options import config_option
 from srm_dicom.client.reshare import Reshared
 from srm_dicom.daemon.common import ADMIN, Common
 from srm_dicom.daemon.inner import key_servers, make_destroyer, make_journal
 from srm_dicom.db.database import Database
-from srm_dicom.errors import ConfigError, KeyQuorumMissing, KeyServerUnavailable, MdmError, NotFound
+from srm_dicom.errors import ConfigError, KeyQuorumMissing, KeyServerUnavailable, NotFound
 from srm_dicom.registry.destruction import Destructions
-from srm_dicom.rights.acl import Acl
 
 KEYS_PER_STEP = 200
 UNPROVEN = (
@@ -111,42 +108,6 @@ def replay(config: Path) -> None:
     make_destroyer(common).replay()
     ids = [order.key_id for order in _destructions(common).orders()]
     _tell_destroyed(_destructions(common), ids)
-
-
-@keys.command()
-@config_option
-@reported
-def rights(config: Path) -> None:
-    """Give every key the rights that its project has now: after it has changed, or a server was restored.
-
-    Keys of a project that is not configured any more are nobody's then, and what was given by hand goes.
-    """
-    common = Common(config, ADMIN)
-    note(common, "keys rights", "", action=Action.RIGHTS_CHANGED)
-    servers = key_servers(common)
-    acls = {
-        one.key_id: common.projects[project].key_acl() if project in common.projects else Acl()
-        for project, one in make_journal(common).known_keys()
-    }
-    done: dict[str, int] = {}
-    failures: dict[str, MdmError] = {}
-    ids = list(acls)
-    for start in range(0, len(ids), KEYS_PER_STEP):
-        step = {key_id: acls[key_id] for key_id in ids[start : start + KEYS_PER_STEP]}
-        for server, told in servers.set_acls(step).items():
-            if isinstance(told, MdmError):
-                failures[server] = told
-            else:
-                done[server] = done.get(server, 0) + len(step) - len(told)
-    for server in sorted({*done, *failures}):
-        click.echo(f"{server}: {done.get(server, 0)} of {len(acls)} keys have the rights of their projects")
-    for server in done.keys() - failures.keys():
-        if done[server] < len(acls):
-            failures[server] = KeyQuorumMissing("it has not all keys", advice="Give srm-dicom keys reshare.")
-    for server, error in failures.items():
-        tell(error, f"error: {server}: ")
-    for error in failures.values():
-        raise SystemExit(exit_code(error))
 
 
 @keys.command("list")

@@ -133,6 +133,14 @@ class MetadataClient:
         """Return the ACL of a collection."""
         return Acl.stored("\n".join(self._channel.call("acl_show", collection)))
 
+    def has(self, collection: SitePath) -> bool:
+        """Tell whether there is a collection."""
+        try:
+            self._channel.call("getvalidity", collection)
+        except NotFound:
+            return False
+        return True
+
     def set_acl(self, collection: SitePath, acl: Acl) -> None:
         """Replace the ACL of a collection, which is made when it is missing."""
         self._make(collection)
@@ -146,7 +154,7 @@ class MetadataClient:
     def _make(self, collection: SitePath) -> None:
         missing: list[SitePath] = []
         path = collection
-        while path != "/" and not self._is_there(path):
+        while path != "/" and not self.has(path):
             missing.append(path)
             path = parent(path)
         for path in reversed(missing):
@@ -154,13 +162,6 @@ class MetadataClient:
                 self._channel.call("createdir", path, "plain")
             except AlreadyExists:
                 continue
-
-    def _is_there(self, collection: SitePath) -> bool:
-        try:
-            self._channel.call("getvalidity", collection)
-        except NotFound:
-            return False
-        return True
 
     def _add_attributes(self, collection: SitePath, schema: Sequence[AttributeSpec]) -> None:
         known = set(self.attributes(collection))

@@ -37,7 +37,7 @@ def body_entry(data: bytes) -> etree._Element:
     if body is None or len(body) == 0:
         raise InvalidRequest("the SOAP body is empty")
     entry = body[0]
-    if any(other.get("id") is None for other in body[1:]):
+    if any(other is not entry and other.get("id") is None for other in body):
         raise InvalidRequest("the SOAP body has more than one call")
     if _HAS_REFERENCES(body):
         _References(body).resolve(entry, ())

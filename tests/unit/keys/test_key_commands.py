@@ -7,24 +7,28 @@ import secrets
 import shlex
 import subprocess
 import sys
+from contextlib import ExitStack, closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from mdm_keys.server import KeyServer, KeyServerSettings
 from srm_dicom.broker.secrets import InnerSecrets
+from srm_dicom.client.amga import AmgaChannel
 from srm_dicom.client.keys import KeyServers
+from srm_dicom.client.metadata import MetadataClient
 from srm_dicom.crypto.keyfile import write_public_key, write_secret_key
 from srm_dicom.crypto.keyrecord import issue, key_id_of
 from srm_dicom.crypto.sealing import public_key_of
-from srm_dicom.daemon.common import ADMIN, Common
-from srm_dicom.daemon.inner import key_servers, make_journal
+from srm_dicom.daemon.catalogues import catalogue
+from srm_dicom.daemon.common import ADMIN, Common, host_credential
+from srm_dicom.daemon.inner import key_servers, make_journal, make_places
 from srm_dicom.demo.site import PROJECT, DemoSite
 from srm_dicom.errors import KeyServerError, NotAuthorised
 from srm_dicom.registry.journal import Group
+from srm_dicom.rights.acl import Acl
 from srm_dicom.rights.project import Release
-from srm_dicom.web import hosting
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs/admin/keys.md").read_text()
@@ -37,7 +41,7 @@ pytestmark = pytest.mark.timeout(400)
 
 
 class Site:
-    """A demo site's configuration, three of its key servers running, a fourth one, and keys on the three."""
+    """A demo site's configuration, its metadata server and three key servers, a fourth, keys on the three."""
 
     def __init__(self, directory):
         self.demo = DemoSite(directory)
@@ -46,9 +50,9 @@ class Site:
         self.write_fourth()
         self.running = {}
         self.be_peers()
-        for name in self.names:
+        for name in (*self.names, "metadata"):
             self.start(name)
-        self.urls = {name: f"https://localhost:{server.port}" for name, (_, server) in self.running.items()}
+        self.urls = {name: url_of(self, name) for name in self.names}
         self.point_at(self.urls[name] for name in self.demo.key_servers)
         self.keys = dict(self.register(f"series {number}") for number in range(3))
 
@@ -71,7 +75,7 @@ class Site:
         self.demo.config.write_text(re.sub(r"(?m)^keys = \[.*\]$", f"keys = {json.dumps(list(urls))}", text))
 
     def start(self, name):
-        self.running[name] = hosting.catalogue(self.file(name), KeyServerSettings, KeyServer)
+        self.running[name] = catalogue(self.file(name))
         for service in self.running[name]:
             service.start()
 
@@ -231,7 +235,7 @@ def test_keys_follow_their_project(site):
     name = next(one.name for one in members if one.name.endswith("researcher"))
     change_project(site, re.escape(name), "/DC=test/DC=mdm/CN=successor")
     site.stop("keys-2")
-    told = run("srm-dicom keys rights", site.demo.config, fails=True)
+    told = run("srm-dicom rights", site.demo.config, fails=True)
     assert "cannot be reached" in told
     assert told.count("3 of 3 keys have the rights of their projects") == 2
     with pytest.raises((NotAuthorised, KeyServerError)):
@@ -239,15 +243,47 @@ def test_keys_follow_their_project(site):
     site.start("keys-2")
     site.point_at(url_of(site, each) for each in site.demo.key_servers)
     key_servers(site.common()).remove(others[0])
-    told = run("srm-dicom keys rights", site.demo.config, fails=True)
+    told = run("srm-dicom rights", site.demo.config, fails=True)
     assert told.count("2 of 3 keys have the rights of their projects") == 3
     assert told.count("it has not all keys\n       Give srm-dicom keys reshare.") == 3
     after = before.replace(name, "/DC=test/DC=mdm/CN=successor")
     assert acls(site, first) == [after] * 3
     (site.demo.directory / "etc" / "projects.d" / "demo.toml").unlink()
-    told = run("srm-dicom keys rights", site.demo.config, fails=True)
+    told = run("srm-dicom rights", site.demo.config, fails=True)
     assert told.count("2 of 3 keys") == 3
     assert acls(site, first) == [""] * 3
+
+
+def test_collections_follow_their_project(site):
+    """Who leaves a project searches no more, and when it ends or is gone nobody does."""
+    common = site.common()
+    project, collection = common.projects[PROJECT], make_places(common).collection(PROJECT)
+    (endpoint,) = common.config.catalogues.metadata
+    credential = host_credential(common.config.trust)
+    with ExitStack() as stack:
+        server = stack.enter_context(closing(MetadataClient(endpoint, credential)))
+        raw = stack.enter_context(closing(AmgaChannel(endpoint, credential, timeout_s=30.0)))
+        said = f"{endpoint}: {{}} collections have the rights of their projects"
+        assert said.format("0 of 0") in run("srm-dicom rights", site.demo.config)
+        assert not server.has(collection), "nothing was ever registered"
+        server.set_acl(collection, project.metadata_acl())
+        name = next(one.name for one in project.members if one.name.endswith("researcher"))
+        change_project(site, re.escape(name), "/DC=test/DC=mdm/CN=successor")
+        change_project(site, r"(?m)^valid_until = .*$", "valid_until = 2099-01-01T00:00:00Z")
+        assert said.format("1 of 1") in run("srm-dicom rights", site.demo.config)
+        assert name not in str(server.acl(collection))
+        assert "CN=successor" in str(server.acl(collection))
+        assert raw.call("getvalidity", collection)[0].startswith("2099-01-01")
+        (site.demo.directory / "etc" / "projects.d" / "demo.toml").unlink()
+        release = Release(PROJECT, "basic", "v1")
+        top = make_places(common).path(release, ())
+        common.stores.namespace.make_directory(top, Acl(), datetime(2026, 11, 1, tzinfo=UTC), release)
+        assert said.format("1 of 1") in run("srm-dicom rights", site.demo.config)
+        assert not server.acl(collection).entries
+    site.stop("metadata")
+    told = run("srm-dicom rights", site.demo.config, fails=True)
+    assert said.format("0 of 0") in told
+    assert f"error: {endpoint}: " in told
 
 
 def test_destruction_is_asked_for_until_it_is_done(site):
