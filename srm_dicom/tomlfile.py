@@ -1,8 +1,12 @@
-"""TOML files read into frozen structs: a key that nobody knows is refused, with the nearest that exists."""
+"""TOML files read into frozen structs: a key that nobody knows is refused, with the nearest that exists.
+
+And plain tables written as TOML: the standard library only reads it.
+"""
 
 from __future__ import annotations
 
 import difflib
+import json
 import tomllib
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -48,6 +52,22 @@ def load_directory(directory: Path, kind: type[T]) -> dict[str, T]:
     return {path.stem: read(path, kind) for path in sorted(directory.glob("*.toml"))}
 
 
+def dump(table: Mapping[str, Any], prefix: str = "") -> str:
+    """Return a table as TOML: scalars and lists first, tables and lists of tables after them."""
+    lines: list[str] = []
+    later: list[str] = []
+    for key, value in table.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            later += [f"\n[{name}]", dump(value, f"{name}.")]
+        elif isinstance(value, list | tuple) and value and isinstance(value[0], Mapping):
+            for item in value:
+                later += [f"\n[[{name}]]", dump(item, f"{name}.")]
+        else:
+            lines.append(f"{key} = {_scalar(value)}")
+    return "\n".join([*lines, *later])
+
+
 def _aware(table: Mapping[str, Any]) -> dict[str, Any]:
     """Take a time of day without a zone as UTC."""
 
@@ -77,3 +97,11 @@ def _known(kind: type[Any]) -> set[str]:
             for inner in (field.type, *getattr(field.type, "__args__", ())):
                 names |= _known(inner)
     return names
+
+
+def _scalar(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_scalar(item) for item in value) + "]"
+    return json.dumps(str(value) if isinstance(value, Path) else value)

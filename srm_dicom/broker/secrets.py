@@ -60,9 +60,7 @@ def _read(path: Path) -> bytes:
         mode = path.stat().st_mode
         content = path.read_bytes()
     except OSError as error:
-        raise ConfigError(
-            f"{path.name}: {error.strerror}", advice="docs/admin/install.md tells how they are made."
-        ) from error
+        raise ConfigError(f"{path.name}: {error.strerror}", advice="srm-dicom init makes them.") from error
     if mode & 0o077:
         raise ConfigError(f"{path.name} is readable by others", advice=f"chmod 600 {path.name}")
     if len(content) != KEY_BYTES:

@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, str] = {
     "demo": "play:demo",
     "explain-access": "explain:explain_access",
     "explain-credential": "explain:explain_credential",
+    "init": "init:init",
     "keys": "keys:keys",
     "register": "operate:register",
     "rights": "rights:rights",

@@ -21,10 +21,10 @@ from mdm_keys.server import public_key
 from srm_dicom.broker.secrets import InnerSecrets
 from srm_dicom.client.site import SiteDescription
 from srm_dicom.demo.processes import Processes, Unit
-from srm_dicom.demo.toml import dump
 from srm_dicom.identity.credential import Credential, HostCredential
 from srm_dicom.testing.pki import TestPki
 from srm_dicom.testing.ports import free_ports
+from srm_dicom.tomlfile import dump
 
 HOST = "localhost"
 PROJECT = "demo"

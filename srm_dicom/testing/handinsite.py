@@ -18,7 +18,6 @@ from srm_dicom.broker.storing import Storing, StoringSettings
 from srm_dicom.client.scratch import RemoteScratch
 from srm_dicom.daemon.common import Common, host_credential
 from srm_dicom.demo.processes import Processes, Unit
-from srm_dicom.demo.toml import dump
 from srm_dicom.identity.credential import Credential
 from srm_dicom.plugin.api import PluginContext
 from srm_dicom.plugin.host import PluginHost
@@ -26,6 +25,7 @@ from srm_dicom.rights.project import Release
 from srm_dicom.testing.handingin import Archive
 from srm_dicom.testing.pki import TestPki
 from srm_dicom.testing.ports import free_ports
+from srm_dicom.tomlfile import dump
 
 HOST = "localhost"
 ROOT = "/vo/ingest"

@@ -24,13 +24,13 @@ import pytest
 
 from srm_dicom.client.site import SiteDescription
 from srm_dicom.demo.site import Archive, DemoSite
-from srm_dicom.demo.toml import dump
 from srm_dicom.identity.credential import Credential
 from srm_dicom.testing.archives import SYSTEM_PATH, program
 from srm_dicom.testing.databases import cluster, short_directory
 from srm_dicom.testing.images import Patient, SeriesSpec, make_series, save
 from srm_dicom.testing.machines import Machines
 from srm_dicom.testing.pixels import identity_in, same_pixels
+from srm_dicom.tomlfile import dump
 
 KEYS = ("keys1", "keys2", "keys3")
 NAMES = ("se", "se2", "inner", "inner2", "db", *KEYS, "files", "metadata", "pacs", "user")

@@ -13,7 +13,8 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,11 @@ import pytest
 
 from srm_dicom.client.library import Client
 from srm_dicom.demo.site import DemoSite
-from srm_dicom.demo.toml import dump
 from srm_dicom.errors import MdmError
-from srm_dicom.identity.credential import Credential
 from srm_dicom.testing.images import Patient, SeriesSpec, make_series
 from srm_dicom.testing.pacs import PacsSimulator
 from srm_dicom.testing.pixels import identity_in, same_pixels
-from srm_dicom.testing.ports import free_ports
+from srm_dicom.tomlfile import dump
 
 ROOT = Path(__file__).parents[2]
 IDS = {"root": 0, "srm-dicom": 64501, "srm-dicom-inner": 64502}
@@ -45,6 +44,15 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can run processes of two other users"),
     pytest.mark.timeout(180),
 ]
+
+
+def merged(table: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a table with some of its values changed, however deep they are."""
+    changed = {
+        key: merged(table.get(key, {}), value) if isinstance(value, Mapping) else value
+        for key, value in changes.items()
+    }
+    return {**table, **changed}
 
 
 def as_user(zone: str) -> list[str]:
@@ -67,51 +75,101 @@ def python() -> str:
 
 
 class TwoUsers:
-    """A demo site whose four roles run as two users."""
+    """A demo site whose four roles run as two users, from files that `srm-dicom init` has written."""
 
     def __init__(self, directory: Path) -> None:
         self.demo = DemoSite(directory)
         self.demo.write()
-        self.configs = {zone: directory / "etc" / zone / "srm-dicom.toml" for zone in ("outer", "inner")}
-        self._split(tomllib.loads(self.demo.config.read_text()))
+        self.home = directory / "home"
+        self.configs = {
+            "outer": self.home / "srm-dicom.toml",
+            "inner": self.home / "inner" / "srm-dicom.toml",
+        }
         for line in (ROOT / "etc/systemd/tmpfiles.d/srm-dicom.conf").read_text().splitlines():
             self._place(line.split())
-        self._give_inner()
+        for zone in self.configs:
+            self._certify(zone)
+        self._init()
+        self._change()
         self._python = python()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
-    def _split(self, whole: dict[str, Any]) -> None:
-        host = Credential(self.demo.host.certificate, self.demo.host.key, self.demo.pki.trust_dir)
-        port = free_ports(["intake"])["intake"]
-        inner = whole.pop("inner") | {"node": f"https://localhost:{port}"}
-        intake = {"stagers": [self.demo.pki.dn(host)], "listen": {"host": "localhost", "port": port}}
-        for zone, added in (("outer", {"intake": intake}), ("inner", {"inner": inner})):
-            path = self.configs[zone]
-            path.parent.mkdir()
-            key = path.with_name("hostkey.pem")
-            shutil.copy(self.demo.host.key, key)
-            trust = whole["trust"] | {"host_key": str(key)}
-            path.write_text(dump(whole | added | {"trust": trust}))
-            owner = IDS["srm-dicom-inner" if zone == "inner" else "srm-dicom"]
-            for mine, mode in ((path, 0o400), (key, 0o400), (path.parent, 0o700)):
-                os.chown(mine, owner, owner)
-                mine.chmod(mode)
+    def _certify(self, zone: str) -> None:
+        host, owner = self.demo.host, IDS["srm-dicom-inner" if zone == "inner" else "srm-dicom"]
+        for file, name, mode in ((host.certificate, "hostcert.pem", 0o444), (host.key, "hostkey.pem", 0o400)):
+            target = self.configs[zone].with_name(name)
+            shutil.copy(file, target)
+            os.chown(target, owner, owner)
+            target.chmod(mode)
+
+    def _init(self) -> None:
+        """Give the command of docs/admin/install.md, with options for what it would ask."""
+        demo, told = self.demo, self.demo.description
+        answers = {
+            "name": "hospital",
+            "vo": "biomed",
+            "host": "localhost",
+            "pacs": f"{demo.archive.ae_title}@{demo.archive.host}:{demo.archive.port}",
+            "keys": " ".join(told.keys),
+            "files": told.files,
+            "metadata": told.metadata[0],
+            "project": "demo",
+            "permit": "throw-away",
+            "purpose": "showing how it works",
+            "basis": "synthetic images",
+            "ends": f"{datetime.now(UTC) + timedelta(days=30):%Y-%m-%d}",
+        }
+        options = [word for name, answer in answers.items() for word in (f"--{name}", answer)]
+        init = [
+            sys.executable,
+            "-m",
+            "srm_dicom.cli.admin",
+            "init",
+            str(self.home),
+            "--data",
+            str(demo.directory),
+        ]
+        done = subprocess.run([*init, *options], capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def _change(self) -> None:
+        """Say what is other here than at a site: ports, authorities, members, and how soon images appear."""
+        ports, trust = self.demo.ports, {"certificates": str(self.demo.pki.trust_dir)}
+        own = {name: str(self.home / name) for name in ("hostcert.pem", "hostkey.pem")}
+        shown = {"host_certificate": own["hostcert.pem"], "host_key": own["hostkey.pem"]}
+        self._set("srm-dicom.toml", {
+            "trust": {**trust, **shown},
+            "srm": {"port": ports["srm"]},
+            "gridftp": {"listen": {"port": ports["gridftp"]}},
+            "webdav": {"listen": {"port": ports["webdav"]}},
+            "intake": {"listen": {"port": ports["intake"]}},
+        })  # fmt: skip
+        self._set("inner/srm-dicom.toml", {
+            "trust": trust,
+            "srm": {"port": ports["srm"]},
+            "inner": {"node": f"https://localhost:{ports['intake']}"},
+            "registrar": {"settle_s": 1.0, "publish_s": 1.0},
+        })  # fmt: skip
+        nodes = {name: {"port": ports[name]} for name in ("moves", "arrivals")}
+        self._set("inner/plugins.d/dicom.toml", {"settings": nodes})
+        project = tomllib.loads((self.demo.config.parent / "projects.d" / "demo.toml").read_text())
+        self._set("projects.d/demo.toml", {"members": project["members"]})
+
+    def _set(self, name: str, changes: Mapping[str, Any]) -> None:
+        path = self.home / name
+        path.write_text(dump(merged(tomllib.loads(path.read_text()), changes)))
 
     def _place(self, words: list[str]) -> None:
         """Do what a line of tmpfiles.d says, below this directory, for the zones' users."""
-        if len(words) < 5 or words[3] not in IDS or not words[1].startswith("/var/lib/srm-dicom"):
+        below = {"/var/lib/srm-dicom": self.demo.directory, "/etc/srm-dicom": self.home}
+        if len(words) < 5 or words[3] not in IDS:
             return
         kind, path, mode, user, group = words[:5]
-        target = self.demo.directory / Path(path).relative_to("/var/lib/srm-dicom")
+        (top,) = (top for top in below if Path(path).is_relative_to(top))
+        target = below[top] / Path(path).relative_to(top)
         target.mkdir(parents=True, exist_ok=True) if kind == "d" else target.touch()
         os.chown(target, IDS[user], IDS[group])
         target.chmod(int(mode, 8))
-
-    def _give_inner(self) -> None:
-        for top in (self.demo.directory / "inner", self.demo.directory / "etc" / "plugins.d"):
-            for path in (top, *top.rglob("*")):
-                os.chown(path, IDS["srm-dicom-inner"], IDS["srm-dicom-inner"])
-            top.chmod(0o700)
 
     def start(self) -> None:
         self.demo.processes.start(*(unit for unit in self.demo.units() if unit.role not in ROLES))
@@ -181,7 +239,7 @@ def wait_until_found(client: Client, count: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "place", ["inner", "inner/secrets/seal.key", "etc/inner", "etc/plugins.d/dicom.toml"]
+    "place", ["inner", "inner/secrets/seal.key", "home/inner", "home/inner/plugins.d/dicom.toml"]
 )
 def test_the_outer_zone_cannot_look_inside(site: TwoUsers, place: str) -> None:
     look = [*as_user("outer"), "ls", "-R", str(site.demo.directory / place)]

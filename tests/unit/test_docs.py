@@ -93,6 +93,8 @@ PROVEN = {
     ("docs/user/rights.md", "*"): USING,
     ("docs/user/workstation.md", "*"): WORKSTATION,
     ("docs/user/glite-eds.md", "*"): EDS,
+    ("docs/admin/install.md", "/opt/srm-dicom/bin/srm-dicom init"): "tests/unit/cli/test_init.py::"
+    "test_what_no_option_says_is_asked_for_and_asked_again_until_it_makes_sense",
     ("docs/admin/operate.md", "*"): RUNNING,
     ("docs/admin/keys.md", "*"): KEYS,
     ("docs/admin/pacs.md", "*"): RUNNING,
