@@ -7,7 +7,7 @@ import re
 import shutil
 import socket
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -119,17 +119,18 @@ class _Read(click.ParamType[Any]):
         return self._read(value) if isinstance(value, str) else value  # click shows it what was read, too
 
 
-def _asking(command: Callable[..., None]) -> Callable[..., None]:
-    for question in reversed(QUESTIONS):
-        command = click.option(
-            f"--{question.option}",
-            type=_Read(question),
-            metavar=question.metavar,
-            default=question.default,
-            prompt=f"{question.asked} ({question.metavar})",
-            help=f"{question.asked}.",
-        )(command)
+def _options(command: Callable[..., None]) -> Callable[..., None]:
+    for each in reversed(QUESTIONS):
+        option = click.option(
+            f"--{each.option}", type=_Read(each), metavar=each.metavar, help=f"{each.asked}."
+        )
+        command = option(command)
     return command
+
+
+def _ask(question: Question) -> Any:
+    default = question.default() if question.default else None
+    return click.prompt(f"{question.asked} ({question.metavar})", default, type=_Read(question))
 
 
 @click.command()
@@ -141,7 +142,7 @@ def _asking(command: Callable[..., None]) -> Callable[..., None]:
     show_default=True,
     help="Where the services keep what they have.",
 )
-@_asking
+@_options
 @reported
 def init(directory: Path, data: Path, **given: Any) -> None:
     """Write the files of a new site into DIRECTORY (/etc/srm-dicom), and make the inner zone's secrets.
@@ -150,17 +151,19 @@ def init(directory: Path, data: Path, **given: Any) -> None:
     has to be there: the catalogues know the site by its name. Changes nothing that is there.
     """
     registrar = _name_in(directory / _INNER / "hostcert.pem")
-    answers = skeleton.Answers(home=directory, data=data, registrar=registrar, **given)
-    _refuse_there(directory, skeleton.files(answers, ""))
+    _refuse_there(directory, ["srm-dicom.toml"])
+    answers = {each.option: given[each.option] or _ask(each) for each in QUESTIONS}
+    site = skeleton.Answers(home=directory, data=data, registrar=registrar, **answers)
+    _refuse_there(directory, skeleton.files(site, ""))
     signing_key = _secrets(data / _INNER)
-    files = skeleton.files(answers, signing_key)
+    files = skeleton.files(site, signing_key)
     _write(directory, files)
     for name in files:
         click.echo(f"made {directory / name}")
     title, port = skeleton.MOVES
     click.echo(f"The site signs with {signing_key}, which catalog.d/keys.toml and site.json have.")
-    click.echo(f"The PACS has to know the node {title}, {answers.host}, port {port}.")
-    click.echo(f"Write the members into projects.d/{answers.project}.toml; then give srm-dicom check.")
+    click.echo(f"The PACS has to know the node {title}, {site.host}, port {port}.")
+    click.echo(f"Write the members into projects.d/{site.project}.toml; then give srm-dicom check.")
 
 
 def _name_in(certificate: Path) -> str:
@@ -173,7 +176,7 @@ def _name_in(certificate: Path) -> str:
         raise ConfigError(f"{certificate} is no certificate in PEM") from error
 
 
-def _refuse_there(home: Path, names: Mapping[str, str]) -> None:
+def _refuse_there(home: Path, names: Iterable[str]) -> None:
     for name in names:
         if (home / name).exists():
             raise ConfigError(f"{home / name} is there already", advice="Nothing was changed.")

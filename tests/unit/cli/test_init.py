@@ -148,13 +148,14 @@ def test_secrets_that_are_there_are_kept(home):
     assert secrets.signing_key.public_key().public_bytes_raw().hex() in (home / "site.json").read_text()
 
 
-def test_without_the_inner_zones_certificate_nothing_is_made(home):
+def test_without_the_inner_zones_certificate_nothing_is_asked_or_made(home):
     certificate = home / "inner" / "hostcert.pem"
     for spoil in (lambda: certificate.write_text("no certificate"), certificate.unlink):
         spoil()
-        done = init(home)
+        done = init(home, {})
         assert done.exit_code == 30
         assert "hostcert.pem" in done.output
+        assert "Name of the site" not in done.output
         assert set(tree(home)) <= {"inner/hostcert.pem"}
         assert not (home.parent / "data").exists()
 
