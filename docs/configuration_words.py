@@ -23,6 +23,7 @@ WORDS = {
     "trust.voms_on_bad_ac": "A bad attribute certificate costs its groups (`drop`) or the login.",
     "database": "Of the outer zone: `sqlite:////path` on one machine, or `postgresql://user@host/name`.",
     "audit": "Directory of the audit logs, a hash-chained log a role. An event is on disk before its answer.",
+    "metrics": "Directory into which each process writes its metrics, for node_exporter; left out, none.",
     "scratch.directory": "Where staged files lie: ciphertext, readable by the outer zone's user.",
     "scratch.high_bytes": "Above this, files that nobody has pinned go, the least recently used first ...",
     "scratch.low_bytes": "... until this is reached.",
@@ -146,6 +147,7 @@ WORDS = {
     # catalog.d/*.toml
     "catalogue:role": "What it is.",
     "catalogue:audit": "Directory of its audit log.",
+    "catalogue:metrics": "Directory into which it writes its metrics, for node_exporter; left out, none.",
     "catalogue:server": "The settings of the server itself.",
     "server.database": "A database of its own: `sqlite:////path` or `postgresql://user@host/name`.",
     "server.host": "Address to listen on.",

@@ -288,6 +288,7 @@ class Config(Struct, frozen=True, kw_only=True):
     trust: Trust = Trust()
     database: str
     audit: Path
+    metrics: Path | None = None
     scratch: Scratch
     projects: Path
     requests: Requests = Requests()
@@ -336,6 +337,7 @@ class CatalogueFile(Struct, frozen=True, kw_only=True):
     role: Literal["keys", "files", "metadata"]
     trust: Trust = Trust()
     audit: Path
+    metrics: Path | None = None
     server: dict[str, Any]
 
 

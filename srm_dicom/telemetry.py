@@ -1,4 +1,4 @@
-"""Logs and metrics.
+"""Logs, and how many lines of each kind there were, which is what metrics count.
 
 A log line has a fixed event name and keys of an allow-list; a key that is not on it is dropped and
 its name is reported instead. So what a patient, a DICOM object or a user typed cannot reach a log by
@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import threading
 import traceback
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO, cast
@@ -68,6 +70,60 @@ ALLOWED_KEYS = frozenset(
 """Keys that a log line may have; paths and GUIDs are pseudonymous by construction."""
 
 
+SUMMED = ("bytes", "seconds", "count")
+"""Keys whose values of all lines of a kind make sense as a sum."""
+
+MOST_KINDS = 500
+"""Lines of kinds beyond are counted as one: an event's name is a word of the code, and should stay one."""
+
+
+@dataclass(frozen=True, slots=True)
+class LineKind:
+    """What lines are counted by."""
+
+    module: str
+    event: str
+    level: str
+
+
+@dataclass(slots=True)
+class Total:
+    """How many lines of a kind there were, and the sums of `SUMMED` over them."""
+
+    lines: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+
+
+class Tally:
+    """The totals of one process, from its start on."""
+
+    def __init__(self) -> None:
+        self._totals: dict[LineKind, Total] = {}
+        self._lock = threading.Lock()
+
+    def add(self, line: Mapping[str, Any]) -> None:
+        """Count a line."""
+        kind = LineKind(str(line.get("module", "")), str(line.get("event", "")), str(line.get("level", "")))
+        with self._lock:
+            if kind not in self._totals and len(self._totals) >= MOST_KINDS:
+                kind = LineKind("", "other", "")
+            total = self._totals.setdefault(kind, Total())
+            total.lines += 1
+            for key in SUMMED:
+                value = line.get(key)
+                if isinstance(value, int | float):
+                    total.sums[key] = total.sums.get(key, 0) + value
+
+    def totals(self) -> dict[LineKind, Total]:
+        """Return what there is so far."""
+        with self._lock:
+            return {kind: Total(total.lines, dict(total.sums)) for kind, total in self._totals.items()}
+
+
+TALLY = Tally()
+"""This process's: logs are of a process, and so is what is counted of them."""
+
+
 def logger(name: str) -> structlog.stdlib.BoundLogger:
     """Return the logger of a module; `name` appears in every line."""
     return cast("structlog.stdlib.BoundLogger", structlog.get_logger(module=name))
@@ -109,6 +165,7 @@ def _line(role: str) -> structlog.typing.Processor:
         event["timestamp"] = datetime.now(UTC).isoformat().replace("+00:00", "Z")
         if not event.keys() <= ALLOWED_KEYS:
             _drop(event)
+        TALLY.add(event)
         return encode(event)
 
     return line

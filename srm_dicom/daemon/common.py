@@ -22,12 +22,13 @@ from srm_dicom.errors import ConfigError, NotFound
 from srm_dicom.identity.credential import Credential
 from srm_dicom.identity.gate import Gate
 from srm_dicom.ids import SitePath, parse_path
+from srm_dicom.metrics import Gauge
 from srm_dicom.rights.acl import Tag
 from srm_dicom.rights.budget import Budget
 from srm_dicom.rights.project import Member, Project, Release
 from srm_dicom.store.stores import Stores
 from srm_dicom.telemetry import logger
-from srm_dicom.web.hosting import make_gate
+from srm_dicom.web.hosting import Activity, Service, make_gate, measuring
 
 ADMIN = "admin"
 """The role of an administrator's commands; several may run, one at a time writes the audit log."""
@@ -159,6 +160,12 @@ class Common:
         if isinstance(surl, NotFound):
             raise surl
         return surl.path
+
+    def reporting(self, *gauges: Gauge) -> list[Service]:
+        """Make what tells of the role: in its audit log, and for Prometheus where that is wanted."""
+        config = self.config
+        activity = Activity(self.audit, self._role)
+        return [activity, *measuring(config.metrics, self._role, config.trust, gauges)]
 
     def inner(self) -> Inner:
         """Return the inner zone's table.

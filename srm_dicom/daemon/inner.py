@@ -25,6 +25,7 @@ from srm_dicom.client.metadata import MetadataClient
 from srm_dicom.client.scratch import RemoteScratch
 from srm_dicom.config import Inner, PluginFile
 from srm_dicom.crypto.signing import trusting
+from srm_dicom.daemon import gauges
 from srm_dicom.daemon.common import Common, Loop, host_credential
 from srm_dicom.daemon.coredump import never_dump
 from srm_dicom.daemon.reload import PluginFiles
@@ -47,7 +48,7 @@ from srm_dicom.scratch.slot import SlotSettings
 from srm_dicom.scratch.spool import SealedSpool
 from srm_dicom.scratch.workshop import Workshop
 from srm_dicom.tuning import tune_for_arrivals
-from srm_dicom.web.hosting import Activity, Service
+from srm_dicom.web.hosting import Service
 
 MOST_WORKERS = 8
 """That are started by themselves: so many are as fast as what one process receives and publishes."""
@@ -89,7 +90,7 @@ def stager(path: Path) -> list[Service]:
         arrived=handed_in(common, hosts),
     )
     return [
-        Activity(common.audit, "stager"),
+        *common.reporting(),
         workshop,
         Loop("plugins", PluginFiles(inner.plugins, hosts).run),
         Loop("stager", worker.run),
@@ -162,9 +163,10 @@ def registrar(path: Path) -> list[Service]:
     """The registrar."""
     never_dump()
     common = Common(path, "registrar")
-    destroyer = make_destroyer(common)
+    destroyer, orders = make_destroyer(common), Destructions(Database(common.inner().database))
+    told = gauges.of_registration(make_journal(common), common.stores.unregistrations, orders)
     return [
-        Activity(common.audit, "registrar"),
+        *common.reporting(*told),
         Loop("registrar", make_registrar(common).run),
         Loop("destroyer", destroyer.run),
     ]

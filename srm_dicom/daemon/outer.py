@@ -17,6 +17,7 @@ from srm_dicom.broker.broker import Broker
 from srm_dicom.broker.janitor import Janitor, SpaceSettings
 from srm_dicom.broker.spaces import SpaceBounds
 from srm_dicom.clock import Clock, coarse
+from srm_dicom.daemon import gauges
 from srm_dicom.daemon.common import Common, Loop, host_credential
 from srm_dicom.daemon.coredump import never_dump
 from srm_dicom.errors import ConfigError, InvalidRequest
@@ -52,7 +53,7 @@ from srm_dicom.transfer.webdav import WebDavDoor
 from srm_dicom.transfer.written import WrittenFilesOfNode
 from srm_dicom.tuning import allow_descriptors
 from srm_dicom.turns import Turns
-from srm_dicom.web.hosting import Activity, Service
+from srm_dicom.web.hosting import Service
 from srm_dicom.web.limits import Limits
 from srm_dicom.web.routes import routed
 from srm_dicom.web.server import WebServer
@@ -100,7 +101,8 @@ def front(path: Path) -> list[Service]:
         name="srm",
         audit=common.audit,
     )
-    return [Activity(common.audit, "front"), Loop("copies", carrying.run), server]
+    told = common.reporting(*gauges.of_requests(common.stores.requests, common.clock))
+    return [*told, Loop("copies", carrying.run), server]
 
 
 def make_carrying(
@@ -197,7 +199,8 @@ def transfer(path: Path) -> list[Service]:
     janitor = Janitor(common.node, area, common.stores, space, common.clock)
     access = common.access()
     files = make_files(common, area, access)
-    services: list[Service] = [Activity(common.audit, "transfer"), Loop("janitor", janitor.run)]
+    told = common.reporting(*gauges.of_scratch(common.stores.staged, common.node, scratch))
+    services: list[Service] = [*told, Loop("janitor", janitor.run)]
     broker = make_broker(common, access)
     sealed = make_sealed(common, area)
     if sealed is not None:
@@ -265,7 +268,7 @@ def stripe(path: Path) -> list[Service]:
         Turns(settings.max_sessions, settings.max_sessions_per_identity),
     )
     listen = config.stripes.listen
-    return [Activity(common.audit, "stripe"), StripeNode(services, listen.host, listen.port)]
+    return [*common.reporting(), StripeNode(services, listen.host, listen.port)]
 
 
 def web_limits(config: configuration.Config, body_bytes: int) -> Limits:

@@ -218,6 +218,7 @@ class DemoSite:
         return {
             "database": f"sqlite:///{here}/outer/srm-dicom.db",
             "audit": here / "audit",
+            "metrics": self._metrics(),
             "projects": here / "etc" / "projects.d",
             "site": {"name": "hospital", "vo": "biomed", "host": HOST},
             "trust": self._trust(),
@@ -287,9 +288,15 @@ class DemoSite:
         return {
             "role": role,
             "audit": self.directory / name / "audit",
+            "metrics": self._metrics(),
             "trust": self._trust(),
             "server": {"host": HOST, "database": self._database(role, name), **server},
         }
+
+    def _metrics(self) -> Path:
+        directory = self.directory / "metrics"
+        directory.mkdir(parents=True, exist_ok=True)
+        return directory
 
     def _database(self, role: str, name: str) -> str:
         return f"sqlite:///{self.directory}/{name}/{role}.db"

@@ -61,10 +61,13 @@ def _among(*states: FileState) -> str:
     return "state IN ({})".format(", ".join(f"'{state.value}'" for state in states))
 
 
-OPEN = _among(
+WAITING = (
     *(FileState.QUEUED, FileState.IN_PROGRESS, FileState.SUSPENDED),
     *(FileState.SPACE_AVAILABLE, FileState.STORING),
 )
+"""States of files for which something has still to be done."""
+
+OPEN = _among(*WAITING)
 HELD = _among(FileState.PINNED)
 LEASED = "lease_until > 0"
 """What the indices of the queue have of it; a statement that says the same, to the letter, goes by them.

@@ -35,6 +35,7 @@ from srm_dicom.store.requestrows import (
     column,
     failure_text,
     file_columns,
+    from_ms,
     read_file,
     read_request,
     request_columns,
@@ -311,6 +312,19 @@ class Requests:
         count = peewee.fn.COUNT(self._file.id)
         rows: Any = self._file.select(self._file.state, count).group_by(self._file.state).tuples()
         return {FileState(row[0]): row[1] for row in rows}
+
+    def waiting(self) -> dict[FileState, int]:
+        """Return how many files of requests are in each state that is not an end, by an index alone."""
+        state, count = self._file.state, peewee.fn.COUNT(self._file.id)
+        rows: Any = self._file.select(state, count).where(peewee.SQL(OPEN)).group_by(state).tuples()
+        return {FileState(row[0]): row[1] for row in rows}
+
+    def oldest(self, state: FileState) -> datetime | None:
+        """Return when the oldest request was made of which a file is in a state that is not an end."""
+        file, request = self._file, self._request
+        first = file.select(peewee.fn.MIN(file.id)).where(peewee.SQL(OPEN), file.state == state.value)
+        row = request.select().join(file, on=file.token == request.token).where(file.id == first).first()
+        return None if row is None else from_ms(row.created_at)
 
     def _worst(self, where: Any, *file: Any) -> Any:
         """Select, for each file, the columns that name it and the `rank` of its state in `WORST_FIRST`."""

@@ -114,6 +114,10 @@ class Unregistrations:
             for start in range(0, len(guids), _CHUNK)
         )
 
+    def open(self) -> int:
+        """Return how many files a catalogue has still to forget."""
+        return int(self._row.select().where(self._row.open).count())
+
     def generation(self, guid: Guid) -> int:
         """Return the generation of a file that is registered now: one more than any that was removed."""
         row = self._row.get_or_none(self._row.guid == guid)

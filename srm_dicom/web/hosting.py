@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -19,6 +19,7 @@ from srm_dicom.config import CatalogueFile
 from srm_dicom.errors import ConfigError
 from srm_dicom.identity.credential import HostCredential
 from srm_dicom.identity.gate import Gate, TrustSettings
+from srm_dicom.metrics import Gauge, MetricsFile, certificate_ends
 from srm_dicom.tuning import keep_what_is_loaded
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -56,6 +57,15 @@ class Activity:
         self._audit.record(
             Event(action=Action.ADMINISTRATIVE, outcome=Outcome.ALLOWED, operation=operation, rule=self._role)
         )
+
+
+def measuring(
+    directory: Path | None, name: str, trust: config.Trust, gauges: Iterable[Gauge] = ()
+) -> list[Service]:
+    """Make what writes a process's metrics into a directory, where there is one."""
+    if directory is None:
+        return []
+    return [MetricsFile(directory, name, [certificate_ends(trust.host_certificate), *gauges])]
 
 
 def make_gate(trust: config.Trust, clock: Clock) -> Gate:
@@ -102,7 +112,11 @@ def catalogue(
     file, settings = settings_of(path, kind)
     clock = SystemClock()
     audit = AuditLog(file.audit, path.stem, socket.gethostname(), clock)
-    return [Activity(audit, file.role), make(settings, make_gate(file.trust, clock), audit, clock)]
+    return [
+        Activity(audit, file.role),
+        *measuring(file.metrics, path.stem, file.trust),
+        make(settings, make_gate(file.trust, clock), audit, clock),
+    ]
 
 
 def run(build: Callable[[], Sequence[Service]], role: str) -> None:

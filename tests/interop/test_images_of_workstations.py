@@ -289,7 +289,7 @@ def test_the_page_does_what_it_says(site: Site) -> None:
 
 def test_nothing_of_the_site_remembers_in_clear_what_was_added(site: Site) -> None:
     """Logs and audit have neither the name that was typed nor a value of an image."""
-    for directory in ("log", "audit", "outer/scratch", "inner"):
+    for directory in ("log", "audit", "metrics", "outer/scratch", "inner"):
         for path in (site.demo.directory / directory).rglob("*"):
             if path.is_file():
                 assert CANARY.encode() not in path.read_bytes(), path

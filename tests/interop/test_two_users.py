@@ -29,7 +29,7 @@ from srm_dicom.testing.pixels import identity_in, same_pixels
 from srm_dicom.tomlfile import dump
 
 ROOT = Path(__file__).parents[2]
-IDS = {"root": 0, "srm-dicom": 64501, "srm-dicom-inner": 64502}
+IDS = {"root": 0, "srm-dicom": 64501, "srm-dicom-inner": 64502, "srm-dicom-metrics": 64503}
 ROLES = {"front": "outer", "transfer": "outer", "stager": "inner", "registrar": "inner"}
 ENVIRONMENT = {
     "PATH": "/usr/bin:/bin",
@@ -57,8 +57,8 @@ def merged(table: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
 
 def as_user(zone: str) -> list[str]:
     uid = IDS["srm-dicom-inner" if zone == "inner" else "srm-dicom"]
-    groups = ["--groups", str(IDS["srm-dicom"])] if zone == "inner" else ["--clear-groups"]
-    become = ["setpriv", "--reuid", str(uid), "--regid", str(uid), *groups]
+    groups = [IDS["srm-dicom-metrics"], *([IDS["srm-dicom"]] if zone == "inner" else [])]
+    become = ["setpriv", "--reuid", str(uid), "--regid", str(uid), "--groups", ",".join(map(str, groups))]
     return ["sh", "-c", 'umask 0007; exec "$@"', "sh", *become]
 
 
@@ -137,7 +137,9 @@ class TwoUsers:
         ports, trust = self.demo.ports, {"certificates": str(self.demo.pki.trust_dir)}
         own = {name: str(self.home / name) for name in ("hostcert.pem", "hostkey.pem")}
         shown = {"host_certificate": own["hostcert.pem"], "host_key": own["hostkey.pem"]}
+        metrics = {"metrics": str(self.demo.directory / "metrics")}
         self._set("srm-dicom.toml", {
+            **metrics,
             "trust": {**trust, **shown},
             "srm": {"port": ports["srm"]},
             "gridftp": {"listen": {"port": ports["gridftp"]}},
@@ -145,6 +147,7 @@ class TwoUsers:
             "intake": {"listen": {"port": ports["intake"]}},
         })  # fmt: skip
         self._set("inner/srm-dicom.toml", {
+            **metrics,
             "trust": trust,
             "srm": {"port": ports["srm"]},
             "inner": {"node": f"https://localhost:{ports['intake']}"},
@@ -248,8 +251,9 @@ def test_the_outer_zone_cannot_look_inside(site: TwoUsers, place: str) -> None:
     assert "Permission denied" in refused.stderr
 
 
-def test_a_zone_cannot_remove_the_others_log(site: TwoUsers) -> None:
-    (log,) = (site.demo.directory / "audit").glob("stager@*.jsonl")
-    remove = [*as_user("outer"), "rm", "-f", str(log)]
+@pytest.mark.parametrize("kept", ["audit/stager@*.jsonl", "metrics/srm-dicom-stager.prom"])
+def test_a_zone_cannot_remove_what_the_other_writes_beside_it(site: TwoUsers, kept: str) -> None:
+    (file,) = site.demo.directory.glob(kept)
+    remove = [*as_user("outer"), "rm", "-f", str(file)]
     assert subprocess.run(remove, capture_output=True, timeout=10, check=False).returncode != 0
-    assert log.exists()
+    assert file.exists()
