@@ -66,6 +66,7 @@ class MetricsFile:
         every_s: float = EVERY_S,
     ) -> None:
         self._path = directory / f"srm-dicom-{name}.prom"
+        self._fresh = f".{self._path.name}."
         self._registry = CollectorRegistry()
         self._registry.register(_OfRole(name, tally, tuple(gauges)))
         self._every_s = every_s
@@ -79,6 +80,8 @@ class MetricsFile:
             ConfigError: it cannot be written.
         """
         try:
+            for left in self._path.parent.glob(f"{self._fresh}*"):  # by one that was killed as it wrote
+                left.unlink(missing_ok=True)
             self._write()
         except OSError as error:
             raise ConfigError(f"metrics: {self._path}: {error.strerror}") from error
@@ -104,7 +107,7 @@ class MetricsFile:
     def _write(self) -> None:
         """Put a whole file in the place of the one before: a reader sees either."""
         content = generate_latest(self._registry)
-        descriptor, fresh = tempfile.mkstemp(dir=self._path.parent)
+        descriptor, fresh = tempfile.mkstemp(prefix=self._fresh, dir=self._path.parent)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(content)

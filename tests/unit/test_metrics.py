@@ -134,6 +134,12 @@ def test_what_cannot_be_looked_at_leaves_the_last_file_and_is_told_once(tally, t
     file.stop()
 
 
+def test_what_a_killed_process_left_goes(tmp_path):
+    (tmp_path / ".srm-dicom-front.prom.a1b2").write_text("half")
+    MetricsFile(tmp_path, "front", tally=Tally()).start()
+    assert [path.name for path in tmp_path.iterdir()] == ["srm-dicom-front.prom"]
+
+
 def test_a_directory_that_is_not_there_is_told_at_the_start(tmp_path):
     with pytest.raises(ConfigError, match="No such file or directory"):
         MetricsFile(tmp_path / "nowhere", "front").start()
