@@ -34,6 +34,9 @@ from srm_dicom.telemetry import logger
 SERVICE = "registrar"
 """Owner of the requests that the registrar makes; no DN looks like it."""
 
+MOST_DOUBLED = 20
+"""So often the pause between two attempts is doubled, at most: a group may wait for years."""
+
 log = logger("registrar")
 
 
@@ -197,7 +200,8 @@ class Registrar:
         log.info("registered", plugin=group.plugin, release=group.release.label, count=len(arrivals))
 
     def _postpone(self, group: Group, error: MdmError) -> None:
-        pause_s = min(2.0 ** self._journal.attempts(group), self._settings.longest_pause_s)
+        doubled = min(self._journal.attempts(group), MOST_DOUBLED)
+        pause_s = min(2.0**doubled, self._settings.longest_pause_s)
         self._journal.postpone(group, self._clock.now() + timedelta(seconds=pause_s))
         log.warning(
             "registration_postponed", reason=error.message, error=type(error).__name__, seconds=pause_s

@@ -58,6 +58,17 @@ def test_a_saga_that_broke_is_walked_again_with_the_same_key(house):
     assert house.keys.removed == []
 
 
+def test_what_has_waited_for_weeks_keeps_nobody_else_waiting(house):
+    """A pause doubles with each attempt, and a float can be doubled a thousand times."""
+    house.arrive(1, release=Release("ended", "basic", "v1"))
+    house.journal._arrival.update(attempts=1023).execute()
+    house.arrive(2)
+    while house.registrar.step():
+        pass
+    assert house.entry(2) is not None
+    assert house.registrar.pending() == 1
+
+
 def test_half_a_key_is_undone_and_made_anew(house):
     house.arrive(1)
     house.keys.down = True
