@@ -100,13 +100,15 @@ def _read(path: Path) -> list[Patient]:
     """Read who is meant; an error says nothing of what was read, nor of a name that may be a patient's."""
     try:
         with click.open_file(str(path), "rb") as file:
-            text = file.read(MAX_BYTES + 1).decode("utf-8-sig")
+            content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise ConfigError(f"the file of patients cannot be read: {error.strerror}") from None
+    if len(content) > MAX_BYTES:
+        raise InvalidRequest("the file of patients is too large")
+    try:
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise InvalidRequest("the file of patients is not UTF-8") from None
-    if len(text) > MAX_BYTES:
-        raise InvalidRequest("the file of patients is too large")
     patients = []
     for number, line in enumerate(text.split("\n"), 1):
         words = line.removesuffix("\r").split("\t")

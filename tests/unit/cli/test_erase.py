@@ -38,6 +38,7 @@ def run(site: DemoSite, *words: str, told: bytes = b"") -> Result:
         (f"{PATIENT}\xe9".encode("latin-1"), "not UTF-8"),
         (b"\n \n", "names nobody"),
         (PATIENT.encode() * 100_000, "too large"),
+        (f"Bj\u00f6rn {PATIENT}\n".encode() * 60_000, "too large"),
     ],
 )
 @pytest.mark.parametrize("command", [("of-patient",), ("erase", "--yes")])
