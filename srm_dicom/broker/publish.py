@@ -2,8 +2,9 @@
 
 Sync and rename first, then one transaction that says so: the namespace learns size, checksum and
 signed manifest, the doors learn where the file is, and everybody who waits is pinned. Bytes other than
-those registered are a new generation, never served as the old file. Whatever happens between the two
-steps leaves files that nobody was told of; the node's janitor drops them.
+those registered are a new generation, never served as the old file. What has lost its name since the visit
+began is not announced. Whatever happens between the two steps leaves files that nobody was told of; the
+node's janitor drops them.
 """
 
 from __future__ import annotations
@@ -97,6 +98,7 @@ class Publisher:
         return Facts(filled.size_bytes, filled.adler32, manifest.sign(self._signing_key))
 
     def _announce(self, ready: Sequence[_Ready], entries: Mapping[Guid, Entry]) -> None:
+        ready = self._still(ready, entries)
         news = [item for item in ready if item.facts is not entries[item.filled.guid].facts]
         self._stores.namespace.record_facts(
             [(item.filled.guid, item.facts, item.generation) for item in news]
@@ -108,3 +110,8 @@ class Publisher:
         )
         guids = [item.filled.guid for item in ready]
         self._stores.requests.pin(guids, before(Event.PUBLISH), after(FileState.QUEUED, Event.PUBLISH), now)
+
+    def _still(self, ready: Sequence[_Ready], entries: Mapping[Guid, Entry]) -> list[_Ready]:
+        """Return what its name means still: a file that was removed meanwhile may be registered again."""
+        now = self._stores.namespace.generations([item.filled.guid for item in ready])
+        return [item for item in ready if now.get(item.filled.guid) == entries[item.filled.guid].generation]

@@ -22,6 +22,7 @@ _CHUNK = 500
 
 _FIND = "SELECT * FROM entry WHERE path IN"
 _FIND_GUIDS = "SELECT * FROM entry WHERE guid IN"
+_GENERATIONS = "SELECT guid, generation FROM entry WHERE guid IN"
 
 _acl = lru_cache(maxsize=4096)(Acl.stored)
 """The files of a series have one ACL, written alike."""
@@ -149,6 +150,15 @@ class Namespace:
             chunk = guids[start : start + _CHUNK]
             rows = self._database.select(f"{_FIND_GUIDS} ({marks(len(chunk))})", chunk)
             found.update((Guid(row.guid), _entry(row)) for row in rows)
+        return found
+
+    def generations(self, guids: Sequence[Guid]) -> dict[Guid, int]:
+        """Return the generations of those files that exist among `guids`."""
+        found: dict[Guid, int] = {}
+        for start in range(0, len(guids), _CHUNK):
+            chunk = guids[start : start + _CHUNK]
+            rows = self._database.select(f"{_GENERATIONS} ({marks(len(chunk))})", chunk)
+            found.update((Guid(row.guid), row.generation) for row in rows)
         return found
 
     def has_key(self, key_id: str) -> bool:

@@ -7,7 +7,7 @@ import time
 import uuid
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -21,6 +21,7 @@ from srm_dicom.broker import soon
 from srm_dicom.broker.access import FileAccess
 from srm_dicom.broker.broker import Broker, BrokerSettings
 from srm_dicom.broker.janitor import Janitor, SpaceSettings
+from srm_dicom.broker.names import forget
 from srm_dicom.broker.publish import Publisher
 from srm_dicom.broker.sink import Sealing
 from srm_dicom.broker.soon import MOST_FILES
@@ -270,6 +271,33 @@ def test_the_same_object_gives_the_same_bytes_and_another_a_new_generation(house
     again()
     assert house.stores.namespace.find_guid(guid).generation == 2
     assert house.area.path(StagedName(guid, 2)).read_bytes() != first
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["gone", "registered again"])
+def test_what_lost_its_name_while_it_was_staged_is_not_announced(house, monkeypatch, again):
+    guid, kept = house.file("a"), house.file("kept")
+    house.broker.submit(who(), get("a", "kept"))
+    stage = house.plugin.stage
+
+    def removed_meanwhile(batch, sink, deadline_s):
+        stage(batch, sink, deadline_s)
+        removed = house.stores.namespace.find_guid(guid)
+        with house.stores.database.transaction():
+            house.stores.namespace.remove(removed.path)
+            forget(house.stores, [removed])
+            if again:
+                other = X25519PrivateKey.generate().public_key().public_bytes_raw()
+                house.stores.namespace.add_file(replace(removed, generation=2, public_key=other))
+        if again:
+            house.broker.submit(who(), get("a"))
+
+    monkeypatch.setattr(house.plugin, "stage", removed_meanwhile)
+    house.stage()
+    assert set(house.stores.staged.find([guid, kept])) == {kept}
+    now = house.stores.namespace.find_guid(guid)
+    assert (now and (now.generation, now.facts)) == ((2, None) if again else None)
+    waiting = house.stores.requests.counts()
+    assert waiting == {FileState.ABORTED: 1, FileState.PINNED: 1} | ({FileState.QUEUED: 1} if again else {})
 
 
 def test_what_is_staged_is_pinned_at_once_and_moved_once(house):
