@@ -9,7 +9,7 @@ from math import inf
 from typing import Protocol
 
 from srm_dicom.errors import Aborted
-from srm_plugin_dicom.moves import NOTHING, ByWorkers, Deliver
+from srm_plugin_dicom.moves import NOTHING, ByWorkers, Deliver, NotHeld, still_wanted
 from srm_plugin_dicom.selector import Level
 
 
@@ -21,6 +21,7 @@ class Wanted:
         first_s: how long the archive may take before it sends the first of them.
         is_wanted: whether anybody still waits for any.
         by_workers: what may be made of them where they arrive.
+        not_held: hears of one that came and that there was no room for here.
     """
 
     study: str
@@ -29,6 +30,7 @@ class Wanted:
     first_s: float = inf
     is_wanted: Callable[[], bool] = lambda: True
     by_workers: ByWorkers = NOTHING
+    not_held: NotHeld = still_wanted
 
 
 def nobody_waits() -> Aborted:

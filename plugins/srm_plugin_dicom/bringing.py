@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from srm_dicom.errors import MdmError, TooLarge
 from srm_dicom.plugin.api import FileRef, Sink
 from srm_dicom.plugin.attending import Brought, Commission
 from srm_plugin_dicom.archive import Wanted
+from srm_plugin_dicom.deidentify.reasons import Reason
 from srm_plugin_dicom.deidentify.series import Received
 from srm_plugin_dicom.delivery import Delivery
 from srm_plugin_dicom.moves import ArrivedObject, ByWorkers
@@ -43,7 +45,14 @@ class Bringing:
             series.setdefault(ref.series, []).append(ref.instance)
         study, by_workers = self.first.study, ByWorkers(self.commission, self.keep)
         return [
-            Wanted(study, uid, tuple(instances), is_wanted=self.sink.is_wanted, by_workers=by_workers)
+            Wanted(
+                study,
+                uid,
+                tuple(instances),
+                is_wanted=self.sink.is_wanted,
+                by_workers=by_workers,
+                not_held=self.not_held,
+            )
             for uid, instances in series.items()
         ]
 
@@ -53,6 +62,14 @@ class Bringing:
         names = (info.sop_class, info.sop_instance, ref.series, ref.study)
         received = Received(data, info.transfer_syntax, *names)
         self.delivery.deliver(received, self.sink.open(file) if file else None)
+
+    def not_held(self, instance: str, error: MdmError) -> bool:
+        """Refuse what is too large to be held, wherever it comes from; without it no series is whole."""
+        if self.in_series or not isinstance(error, TooLarge):
+            return False
+        _, file = self.files[instance]
+        self.sink.open(file).refuse(Reason.TOO_LARGE.value)
+        return True
 
     def commission(self, instance: str) -> Commission | None:
         """Tell a worker what to make of an instance where that arrives."""

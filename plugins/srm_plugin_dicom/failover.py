@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 from srm_dicom.clock import Clock
 from srm_dicom.errors import (
@@ -25,12 +26,13 @@ from srm_dicom.errors import (
     SourceRefused,
     SourceSlow,
     SourceUnavailable,
+    TooLarge,
 )
 from srm_dicom.telemetry import logger
 from srm_plugin_dicom.archive import Archive, Wanted, nobody_waits, only
 from srm_plugin_dicom.deidentify.reasons import Reason
 from srm_plugin_dicom.hours import Load
-from srm_plugin_dicom.moves import ArrivedObject, ByWorkers, Deliver
+from srm_plugin_dicom.moves import ArrivedObject, Deliver, NotHeld
 from srm_plugin_dicom.selector import Level
 from srm_plugin_dicom.stores import ObjectInfo
 
@@ -91,12 +93,12 @@ class Failover:
             SourceSlow: none came from one that may have them, and it was not waited for.
             NotDelivered, SourceRefused: some did not come, and no archive has or gives them.
             Overloaded: every place at the archive was taken until the deadline.
-            NoSpace, Overloaded: some came and were not taken here, and others did not come.
+            NoSpace, Overloaded: some came and were not taken here.
             Aborted: nobody waits for them any more.
         """
         end_s = self._clock.monotonic_s() + deadline_s
         once = _Once([instance for each in wanted for instance in each.instances], deliver)
-        wanted = [replace(each, by_workers=once.by(each.by_workers)) for each in wanted]
+        wanted = [once.told_of(each) for each in wanted]
         failures: list[SourceError] = []
         for name in self._in_order(names):
             asked, rest = len(once.missing), only(wanted, frozenset(once.missing))
@@ -105,15 +107,15 @@ class Failover:
                 self._ask(name, [replace(each, first_s=first_s) for each in rest], once, end_s)
             except SourceError as error:
                 failures.append(error)
-                if once.not_taken is None:
+                if once.missing and once.not_taken is None:
                     self._remember(name, error)
             else:
                 told = f"{name} did not send {len(once.missing)} of {asked} images"
                 failures.append(NotDelivered(told))
-            if not once.missing:
-                return
             if once.not_taken is not None:  # who hears that there is no room stops; a mirror finds no more
                 raise once.not_taken
+            if not once.missing:
+                return
             if self._clock.monotonic_s() >= end_s:
                 break
         raise min(failures, key=lambda error: _GRAVEST.index(type(error)))
@@ -213,9 +215,22 @@ class _Once:
     def __call__(self, info: ObjectInfo, data: ArrivedObject) -> None:
         self._take(info, lambda: self._deliver(info, data))
 
-    def by(self, workers: ByWorkers) -> ByWorkers:
-        """Let files that workers bring count as well."""
-        return replace(workers, keep=lambda info, file: self._take(info, lambda: workers.keep(info, file)))
+    def told_of(self, wanted: Wanted) -> Wanted:
+        """Let files that workers bring count as well, and what there was no room for."""
+        workers = wanted.by_workers
+        by_workers = replace(
+            workers, keep=lambda info, file: self._take(info, lambda: workers.keep(info, file))
+        )
+        return replace(wanted, by_workers=by_workers, not_held=partial(self._hear, wanted.not_held))
+
+    def _hear(self, not_held: NotHeld, instance: str, error: MdmError) -> bool:
+        if not isinstance(error, TooLarge):
+            self.not_taken = error
+            return False
+        is_over = not_held(instance, error)
+        if is_over:
+            self.missing.pop(instance, None)
+        return is_over
 
     def _take(self, info: ObjectInfo, deliver: Callable[[], None]) -> None:
         if self.missing.pop(info.sop_instance, info) is None:

@@ -50,7 +50,7 @@ class GetArchive(AskedByDimse):
 
     def _fetch(self, wanted: Wanted, deliver: Deliver, end_s: float) -> None:
         sender = frozenset({self._pacs.settings.ae_title})
-        visit = Visit(sender, wanted.instances, deliver, self._clock)
+        visit = Visit(sender, wanted.instances, deliver, self._clock, not_held=wanted.not_held)
         held = self._held(wanted, end_s)
         told = [] if "" in held.values() else sorted(set(held.values()))
         for pairs in rounds(told, at_once=pdu.MAX_CONTEXTS - 2):

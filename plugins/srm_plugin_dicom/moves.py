@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from srm_dicom.clock import Clock
-from srm_dicom.errors import InternalError, NotAuthorised, Overloaded, TooLarge
+from srm_dicom.errors import InternalError, MdmError, NotAuthorised, Overloaded, TooLarge
 from srm_dicom.ids import Guid
 from srm_dicom.plugin.api import Spool, Spooling
 from srm_dicom.plugin.attending import Attending, Brought, Commission
@@ -38,6 +38,14 @@ ArrivedObject = bytearray | View
 
 Deliver = Callable[[ObjectInfo, ArrivedObject], None]
 """Gets a whole object; returns when it is durable, or raises an error of the tree."""
+
+NotHeld = Callable[[str, MdmError], bool]
+"""Hears of an instance that came and was not taken to its end, and why; tells whether that is its end."""
+
+
+def still_wanted(_instance: str, _error: MdmError) -> bool:
+    """Wait for it all the same."""
+    return False
 
 
 def _to_nobody(_info: ObjectInfo, _file: Brought) -> None:
@@ -103,6 +111,7 @@ class Visit:
 
     Attributes:
         keep: what to do with a file that a worker made of one.
+        not_held: what to tell of one that there is no room for.
         number: message id of its C-MOVE, no other open visit's; the desk gives it.
         has_begun: whether something of it has come, or is coming.
     """
@@ -114,9 +123,11 @@ class Visit:
         deliver: Deliver,
         clock: Clock,
         by_workers: ByWorkers = NOTHING,
+        not_held: NotHeld = still_wanted,
     ) -> None:
         self.senders = senders
         self.deliver = deliver
+        self.not_held = not_held
         self.keep = by_workers.keep
         self._commission = by_workers.commission
         self.number = 0
@@ -334,13 +345,22 @@ class ArrivingObject:
         self._held = bytearray()
         self._spooling = spooling
         self._spool: Spool | None = None
+        self._may_come_again = True
 
     def write(self, chunk: memoryview) -> None:
         """Hold the next bytes.
 
         Raises:
-            TooLarge, Overloaded, NoSpace: a bound is reached.
+            TooLarge, Overloaded, NoSpace: a bound is reached, which the visit hears as well.
         """
+        try:
+            self._hold(chunk)
+        except MdmError as error:
+            self._may_come_again = False
+            self._visit.not_held(self._info.sop_instance, error)
+            raise
+
+    def _hold(self, chunk: memoryview) -> None:
         spool = self._spool
         size_bytes = len(chunk) + (len(self._held) if spool is None else spool.size_bytes)
         if size_bytes > self._max_object_bytes:
@@ -363,8 +383,8 @@ class ArrivingObject:
             self._close(again=False)
 
     def abandon(self) -> None:
-        """Forget it; the sender may send it again."""
-        self._close(again=True)
+        """Forget it; the sender may send it again, but for one that there was no room for."""
+        self._close(again=self._may_come_again)
 
     def _close(self, *, again: bool) -> None:
         self._release()

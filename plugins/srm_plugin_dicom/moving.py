@@ -82,7 +82,7 @@ class MoveArchive(AskedByDimse):
 
     def _visit(self, wanted: Sequence[Wanted], deliver: Deliver) -> Visit:
         instances = [instance for each in wanted for instance in each.instances]
-        return Visit(self._senders, instances, deliver, self._clock, wanted[0].by_workers)
+        return Visit(self._senders, instances, deliver, self._clock, wanted[0].by_workers, wanted[0].not_held)
 
     def _move(self, wanted: Sequence[Wanted], visit: Visit, end_s: float) -> None:
         """Have what is missing of a visit sent.

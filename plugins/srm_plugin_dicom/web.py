@@ -225,7 +225,8 @@ class WebArchive:
             self._fetch(each, deliver, end_s)
 
     def _fetch(self, wanted: Wanted, deliver: Deliver, end_s: float) -> None:
-        visit = Visit(frozenset({self.name}), wanted.instances, deliver, self._clock)
+        sender = frozenset({self.name})
+        visit = Visit(sender, wanted.instances, deliver, self._clock, not_held=wanted.not_held)
         series = f"/studies/{wanted.study}/series/{wanted.series}"
         handler = self._desk.only(visit)
         with self.session() as session:

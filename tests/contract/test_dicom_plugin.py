@@ -19,6 +19,7 @@ from srm_dicom.errors import (
     InvalidRequest,
     NotDelivered,
     NotSupported,
+    ObjectRefused,
     Overloaded,
     SourceRefused,
     SourceUnavailable,
@@ -254,6 +255,27 @@ def test_a_slow_archive_is_cut_at_the_deadline(host: PluginHost, pacs: PacsSimul
     assert time.monotonic() - started_s < len(files) * pacs.faults.slow_s
     assert outcomes.count(None) == 1
     assert {type(each) for each in outcomes if each} == {NotDelivered}
+
+
+@pytest.mark.parametrize("retrieve", ["move", "get"])
+def test_our_own_bounds_are_no_failure_of_the_archive(
+    pacs: PacsSimulator, tmp_path: Path, retrieve: str
+) -> None:
+    large = make_series(SeriesSpec("CT", 1, rows=256, columns=256, study="3"))
+    pacs.add(large)
+    bounds = {"max_held_bytes": Overloaded, "max_object_bytes": ObjectRefused}
+    for bound, error in bounds.items():
+        plugin = make_plugin(pacs, tmp_path, retrieve, **{bound: 100_000})
+        host = PluginHost(plugin, name="dicom")
+        try:
+            for _ in range(2):
+                asked = pacs.moves + pacs.gets
+                outcomes = stage(host, refs(host, f"SOPInstanceUID={large[0].SOPInstanceUID}"))
+                assert [type(each) for each in outcomes.values()] == [error]
+                assert pacs.moves + pacs.gets == asked + 1
+            assert set(stage(host, refs(host, "Modality=MR")).values()) == {None}
+        finally:
+            plugin.close()
 
 
 @pytest.mark.parametrize(("status", "error"), [(0xA702, SourceUnavailable), (0xA900, SourceRefused)])

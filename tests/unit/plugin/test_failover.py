@@ -150,6 +150,21 @@ def test_no_room_here_is_no_failure_of_the_archive() -> None:
     assert fetch(first, second, failover=failover) == (["a"] * 3, None), "it does not rest"
 
 
+def test_that_nothing_was_taken_is_told_of_the_last_one_too() -> None:
+    def broken(_info: ObjectInfo, _data: bytearray) -> None:
+        raise Overloaded("a process that makes files has ended; it is replaced")
+
+    def suppressed(wanted: Sequence[Wanted], deliver: Deliver, _deadline_s: float) -> None:
+        for instance in wanted[0].instances:
+            with suppress(MdmError):
+                deliver(ObjectInfo("", instance, "", "a", ""), bytearray())
+
+    archive = Held("a", [])
+    archive.fetch = suppressed  # type: ignore[method-assign]
+    with pytest.raises(Overloaded):
+        make(archive).fetch(["a"], [WANTED], broken, 9)
+
+
 def test_visits_are_bounded() -> None:
     archive = Held("a", WANTED.instances)
     archive.hold.clear()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from srm_dicom.clock import SystemClock
-from srm_dicom.errors import NoSpace, NotAuthorised, Overloaded, TooLarge
+from srm_dicom.errors import MdmError, NoSpace, NotAuthorised, Overloaded, TooLarge
 from srm_dicom.plugin.api import Spooling
 from srm_dicom.scratch.spool import SealedSpool
 from srm_plugin_dicom.deidentify.view import View
@@ -81,7 +81,15 @@ def test_two_visits_for_one_object_get_one_each() -> None:
 def test_bounds_and_that_memory_comes_back() -> None:
     budget = MemoryBudget(15)
     ours = desk(object_bytes=10, budget=budget)
-    with ours.expecting(visit([], "1", "2", "3")):
+    told: list[tuple[str, type[MdmError]]] = []
+
+    def hear(instance: str, error: MdmError) -> bool:
+        told.append((instance, type(error)))
+        return False
+
+    waiting = visit([], "1", "2", "3", "4")
+    waiting.not_held = hear
+    with ours.expecting(waiting):
         large = ours.begin(info("1"))
         with pytest.raises(TooLarge):
             large.write(memoryview(bytes(11)))
@@ -94,7 +102,9 @@ def test_bounds_and_that_memory_comes_back() -> None:
         other.abandon()
         held.finish()
         assert budget.held_bytes == 0
-        send(ours, info("1"))
+        send(ours, info("4"))
+        assert told == [("1", TooLarge), ("3", Overloaded)]
+        assert waiting.missing() == (), "what there is no room for is not waited for"
 
 
 def test_an_object_that_broke_off_may_come_again() -> None:
