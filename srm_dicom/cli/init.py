@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import click
 from cryptography import x509
@@ -29,6 +28,7 @@ from srm_dicom.identity import dn
 
 HOME, DATA = Path("/etc/srm-dicom"), Path("/var/lib/srm-dicom")
 _INNER = "inner"
+_HOST_AND_PORT = r"([A-Za-z0-9._-]+|\[[0-9a-fA-F:]+\]):([0-9]{1,5})"
 
 
 def _word(text: str) -> str:
@@ -44,15 +44,16 @@ def _line(text: str) -> str:
 
 
 def _archive(text: str) -> skeleton.Archive:
-    found = re.fullmatch(r"([^@\\]{1,16})@([^@:/\s]+|\[[0-9a-fA-F:]+\]):(\d{1,5})", text)
-    if found is None:
+    found = re.fullmatch(rf"([ -?A-\[\]-~]{{1,16}})@{_HOST_AND_PORT}", text)
+    if found is None or not found[1].strip() or not 0 < int(found[3]) < 65536:
         raise click.BadParameter("AE_TITLE@HOST:PORT")
     return skeleton.Archive(found[1].strip(), found[2].strip("[]"), int(found[3]))
 
 
 def _url(text: str) -> str:
     url = text.rstrip("/")
-    if not re.fullmatch(r"https://([^/@:\s]+|\[[0-9a-fA-F:]+\])(:\d{1,5})?", url):
+    found = re.fullmatch(rf"https://{_HOST_AND_PORT}", url)
+    if found is None or not 0 < int(found[2]) < 65536:
         raise click.BadParameter("https://HOST:PORT")
     return url
 
@@ -65,9 +66,10 @@ def _urls(text: str) -> tuple[str, ...]:
 
 
 def _address(text: str) -> str:
-    if urlsplit(_url(f"https://{text}")).port is None:
-        raise click.BadParameter("HOST:PORT")
-    return text
+    try:
+        return _url(f"https://{text}").removeprefix("https://")
+    except click.BadParameter:
+        raise click.BadParameter("HOST:PORT") from None
 
 
 def _day(text: str) -> datetime:
@@ -97,7 +99,7 @@ QUESTIONS: Sequence[Question] = (
     Question("host", "Name of this machine; stands in every SURL", _word, "HOST", socket.getfqdn),
     Question("pacs", "The PACS that images come from", _archive, "AE_TITLE@HOST:PORT"),
     Question("keys", "The key servers, with blanks between them", _urls, "'URL URL URL'"),
-    Question("files", "The file catalogue", _url, "URL"),
+    Question("files", "The file catalogue", _url, "https://HOST:PORT"),
     Question("metadata", "The metadata server", _address, "HOST:PORT"),
     Question("project", "The first project", _word),
     Question("permit", "Reference of the decision that allows it", _line, "TEXT"),
@@ -194,10 +196,10 @@ def _secrets(inner: Path) -> str:
 def _write(home: Path, files: Mapping[str, str]) -> None:
     """Write files, all or none, after the code that serves has read them."""
     made: list[Path] = []
-    with _aside(home) as aside:
+    with _for_all_to_read(), _aside(home) as aside:
         for name, content in files.items():
             (aside / name).parent.mkdir(parents=True, exist_ok=True)
-            (aside / name).write_text(content)
+            (aside / name).write_text(content, encoding="utf-8")
         _read(aside)
         try:
             for name in files:
@@ -208,7 +210,7 @@ def _write(home: Path, files: Mapping[str, str]) -> None:
                 if name.startswith(f"{_INNER}/"):
                     path.chmod(0o600)
                     _give(path, home / _INNER)
-        except OSError:
+        except BaseException:  # Ctrl-C too
             for path in made:
                 path.unlink()
             raise
@@ -219,6 +221,16 @@ def _read(home: Path) -> None:
         load_projects(config.load(zone / "srm-dicom.toml").projects)
     tomlfile.load_directory(home / _INNER / "plugins.d", config.PluginFile)
     tomlfile.load_directory(home / "catalog.d", config.CatalogueFile)
+
+
+@contextmanager
+def _for_all_to_read() -> Iterator[None]:
+    """Let what a block writes be read by the users of the services, however careful root is by itself."""
+    before = os.umask(0o022)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 @contextmanager
@@ -235,4 +247,4 @@ def _give(path: Path, directory: Path) -> None:
     """Let a file, or directory, be of whom another directory is."""
     owner = directory.stat()
     if (owner.st_uid, owner.st_gid) != (os.geteuid(), os.getegid()):
-        os.chown(path, owner.st_uid, owner.st_gid)
+        os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)

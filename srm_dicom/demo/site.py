@@ -199,7 +199,7 @@ class DemoSite:
     def _write(self, name: str, table: Mapping[str, Any]) -> None:
         path = self.directory / "etc" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(dump(table) + "\n")
+        path.write_text(dump(table) + "\n", encoding="utf-8")
 
     def _trust(self) -> dict[str, Any]:
         return {

@@ -123,6 +123,18 @@ def test_the_catalogues_know_the_site_by_its_certificate_and_its_signature(home)
     assert signing_key in done.output
 
 
+def test_what_people_write_in_their_own_letters_is_read_again(home):
+    said = {
+        "permit": "№ 7 \N{GRINNING FACE}",
+        "purpose": "Prüfung: \N{MATHEMATICAL SCRIPT CAPITAL X}",
+        "basis": '"\\u"',
+    }
+    done = init(home, ANSWERS | said)
+    assert done.exit_code == 0, done.output
+    project = load_projects(home / "projects.d")["heart"]
+    assert (project.permit, project.purpose, project.basis) == tuple(said.values())
+
+
 def test_what_is_of_the_inner_zone_is_nobody_elses(home):
     assert init(home).exit_code == 0
     for top in (home / "inner", home.parent / "data" / "inner" / "secrets"):
@@ -131,6 +143,18 @@ def test_what_is_of_the_inner_zone_is_nobody_elses(home):
     assert b"pacs.hospital.example" not in b"".join(
         content for name, content in tree(home).items() if not name.startswith("inner/")
     )
+
+
+def test_the_services_read_what_a_careful_root_has_written(home):
+    careful = os.umask(0o077)
+    try:
+        assert init(home).exit_code == 0
+    finally:
+        os.umask(careful)
+    for path in (home / "projects.d", home / "catalog.d"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o755, path
+    for name in ("srm-dicom.toml", "ban.list", "projects.d/heart.toml", "catalog.d/keys.toml", "site.json"):
+        assert stat.S_IMODE((home / name).stat().st_mode) == 0o644, name
 
 
 def test_nothing_is_written_over(home):
@@ -185,11 +209,20 @@ def test_a_disk_that_fails_amid_writing_leaves_nothing_half_done(home, monkeypat
         ("vo", ""),
         ("host", "a host"),
         ("pacs", "pacs.hospital.example:104"),
+        ("pacs", "PACS@pacs.hospital.example:0"),
+        ("pacs", "PACS@pacs.hospital.example:65536"),
+        ("pacs", "RÖNTGEN@pacs.hospital.example:104"),
+        ("pacs", " @pacs.hospital.example:104"),
         ("keys", "https://k1:1 https://k1:1"),
         ("keys", "http://k1:1"),
         ("keys", ""),
+        ("keys", "https://k1:99999"),
         ("files", "https://files/path"),
+        ("files", "https://files:99999"),
+        ("files", "https://files:0"),
+        ("files", "https://files"),
         ("metadata", "meta"),
+        ("metadata", "meta:65536"),
         ("permit", " "),
         ("purpose", "two\nlines"),
         ("ends", "2026-13-01"),
