@@ -37,7 +37,7 @@ WORDS = {
     "requests.default_total_s": "How long a request waits when the client does not say.",
     "requests.max_pin_s": "The longest that a file stays pinned.",
     "requests.default_pin_s": "How long it stays pinned when the client does not say.",
-    "requests.retention_s": "How long a request is remembered after its time and its pins are over.",
+    "requests.retention_s": "How long a request is remembered after time and pins, a space after its time.",
     "requests.default_put_s": "How long an upload may take when the client does not say.",
     "requests.reservable_bytes": "What all space reservations together may promise.",
     "areas[].version": "Part of the files' identity, as the profile version of a registered file.",

@@ -39,7 +39,8 @@ class SpaceSettings:
         grace_s: age of a file that nobody knows before it is dropped; far longer than publishing takes.
         sweep_s: time between two sweeps.
         tidy_s: time between two looks at deadlines, pins and space.
-        retention_s: how long a request is remembered after its time and its pins are over.
+        retention_s: how long a request is remembered after its time and its pins are over, and a space that
+            was reserved after its lifetime.
     """
 
     high_bytes: int = 200 * 1024**3
@@ -97,11 +98,17 @@ class Janitor:
         dropped = self._area.sweep((_name(item) for item in known), before_at, uploads)
         log.info("swept", count=dropped)
         self.forget_requests()
+        self.forget_spaces()
 
     def forget_requests(self) -> None:
         """Drop what is over of the queue: nobody asks for a request that ended a month ago."""
         ended_at = self._clock.now() - timedelta(seconds=self._space.retention_s)
         log.info("requests_forgotten", count=self._requests.prune(tuple(TRANSITIONS), ended_at))
+
+    def forget_spaces(self) -> None:
+        """Drop reservations that have been over for as long; what stands in them stays."""
+        ended_at = self._clock.now() - timedelta(seconds=self._space.retention_s)
+        log.info("spaces_forgotten", count=self._stores.spaces.prune(ended_at))
 
     def tidy(self) -> None:
         """Let time pass for requests and pins, then make room if there is too little."""

@@ -127,14 +127,14 @@ class SpaceAccounts:
             raise InvalidRequest("neither a size nor a lifetime is asked for")
         now = self.clock.now()
         with self.stores.database.transaction():
-            space = self.own(principal, token)
+            before = space = self.own(principal, token)
             if size_bytes is not None:
-                self._refuse_beyond(size_bytes - space.size_bytes, now)
                 if size_bytes < self.stores.spaces.used_bytes(token):
                     raise SpaceExhausted("the files of the space take more than that")
                 space = replace(space, size_bytes=size_bytes)
             if lifetime_s is not None:
                 space = replace(space, expires_at=self._end(lifetime_s, now))
+            self._refuse_beyond(space.promised_bytes(now) - before.promised_bytes(now), now)
             self.stores.spaces.change(space)
         return self._view(space)
 

@@ -41,6 +41,10 @@ class Space:
         """Tell whether its lifetime is over."""
         return self.expires_at is not None and self.expires_at <= now
 
+    def promised_bytes(self, now: datetime) -> int:
+        """Return what it promises: nothing any more once it is over."""
+        return 0 if self.is_over(now) else self.size_bytes
+
 
 class SpaceRow(peewee.Model):
     """Table ``space``; columns as in `Space`."""
@@ -77,6 +81,7 @@ class Spaces:
     """The tables; methods join the caller's transaction."""
 
     def __init__(self, database: Database) -> None:
+        self._database = database
         self._row = database.bind(SpaceRow)
         self._file = database.bind(SpaceFileRow)
         self._upload = database.bind(UploadRow)
@@ -96,6 +101,13 @@ class Spaces:
         """Forget a reservation; its files stay, and stand in no space."""
         self._file.delete().where(self._file.space == token).execute()
         self._row.delete().where(self._row.token == token).execute()
+
+    def prune(self, before: datetime) -> int:
+        """Forget the reservations that were over `before`, as `remove` does; returns how many."""
+        with self._database.transaction():
+            over = self._row.select(self._row.token).where(self._row.expires_at < to_ms(before))
+            self._file.delete().where(self._file.space.in_(over)).execute()
+            return int(self._row.delete().where(self._row.expires_at < to_ms(before)).execute())
 
     def find(self, token: str) -> Space | None:
         """Return a reservation."""

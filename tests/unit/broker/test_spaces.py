@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from srm_dicom.broker.spaces import SpaceWish
+from srm_dicom.broker.janitor import Janitor, SpaceSettings
+from srm_dicom.broker.spaces import SpaceBounds, SpaceWish
 from srm_dicom.broker.views import FileState, PutWish, RequestKind
-from srm_dicom.errors import NotFound, NotSupported, SpaceExhausted
+from srm_dicom.errors import NoSpace, NotFound, NotSupported, SpaceExhausted
 from srm_dicom.ids import parse_path
 from srm_dicom.store.uploads import Received
 
@@ -146,3 +147,38 @@ def test_no_token_looks_like_a_number(site: Any) -> None:
     tokens = {reserve(site, 1) for _ in range(20)} | {site.put(f"{number}.dat").token for number in range(20)}
     assert {token[0] for token in tokens} <= set("abcdef")
     assert {str(uuid.UUID(token)) for token in tokens} == tokens
+
+
+def test_a_space_that_is_over_is_promised_anew_only_where_there_is_room(site: Any) -> None:
+    everything = SpaceBounds().total_bytes
+    over = site.broker.spaces.reserve(site.who(), SpaceWish(everything, "REPLICA", lifetime_s=60)).space.token
+    site.clock.advance(61)
+    taken = reserve(site, everything)
+    for size_bytes in (None, everything):
+        with pytest.raises(NoSpace):
+            site.broker.spaces.update(site.who(), over, size_bytes, 3600)
+    site.broker.spaces.update(site.who(), over, 1, None)
+    with pytest.raises(NoSpace):
+        site.broker.spaces.update(site.who(), over, None, 3600)
+    site.broker.spaces.release(site.who(), taken, force=False)
+    assert site.broker.spaces.update(site.who(), over, everything, 3600).left_s == 3600
+    assert site.stores.spaces.reserved_bytes(site.clock.now()) == everything
+
+
+def test_spaces_that_have_been_over_for_long_are_forgotten_and_their_files_are_not(site: Any) -> None:
+    over = site.broker.spaces.reserve(site.who(), SpaceWish(10, "REPLICA", lifetime_s=60)).space.token
+    lasting = [
+        site.broker.spaces.reserve(site.who(), SpaceWish(10, "REPLICA", lifetime_s=s)).space.token
+        for s in (-1, 7 * 24 * 3600)
+    ]
+    site.store("a.dat", space=over)
+    janitor = Janitor("node", site.area, site.stores, SpaceSettings(retention_s=3600), site.clock)
+    site.clock.advance(3600)
+    janitor.forget_spaces()
+    assert used_bytes(site, over) == len(b"content")
+    site.clock.advance(61)
+    janitor.forget_spaces()
+    assert site.broker.spaces.tokens(site.who(), None) == lasting
+    assert site.read("a.dat") == b"content"
+    guid = site.stores.namespace.find(parse_path("/vo/data/a.dat")).guid
+    assert site.stores.spaces.of_files([guid]) == {}
