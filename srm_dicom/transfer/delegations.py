@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 PATH = "/.gridsite-delegation"
 MAX_MESSAGE_BYTES = 2 * MAX_CERTIFICATE_BYTES
+_ANSWERED_WITHIN_S = 600.0
+"""Clients sign at once; what was begun by one that has died must not take its owner's places for ever."""
 
 _Owner = tuple[str, tuple[str, ...], bool, tuple[Scope, ...] | None]
 _Key = tuple[_Owner, str]
@@ -70,7 +72,7 @@ class Delegations:
         self._clock = clock
         self._bounds = bounds or DelegationBounds()
         self._lock = threading.Lock()
-        self._begun: dict[_Key, DelegationAcceptor] = {}
+        self._begun: dict[_Key, tuple[DelegationAcceptor, float]] = {}
         self._held: dict[_Key, DelegatedCredential] = {}
 
     def begin(self, principal: Principal, name: str, chain: tuple[bytes, ...]) -> bytes:
@@ -96,22 +98,23 @@ class Delegations:
                 mine = sum(owner == key[0] for owner, _ in keys)
                 if mine >= self._bounds.of_one or len(keys) >= self._bounds.at_once:
                     raise Overloaded("too many delegated credentials are kept", advice="Destroy some.")
-            self._begun[key] = acceptor
+            self._begun[key] = acceptor, self._clock.monotonic_s() + _ANSWERED_WITHIN_S
         return acceptor.request()
 
     def end(self, principal: Principal, name: str, der: bytes) -> None:
         """Take the certificate that answers the request.
 
         Raises:
-            RequestExpired: no delegation of this name was begun.
+            RequestExpired: no delegation of this name was begun, or too long ago.
             NotAuthenticated: see `identity.delegation.DelegationAcceptor.accept`.
         """
         key = (_owner(principal), name)
         with self._lock:
-            acceptor = self._begun.pop(key, None)
-        if acceptor is None:
+            self._forget_what_is_over()
+            begun = self._begun.pop(key, None)
+        if begun is None:
             raise RequestExpired(GONE)
-        credential = acceptor.accept(der, self._clock.now())
+        credential = begun[0].accept(der, self._clock.now())
         with self._lock:
             self._held[key] = credential
 
@@ -137,19 +140,24 @@ class Delegations:
         return max(mine, key=lambda credential: credential.expires, default=None)
 
     def drop(self, principal: Principal, name: str) -> None:
-        """Forget a credential.
+        """Forget a credential, and a delegation that was begun.
 
         Raises:
-            RequestExpired: as for `find`.
+            RequestExpired: there is neither.
         """
+        key = (_owner(principal), name)
         with self._lock:
-            if self._held.pop((_owner(principal), name), None) is None:
-                raise RequestExpired(GONE)
+            begun, held = self._begun.pop(key, None), self._held.pop(key, None)
+        if begun is None and held is None:
+            raise RequestExpired(GONE)
 
     def _forget_what_is_over(self) -> None:
         now = self._clock.now()
         for key in [key for key, credential in self._held.items() if credential.expires <= now]:
             del self._held[key]
+        now_s = self._clock.monotonic_s()
+        for key in [key for key, (_, until_s) in self._begun.items() if until_s <= now_s]:
+            del self._begun[key]
 
 
 class DelegationService:

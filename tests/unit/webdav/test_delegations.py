@@ -92,6 +92,24 @@ def test_somebody_elses_signature(clock, chain, pki, me):
     assert delegations.best(me) is None
 
 
+def test_what_was_begun_and_never_ended_keeps_nobody_out_for_ever(clock, chain, alice, me):
+    delegations = Delegations(clock)
+    for number in range(DelegationBounds().of_one):
+        delegations.begin(me, str(number), chain)
+    with pytest.raises(Overloaded):
+        delegations.begin(me, "one more", chain)
+    clock.advance(601)
+    delegations.end(me, "one more", der(signed(alice, delegations.begin(me, "one more", chain))))
+
+
+def test_what_was_begun_is_destroyed_like_what_is_held(clock, chain, alice, me):
+    delegations = Delegations(clock)
+    made = signed(alice, delegations.begin(me, "x", chain))
+    delegations.drop(me, "x")
+    with pytest.raises(RequestExpired):
+        delegations.end(me, "x", der(made))
+
+
 def test_a_token_has_nothing_to_delegate(clock, me):
     with pytest.raises(NotSupported):
         Delegations(clock).begin(me, "x", ())
