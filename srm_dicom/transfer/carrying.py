@@ -59,11 +59,12 @@ class CarryingSettings:
 
 @dataclass(eq=False, slots=True)
 class _Task:
-    """An errand in hand."""
+    """An errand in hand; `failure` is what its thread ended with, which its owner is still to be told."""
 
     errand: Errand
     watch: Watch
     progress: Progress = field(default_factory=Progress)
+    failure: MdmError | None = None
 
 
 class Carrying:
@@ -130,8 +131,13 @@ class Carrying:
             turn.visit.progress.cancel()
 
     def look(self) -> None:
-        """See what has become of errands in hand, and begin those whose turn it is."""
+        """See what has become of errands in hand, and begin those whose turn it is.
+
+        Where the database cannot be asked now, nothing is forgotten: the next look comes to it again.
+        """
         for ended in [turn for turn, thread in self._running.items() if not thread.is_alive()]:
+            if ended.visit.failure is not None:
+                self._copies.broke_off(ended.visit.errand, ended.visit.failure)
             del self._running[ended]
             self._turns.done(ended)
         running = [turn.visit for turn in self._running]
@@ -146,21 +152,25 @@ class Carrying:
 
     def _line_up(self) -> None:
         """Let those wait for their turn that can be done now; the others wait on."""
-        tasks = [self._waiting.popleft() for _ in range(min(len(self._waiting), _LOOK_AT))]
-        for task, standing in self._wanted(tasks).items():
+        tasks = [self._waiting[at] for at in range(min(len(self._waiting), _LOOK_AT))]
+        wanted = self._wanted(tasks)
+        for _ in tasks:
+            self._waiting.popleft()
+        for task, standing in wanted.items():
             if standing is Standing.WAIT:
                 self._waiting.append(task)
             else:
                 self._turns.add(Turn(task, _EVERYWHERE, task.errand.principal.dn, 1, 0.0))
 
     def _begin(self, turn: Turn[_Task]) -> None:
-        if not self._wanted([turn.visit]):  # its turn came late
-            self._turns.done(turn)
-            return
         thread = threading.Thread(target=self._carry, args=(turn.visit,), name="copy", daemon=True)
         try:
+            if not self._wanted([turn.visit]):  # its turn came late
+                self._turns.done(turn)
+                return
             thread.start()
-        except RuntimeError:  # the machine gives no more threads: later, perhaps
+        except Exception as error:  # noqa: BLE001 - no database, or no more threads: later, perhaps
+            log.warning("copy_not_begun", error=type(error).__name__)
             self._turns.done(turn)
             self._waiting.append(turn.visit)
         else:
@@ -198,8 +208,7 @@ class Carrying:
         except Exception as error:
             log.exception("copy_failed", error=type(error).__name__)
             failure = InternalError("the copy broke off")
-        if failure is not None:
-            self._copies.broke_off(errand, failure)
+        task.failure = failure
         log.info(
             "file_not_copied" if failure else "file_copied",
             dn=errand.principal.dn,

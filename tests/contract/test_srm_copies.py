@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import peewee
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -286,6 +287,40 @@ def test_after_a_restart_the_credential_is_gone(sites: Sites, busy: Callable[[],
         time.sleep(0.05)
     again = sites.copy(source, sites.there.surl("restarted"), overwriteOption="ALWAYS")
     assert again.code == "SRM_SUCCESS", again.said
+
+
+@pytest.fixture
+def locked(sites: Sites, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Let the database be locked every other time, six times, when a method of the copies is called."""
+
+    def lock(method: str) -> None:
+        copies, calls = sites.here.broker.copies, iter(range(12))
+        real = getattr(copies, method)
+
+        def call(*arguments: Any) -> Any:
+            if next(calls, 1) % 2 == 0:
+                raise peewee.OperationalError("database is locked")
+            return real(*arguments)
+
+        monkeypatch.setattr(copies, method, call)
+
+    return lock
+
+
+def test_a_copy_outlives_a_database_that_is_locked(sites: Sites, locked: Callable[[str], None]) -> None:
+    source = sites.store(sites.there, "patient", b"p")
+    locked("standing")
+    done = sites.copy(source, sites.here.surl("patient"))
+    assert done.code == "SRM_SUCCESS", done.said
+    assert not sites.here.carrying._turns._running, "every place is free again"
+
+
+def test_the_end_of_a_copy_is_told_when_the_database_can_be_written_again(
+    sites: Sites, locked: Callable[[str], None]
+) -> None:
+    locked("broke_off")
+    done = sites.copy(sites.there.surl("no such file"), sites.here.surl("untold"))
+    assert done.code == "SRM_INVALID_PATH", done.said
 
 
 def _writing(site: StorageElement, name: str) -> bool:
