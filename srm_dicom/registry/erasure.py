@@ -145,10 +145,9 @@ class Erasure:
         """
         guids = [file.guid for file in found.files if file.guid]
         self._note(by, [*guids, *(arrival.found.guid for arrival in found.arrivals)])
-        keys = {key_id: files[0].public_key for key_id, files in found.keys.items()}
-        keys |= self._drop(found.arrivals)
+        keys = _halves(found.files) | self._drop(found.arrivals)
         for start in range(0, len(found.files), AT_ONCE):
-            self._unregistering.remove(found.files[start : start + AT_ONCE])
+            keys |= _halves(self._unregistering.remove(found.files[start : start + AT_ONCE]))
         for directories in found.directories.values():
             for directory in directories:
                 self._remove_empty(directory)
@@ -209,3 +208,8 @@ class Erasure:
             for path in (*sorted(below, reverse=True), directory):
                 if not self._stores.namespace.children(path, count=1):
                     self._stores.namespace.remove(path)
+
+
+def _halves(files: Sequence[Entry]) -> dict[str, bytes]:
+    """Return the public halves of the keys that files are sealed to, by key id."""
+    return {file.key_id: file.public_key for file in files if file.key_id}

@@ -182,8 +182,11 @@ class Registrar:
         return request.token
 
     def _register(self, group: Group, arrivals: Sequence[Arrival]) -> None:
-        entries = self._saga.register(group, arrivals, sealed=self._feeds[group.plugin].sealed)
-        self._unregistering.catch_up(entries)
+        self._unregistering.wait_for(arrivals)
+        try:
+            entries = self._saga.register(group, arrivals, sealed=self._feeds[group.plugin].sealed)
+        finally:
+            self._unregistering.catch_up(arrivals)
         if self._settings.level == "full":
             cold = [entry for entry in entries if entry.facts is None]
             self.warm(cold)

@@ -15,10 +15,10 @@ from srm_dicom.audit.event import Action, Event, Outcome
 from srm_dicom.audit.log import AuditLog
 from srm_dicom.broker.names import forget
 from srm_dicom.clock import Clock
-from srm_dicom.errors import MdmError
+from srm_dicom.errors import MdmError, Overloaded
 from srm_dicom.ids import Guid
 from srm_dicom.registry.destruction import Destroyer
-from srm_dicom.registry.journal import Journal
+from srm_dicom.registry.journal import Arrival, Journal
 from srm_dicom.registry.policy import Places
 from srm_dicom.registry.saga import Catalogues
 from srm_dicom.store.namespace import Entry
@@ -67,33 +67,59 @@ class Unregistering:
                 for file in files:
                     self._stores.unregistrations.put_off(file.guid, until)
 
-    def remove(self, files: Sequence[Entry]) -> None:
-        """Take files their names, and have the catalogues forget them."""
+    def remove(self, files: Sequence[Entry]) -> list[Entry]:
+        """Take files their names, and have the catalogues forget them; returns them as they were at last."""
+        guids = {file.guid for file in files}
         with self._stores.database.transaction():
-            for file in files:
-                self._stores.namespace.remove(file.path)
-            self._stores.unregistrations.add(files, self._clock.now())
-            forget(self._stores, files)
+            there = self._stores.namespace.find_many([file.path for file in files])
+            removed = [entry for entry in there.values() if entry.guid in guids]
+            self._take_names(removed)
+            self._stores.unregistrations.add(removed, self._clock.now())
+        return removed
 
-    def catch_up(self, entries: Sequence[Entry]) -> None:
+    def wait_for(self, arrivals: Sequence[Arrival]) -> None:
+        """Refuse to register what the catalogues have still to forget.
+
+        Another process may be at that just now, and would have them forget the new file; and they may know
+        the old one under a key that it has no longer.
+
+        Raises:
+            Overloaded: it is not forgotten yet.
+        """
+        if self._stores.unregistrations.waiting([each.found.guid for each in arrivals]):
+            raise Overloaded("the catalogues have still to forget files of the group")
+
+    def catch_up(self, arrivals: Sequence[Arrival]) -> None:
         """Have files forgotten that lost their names, or were erased, while the saga was under way with them.
 
-        It may have written of them to a catalogue after that had forgotten them. The journal has them until
-        they are registered, but for those that were erased and what was told before a file was removed.
+        It may have written of them to a catalogue after that had forgotten them, or have broken off before it
+        had. The journal has them until they are registered, but for those that were erased and what was told
+        before a file was removed.
         """
-        guids = [entry.guid for entry in entries if entry.guid]
+        guids = [each.found.guid for each in arrivals]
         self._drop_overtaken(guids)
-        waiting, named = self._journal.known(guids), self._stores.namespace.find_guids(guids)
-        lost = [entry for entry in entries if entry.guid not in waiting or entry.guid not in named]
-        if not lost:
+        waiting, named = self._journal.known(guids), self._named(arrivals)
+        lost = [entry for guid, entry in named.items() if guid not in waiting]
+        gone = [guid for guid in guids if guid not in named]
+        if not (lost or gone):
             return
         with self._stores.database.transaction():
-            for entry in lost:
-                if entry.guid in named:
-                    self._stores.namespace.remove(entry.path)
+            self._take_names(lost)
             self._stores.unregistrations.again(lost)
-            forget(self._stores, lost)
-        log.info("removed_while_registered", count=len(lost))
+            self._stores.unregistrations.reopen(gone)
+        if lost:
+            log.info("removed_while_registered", count=len(lost))
+
+    def _named(self, arrivals: Sequence[Arrival]) -> dict[Guid, Entry]:
+        """Return the files that have the names under which these arrivals are registered."""
+        named = self._stores.namespace.find_guids([each.found.guid for each in arrivals])
+        paths = {each.found.guid: self._places.path(each.release, each.found.path) for each in arrivals}
+        return {guid: entry for guid, entry in named.items() if entry.path == paths[guid]}
+
+    def _take_names(self, files: Sequence[Entry]) -> None:
+        for file in files:
+            self._stores.namespace.remove(file.path)
+        forget(self._stores, files)
 
     def _forget(self, project: str, files: Sequence[Unregistration]) -> None:
         """Undo the registration of files of one project, in the order in which it was made, backwards."""
@@ -118,7 +144,7 @@ class Unregistering:
         for key_id, public_key in {file.key_id: file.public_key for file in gone if file.key_id}.items():
             self.retire(key_id, public_key)
         for file in files:
-            self._stores.unregistrations.done(file.guid)
+            self._stores.unregistrations.done(file)
         log.info("unregistered", count=len(gone))
 
     def _drop_overtaken(self, guids: Sequence[Guid]) -> None:

@@ -7,6 +7,7 @@ the old one before it was removed is no news of the new one.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,12 +25,17 @@ _CHUNK = 500
 
 @dataclass(frozen=True, slots=True)
 class Unregistration:
-    """A file that has no name any more, and the key that it was sealed to."""
+    """A file that has no name any more, and the key that it was sealed to.
+
+    Attributes:
+        turn: another one each time that there is something to forget of the file.
+    """
 
     guid: Guid
     release: Release
     key_id: str
     public_key: bytes
+    turn: str
 
 
 class UnregistrationRow(peewee.Model):
@@ -45,6 +51,7 @@ class UnregistrationRow(peewee.Model):
     open = peewee.BooleanField(default=True)
     not_before = peewee.BigIntegerField(default=0)
     removed_at = peewee.BigIntegerField(default=0)
+    turn = peewee.CharField(max_length=16, default="")
 
     class Meta:
         """What is to be done is found by an index."""
@@ -68,6 +75,13 @@ class Unregistrations:
         """Have the catalogues forget once more files that were removed before."""
         self._write(entries, self.removed_ms(_guids(entries)))
 
+    def reopen(self, guids: Sequence[Guid]) -> None:
+        """Have the catalogues forget once more those of files that were ever removed."""
+        row = self._row
+        for start in range(0, len(guids), _CHUNK):
+            removed = row.guid.in_(guids[start : start + _CHUNK])
+            row.update(open=True, not_before=0, turn=_turn()).where(removed).execute()
+
     def _write(self, entries: Sequence[Entry], removed_ms: Mapping[Guid, int]) -> None:
         rows = [
             {
@@ -79,6 +93,7 @@ class Unregistrations:
                 "public_key": entry.public_key,
                 "generation": entry.generation,
                 "removed_at": removed_ms.get(entry.guid, 0),
+                "turn": _turn(),
             }
             for entry in entries
             if entry.guid and entry.release
@@ -92,7 +107,7 @@ class Unregistrations:
         return [
             Unregistration(
                 Guid(one.guid), Release(one.project, one.profile, one.profile_version),
-                one.key_id, bytes(one.public_key),
+                one.key_id, bytes(one.public_key), one.turn,
             )
             for one in query.limit(limit)
         ]  # fmt: skip
@@ -123,13 +138,18 @@ class Unregistrations:
         row = self._row.get_or_none(self._row.guid == guid)
         return 1 + (row.generation if row else 0)
 
-    def done(self, guid: Guid) -> None:
-        """Say that every catalogue has forgotten a file."""
-        self._row.update(open=False).where(self._row.guid == guid).execute()
+    def done(self, file: Unregistration) -> None:
+        """Say that every catalogue has forgotten a file, unless there is more to forget of it by now."""
+        row = self._row
+        row.update(open=False).where(row.guid == file.guid, row.turn == file.turn).execute()
 
     def put_off(self, guid: Guid, until: datetime) -> None:
         """Let one wait: a catalogue does not answer."""
         self._row.update(not_before=to_ms(until)).where(self._row.guid == guid).execute()
+
+
+def _turn() -> str:
+    return secrets.token_hex(8)
 
 
 def _guids(entries: Sequence[Entry]) -> list[Guid]:

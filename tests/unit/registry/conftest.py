@@ -13,6 +13,7 @@ from srm_dicom.broker.names import Names
 from srm_dicom.client.destroying import Destruction
 from srm_dicom.db.database import Database
 from srm_dicom.errors import (
+    AlreadyExists,
     CatalogueUnavailable,
     KeyServerUnavailable,
 )
@@ -71,7 +72,9 @@ class Files:
     def register(self, records):
         if self.down:
             raise CatalogueUnavailable("the file catalogue does not answer")
-        self.records.update((record.guid, record) for record in records)
+        for record in records:
+            if self.records.setdefault(record.guid, record).key_id != record.key_id:
+                raise AlreadyExists("the name is taken by another file or key")
 
     def unregister(self, references):
         if self.down:

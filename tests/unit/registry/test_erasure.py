@@ -1,9 +1,11 @@
 """A patient is erased: what belongs to them is found, and goes, whatever happens meanwhile."""
 
+import threading
 from datetime import UTC, datetime
 
 import pytest
 
+from srm_dicom.errors import CatalogueUnavailable
 from srm_dicom.ids import SitePath
 from srm_dicom.plugin.api import Patient
 from srm_dicom.rights.project import Release
@@ -201,3 +203,89 @@ def test_what_comes_after_it_was_removed_is_registered_anew(house, monkeypatch, 
     assert set(house.metadata.entries) == set(house.files.records) == {house.entry(1).guid}
     assert house.entry(1).generation == 2
     assert house.entry(1).key_id not in house.keys.destroyed
+
+
+def test_what_comes_again_before_the_catalogues_have_forgotten_it_waits_for_that(house):
+    """It has another key, and a catalogue that has the old one would refuse it for ever."""
+    house.arrive(1)
+    house.registrar.step()
+    house.files.down = True
+    house.erase()
+    house.arrive(1)
+    house.registrar.step()
+    house.files.down = False
+    for _ in range(3):
+        house.clock.advance(600)
+        house.settle()
+    assert house.registrar.pending() == 0
+    entry = house.entry(1)
+    assert house.files.records[entry.guid].key_id == entry.key_id
+    assert entry.guid in house.metadata.entries
+    assert entry.key_id not in house.keys.destroyed
+
+
+def test_what_became_of_files_until_the_question_was_answered_counts(house):
+    """An administrator thinks it over; a file is removed meanwhile, and comes again under another key."""
+    house.arrive(1)
+    house.registrar.step()
+    who = [Patient(PATIENT, "HOSPITAL")]
+    found = house.erasure.find(who)
+    house.remove(1)
+    house.settle()
+    house.arrive(1)
+    house.settle()
+    second = house.entry(1).key_id
+    assert second not in found.keys
+    assert house.erasure.erase(who, found, "user:root").done
+    assert second in house.keys.destroyed
+    house.arrive(1)
+    house.settle()
+    assert house.entry(1).generation == 3
+
+
+@pytest.mark.parametrize("fails", ["files", "metadata"])
+def test_what_was_named_during_an_erasure_goes_although_it_could_not_be_registered(house, monkeypatch, fails):
+    def broken(*_):
+        raise CatalogueUnavailable("it does not answer")
+
+    house.arrive(1)
+    house.registrar.step()
+    house.arrive(2)
+    with monkeypatch.context() as patched:
+        patched.setattr(getattr(house, fails), "register", broken)
+        meanwhile(monkeypatch, house.journal, house.erase, "group_key")
+        house.registrar.step()
+    for _ in range(3):
+        house.clock.advance(600)
+        house.settle()
+    assert house.entry(2) is None
+    assert house.registrar.pending() == 0
+    assert gone_everywhere(house)
+
+
+def test_what_is_registered_while_the_catalogues_forget_it_is_forgotten_once_more(house, monkeypatch):
+    """The registrar has been at it since before the erasure, and is done when that has half gone through."""
+    forgetting, registered = threading.Event(), threading.Event()
+    unregister = house.files.unregister
+    eraser = threading.Thread(target=house.erase)
+
+    def slowly(references):
+        forgetting.set()
+        assert registered.wait(30)
+        unregister(references)
+
+    def erase():
+        monkeypatch.setattr(house.files, "unregister", slowly)
+        eraser.start()
+        assert forgetting.wait(30)
+
+    house.arrive(1)
+    house.registrar.step()
+    house.arrive(1)
+    meanwhile(monkeypatch, house.journal, erase, "group_key")
+    house.registrar.step()
+    registered.set()
+    eraser.join()
+    for _ in range(3):
+        house.settle()
+    assert gone_everywhere(house)
