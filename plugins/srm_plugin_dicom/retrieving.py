@@ -247,6 +247,8 @@ class Retrieving:
     def _take(self, command: Command) -> Status | None:
         if not command.field & dimse.RESPONSE:
             return Status.UNRECOGNISED_OPERATION
+        if command.message_id != self._asked:
+            return None  # a last word on what was asked before, said once more or late
         self.answered = True
         self._told += 1
         if command.status != _PENDING:

@@ -18,13 +18,16 @@ from pynetdicom.dsutils import encode
 from srm_dicom.clock import SystemClock
 from srm_dicom.errors import NotDelivered, SourceUnavailable
 from srm_dicom.testing.pacs import PacsSimulator
-from srm_plugin_dicom import dimse
+from srm_plugin_dicom import dimse, pdu
+from srm_plugin_dicom.moves import MemoryBudget, MoveDesk
 from srm_plugin_dicom.moving import MOVE
 from srm_plugin_dicom.negotiation import IMPLICIT_LITTLE_ENDIAN
 from srm_plugin_dicom.pacs import PacsSettings, images
-from srm_plugin_dicom.pdu import ProposedContext
+from srm_plugin_dicom.pdu import PduError, ProposedContext
+from srm_plugin_dicom.pdureader import ConnectionClosed, PduReader
 from srm_plugin_dicom.proposals import Pair
 from srm_plugin_dicom.retrieving import CONTEXT, ENDLESS, Associations, Patience, Retrieving
+from srm_plugin_dicom.stores import StoreService
 
 CLOCK = SystemClock()
 UNKNOWN_DESTINATION = 0xA801
@@ -177,3 +180,34 @@ def test_a_process_that_has_many_files_open(pacs: PacsSimulator, monkeypatch: py
         source.associations.close()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_an_answer_to_another_request_is_none(pacs: PacsSimulator) -> None:
+    """An archive that says its last word twice must not have said it to what was asked then."""
+
+    def serve(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        last: list[dimse.Command] = []
+
+        def answer(command: dimse.Command) -> None:
+            for each, status in [*((one, 0) for one in last), (command, UNKNOWN_DESTINATION)]:
+                said = dimse.encode_response(each, status)
+                connection.sendall(pdu.encode_command(CONTEXT, said))
+            last.append(command)
+
+        with connection:
+            reader = PduReader(connection, CLOCK, 262_144)
+            request = pdu.parse_associate_request(reader.read(20.0)[1])
+            answers = [pdu.AnsweredContext(CONTEXT, pdu.ContextAnswer.ACCEPTED, IMPLICIT_LITTLE_ENDIAN)]
+            connection.sendall(pdu.encode_associate_accept(request, answers, 16_384))
+            desk = MoveDesk(max_object_bytes=1, budget=MemoryBudget(1))
+            stores = StoreService(connection, "", "", answers, desk, answer)
+            with suppress(ConnectionClosed, PduError):
+                while True:
+                    stores.receive(reader.read(20.0)[1])
+
+    with socket.create_server((pacs.host, 0)) as listener:
+        threading.Thread(target=serve, args=(listener,), daemon=True).start()
+        source = Source(pacs, port=listener.getsockname()[1])
+        assert [source.ask() for _ in range(3)] == [UNKNOWN_DESTINATION] * 3
+        source.associations.close()
