@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from srm_dicom.broker.surls import OwnSurls
 from srm_dicom.errors import NotAuthorised, NotFound, RequestUnknown
@@ -14,6 +15,23 @@ from srm_dicom.store.requests import FileState, Request, RequestFile, RequestKin
 
 _FEW = 1000
 """Up to so many files, a page of a poll, are looked up by name; for more, all of the request are read."""
+
+N = TypeVar("N", bound=Hashable)
+F = TypeVar("F")
+
+
+def each_in_turn(asked: Sequence[N], found: Mapping[N, Sequence[F]]) -> Iterator[Sequence[F]]:
+    """Yield for each name all that has it; where it is asked for more than once, one at a time, and the rest.
+
+    So who asks for one name many times, in whatever forms, of what has it many times is told of all, and an
+    answer is never much longer than the question or the request.
+    """
+    often, before = Counter(asked), Counter[N]()
+    for name in asked:
+        files = found.get(name, ())
+        at = min(before[name], max(0, len(files) - 1))
+        before[name] += 1
+        yield files[at : len(files) if before[name] == often[name] else at + 1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,25 +65,18 @@ class Owned:
         return self._chosen(self.requests.some_files(request.token, surls, paths), surls)
 
     def _chosen(self, files: Sequence[RequestFile], surls: Sequence[str]) -> list[RequestFile]:
-        """Return the files that SURLs name; one that the request has twice is told of, and acted on, twice.
-
-        Where the caller names it twice, too, that is once for each.
-        """
+        """Return the files that SURLs name; what the request has twice is told of, and acted on, twice."""
         named: defaultdict[str, list[RequestFile]] = defaultdict(list)
         names: dict[str, str] = {}
         for file in files:
             names[file.surl] = file.path or file.surl
             named[names[file.surl]].append(file)
-        often, before = Counter(surls), Counter[str]()
         missing = NotFound("this file is not in the request")
+        asked = [names.get(text) or self._path(text) for text in surls]
         chosen = []
-        for text in surls:
-            found = named.get(names.get(text) or self._path(text))
+        for text, found in zip(surls, each_in_turn(asked, named), strict=True):
             rows = found or [RequestFile(text, None, None, FileState.FAILED, missing)]
-            at = min(before[text], len(rows) - 1)
-            before[text] += 1
-            until = len(rows) if before[text] == often[text] else at + 1
-            chosen += [replace(row, surl=text) for row in rows[at:until]]
+            chosen += [replace(row, surl=text) for row in rows]
         return chosen
 
     def _path(self, text: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from srm_dicom.broker.owned import each_in_turn
 from srm_dicom.broker.surls import OwnSurls
 from srm_dicom.broker.views import FileState, FileView, RequestKind
 from srm_dicom.errors import InvalidRequest, NotFound
@@ -62,10 +63,11 @@ def _chosen(
     by_name: defaultdict[tuple[str, str], list[_Copy]] = defaultdict(list)
     for source, file in copies:
         by_name[name(source) if sources else "", name(file.surl) if targets else ""].append((source, file))
-    missing = NotFound("this file is not in the request")
-    chosen: list[_Copy] = []
-    for source, target in zip(sources or [""] * len(targets), targets or [""] * len(sources), strict=True):
-        found = by_name.get((name(source) if sources else "", name(target) if targets else ""))
-        for old_source, file in found or [("", FileView("", FileState.FAILED, missing))]:
-            chosen.append((source or old_source, replace(file, surl=target or file.surl)))
-    return chosen
+    missing = ("", FileView("", FileState.FAILED, NotFound("this file is not in the request")))
+    pairs = list(zip(sources or [""] * len(targets), targets or [""] * len(sources), strict=True))
+    asked = [(name(source) if sources else "", name(target) if targets else "") for source, target in pairs]
+    return [
+        (source or old_source, replace(file, surl=target or file.surl))
+        for (source, target), found in zip(pairs, each_in_turn(asked, by_name), strict=True)
+        for old_source, file in found or [missing]
+    ]

@@ -117,3 +117,28 @@ def test_an_unknown_file_of_a_release_has_failed(site: Any) -> None:
     view = get(site, short("a.dat"))
     (released,) = site.broker.release(site.who("Reader"), view.token, [short("none")])
     assert isinstance(released.failure, NotFound)
+
+
+def forms(name: str) -> list[str]:
+    return [f"srm://se.example.org{'/' * count}vo/data/{name}" for count in range(1, 5)]
+
+
+def test_no_answer_is_longer_than_what_is_asked_and_what_there_is(site: Any) -> None:
+    """Every form of a name, times every time that a request has it, would fill the memory."""
+    site.store("a.dat")
+    view = get(site, *forms("a.dat"))
+    assert states(site, view, *forms("a.dat")) == [PINNED] * 4
+    assert states(site, view, *forms("a.dat")[:3]) == [PINNED] * 4
+    assert states(site, view, *forms("a.dat"), *forms("a.dat")) == [PINNED] * 8
+
+
+def test_no_answer_of_copies_is_either(site: Any) -> None:
+    view = copied(site)
+    site.work()
+    assert [target for _, target, _ in told(site, view, [], [short("a.dat")] * 3)] == [
+        full("a1"),
+        full("a2"),
+        full("a2"),
+    ]
+    assert len(told(site, view, [], forms("a.dat"))) == 4
+    assert len(told(site, view, [], [short("none")] * 3)) == 3
