@@ -13,9 +13,9 @@ from mdm_keys import records
 from mdm_keys.access import Access
 from mdm_keys.calls import named, status
 from mdm_keys.ledger import DestructionLedger
-from mdm_keys.store import HeldShare, Key, KeyStore, shares_of
+from mdm_keys.store import HeldShare, Key, KeyStore
 from srm_dicom.crypto.keyrecord import project_of
-from srm_dicom.errors import AlreadyExists, InvalidRequest, MdmError
+from srm_dicom.errors import AlreadyExists, InvalidRequest, MdmError, NotFound
 from srm_dicom.identity.principal import Principal
 from srm_dicom.rights.acl import Acl, Entry, Tag
 from srm_dicom.rights.declare import Right
@@ -73,7 +73,8 @@ class Keeping:
         owner, group = permission.user_name or principal.dn, permission.group_name or group_of(principal)
         acl = with_base(acl_of(permission), REGISTRAR_LETTERS).bounded()
         with self._store.transaction():
-            self._store.create([Key(key_id, owner, group, acl) for key_id in new])
+            failed |= self._destroyed(held.values())
+            self._store.create([Key(key_id, owner, group, acl) for key_id in new if key_id not in failed])
             added, conflicts = self._add([held[key_id] for key_id in held if key_id not in failed])
         failed |= conflicts
         return [status(key.item, failed.get(key.item), is_new=key.item in added) for key in keys]
@@ -83,9 +84,12 @@ class Keeping:
 
         Raises:
             InvalidRequest: the key has been destroyed, or is another one here.
+            NotFound: it has been removed.
             AlreadyExists: its generation has another share here.
         """
-        _, failed = self._add([self._kept_if_alive(held)])
+        with self._store.transaction():
+            self._ledger.refuse(held.public_key)
+            _, failed = self._add([held])
         for error in failed.values():
             raise error
 
@@ -94,9 +98,12 @@ class Keeping:
         held: dict[str, HeldShare] = {}
         for key in keys:
             try:
-                held[key.item] = self._kept_if_alive(records.check(key, self._sites))
+                share = records.check(key, self._sites)
+                self._ledger.refuse(share.public_key)
             except MdmError as error:
                 failed[key.item] = error
+            else:
+                held[key.item] = share
         return held
 
     def _tell(self, operation: str, principal: Principal, failed: Mapping[str, MdmError]) -> None:
@@ -107,10 +114,15 @@ class Keeping:
         for ids in alike.values():
             self._access.turned_away(operation, principal, failed[ids[0]], ids)
 
-    def _kept_if_alive(self, share: HeldShare) -> HeldShare:
-        if share.public_key in self._ledger:
-            raise InvalidRequest("the key has been destroyed and does not come back")
-        return share
+    def _destroyed(self, shares: Iterable[HeldShare]) -> dict[str, MdmError]:
+        """Return an error for each of these keys that has been destroyed meanwhile."""
+        failed: dict[str, MdmError] = {}
+        for share in shares:
+            try:
+                self._ledger.refuse(share.public_key)
+            except MdmError as error:
+                failed[share.key_id] = error
+        return failed
 
     def _add(self, shares: Sequence[HeldShare]) -> tuple[set[str], dict[str, MdmError]]:
         """Add what is not here already; returns the keys that got a share, and errors of others."""
@@ -120,7 +132,9 @@ class Keeping:
             before = self._store.find(share.key_id for share in shares)
             for share in shares:
                 try:
-                    if _is_new(share, shares_of(before, share.key_id)):
+                    if share.key_id not in before:
+                        raise NotFound("the key has been removed meanwhile")
+                    if _is_new(share, before[share.key_id].shares):
                         fresh.append(share)
                 except MdmError as error:
                     failed[share.key_id] = error

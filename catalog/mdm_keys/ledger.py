@@ -1,8 +1,10 @@
 """Which keys were destroyed here: they do not come back, whatever is restored or sent again.
 
 One line a key in a file of its own, beside the audit log and outside of the database, so that a database
-put back from a backup does not put back the ledger. It is on disk before the key goes. A server that
-starts removes what its ledger names before it listens; an import does so before it adds anything.
+put back from a backup does not put back the ledger. It is on disk before the key goes, and is asked within
+each transaction that keeps something: what that has kept all the same, for it came first, goes with the key.
+A server that starts removes what its ledger names before it listens; an import does so before it adds
+anything.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from pathlib import Path
 
 from srm_dicom.crypto.keyrecord import KEY_ID
 from srm_dicom.durable import make_directory, sync_directory
-from srm_dicom.errors import ConfigError
+from srm_dicom.errors import ConfigError, InvalidRequest
 
 _LINE = re.compile(rf"([0-9a-f]{{64}}) ({KEY_ID})\Z")
 
@@ -44,6 +46,15 @@ class DestructionLedger:
 
     def __contains__(self, public_key: bytes) -> bool:
         return public_key in self._destroyed
+
+    def refuse(self, public_key: bytes) -> None:
+        """Refuse a key that was destroyed; who asks in a transaction that keeps something of it asks in time.
+
+        Raises:
+            InvalidRequest: it was.
+        """
+        if public_key in self:
+            raise InvalidRequest("the key has been destroyed and does not come back")
 
     def __iter__(self) -> Iterator[tuple[bytes, str]]:
         """Yield public key and key id of every key that was destroyed."""

@@ -15,6 +15,7 @@ from typing import TypeVar
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from mdm_keys.access import Access
+from mdm_keys.ledger import DestructionLedger
 from mdm_keys.store import HeldShare, KeyStore
 from srm_dicom.crypto import keyrecord, reshare, sealing
 from srm_dicom.crypto.keyrecord import Charter
@@ -56,10 +57,12 @@ class Resharing:
         access: Access,
         sites: Mapping[str, Ed25519PublicKey],
         peers: frozenset[bytes],
+        ledger: DestructionLedger,
     ) -> None:
         self._store = store
         self._access = access
         self._sites = sites
+        self._ledger = ledger
         self._private_key = own_key(store)
         self.public_key = sealing.public_key_of(self._private_key)
         self._peers = peers | {self.public_key}
@@ -136,6 +139,7 @@ class Resharing:
 
     def _taken(self, order: Order, pieces: Sequence[str]) -> Taken:
         try:
+            self._ledger.refuse(order.public_key)
             taking = reshare.take(order, self._private_key, [_bytes(piece) for piece in pieces])
         except ValueError as error:
             return _failed(Taken, order.key_id, InvalidRequest(f"not what the order asks for: {error}"))

@@ -82,7 +82,7 @@ class KeyService:
         self._clock = clock
         self._ledger = ledger
         self._keeping = Keeping(store, access, sites, ledger)
-        self._resharing = Resharing(store, access, sites, peers)
+        self._resharing = Resharing(store, access, sites, peers, ledger)
 
     # --- entries ---------------------------------------------------------------------------------
 

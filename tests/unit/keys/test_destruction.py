@@ -6,10 +6,11 @@ from xml.sax.saxutils import escape
 import pytest
 
 from mdm_keys.ledger import DestructionLedger
-from srm_dicom.errors import ConfigError, KeyQuorumMissing, NotAuthorised, NotFound
+from srm_dicom.errors import ConfigError, KeyQuorumMissing, MdmError, NotAuthorised, NotFound
 from srm_dicom.rights.acl import Acl
 from srm_dicom.testing.databases import VARIABLE
-from srm_dicom.wire.hydra.contract import StringPair
+from srm_dicom.wire.hydra.contract import SharedKey, StringPair
+from srm_dicom.wire.hydra.permissions import permission_of
 
 ALICE = 'user:"/DC=test/DC=mdm/CN=alice":g'
 
@@ -131,3 +132,71 @@ def test_a_ledger_survives_a_cut_line_and_nothing_else(tmp_path):
     path.write_text("something\n")
     with pytest.raises(ConfigError):
         DestructionLedger(path)
+
+
+def once(monkeypatch, access, step, operation, what, *, time=1):
+    """Let something happen when a server has come through a step of an operation for so many times."""
+    real, times = getattr(access, step), []
+
+    def then(*arguments, **named):
+        told = real(*arguments, **named)
+        times.extend([True] * (arguments[0] == operation))
+        if len(times) == time:
+            times.append(True)
+            what()
+        return told
+
+    monkeypatch.setattr(access, step, then)
+
+
+def test_a_key_that_is_destroyed_while_it_is_registered_is_not_kept(site, registrar, monkeypatch):
+    """The registration has looked into the ledger already."""
+    records = site.issue()
+    charter = records[0].charter
+    server = site.servers["keys1"]
+
+    def destroy():
+        pair = StringPair(charter.key_id, charter.public_key.hex())
+        [told] = server.service.destroy_keys(registrar, [pair])
+        assert not told.exception
+
+    once(monkeypatch, server.access, "require_creator", "putKeys", destroy)
+    with pytest.raises(MdmError, match="has been destroyed"):
+        site.client(registrar).register(records, Acl.parse(ALICE))
+    assert not server.store.find([charter.key_id])
+
+
+@pytest.mark.parametrize(("operation", "time"), [("takeKeys", 1), ("adoptKeys", 1), ("adoptKeys", 2)])
+def test_a_key_that_is_destroyed_while_it_is_shared_anew_leaves_no_new_shares(
+    site, registrar, monkeypatch, operation, time
+):
+    """Also on a server that had none of it: it looks twice whether the registrar may adopt there."""
+    key, names = site.registered(ALICE), ("keys1", "keys2", "keys3", "keys4")
+    servers = [*site.servers.values(), site.another("keys4")]
+    for server in servers:
+        server.serve(*servers)
+
+    def destroy():
+        told = site.client(registrar, names=names).destroy({key.id: key.public})
+        assert told[key.id].confirmed == set(names)
+
+    once(monkeypatch, servers[3].access, "require_creator", operation, destroy, time=time)
+    client = site.client(registrar)
+    resharer = client.resharer([f"https://{name}" for name in names], 2, site.signing_key)
+    [done] = resharer.reshare({key.id: Acl.parse(ALICE)})
+    assert done.error is not None
+    for server in servers:
+        assert not server.store.find([key.id])
+        assert server.store.pending(key.id, 2) is None
+
+
+def test_a_key_that_is_removed_while_a_share_comes_fails_alone(site, registrar, monkeypatch):
+    server, service = site.servers["keys1"], site.servers["keys1"].service
+    gone, other = site.registered(ALICE), site.registered(ALICE)
+    records = [
+        SharedKey(one.id, 1, one.records[0].share.data.hex(), one.charter.text) for one in (gone, other)
+    ]
+    once(monkeypatch, server.access, "sort", "putKeys", lambda: server.store.remove([gone.id]))
+    told = service.put_keys(registrar, records, permission_of(Acl.parse(ALICE)))
+    assert [bool(one.exception) for one in told] == [True, False]
+    assert "removed meanwhile" in told[0].message
