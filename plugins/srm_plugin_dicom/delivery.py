@@ -8,13 +8,14 @@ like that it is in memory for as long as that takes, up to a bound.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TypeVar
 
-from srm_dicom.errors import InternalError, MdmError, ObjectRefused
+from srm_dicom.errors import InternalError, MdmError, NotDelivered, ObjectRefused
 from srm_dicom.plugin.api import Slot
 from srm_dicom.plugin.attending import Brought
 from srm_plugin_dicom.deidentify import Context, Output
@@ -56,6 +57,8 @@ class Delivery:
         self._budget = budget
         self._max_series_bytes = max_series_bytes
         self._waiting: list[_Waiting] = []
+        self._is_over = False
+        self._lock = threading.Lock()
         self._arrived: set[str] = set()
 
     def __enter__(self) -> Delivery:
@@ -64,8 +67,10 @@ class Delivery:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._budget.give(self._waiting_bytes())
-        self._waiting.clear()
+        with self._lock:
+            self._is_over = True
+            self._budget.give(self._waiting_bytes())
+            self._waiting.clear()
 
     @property
     def waits(self) -> bool:
@@ -88,6 +93,7 @@ class Delivery:
             ObjectRefused: it is another object, or could not be proven free of identity; the slot is refused.
             InternalError: de-identification broke; the slot is refused.
             Overloaded: no room for it to wait.
+            NotDelivered: it would have to wait, and came when all was over.
         """
         with self._arriving(received.instance):
             self._take(received, slot)
@@ -162,10 +168,14 @@ class Delivery:
 
     def _keep(self, waiting: _Waiting) -> None:
         """Keep an object; of a series that is too large to be whole ever, only so much that this is known."""
-        if self._waiting_bytes() <= self._max_series_bytes:
-            self._budget.take(len(waiting.received.data))
-            self._waiting.append(waiting)
-        elif waiting.slot:
+        with self._lock:
+            if self._is_over:
+                raise NotDelivered("an object came when its visit was over")
+            if self._waiting_bytes() <= self._max_series_bytes:
+                self._budget.take(len(waiting.received.data))
+                self._waiting.append(waiting)
+                return
+        if waiting.slot:
             waiting.slot.refuse(Reason.TOO_LARGE.value)
 
     def _waiting_bytes(self) -> int:

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from pydicom.data import get_testdata_file
 
 from srm_dicom.clock import SystemClock
-from srm_dicom.errors import ConfigError, ObjectRefused
+from srm_dicom.errors import ConfigError, NotDelivered, ObjectRefused
 from srm_dicom.plugin.api import FileRef, PluginContext
 from srm_dicom.plugin.host import PluginHost
 from srm_dicom.rights.project import Release
@@ -40,6 +40,8 @@ from srm_plugin_dicom.deidentify import (
 from srm_plugin_dicom.deidentify.engine import deidentifier
 from srm_plugin_dicom.deidentify.options import Option
 from srm_plugin_dicom.deidentify.series import Received, SeriesNeeded, transform
+from srm_plugin_dicom.delivery import Delivery
+from srm_plugin_dicom.moves import MemoryBudget
 from srm_plugin_dicom.plugin import DicomPlugin
 from srm_plugin_dicom.settings import parse_settings
 
@@ -315,6 +317,16 @@ def test_a_series_that_does_not_come_whole_lets_nothing_out(site):
     pacs.faults.drops_after = 3
     outcomes, sink = stage(host, 6)  # the rest comes when it is asked for again
     assert set(outcomes.values()) == {None}
+
+
+def test_what_comes_when_the_visit_is_over_is_not_kept(blank_block):
+    budget = MemoryBudget(1 << 20)
+    with Delivery(context(blank_block), budget, 1 << 20) as delivery:
+        delivery.deliver(Received(bytearray(head(0).file())), None)
+        assert budget.held_bytes
+    with pytest.raises(NotDelivered):
+        delivery.deliver(Received(bytearray(head(1).file())), None)
+    assert budget.held_bytes == 0
 
 
 def test_a_series_beyond_its_bound_is_refused(site):
