@@ -48,10 +48,13 @@ class Places:
 
 
 def shared_acl(projects: Iterable[Project]) -> Acl:
-    """Return the ACL of the directories above the projects: members of any may pass."""
+    """Return the ACL of the directories above the projects: members of any may pass.
+
+    Areas where members write may be below these directories too (see `broker.areas`).
+    """
     passing = frozenset("x")
     entries: dict[tuple[object, str], Entry] = {}
     for project in projects:
-        for entry in project.directory_acl().entries:
+        for entry in (*project.directory_acl().entries, *project.area_acl().access()):
             entries[entry.tag, entry.qualifier] = replace(entry, permissions=passing)
     return Acl(tuple(entries.values()))

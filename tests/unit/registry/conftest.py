@@ -122,6 +122,7 @@ class House:
             (
                 Member(Tag.USER, "/CN=Alice", frozenset({"file", "key", "search", "ingest"})),
                 Member(Tag.USER, "/CN=Bob", frozenset({"file", "key", "search"})),
+                Member(Tag.USER, "/CN=Carol", frozenset({"write"})),
             ),
         )  # fmt: skip
         places, projects = Places("vo", "site", "se.test:8446"), {"heart": project}
@@ -152,6 +153,7 @@ class House:
             self.destroyer,
             self.audit,
         )
+        self.projects = projects
         access = FileAccess(self.stores.namespace, projects, self.audit, self.clock)
         self.names = Names(self.stores, access, Areas(), self.clock)
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from peewee import OperationalError
 
+from srm_dicom.broker.areas import Area, Areas
 from srm_dicom.errors import (
     NotAuthorised,
     NotFound,
@@ -15,6 +16,7 @@ from srm_dicom.identity.principal import Principal
 from srm_dicom.ids import Guid, SitePath
 from srm_dicom.plugin.api import Discovered
 from srm_dicom.registry.registrar import SERVICE, arrivals
+from srm_dicom.rights.evaluate import decide
 from srm_dicom.rights.project import Release
 from srm_dicom.store.requests import FileState
 from srm_dicom.store.staged import Staged
@@ -67,6 +69,21 @@ def test_what_has_waited_for_weeks_keeps_nobody_else_waiting(house):
         pass
     assert house.entry(2) is not None
     assert house.registrar.pending() == 1
+
+
+def test_who_writes_in_an_area_passes_to_it_after_a_registration_too(house):
+    areas = Areas([Area(SitePath("/vo/scratch"), "disk", RELEASE)])
+    areas.prepare(house.stores.namespace, house.projects, NOW)
+    carol = Principal("/CN=Carol", (), limited=False, expires=NOW + timedelta(days=1))
+
+    def passes():
+        above = house.stores.namespace.find_many([SitePath("/"), SitePath("/vo")])
+        return [decide(entry.acl, entry.owner, carol, "x").allowed for entry in above.values()]
+
+    assert passes() == [True, True]
+    house.arrive(1)
+    house.registrar.step()
+    assert passes() == [True, True]
 
 
 def test_half_a_key_is_undone_and_made_anew(house):
