@@ -1,12 +1,13 @@
 """``srm-dicom audit``: what was decided, and whether it still says what it said.
 
-Whoever reads the logs is written down too, in the log of the role ``admin``.
+Whoever reads the logs is written down too, in a log ``admin-<number of the user>``.
 """
 
 from __future__ import annotations
 
-import getpass
 import json
+import os
+import pwd
 import signal
 import socket
 import threading
@@ -211,6 +212,15 @@ def _syslog(common: Common, receiver: str, ca: Path | None) -> SyslogTls:
     return SyslogTls(host.strip("[]"), int(port), context)
 
 
+def operator() -> str:
+    """Return who gives a command, as the kernel knows it and not as the environment says."""
+    uid = os.geteuid()
+    try:
+        return f"user:{pwd.getpwuid(uid).pw_name}"
+    except KeyError:  # a user without a name
+        return f"user:{uid}"
+
+
 def note(
     common: Common, operation: str, rule: str, *objects: str, action: Action = Action.ADMINISTRATIVE
 ) -> None:
@@ -219,7 +229,7 @@ def note(
         Event(
             action=action,
             outcome=Outcome.ALLOWED,
-            dn=f"user:{getpass.getuser()}",
+            dn=operator(),
             operation=operation,
             objects=objects,
             rule=printable(rule),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from srm_dicom.broker.secrets import InnerSecrets
 from srm_dicom.broker.views import FileState
 from srm_dicom.cli import modes
 from srm_dicom.client.http import HttpClient
-from srm_dicom.daemon.common import Common, host_credential
+from srm_dicom.daemon.common import CHECK, Common, host_credential
 from srm_dicom.daemon.inner import check_areas, load_plugins
 from srm_dicom.db.database import FAILURES
 from srm_dicom.errors import MdmError
@@ -42,7 +43,7 @@ def run(config: Path) -> Iterator[Check]:
     Raises:
         ConfigError: the configuration itself is not usable.
     """
-    common = Common(config, "check")
+    common = Common(config, CHECK)
     yield Check("configuration", passed=True, detail=str(config))
     yield from _each(
         ("host certificate", lambda: _certificate(common)),
@@ -99,7 +100,15 @@ def _projects(common: Common) -> str:
 
 
 def _scratch(common: Common) -> str:
-    space = ScratchArea(common.config.scratch.directory).free_bytes()
+    """Look how much room is left; an inner zone that pushes never looks into the directory itself."""
+    directory, inner = common.config.scratch.directory, common.config.inner
+    if inner is None or not inner.node:
+        space = ScratchArea(directory).free_bytes()
+    elif directory.exists():
+        file_system = os.statvfs(directory)
+        space = file_system.f_bavail * file_system.f_frsize
+    else:
+        return "another machine has it"
     if space < common.config.scratch.low_bytes // 10:
         raise ValueError(f"only {space // 2**20} MiB free")
     return f"{space // 2**30} GiB free"

@@ -5,7 +5,6 @@ Who a patient is comes from a file or standard input, never from the command lin
 
 from __future__ import annotations
 
-import getpass
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -15,7 +14,7 @@ import click
 
 from srm_dicom import telemetry
 from srm_dicom.audit.event import Action
-from srm_dicom.cli.audit import note
+from srm_dicom.cli.audit import note, operator
 from srm_dicom.cli.exits import exit_code, reported
 from srm_dicom.cli.options import config_option
 from srm_dicom.daemon.common import ADMIN, Common
@@ -81,7 +80,7 @@ def erase(config: Path, patients: Path, *, yes: bool) -> None:
         _tell(found)
         if not yes:
             click.confirm("Erase them? Nobody opens these files again, wherever a copy is.", abort=True)
-        erased = erasure.erase(wanted, found, f"user:{getpass.getuser()}")
+        erased = erasure.erase(wanted, found, operator())
     _tell_erased(erased)
     if not erased.done:
         raise SystemExit(exit_code(KeyServerUnavailable("")))

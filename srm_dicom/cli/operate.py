@@ -16,7 +16,7 @@ from srm_dicom import telemetry
 from srm_dicom.cli import checks
 from srm_dicom.cli.exits import reported
 from srm_dicom.cli.options import config_option
-from srm_dicom.daemon.common import Common
+from srm_dicom.daemon.common import REGISTER, Common
 from srm_dicom.daemon.coredump import never_dump
 from srm_dicom.daemon.inner import make_registrar
 
@@ -43,7 +43,7 @@ def register(config: Path, plugin: str, selector: str) -> None:
         selector = sys.stdin.read().strip()
     telemetry.configure("register", level=40)
     never_dump()
-    registrar = make_registrar(Common(config, "register"))
+    registrar = make_registrar(Common(config, REGISTER))
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("looking", total=None)

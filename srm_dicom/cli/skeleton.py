@@ -79,14 +79,14 @@ def files(answers: Answers, signing_key: str) -> Mapping[str, str]:
         signing_key: the public half, hexadecimal.
     """
     a, common = answers, _common(answers)
-    secure = {"host_certificate": "hostcert.pem", "host_key": "hostkey.pem"}
+    own = {"host_certificate": "hostcert.pem", "host_key": "hostkey.pem", "ban_file": "../ban.list"}
     outer = {
         **common,
         "projects": "projects.d",
         "trust": {"ban_file": "ban.list"},
         "intake": {"stagers": [a.registrar]},
     }
-    inner = {**common, "projects": "../projects.d", "trust": secure, "inner": _inner(a)}
+    inner = {**common, "projects": "../projects.d", "trust": own, "inner": _inner(a)}
     keys, names, metadata = (urlsplit(url).port for url in (a.keys[0], a.files, f"//{a.metadata}"))
     registering = {"registrars": [a.registrar]}
     creating = {"creators": [a.registrar], "sites": [signing_key]}

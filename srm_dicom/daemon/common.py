@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from collections.abc import Callable
@@ -30,8 +31,8 @@ from srm_dicom.store.stores import Stores
 from srm_dicom.telemetry import logger
 from srm_dicom.web.hosting import Activity, Service, make_gate, measuring
 
-ADMIN = "admin"
-"""The role of an administrator's commands; several may run, one at a time writes the audit log."""
+ADMIN, REGISTER, CHECK = "admin", "register", "check"
+"""The roles of an administrator's commands; several may run, one at a time writes the audit log."""
 
 ADMIN_WAIT_S = 10.0
 LOOP_PAUSE_S = 5.0
@@ -101,9 +102,14 @@ class Common:
 
     @cached_property
     def audit(self) -> AuditLog:
-        """The role's audit log; one process of a role and host has it open."""
-        wait_s = ADMIN_WAIT_S if self._role == ADMIN else 0.0
-        return AuditLog(self.config.audit, self._role, socket.gethostname(), self.clock, lock_wait_s=wait_s)
+        """The role's audit log; one process of a role and host has it open.
+
+        Of commands each user of the machine has one: nobody writes into what another has begun.
+        """
+        role, wait_s = self._role, 0.0
+        if role in {ADMIN, REGISTER, CHECK}:
+            role, wait_s = f"{role}-{os.geteuid()}", ADMIN_WAIT_S
+        return AuditLog(self.config.audit, role, socket.gethostname(), self.clock, lock_wait_s=wait_s)
 
     def worker(self, work: str) -> str:
         """Return under what name this machine has work in hand: its own, and the same after a restart."""

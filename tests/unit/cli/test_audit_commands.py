@@ -100,7 +100,7 @@ def test_staging_is_told_when_everything_is_asked_for(run: Command, logs: tuple[
 def test_who_asks_is_written_down(run: Command, logs: tuple[Path, Path]) -> None:
     run("audit", "who", "patient1")
     run("audit", "verify")
-    [admin] = logs[0].glob("admin@*.jsonl")
+    [admin] = logs[0].glob("admin-*@*.jsonl")
     events = [decode(raw)[0].event for raw in admin.read_bytes().splitlines()]
     assert [(event.operation, event.objects) for event in events] == [
         ("audit who", ("patient1",)),

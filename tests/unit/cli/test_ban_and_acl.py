@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -60,9 +62,10 @@ def run(site: DemoSite) -> Iterator[Command]:
     structlog.reset_defaults()
 
 
-def last_event(site: DemoSite) -> Event:
+def last_event(site: DemoSite, uid: int | None = None) -> Event:
     logs = segments.logs([load(site.config).audit])
-    (files,) = (files for name, files in logs.items() if name.startswith("admin@"))
+    log = f"admin-{os.geteuid() if uid is None else uid}@"
+    (files,) = (files for name, files in logs.items() if name.startswith(log))
     return decode(files[-1].read_bytes().splitlines()[-1])[0].event
 
 
@@ -185,3 +188,22 @@ def test_what_cannot_be_set(
 ) -> None:
     del names
     assert run("acl", *words).exit_code == code
+
+
+def test_each_user_of_the_machine_has_a_log_for_commands(
+    run: Command, site: DemoSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for uid in (os.geteuid(), 64501):
+        monkeypatch.setattr(os, "geteuid", lambda uid=uid: uid)
+        assert run("acl", "/biomed").exit_code == 0
+        assert last_event(site, uid).operation == "acl"
+    assert run("audit", "verify").exit_code == 0
+
+
+def test_an_event_tells_who_gave_a_command_and_not_who_the_environment_says(
+    run: Command, site: DemoSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LOGNAME", "USER"):
+        monkeypatch.setenv(name, "somebody-else")
+    assert run("acl", "/biomed").exit_code == 0
+    assert last_event(site).dn == f"user:{pwd.getpwuid(os.geteuid()).pw_name}"
