@@ -175,8 +175,19 @@ class Puts:
         if size_bytes > upload.expected_bytes:
             self._refuse_beyond_quota(upload.node, size_bytes - upload.expected_bytes)
             self._expect(upload, size_bytes)
-        self._stores.uploads.received(upload.name, None)
         return upload, self._areas.of(upload.path)
+
+    def begin(self, upload: Upload) -> None:
+        """Note that a door takes the bytes in anew, which no other can be doing now.
+
+        What an earlier one had complete may have been asked for since the upload was opened.
+
+        Raises:
+            RequestExpired: the put has ended meanwhile.
+        """
+        with self._stores.database.transaction():
+            self._keep_alive(upload)
+            self._stores.uploads.received(upload.name, None)
 
     def sealed(self, principal: Principal, path: SitePath) -> bool:
         """Tell whether what the caller may write at a path has to be kept from the network's eyes.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from srm_dicom.broker.areas import Area
 from srm_dicom.broker.names import Names
 from srm_dicom.broker.puts import Puts
-from srm_dicom.errors import Busy, NotSupported
+from srm_dicom.errors import Busy, NotSupported, RequestExpired
 from srm_dicom.identity.principal import Principal
 from srm_dicom.ids import SitePath
 from srm_dicom.scratch.area import ScratchArea
@@ -106,8 +106,8 @@ class WrittenFilesOfNode:
         upload, area = self.puts.open(principal, path, size_bytes=expected_bytes or 0)
         kept = resumable or not upload.implicit
         try:
-            slot = UploadSlot(self._body(upload, area), keep_bytes, area.max_file_bytes)
-        except Busy:  # it is another connection's
+            slot = self._slot(upload, area, keep_bytes)
+        except (Busy, RequestExpired):  # it is another connection's, or is being stored for one
             raise
         except BaseException:
             if not kept:
@@ -123,6 +123,16 @@ class WrittenFilesOfNode:
             raise NotSupported("an image is written by one node", advice="Send it without -stripe.")
         slot = UploadSlot(PlainFile.join(self.area.incoming(upload.name)), None, area.max_file_bytes)
         return UploadOfNode(principal, upload, slot, self.puts)
+
+    def _slot(self, upload: Upload, area: Area, keep_bytes: int | None) -> UploadSlot:
+        """Take the bytes for this connection; nothing of them is touched before they are its own."""
+        body = self._body(upload, area)
+        try:
+            self.puts.begin(upload)
+        except BaseException:
+            body.close()
+            raise
+        return UploadSlot(body, keep_bytes, area.max_file_bytes)
 
     def _body(self, upload: Upload, area: Area) -> Body:
         if not area.sealed:
