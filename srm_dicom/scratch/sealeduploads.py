@@ -197,12 +197,12 @@ class SealedFile:
         self._spent += 1  # before anything may fail: what failed half-way has spent it too
         nonce = self._spent
         sealed = memoryview(self._cipher().encrypt(_nonce(nonce), block, None))
-        self._numbers[number] = nonce
         at = number * _SEALED_BYTES
         with no_space(), self._file(os.O_WRONLY) as descriptor:
             while sealed:
                 written = os.pwrite(descriptor, sealed, at)
                 at, sealed = at + written, sealed[written:]
+        self._numbers[number] = nonce
 
     def _cipher(self) -> AESGCM:
         if self._aead is None:

@@ -146,6 +146,21 @@ def test_not_even_a_failed_write_gives_its_nonce_back(uploads, monkeypatch):
     assert content_of(uploads) == bytes(2 * BLOCK_BYTES)
 
 
+def test_an_upload_goes_on_where_there_was_no_room(uploads, monkeypatch):
+    """In pieces of another size than those that found none, within a block that was never written."""
+    file = slot(uploads)
+    file.write(0, bytes(BLOCK_BYTES))
+    whole = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+    with pytest.raises(NoSpace):
+        file.write(BLOCK_BYTES, CANARY * (BLOCK_BYTES // 16))
+    monkeypatch.setattr(os, "pwrite", whole)
+    file.write(BLOCK_BYTES, CANARY)
+    assert file.complete() == (BLOCK_BYTES + 16, f"{zlib.adler32(bytes(BLOCK_BYTES) + CANARY):08x}")
+    file.close()
+    assert content_of(uploads) == bytes(BLOCK_BYTES) + CANARY
+
+
 def test_the_last_bytes_may_find_no_room(uploads, monkeypatch):
     file = slot(uploads)
     file.write(0, CANARY)
