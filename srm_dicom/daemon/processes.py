@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 
@@ -17,8 +18,8 @@ from srm_dicom.errors import ConfigError
 from srm_dicom.web import hosting
 from srm_dicom.web.hosting import Service
 
-STOP_S = 10.0
-"""How long a child may take to end."""
+STOP_S = 30.0
+"""How long children may take to end, as their units say."""
 
 ROLES: Mapping[str, str] = {
     "front": "outer:front",
@@ -62,17 +63,29 @@ def serve_all(path: Path) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    children = [subprocess.Popen(command(role, file)) for role, file in units]
+    children: list[subprocess.Popen[bytes]] = []
     try:
+        for role, file in units:
+            children.append(subprocess.Popen(command(role, file)))
         while not stop.wait(0.5):
             for (role, _), child in zip(units, children, strict=True):
                 if child.poll() is not None:
                     raise ConfigError(f"{role} ended with {child.returncode}", advice="Its log says why.")
     finally:
-        for child in children:
-            child.terminate()
-        for child in children:
-            child.wait(STOP_S)
+        _end(children)
+
+
+def _end(children: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Have children end, and leave none behind that does not."""
+    until_s = time.monotonic() + STOP_S
+    for child in children:
+        child.terminate()
+    for child in children:
+        try:
+            child.wait(max(0.0, until_s - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
 
 
 def command(role: str, path: Path) -> list[str]:
