@@ -153,7 +153,7 @@ class _Loading:
     def _replay(self) -> None:
         if self._destroyed:
             self._ledger.add(self._destroyed)
-            self._store.remove_of(public_key for public_key, _ in self._destroyed)
+            self._store.remove_of(self._destroyed)
             self._destroyed.clear()
 
     def _flush(self) -> None:
@@ -161,7 +161,9 @@ class _Loading:
         known = self._store.find(keys)
         shares = {key_id: [self._checked(key_id, one) for one in key.shares] for key_id, key in keys.items()}
         dead = {
-            key_id for key_id, some in shares.items() if any(one.public_key in self._ledger for one in some)
+            key_id
+            for key_id, some in shares.items()
+            if any((one.public_key, key_id) in self._ledger for one in some)
         }
         new = [
             Key(key.id, key.owner, key.group, Acl.stored(key.acl))

@@ -88,7 +88,7 @@ class Keeping:
             AlreadyExists: its generation has another share here.
         """
         with self._store.transaction():
-            self._ledger.refuse(held.public_key)
+            self._ledger.refuse(held.public_key, held.key_id)
             _, failed = self._add([held])
         for error in failed.values():
             raise error
@@ -99,7 +99,7 @@ class Keeping:
         for key in keys:
             try:
                 share = records.check(key, self._sites)
-                self._ledger.refuse(share.public_key)
+                self._ledger.refuse(share.public_key, share.key_id)
             except MdmError as error:
                 failed[key.item] = error
             else:
@@ -119,7 +119,7 @@ class Keeping:
         failed: dict[str, MdmError] = {}
         for share in shares:
             try:
-                self._ledger.refuse(share.public_key)
+                self._ledger.refuse(share.public_key, share.key_id)
             except MdmError as error:
                 failed[share.key_id] = error
         return failed

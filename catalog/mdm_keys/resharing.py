@@ -139,7 +139,7 @@ class Resharing:
 
     def _taken(self, order: Order, pieces: Sequence[str]) -> Taken:
         try:
-            self._ledger.refuse(order.public_key)
+            self._ledger.refuse(order.public_key, order.key_id)
             taking = reshare.take(order, self._private_key, [_bytes(piece) for piece in pieces])
         except ValueError as error:
             return _failed(Taken, order.key_id, InvalidRequest(f"not what the order asks for: {error}"))

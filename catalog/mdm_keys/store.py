@@ -233,12 +233,14 @@ class KeyStore:
             for chunk in _chunks(ids):
                 self._key.delete().where(self._key.id.in_(chunk)).execute()
 
-    def remove_of(self, public_keys: Iterable[bytes]) -> None:
-        """Remove the keys with these public halves."""
+    def remove_of(self, keys: Iterable[tuple[bytes, str]]) -> None:
+        """Remove the keys with these public halves and ids."""
         with self._database.transaction():
-            for chunk in _chunks(public_keys):
-                rows = self._share.select(self._share.key_id).where(self._share.public_key.in_(chunk))
-                self.remove(sorted({row.key_id for row in rows}))
+            for chunk in _chunks(keys):
+                named = set(chunk)
+                rows = self._share.select().where(self._share.key_id.in_([key_id for _, key_id in chunk]))
+                there = {row.key_id for row in rows if (bytes(row.public_key), row.key_id) in named}
+                self.remove(sorted(there))
 
     # --- generations -----------------------------------------------------------------------------
 

@@ -69,7 +69,7 @@ def test_what_was_destroyed_does_not_come_back(site, registrar, escrow):
     assert [key.id for key in everything(server)] == [alive.id]
     new = site.another("keys9")
     imported(site, new, file, escrow)
-    assert before.public in new.ledger
+    assert (before.public, before.id) in new.ledger
 
 
 def test_a_file_that_is_damaged_adds_nothing(site, escrow):

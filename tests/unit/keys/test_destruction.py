@@ -1,6 +1,7 @@
 """A key that is destroyed is gone when n - k + 1 servers say so, and comes back from no backup."""
 
 import os
+import resource
 from xml.sax.saxutils import escape
 
 import pytest
@@ -96,7 +97,7 @@ def test_a_ledger_is_replayed_over_a_database_of_before(site, alice, registrar):
     server.ledger.add([(key.public, key.id)])
     assert server.store.find([key.id])[key.id].shares
     reopened = DestructionLedger(server.directory / "keys1.destroyed")
-    server.store.remove_of(public_key for public_key, _ in reopened)
+    server.store.remove_of(reopened)
     assert not server.store.find([key.id])
     assert server.store.find([other.id])
 
@@ -126,7 +127,7 @@ def test_a_ledger_survives_a_cut_line_and_nothing_else(tmp_path):
     assert whole.count("\n") == 2
     path.write_text(whole[:-5])
     again = DestructionLedger(path)
-    assert (b"a" * 32 in again, b"b" * 32 in again) == (True, False)
+    assert list(again) == [(b"a" * 32, "one")]
     again.add([(b"b" * 32, "two")])
     assert dict(DestructionLedger(path)) == {b"a" * 32: "one", b"b" * 32: "two"}
     path.write_text("something\n")
@@ -200,3 +201,31 @@ def test_a_key_that_is_removed_while_a_share_comes_fails_alone(site, registrar, 
     told = service.put_keys(registrar, records, permission_of(Acl.parse(ALICE)))
     assert [bool(one.exception) for one in told] == [True, False]
     assert "removed meanwhile" in told[0].message
+
+
+def test_who_makes_keys_destroys_none_of_others_by_their_public_half(site, alice, registrar):
+    """Another site's registrar gives an id that is nobody's with the public half of somebody's key."""
+    key = site.registered(ALICE)
+    server = site.servers["keys1"]
+    server.service.destroy_keys(registrar, [StringPair("of-nobody", key.public.hex())])
+    reopened = DestructionLedger(server.directory / "keys1.destroyed")
+    server.store.remove_of(reopened)
+    assert server.store.find([key.id])
+    [told] = server.service.destroy_keys(registrar, [StringPair(key.id, key.public.hex())])
+    assert not told.exception
+    assert (key.public, key.id) in DestructionLedger(server.directory / "keys1.destroyed")
+
+
+def test_a_disk_that_fills_up_leaves_no_half_line_in_the_ledger(tmp_path):
+    path = tmp_path / "keys.destroyed"
+    ledger = DestructionLedger(path)
+    ledger.add([(b"a" * 32, "one")])
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 30, before[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            ledger.add([(b"b" * 32, "two")])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    ledger.add([(b"c" * 32, "three")])
+    assert dict(DestructionLedger(path)) == {b"a" * 32: "one", b"c" * 32: "three"}
