@@ -10,12 +10,13 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Protocol
 
 import msgspec
 
-from srm_dicom.errors import MdmError, Overloaded
+from srm_dicom.errors import MdmError, NoSpace, Overloaded
 from srm_dicom.ids import Guid
 from srm_dicom.scratch.attending import (
     MOST_BLANKS,
@@ -283,15 +284,18 @@ class Session:
 
     def _lacking(self, count: int) -> tuple[Blanks, Sequence[Blank]]:
         new = self._new_blanks(count)
+        if not new:
+            raise NoSpace("scratch has no room for another file")
         return Blanks(tuple(blank.id for blank in new)), new
 
     def _new_blanks(self, count: int) -> list[Blank]:
-        """Open files to be written, but for those that are open; raises `NoSpace`."""
+        """Open files to be written, but for those that are open: as many as there is room for."""
         new: list[Blank] = []
-        for _ in range(min(count, MOST_BLANKS) - len(self._blanks)):
-            blank = self._begin()
-            self._blanks[blank.id] = blank
-            new.append(blank)
+        with suppress(NoSpace):
+            for _ in range(min(count, MOST_BLANKS) - len(self._blanks)):
+                blank = self._begin()
+                self._blanks[blank.id] = blank
+                new.append(blank)
         return new
 
     def _keep(self, made: Made) -> None:

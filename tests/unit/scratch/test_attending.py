@@ -290,8 +290,26 @@ def test_no_room_for_another_file(open_workshop, desk, outer):
     with attended(workshop, desk) as (sender, _):
         assert [sender.answer(name, b"x") for name in ("o1", "o2", "o3")] == ["ok", "ok", "ok"]
         desk.want("o4", "o5")
-        assert sender.answer("o4", b"x") == "NoSpace", "the question itself finds none"
-    assert desk.kept == ["o1", "o2", "o3"]
+        assert sender.answer("o4", b"x") == "NoSpace"
+    assert isinstance(desk.outcomes["o4", False], NoSpace), "who waits for it hears why"
+
+
+def test_room_for_some_files_and_then_for_others(open_workshop, desk, outer):
+    left = [2]
+
+    def begin():
+        left[0] -= 1
+        if left[0] < 0:
+            raise NoSpace("scratch is full")
+        return outer.area.begin()
+
+    names = [f"o{number}" for number in range(1, 7)]
+    desk.want(*names)
+    with attended(open_workshop(begin=begin), desk) as (sender, _):
+        assert [sender.answer(name, b"x") for name in names[:3]] == ["ok", "ok", "NoSpace"]
+        left[0] = 100
+        assert [sender.answer(name, b"x") for name in names[3:]] == ["ok", "ok", "ok"]
+    assert len(outer.incoming()) == 5
 
 
 def test_no_room_in_the_reservation(open_workshop, desk, outer):
