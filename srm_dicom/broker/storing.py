@@ -125,9 +125,9 @@ class Storing:
                 state, now_s = self._stores.database.state(), self._clock.monotonic_s()
                 if under_way or state != seen or now_s >= look_at_s:
                     seen, look_at_s = state, now_s + self._settings.look_s
+                    self.remove_due()  # first: a removal that broke off half-way has left its place free
                     groups = self.claim(self._settings.at_once - len(under_way))
                     under_way |= {pool.submit(self.store, files) for files in groups}
-                    self.remove_due()
                 if under_way:
                     _, under_way = wait(under_way, self._settings.idle_s, FIRST_COMPLETED)
                 else:
@@ -156,8 +156,13 @@ class Storing:
         self._make_ready(self._name(kept))
 
     def remove_due(self) -> None:
-        """Have plugins remove what lost its name; one that does not answer is asked again."""
+        """Have plugins remove what lost its name; one that does not answer is asked again.
+
+        What another process has removed meanwhile is left alone: its place may be another file's by now.
+        """
         for removal in self._stores.removals.due(self._clock.now(), self._settings.removals):
+            if not self._stores.removals.has(removal):
+                continue
             try:
                 self._host(removal.plugin).remove(FileRef(removal.guid, removal.plugin_ref, removal.release))
             except PASSING:

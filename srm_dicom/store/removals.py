@@ -81,6 +81,10 @@ class Removals:
             for row in self._database.select(_DUE, [to_ms(now), limit])
         ]  # fmt: skip
 
+    def has(self, removal: Removal) -> bool:
+        """Tell whether one is still to be done."""
+        return bool(self._row.select(self._row.id).where(self._row.id == removal.id).exists())
+
     def done(self, removal: Removal) -> None:
         """Forget one that is done."""
         self._row.delete().where(self._row.id == removal.id).execute()

@@ -366,6 +366,28 @@ def test_removing_ends_puts_and_gets(site: Any) -> None:
     assert not site.on_disk()
 
 
+def test_what_another_process_has_removed_is_not_removed_once_more(
+    site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its place on the disk may be another file's by then."""
+    for name in "ab":
+        site.store(name, b"old")
+    paths = [parse_path(f"{TOP}/{name}") for name in "ba"]
+    assert site.broker.names.remove_files(who(), paths, "rm") == [None, None]
+    remove = site.plugin.remove
+
+    def slowly(ref: Any) -> None:
+        monkeypatch.setattr(site.plugin, "remove", remove)
+        remove(ref)
+        site.inner.remove_due()
+        site.store("a", b"new")
+
+    monkeypatch.setattr(site.plugin, "remove", slowly)
+    site.inner.remove_due()
+    site.evict()
+    assert site.on_disk() == {"uploads/vo/data/a": b"new"}
+
+
 def test_nobody_writes_outside_the_areas(site: Any) -> None:
     for call in (
         lambda: site.broker.names.remove_directory(who(), parse_path(TOP), "srmRmdir"),
