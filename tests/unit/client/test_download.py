@@ -198,6 +198,19 @@ def test_names_below_a_directory_are_kept():
     assert target_of(file, Path("out"), sealed=False) == Path("out/b.bin")
 
 
+def test_names_below_a_directory_of_the_storage_server_are_kept():
+    top = "srm://se.example.org:8446/biomed"
+    records = [
+        FileRecord(
+            f"/grid/{letter}.dcm", GUID, (f"srm://mirror.example.org/x/{letter}", f"{top}/heart/{name}")
+        )
+        for letter, name in (("a", "1/a.dcm"), ("b", "2/a.dcm"), ("c", "..%2F../../c"))
+    ]
+    names = [one.below for one in named(f"{top}/heart/", records)]
+    assert names == ["1/a.dcm", "2/a.dcm", "c.dcm"], "what leads out of it is not below it"
+    assert [one.below for one in named(f"{top}/heart/1/a.dcm", records[:1])] == ["a.dcm"]
+
+
 def test_a_link_to_a_file_is_filled_and_stays(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "x").symlink_to("elsewhere/x")
