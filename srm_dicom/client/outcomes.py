@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
-from srm_dicom.errors import KeyServerUnavailable, MdmError
+from srm_dicom.errors import InternalError, KeyServerUnavailable, MdmError
 from srm_dicom.wire.hydra.contract import Dealt, KeyStatus, Taken, error_of
 
 A = TypeVar("A", KeyStatus, Dealt, Taken)
@@ -32,3 +32,10 @@ def or_raise(answer: T | MdmError) -> T:
     if isinstance(answer, MdmError):
         raise answer
     return answer
+
+
+def may_have_left(told: KeyStatus | MdmError) -> bool:
+    """Tell whether a call that keeps shares has left one of a key that was not there, or may have."""
+    if isinstance(told, KeyStatus):
+        return told.is_new
+    return isinstance(told, KeyServerUnavailable | InternalError)

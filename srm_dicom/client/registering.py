@@ -11,9 +11,9 @@ from typing import Any
 
 from srm_dicom.client.asking import ask
 from srm_dicom.client.keyserver import Server
-from srm_dicom.client.outcomes import each
+from srm_dicom.client.outcomes import each, may_have_left
 from srm_dicom.crypto.keyrecord import KeyRecord
-from srm_dicom.errors import AlreadyExists, InternalError, KeyServerUnavailable, MdmError
+from srm_dicom.errors import AlreadyExists, MdmError
 from srm_dicom.rights.acl import Acl
 from srm_dicom.telemetry import logger
 from srm_dicom.wire.hydra.contract import KeyReference, KeyStatus, SharedKey
@@ -77,10 +77,8 @@ def _to_undo(key_id: str, server: Server, outcomes: Outcomes) -> bool:
     When some server had the key before, what another one holds, and did not say, may be of before too.
     """
     told = outcomes[server][key_id]
-    if isinstance(told, KeyStatus):
-        return told.is_new
-    if not isinstance(told, KeyServerUnavailable | InternalError):
-        return False
+    if isinstance(told, KeyStatus) or not may_have_left(told):
+        return may_have_left(told)
     others = [outcome[key_id] for outcome in outcomes.values()]
     return not any(
         isinstance(other, AlreadyExists) or (isinstance(other, KeyStatus) and not other.is_new)

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import starmap
 from typing import Any, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -19,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from srm_dicom.client.asking import ask
 from srm_dicom.client.holdings import Held, Holdings
 from srm_dicom.client.keyserver import Server
-from srm_dicom.client.outcomes import each, or_raise
+from srm_dicom.client.outcomes import each, may_have_left, or_raise
 from srm_dicom.crypto import reshare
 from srm_dicom.crypto.keyrecord import Charter, sign_charter
 from srm_dicom.crypto.reshare import Order, Suspects
@@ -316,8 +317,13 @@ class Resharer:
     def _adopt(
         self, charters: Mapping[str, Charter], acls: Mapping[str, Acl]
     ) -> tuple[list[str], dict[str, MdmError]]:
-        """Make the new generation valid on every new server, or on none."""
+        """Make the new generation valid on every new server, or on none.
+
+        Undone is what this call has adopted, or may have: another reshare of the key may be under way, whose
+        generation has the same number.
+        """
         failed: dict[str, MdmError] = {}
+        touched: dict[Server, set[str]] = {server: set() for server in self._new}
         for acl in dict.fromkeys(str(acls[key_id]) for key_id in charters):
             ids = [key_id for key_id in charters if str(acls[key_id]) == acl]
             permission = permission_of(Acl.stored(acl))
@@ -329,10 +335,18 @@ class Resharer:
 
             for server, answer in self._ask(self._new, adopt).items():
                 for key_id, status in each(ids, answer).items():
+                    if may_have_left(status):
+                        touched[server].add(key_id)
                     if isinstance(status, MdmError):
                         error = type(status)(f"{server.name} did not adopt its new share: {status.message}")
                         failed.setdefault(key_id, error)
-        self._remove(self._new, {key_id: charters[key_id].generation for key_id in failed})
+        generations = {key_id: charters[key_id].generation for key_id in failed}
+        self._remove(
+            {
+                server: {key_id: generations[key_id] for key_id in failed if key_id in ids}
+                for server, ids in touched.items()
+            }
+        )
         return [key_id for key_id in charters if key_id not in failed], failed
 
     def _drop(self, serving: Mapping[str, Charter], held: Mapping[str, Held]) -> list[Reshared]:
@@ -349,7 +363,7 @@ class Resharer:
         servers = list(dict.fromkeys([*self._old, *self._new]))  # an unproven one may be on new ones too
         for generation in sorted({generation for some in gone.values() for generation in some}):
             having = {key_id: generation for key_id, some in gone.items() if generation in some}
-            for key_id, names in self._remove(servers, having).items():
+            for key_id, names in self._remove(dict.fromkeys(servers, having)).items():
                 left[key_id].update(names)
         return [
             Reshared(
@@ -360,16 +374,18 @@ class Resharer:
 
     # --- parts -----------------------------------------------------------------------------------
 
-    def _remove(self, servers: Sequence[Server], generations: Mapping[str, int]) -> dict[str, list[str]]:
-        """Remove one generation of keys; returns the servers where that failed, by key."""
-        left: dict[str, list[str]] = {key_id: [] for key_id in generations}
-        references = [KeyReference(key_id, generation) for key_id, generation in generations.items()]
-        if references:
-            told = self._ask(servers, lambda server: server.call("removeKeys", references))
-            for server, answer in told.items():
-                for key_id, status in each(generations, answer).items():
-                    if isinstance(status, MdmError) and not isinstance(status, NotFound):
-                        left[key_id].append(server.name)
+    def _remove(self, generations: Mapping[Server, Mapping[str, int]]) -> dict[str, list[str]]:
+        """Remove one generation of keys from servers; returns those where that failed, by key."""
+        left: dict[str, list[str]] = {}
+
+        def remove(server: Server) -> Any:
+            return server.call("removeKeys", list(starmap(KeyReference, generations[server].items())))
+
+        servers = [server for server, some in generations.items() if some]
+        for server, answer in self._ask(servers, remove).items():
+            for key_id, status in each(generations[server], answer).items():
+                if isinstance(status, MdmError) and not isinstance(status, NotFound):
+                    left.setdefault(key_id, []).append(server.name)
         return left
 
     def _ask(self, servers: Sequence[Server], call: Callable[[Server], T]) -> dict[Server, T | MdmError]:

@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from mdm_keys.store import shares_of
+from srm_dicom.client.reshare import Resharer
 from srm_dicom.errors import ConfigError, KeyQuorumMissing, KeyServerUnavailable, NotAuthorised
 from srm_dicom.rights.acl import Acl
 
@@ -272,3 +273,21 @@ def test_a_stranger_and_the_user_order_nothing(site, servers, alice):
         [done] = reshare(site, caller, [key], ["keys4", "keys5"], 2).values()
         assert done.error is not None
     assert [generations(server, key) for server in servers] == [[1], [1], [1], [], []]
+
+
+@pytest.mark.parametrize("step", ["_take", "_adopt"])
+def test_two_reshares_at_once_lose_no_key(site, servers, alice, registrar, monkeypatch, step):
+    """Both make generation 2; the slower one finds another's share there, and undoes nothing but its own."""
+    key, real, outcomes = site.registered(ALICE), getattr(Resharer, step), []
+
+    def overtaken(self, *arguments):
+        monkeypatch.setattr(Resharer, step, real)
+        outcomes.append(reshare(site, registrar, [key], NAMES, 2)[key.id])
+        return real(self, *arguments)
+
+    monkeypatch.setattr(Resharer, step, overtaken)
+    slower = reshare(site, registrar, [key], NAMES, 2)[key.id]
+    [faster] = outcomes
+    assert (faster.error, faster.generation) == (None, 2)
+    assert slower.error is not None
+    assert site.client(alice).fetch(key.id, key.public) == key.private
