@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from srm_dicom.errors import MdmError, NotAuthenticated, TooLarge
 from srm_dicom.wire.gridftp.actions import Action
 from srm_dicom.wire.gridftp.dialogue import SECURE, Dialogue, Stage
-from srm_dicom.wire.gridftp.lines import LineReader
+from srm_dicom.wire.gridftp.lines import MAX_WAITING_BYTES, LineReader
 from srm_dicom.wire.gridftp.replies import Reply
 from srm_dicom.wire.gridftp.verbs import TABLE, Verb
 
@@ -28,6 +28,8 @@ PROTECTIONS = {"MIC": 631, "ENC": 632, "CONF": 633}
 """How a command may be protected, and the code of its replies (RFC 2228, 3)."""
 
 MAX_COMMAND_BYTES = 8 * 1024
+_COMMAND_BYTES = 100
+"""What a command that waits costs at least, about."""
 _ENOUGH_BYTES = 64 * 1024
 """Of replies: what follows is answered when they have been sent. A HELP of six bytes has a long one."""
 
@@ -88,7 +90,8 @@ class ServerSession:
     @property
     def full(self) -> bool:
         """Tell whether enough commands wait, so that the caller stops reading."""
-        return self._lines.full or len(self._decoded) > 10_000
+        waiting = sum(_COMMAND_BYTES + len(command.argument) for command in self._decoded)
+        return self._lines.full or waiting >= MAX_WAITING_BYTES
 
     @property
     def waits(self) -> bool:

@@ -212,6 +212,19 @@ def test_abor_is_seen_behind_a_transfer(ends):
     assert codes == ["426", "200", "226"]
 
 
+def test_what_waits_behind_a_transfer_is_bounded_by_its_bytes(ends):
+    """ABOR is looked for in all that has come, which must not be read without an end for it."""
+    ends.say("RETR /first")
+    command = f"STOR /{'x' * 8000}\r\n".encode()
+    sent_bytes = 0
+    while not ends.session.full and sent_bytes < 2**24:
+        line = b"ENC " + base64.b64encode(ends.channel.wrap(command)) + b"\r\n"
+        ends.session.receive_data(line)
+        sent_bytes += len(line)
+        assert not ends.session.abort_waits()
+    assert sent_bytes < 2**22
+
+
 def test_an_oversized_line_ends_the_session(gate):
     ends = Ends(gate)
     assert ends.raw(b"A" * 20_001).startswith(b"500 ")
