@@ -8,6 +8,7 @@ VOMS servers, sites that take authorities without any list.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,6 +22,8 @@ from srm_dicom.errors import NotAuthenticated
 from srm_dicom.identity import dn
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
+PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE})
+"""What says nothing of a file, but of this moment: a busy process has no descriptor left for it."""
 _UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension)
 
 
@@ -112,11 +115,17 @@ class Revocations:
             raise NotAuthenticated(f"{dn.printable(certificate.subject)}: certificate revoked")
 
     def _of(self, path: Path, issuer: x509.Certificate) -> RevocationList | None:
-        """Return the list of a file, if its authority signed it and it is complete."""
+        """Return the list of a file, if its authority signed it and it is complete.
+
+        Raises:
+            NotAuthenticated: it cannot be read now, and may be the one that matters.
+        """
         if path not in self._lists:
             try:
                 self._lists[path] = RevocationList.read(path)
-            except (OSError, *_UNREADABLE):
+            except (OSError, *_UNREADABLE) as error:
+                if isinstance(error, OSError) and error.errno in PASSING:
+                    raise NotAuthenticated("revocation lists cannot be read now") from error
                 self._lists[path] = None
         found = self._lists[path]
         if found is None:

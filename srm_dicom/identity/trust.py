@@ -20,7 +20,7 @@ from cryptography import x509
 from srm_dicom.clock import Clock
 from srm_dicom.errors import ConfigError, MdmError
 from srm_dicom.identity import dn, namespaces, policy
-from srm_dicom.identity.revocation import Revocations
+from srm_dicom.identity.revocation import PASSING, Revocations
 from srm_dicom.telemetry import logger
 
 T = TypeVar("T")
@@ -100,7 +100,7 @@ def load(directory: Path) -> Trust:
     """Read a trust directory; a file that cannot be understood grants nothing and is logged.
 
     Raises:
-        OSError: the directory itself cannot be listed.
+        OSError: the directory itself cannot be listed, or nothing can be read now.
     """
     loader = _Loader(directory)
     matches = [match for path in sorted(directory.iterdir()) if (match := _STEM.match(path.name))]
@@ -133,6 +133,8 @@ class _Loader:
                 for subject in self._stems.get(stem, ()):
                     self.crl_files.setdefault(subject, []).append(path)
         except (OSError, ValueError, MdmError) as error:
+            if isinstance(error, OSError) and error.errno in PASSING:
+                raise
             log.warning("trust_file_ignored", path=str(path), reason=str(error))
 
     def _authority(self, path: Path, stem: str) -> None:

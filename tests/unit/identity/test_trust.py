@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from hypothesis import given
 from hypothesis import strategies as st
 
 from srm_dicom.clock import SystemClock
 from srm_dicom.errors import ConfigError, InvalidRequest, NotAuthenticated
-from srm_dicom.identity import policy
+from srm_dicom.identity import dn, policy
 from srm_dicom.identity.policy import SigningPolicies
 from srm_dicom.identity.trust import TrustDirectory, load
 from srm_dicom.testing.certificates import Authority, name_of, new_ec_key
+from srm_dicom.testing.clock import FakeClock
 from srm_dicom.testing.pki import TestPki
 
 CA = "/DC=org/CN=CA"
@@ -147,3 +150,33 @@ def test_a_pki_that_is_opened_again_goes_on(pki: TestPki) -> None:
             trust.revocations.check(
                 again.end_entity(again.user(name)), root, datetime.now(UTC), required=True
             )
+
+
+@pytest.mark.parametrize("kind", ["0", "signing_policy", "r0"])
+def test_a_process_that_has_no_descriptor_left_reads_again(
+    pki: TestPki, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """What could not be opened at that moment is not gone until somebody touches the directory."""
+    (path,) = pki.trust_dir.glob(f"*.{kind}")
+    clock = FakeClock(datetime.now(UTC))
+    directory, real = TrustDirectory(pki.trust_dir, clock), Path.open
+    user = x509.load_pem_x509_certificates(pki.user("Zoe").certificate.read_bytes())[0]
+    name = dn.canonical(user.issuer)
+
+    def check() -> None:
+        trust = directory.current()
+        assert trust.is_anchor(pki.authority.certificate)
+        trust.policies.check(name, dn.canonical(user.subject))
+        trust.revocations.check(user, pki.authority.certificate, clock.now(), required=True)
+
+    def scarce(self: Path, *arguments: object, **options: object) -> object:
+        if self == path:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return real(self, *arguments, **options)  # type: ignore[call-overload]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", scarce)
+        with pytest.raises((ConfigError, NotAuthenticated)):
+            check()
+    clock.advance(2)
+    check()
