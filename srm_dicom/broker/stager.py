@@ -82,7 +82,8 @@ class Stager:
         self._sealing = sealing
         self._audit = audit
         self._clock = clock
-        self._left: deque[Visit] = deque()
+        self._left: deque[tuple[str, Sequence[int]]] = deque()
+        """What is leased and in nobody's hands, by source: given back as soon as the database takes it."""
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set; visits under way are finished."""
@@ -139,9 +140,7 @@ class Stager:
 
         What nobody waits for any more has no turn: the source would rest for it, and others would wait.
         """
-        while self._left:
-            self._give_back([self._left[0]])
-            self._left.popleft()
+        self._give_back([])
         turns.drop(lambda turn: not self._wanted(turn.visit))
         self._give_back([turn.visit for turn in turns.drop(lambda turn: turn.until_s <= now_s)])
         for visit in self.claim(turns.held()):
@@ -155,8 +154,11 @@ class Stager:
         by_source: dict[str, list[int]] = {}
         for visit in visits:
             by_source.setdefault(visit.source, []).extend(row.id for row in visit.waiting(visit.rows))
-        for source, ids in by_source.items():
+        self._left += by_source.items()
+        while self._left:
+            source, ids = self._left[0]
             self._leases.give_back(ids, source)
+            self._left.popleft()
 
     def claim(self, held: Mapping[tuple[str, str], int] | None = None) -> list[Visit]:
         """Claim waiting files and return them as visits.
@@ -183,7 +185,8 @@ class Stager:
             fits = room(visit.owner, visit.source) > 0
             (taken if fits else left).append(visit)
             in_hand[visit.owner, visit.source] += len(visit.batch.files)
-        self._give_back(left)
+        with suppress(*FAILURES):  # later then, and these are in hand
+            self._give_back(left)
         return taken
 
     def _claimed(self, room: Callable[[str, str], int]) -> list[Visit]:
@@ -199,8 +202,12 @@ class Stager:
         for row in rows:
             if row.guid is not None:
                 by_guid.setdefault(row.guid, []).append(row)
-        entries = self._namespace.find_guids(list(by_guid))
-        return [Visit.of(batch, entries, by_guid) for batch in self._plan(entries, by_guid)]
+        try:
+            entries = self._namespace.find_guids(list(by_guid))
+            return [Visit.of(batch, entries, by_guid) for batch in self._plan(entries, by_guid)]
+        except FAILURES:
+            self._left.append(("", [row.id for row in rows]))
+            raise
 
     def visit(self, visit: Visit) -> None:
         """Stage one batch; a defect of ours fails its files and never the stager.
@@ -211,7 +218,7 @@ class Stager:
             self._guarded(visit)
         except FAILURES as error:
             log.warning("visit_left", error=type(error).__name__)
-            self._left.append(visit)
+            self._left.append((visit.source, [row.id for row in visit.waiting(visit.rows)]))
 
     def _guarded(self, visit: Visit) -> None:
         try:

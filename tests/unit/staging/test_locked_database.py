@@ -5,12 +5,15 @@ import threading
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
+import peewee
 import pytest
 
 from srm_dicom.broker.publish import Publisher
 from srm_dicom.broker.stager import Stager
 from srm_dicom.broker.views import FileState
 from srm_dicom.db import database
+from srm_dicom.store.leases import Leases
+from srm_dicom.store.namespace import Namespace
 from srm_dicom.testing.images import SeriesSpec, make_series
 
 
@@ -93,3 +96,29 @@ def test_who_asks_while_nothing_can_be_claimed_is_served_later(staging, pacs, wa
             wait_for(broken.is_set)
             assert staging.states(token) == {FileState.QUEUED}
         wait_for(lambda: staging.is_there(token))
+
+
+@pytest.mark.parametrize("step", ["find_guids", "give_back"])
+def test_what_was_claimed_when_the_database_failed_does_not_wait_for_its_lease(
+    staging, pacs, wait_for, monkeypatch, step
+):
+    """One study has its turn, the other is given back: neither is in anybody's hands when that fails."""
+    for study in ("1", "2"):
+        pacs.add(make_series(SeriesSpec("CT", 2, study=study)))
+    guids = [guid for series in staging.register() for guid in series]
+    owner = {"find_guids": Namespace, "give_back": Leases}[step]
+    works, failures = getattr(owner, step), []
+
+    def fails_once(self, *arguments):
+        if not failures:
+            failures.append(arguments)
+            raise peewee.OperationalError("server closed the connection unexpectedly")
+        return works(self, *arguments)
+
+    staging.change_settings('name = "archive"', 'name = "archive"\nuser_files = 2')
+    token = staging.want("/CN=Alice", guids)
+    monkeypatch.setattr(owner, step, fails_once)
+    with staging.stager(visit_s=300.0):
+        wait_for(lambda: staging.is_there(token))
+    assert failures
+    assert {file.attempts for file in staging.stores.requests.files(token)} == {1}
