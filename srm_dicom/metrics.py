@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -123,7 +124,7 @@ class _OfRole(Collector):
 
     def __init__(self, role: str, tally: Tally, gauges: tuple[Gauge, ...]) -> None:
         self._role, self._tally, self._gauges = role, tally, gauges
-        self._process = ProcessCollector(namespace="srm_dicom", registry=None)
+        self._process = _Process(namespace="srm_dicom", registry=None)
 
     def describe(self) -> Iterable[Metric]:
         """Say nothing beforehand: what there is is known when it is looked at."""
@@ -137,6 +138,13 @@ class _OfRole(Collector):
 
     def _measured(self) -> Iterator[Metric]:
         return (gauge.metric() for gauge in self._gauges)
+
+
+class _Process(ProcessCollector):
+    """Memory, time and files; it does without /proc/stat, which units with ``ProcSubset=pid`` do not have."""
+
+    def _boot_time(self) -> float:
+        return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _events(totals: Mapping[LineKind, Total]) -> Iterator[Metric]:

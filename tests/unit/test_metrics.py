@@ -1,10 +1,13 @@
 """What a process counts, and the file that Prometheus gets."""
 
 import threading
+import time
 from io import StringIO
+from pathlib import Path
 
 import pytest
 import structlog
+from prometheus_client import process_collector
 from prometheus_client.parser import text_string_to_metric_families
 
 from srm_dicom import telemetry
@@ -61,6 +64,24 @@ def test_a_log_line_is_counted_by_its_kind_and_nothing_that_is_in_it(tally, tmp_
     assert ("srm_dicom_event_items_total", *labels) not in found
     assert "Alice" not in file.read_text()
     assert "/p" not in file.read_text()
+
+
+def test_a_process_is_measured_where_the_units_leave_of_proc_what_is_processes(tmp_path, monkeypatch):
+    """``ProcSubset=pid``: there is /proc/self, and no /proc/stat."""
+
+    def subset(path, *arguments):
+        if str(path) == "/proc/stat":
+            raise FileNotFoundError(2, "No such file or directory", path)
+        return Path(path).open(*arguments)
+
+    monkeypatch.setattr(process_collector, "open", subset, raising=False)
+    MetricsFile(tmp_path, "front").start()
+    found = read(tmp_path / "srm-dicom-front.prom")
+    role = ("role", "front")
+    assert found["srm_dicom_process_resident_memory_bytes", role] > 1e6
+    assert found["srm_dicom_process_open_fds", role] > 2
+    started = found["srm_dicom_process_start_time_seconds", role]
+    assert time.time() - 24 * 3600 < started < time.time() + 60
 
 
 def test_kinds_are_bounded(tally):
