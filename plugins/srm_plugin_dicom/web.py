@@ -13,7 +13,15 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.client import BadStatusLine, HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from http.client import (
+    BadStatusLine,
+    HTTPConnection,
+    HTTPException,
+    HTTPResponse,
+    HTTPSConnection,
+    IncompleteRead,
+)
+from math import inf
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
@@ -83,20 +91,21 @@ def read_headers(path: Path) -> dict[str, str]:
 class WebSession:
     """A connection to the services, opened at the first request."""
 
-    def __init__(self, settings: WebSettings) -> None:
+    def __init__(self, settings: WebSettings, clock: Clock) -> None:
         self._settings = settings
+        self._clock = clock
         parts = urlsplit(settings.url)
         self._prefix = parts.path.rstrip("/")
         self._connection = _connection(settings)
         self._socket: socket.socket | None = None
 
-    def find(self, level: Level, keys: Mapping[str, str]) -> list[dict[str, str]]:
-        """Return the answers to one QIDO-RS search, page by page; not filtered."""
+    def find(self, level: Level, keys: Mapping[str, str], end_s: float = inf) -> list[dict[str, str]]:
+        """Return the answers to one QIDO-RS search, page by page, until a monotonic time; not filtered."""
         query = _query(level, keys)
         found: dict[str, dict[str, str]] = {}
         for page in range(MAX_PAGES):
             turn = [*query, ("limit", str(PAGE)), ("offset", str(page * PAGE))]
-            answers = self._page(f"{_target(level, keys)}?{urlencode(turn)}")
+            answers = self._page(f"{_target(level, keys)}?{urlencode(turn)}", end_s)
             told = {each.get(UNIQUE[level], ""): each for each in answers}
             fresh = told.keys() - found.keys()
             found |= told
@@ -169,15 +178,23 @@ class WebSession:
         else:
             response.close()
 
-    def _page(self, target: str) -> list[dict[str, str]]:
-        with self.get(target, "application/dicom+json", self._settings.answer_s) as response:
-            body = response.read(MAX_ANSWER_BYTES + 1)
+    def _page(self, target: str, end_s: float) -> list[dict[str, str]]:
+        now_s = self._clock.monotonic_s()
+        end_s = min(end_s, now_s + self._settings.answer_s)
+        body = bytearray()
+        with self.get(target, "application/dicom+json", max(0.001, end_s - now_s)) as response:
+            while len(body) <= MAX_ANSWER_BYTES and (chunk := response.read1(CHUNK_BYTES)):
+                body += chunk
+                if self._clock.monotonic_s() > end_s:
+                    raise TimeoutError
+            if not chunk and response.length:
+                raise IncompleteRead(b"", response.length)
         if response.status in {204, 404}:
             return []
         if len(body) > MAX_ANSWER_BYTES:
             raise SourceRefused(f"{self._settings.name} answered with more than is read")
         try:
-            return texts_of(body)
+            return texts_of(bytes(body))
         except (msgspec.DecodeError, ValueError):
             raise SourceRefused(f"{self._settings.name} answered with what is no DICOM JSON") from None
 
@@ -209,7 +226,7 @@ class WebArchive:
     @contextmanager
     def session(self) -> Iterator[WebSession]:
         """Take a connection for questions, one that is kept or a new one."""
-        session = self._kept.take() or WebSession(self._settings)
+        session = self._kept.take() or WebSession(self._settings, self._clock)
         try:
             yield session
         except BaseException:
@@ -230,7 +247,7 @@ class WebArchive:
         series = f"/studies/{wanted.study}/series/{wanted.series}"
         handler = self._desk.only(visit)
         with self.session() as session:
-            every = 2 * len(wanted.instances) > self._count(session, wanted)
+            every = 2 * len(wanted.instances) > self._count(session, wanted, end_s)
             first_end_s = self._clock.monotonic_s() + wanted.first_s
             with self._impatient(visit, first_end_s):
                 if every:
@@ -249,10 +266,10 @@ class WebArchive:
                 raise SourceSlow(f"{self.name} has not begun to send: it may be fetching the study") from None
             raise
 
-    def _count(self, session: WebSession, wanted: Wanted) -> int:
+    def _count(self, session: WebSession, wanted: Wanted, end_s: float) -> int:
         """Return how many images the series has; 0 when the archive does not tell."""
         keys = {"StudyInstanceUID": wanted.study, "SeriesInstanceUID": wanted.series}
-        answers = session.find(Level.SERIES, keys | {"NumberOfSeriesRelatedInstances": ""})
+        answers = session.find(Level.SERIES, keys | {"NumberOfSeriesRelatedInstances": ""}, end_s)
         told = [each.get("NumberOfSeriesRelatedInstances", "") for each in answers[:1]]
         return int(told[0]) if told and told[0].isdigit() else 0
 

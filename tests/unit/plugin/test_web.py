@@ -69,6 +69,7 @@ class Server:
         self.connections: list[socket.socket] = []
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.answer: Callable[[str], Answer] = lambda _target: multipart(FILES)
+        self.step_bytes, self.pause_s, self.closes = 1 << 30, 0.0, False
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -85,7 +86,10 @@ class Server:
                 for name, value in ({"Content-Length": str(len(body))} | headers).items():
                     self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(body)
+                for at in range(0, len(body), outer.step_bytes):
+                    self.wfile.write(body[at : at + outer.step_bytes])
+                    time.sleep(outer.pause_s)
+                self.close_connection = self.close_connection or outer.closes
 
             def log_message(self, *_: object) -> None: ...
 
@@ -210,6 +214,22 @@ def test_a_server_that_says_nothing(server: Server) -> None:
     assert isinstance(fetch(archive(server), 1.0)[1], SourceUnavailable | NotDelivered)
     assert time.monotonic() - started_s < 10
     over.set()
+
+
+def test_a_server_that_answers_questions_byte_by_byte(server: Server) -> None:
+    server.answer = lambda _target: series_of(3)
+    server.step_bytes, server.pause_s = 1, 0.2
+    started_s = time.monotonic()
+    assert isinstance(fetch(archive(server), 1.0)[1], SourceUnavailable | NotDelivered)
+    assert time.monotonic() - started_s < len(series_of(3)[2]) * server.pause_s / 2
+
+
+def test_half_an_answer_to_a_question_is_no_refusal(server: Server) -> None:
+    status, _, body = series_of(3)
+    server.answer = lambda _target: (status, {"Content-Length": str(len(body) + 100)}, body)
+    server.closes = True
+    with archive(server).session() as session, pytest.raises(SourceUnavailable):
+        session.find(Level.STUDY, {"PatientID": "1"})
 
 
 def test_a_server_that_is_not_there(server: Server) -> None:
