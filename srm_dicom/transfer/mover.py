@@ -177,7 +177,10 @@ class Mover:
                 client.fetch(remote.url, landed)
                 return landed.moved(_digest(client, remote.url))
         answer = self._follow("GET", remote, connect, landed.get)
-        return landed.moved(answer.header("digest") or "")
+        moved = landed.moved(answer.header("digest") or "")
+        if not moved.verified and not _says_its_end(answer):
+            raise NotDelivered("the other server does not say where the file ends", advice="Copy it again.")
+        return moved
 
     def push(self, file: OpenedFile, remote: Remote, progress: Progress | None = None) -> Moved:
         """Send an open file to another server and see that it has arrived.
@@ -354,9 +357,16 @@ def _accepted(method: str, answer: Response) -> Response:
         answer.raise_for_problem()
     except MdmError as error:
         raise type(error)(f"the other server: {error.message}", advice=error.advice) from error
-    if not HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
+    # Of a GET everything but 200 is a part of the file, or something else (RFC 9110, 15.3).
+    done = (HTTPStatus.OK,) if method == "GET" else range(HTTPStatus.OK, HTTPStatus.MULTIPLE_CHOICES)
+    if answer.status not in done:
         raise NotDelivered(f"the other server answered {answer.status}")
     return answer
+
+
+def _says_its_end(answer: Response) -> bool:
+    """Tell whether more than the end of a connection, which may be an accident, ended the answer."""
+    return any(answer.header(name) is not None for name in ("content-length", "transfer-encoding"))
 
 
 def _scheme(url: str) -> str:

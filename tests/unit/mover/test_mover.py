@@ -2,7 +2,10 @@
 
 import ipaddress
 import os
+import socket
+import ssl
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
@@ -148,6 +151,41 @@ def test_what_the_other_side_refuses(mover, other, remote):
     landing = Landing()
     with pytest.raises(NotDelivered, match="tape"):
         mover.pull(remote("/tape"), landing)
+
+
+@pytest.mark.parametrize(
+    "status", ["204 No Content", "206 Partial Content", "203 Non-Authoritative Information"]
+)
+def test_what_is_not_the_whole_file_is_not_taken_for_it(mover, other, remote, status):
+    other.answers["GET", "/f"] = (status, [], b"" if status.startswith("204") else CONTENT[:7])
+    with pytest.raises(NotDelivered, match=status[:3]):
+        mover.pull(remote("/f"), Landing())
+
+
+@pytest.fixture
+def closing(pki, proxy):
+    """A server whose answers end where its connections do."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pki.host().certificate, pki.host().key)
+    with socket.create_server(("localhost", 0)) as listening, ThreadPoolExecutor(1) as pool:
+
+        def answer(head):
+            sock, _ = listening.accept()
+            with context.wrap_socket(sock, server_side=True) as tls:
+                tls.recv(65536)
+                tls.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n" + head + b"\r\n" + CONTENT)
+
+        def answering(head=b""):
+            pool.submit(answer, head)
+            return Remote(ALICE, f"https://localhost:{listening.getsockname()[1]}/f", proxy)
+
+        yield answering
+
+
+def test_the_end_of_a_connection_alone_is_no_end_of_a_file(mover, closing):
+    with pytest.raises(NotDelivered, match="where the file ends"):
+        mover.pull(closing(), Landing())
+    assert mover.pull(closing(f"Digest: adler32={SUM}\r\n".encode()), Landing()).verified
 
 
 def test_redirects_are_followed_and_secrets_stay(mover, other, second, proxy):
