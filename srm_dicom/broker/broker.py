@@ -14,7 +14,7 @@ from srm_dicom.broker.access import FileAccess
 from srm_dicom.broker.admission import BrokerSettings, accept, bound_files, bounded, file_to_get
 from srm_dicom.broker.areas import Areas
 from srm_dicom.broker.copies import Copies
-from srm_dicom.broker.listings import Listings
+from srm_dicom.broker.listings import Listings, is_staged
 from srm_dicom.broker.names import Names
 from srm_dicom.broker.numbers import Numbers
 from srm_dicom.broker.owned import Owned
@@ -46,7 +46,7 @@ from srm_dicom.errors import (
 )
 from srm_dicom.identity.principal import Principal
 from srm_dicom.identity.scopes import READ, SEE, STAGE
-from srm_dicom.ids import Guid, Surl
+from srm_dicom.ids import Guid, Surl, Token
 from srm_dicom.store.requests import Request, RequestFile
 from srm_dicom.store.staged import Staged
 from srm_dicom.store.stores import Stores
@@ -195,14 +195,22 @@ class Broker:
         self._change(principal, token, Event.SUSPEND, "nothing of this request waits to be staged")
 
     def resume(self, principal: Principal, token: str) -> None:
-        """Queue what was suspended of a request.
+        """Queue what was suspended of a request; what others have had staged meanwhile is pinned at once.
 
         Raises:
             RequestUnknown, NotAuthorised: as for `status`.
             NotSupported: it writes.
             InvalidRequest: nothing of it is suspended.
         """
-        self._change(principal, token, Event.RESUME, "nothing of this request is suspended")
+        with self._database.transaction():
+            self._change(principal, token, Event.RESUME, "nothing of this request is suspended")
+            files = self._requests.files(Token(token))
+            guids = [row.guid for file in files for row in file.rows if row.guid]
+            entries, staged = self._stores.namespace.find_guids(guids), self._staged.find(guids)
+            there = [guid for guid, entry in entries.items() if is_staged(entry, staged)]
+            pinned = after(FileState.QUEUED, Event.PUBLISH)
+            self._requests.pin(there, before(Event.PUBLISH), pinned, self._clock.now())
+        self._database.tell(Topic.WORK)
 
     def _change(self, principal: Principal, token: str, event: Event, otherwise: str) -> None:
         request = self._owned.request(principal, token)
@@ -212,7 +220,6 @@ class Broker:
         (source,) = before(event)
         if not self._requests.move(rows, [source], after(source, event)):
             raise InvalidRequest(otherwise)
-        self._database.tell(Topic.WORK)
 
     def forget(self, principal: Principal, token: str) -> None:
         """Withdraw a request and drop it: nobody can ask for it again.

@@ -151,9 +151,7 @@ class Janitor:
             if self._staged.find_on(item.guid, self._node) != item or self._has(item):
                 return
             self._staged.remove(item.guid, self._node)
-            self._requests.move_guid(
-                item.guid, before(Event.LOSE), after(FileState.PINNED, Event.LOSE), pin_until=None
-            )
+            self._requests.lose(item.guid, before(Event.LOSE), after(FileState.PINNED, Event.LOSE))
         log.warning("staged_file_lost", guid=item.guid)
 
 

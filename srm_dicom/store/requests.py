@@ -201,6 +201,12 @@ class Requests:
         """Move every row of a file, whoever asked for it."""
         return self._move(self._file.guid == guid, sources, target, columns)
 
+    def lose(self, guid: Guid, sources: Sequence[FileState], target: FileState) -> int:
+        """Let every row that holds a file wait for it again, at least until it would not be held any more."""
+        held, deadline = self._file.pin_until, self._file.deadline_at
+        until = peewee.Case(None, [(held > deadline, held)], deadline)
+        return self._move(self._file.guid == guid, sources, target, {"deadline_at": until, "pin_until": None})
+
     def pin(
         self, guids: Sequence[Guid], sources: Sequence[FileState], target: FileState, now: datetime
     ) -> int:

@@ -476,6 +476,42 @@ def test_after_a_crash_disk_and_rows_agree(house):
     assert house.broker.status(who(), request.token, None).states == (FileState.PINNED,) * 2
 
 
+def test_who_holds_a_file_that_scratch_lost_waits_for_it_as_long_as_it_was_to_be_held(house):
+    guid = house.file("a")
+    held = house.broker.submit(who(), get("a", total_s=60, pin_s=3600)).token
+    house.stage()
+    house.clock.advance(1800)
+    house.area.path(StagedName(guid, 1)).unlink()
+    house.janitor.sweep()
+    assert house.broker.status(who(), held, None).states == (FileState.QUEUED,)
+    house.plugin.down = True
+    house.stage()
+    house.clock.advance(1799)
+    assert house.broker.status(who(), held, None).states == (FileState.IN_PROGRESS,)
+    house.plugin.down = False
+    house.stage()
+    assert house.broker.status(who(), held, None).files[0].turl
+    house.area.path(StagedName(guid, 1)).unlink()
+    house.janitor.sweep()
+    house.clock.advance(3601)
+    assert house.broker.status(who(), held, None).states == (FileState.FAILED,)
+
+
+def test_what_came_while_it_was_suspended_is_there_when_it_is_resumed(house):
+    for name in ("a", "b"):
+        house.file(name)
+    waits = house.broker.submit(who(), get("a", "b", pin_s=100)).token
+    house.broker.suspend(who(), waits)
+    house.broker.submit(who("/CN=Bob", ("/vo",)), get("a"))
+    house.stage()
+    house.clock.advance(50)
+    house.broker.resume(who(), waits)
+    first, second = house.broker.status(who(), waits, None).files
+    assert (first.state, first.pin_left_s, second.state) == (FileState.PINNED, 100, FileState.QUEUED)
+    house.stage()
+    assert [len(visit.files) for visit in house.plugin.visits] == [1, 1]
+
+
 def test_a_dead_stagers_lease_is_claimed_again(house):
     house.file("a")
     request = house.broker.submit(who(), get("a"))
