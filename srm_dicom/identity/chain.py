@@ -150,9 +150,9 @@ def check_proxy_name(proxy: x509.Certificate, issuer: x509.Certificate) -> None:
     Raises:
         NotAuthenticated: any other name.
     """
-    *above, last = list(proxy.subject.rdns)
-    own = list(last)
-    if above != list(issuer.subject.rdns) or len(own) != 1 or own[0].oid != NameOID.COMMON_NAME:
+    names = list(proxy.subject.rdns)
+    own = list(names.pop()) if names else []
+    if names != list(issuer.subject.rdns) or len(own) != 1 or own[0].oid != NameOID.COMMON_NAME:
         raise _refused(proxy, "a proxy is named like its issuer and one more CN")
 
 

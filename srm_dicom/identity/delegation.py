@@ -122,13 +122,14 @@ class DelegationAcceptor:
             info = proxy_info(certificate)
             limited = info is not None and is_limited(certificate, info)
             certificate.verify_directly_issued_by(self._issuers[0])
-        except (*MALFORMED, TypeError, InvalidSignature) as error:
+            public_key = certificate.public_key()
+        except (*MALFORMED, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
             raise NotAuthenticated("the delegated certificate is not the caller's") from error
         name = dn.printable(certificate.subject)
         if info is None:
             raise NotAuthenticated(f"{name}: a delegated credential is an RFC 3820 proxy")
         check_proxy_name(certificate, self._issuers[0])
-        if certificate.public_key() != self._key.public_key():
+        if public_key != self._key.public_key():
             raise NotAuthenticated(f"{name}: delegated for another key than was asked for")
         if not certificate.not_valid_before_utc <= now < certificate.not_valid_after_utc:
             raise NotAuthenticated(f"{name}: the delegated certificate is not valid now")

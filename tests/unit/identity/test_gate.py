@@ -27,7 +27,13 @@ from srm_dicom.identity.gate import Gate, TrustSettings, verified_chain
 from srm_dicom.identity.principal import Principal
 from srm_dicom.identity.proxyinfo import INDEPENDENT, LIMITED, ProxyInfo
 from srm_dicom.identity.refusal import _entries
-from srm_dicom.testing.certificates import Key, new_ec_key, proxy_certificate, read_credential
+from srm_dicom.testing.certificates import (
+    Key,
+    new_ec_key,
+    proxy_certificate,
+    read_credential,
+    sign_certificate,
+)
 from srm_dicom.testing.pki import TestPki
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
@@ -255,6 +261,25 @@ def test_delegations_that_are_not_the_callers(
     for bad in (by_another(pki, acceptor.request()), b"", b"junk", b"\x30" * 200_000):
         with pytest.raises(NotAuthenticated):
             acceptor.accept(bad, now)
+
+
+def test_a_delegation_without_a_name(session: tuple[Credential, DelegationAcceptor]) -> None:
+    proxy, acceptor = session
+    chain, key = read_credential(proxy)
+    public_key = x509.load_der_x509_csr(acceptor.request()).public_key()
+    made = proxy_certificate(chain[0], key, public_key)
+    nameless = sign_certificate(
+        subject=x509.Name([]),
+        public_key=public_key,
+        issuer=chain[0].subject,
+        issuer_key=key,
+        not_before=made.not_valid_before_utc,
+        not_after=made.not_valid_after_utc,
+        extensions=[(one.value, one.critical) for one in made.extensions],
+        serial=1,
+    )
+    with pytest.raises(NotAuthenticated):
+        acceptor.accept(nameless.public_bytes(Encoding.DER), datetime.now(UTC))
 
 
 # --- small parsers ---------------------------------------------------------------------------------
