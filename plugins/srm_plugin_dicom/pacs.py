@@ -124,13 +124,16 @@ class Pacs:
         for model in (ECHO, FIND):
             entity.add_requested_context(model)
         tls = self.settings.tls
-        association = entity.associate(
-            self.settings.host,
-            self.settings.port,
-            ae_title=self.settings.ae_title,
-            evt_handlers=[(evt.EVT_CONN_OPEN, _tune), (evt.EVT_PDU_RECV, _acknowledge_at_once)],
-            tls_args=(client_context(tls), tls.name or self.settings.host) if tls else None,
-        )
+        try:
+            association = entity.associate(
+                self.settings.host,
+                self.settings.port,
+                ae_title=self.settings.ae_title,
+                evt_handlers=[(evt.EVT_CONN_OPEN, _tune), (evt.EVT_PDU_RECV, _acknowledge_at_once)],
+                tls_args=(client_context(tls), tls.name or self.settings.host) if tls else None,
+            )
+        except socket.gaierror:
+            raise SourceUnavailable(f"the address of {self.name} cannot be found") from None
         if association.is_established:
             # pynetdicom looks for news every millisecond, and each look takes the interpreter from the
             # thread that receives: with this pause a series is staged in 0.85 of the time.

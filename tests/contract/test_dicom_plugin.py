@@ -375,6 +375,22 @@ def test_checks(host: PluginHost, pacs: PacsSimulator) -> None:
     assert not [check for check in checks if "CANARY" in check.detail]
 
 
+def test_an_archive_whose_name_nobody_knows_does_not_answer(
+    host: PluginHost, pacs: PacsSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    files = refs(host)
+    with monkeypatch.context() as patched:
+        patched.setattr(socket, "getaddrinfo", away)
+        with pytest.raises(SourceUnavailable):
+            refs(host)
+        assert {type(each) for each in stage(host, files).values()} == {SourceUnavailable}
+        told = {check.name: check.passed for check in host.checks()}
+        assert told == {"AE MDM1": True, "PACS main: C-ECHO": False, "PACS main: C-MOVE": False}
+
+
 def test_an_archive_elsewhere_cannot_send_to_loopback(pacs: PacsSimulator, tmp_path: Path) -> None:
     """All that such an archive says is that the move has failed."""
     source = {"name": "main", "ae_title": "PACS", "host": "192.0.2.1", "port": pacs.port}
