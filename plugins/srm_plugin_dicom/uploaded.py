@@ -8,9 +8,10 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass
 from io import SEEK_CUR, SEEK_END, SEEK_SET, BufferedIOBase
+from struct import pack
 from typing import BinaryIO, cast
 
-from pydicom.dataelem import RawDataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 from pydicom.multival import MultiValue
@@ -26,6 +27,10 @@ _UNDEFINED = 0xFFFFFFFF
 _LARGE_BYTES = 1 << 20
 _BEYOND_HEADER = 0x00290000
 _ORIGINAL_ATTRIBUTES, _PADDING = 0x04000561, 0xFFFCFFFC
+_DELIMITER, _DELIMITER_BYTES = (0xFFFE, 0xE0DD, 0), 8
+"""Ends sequences and fragments of undefined length (PS3.5, 7.5.2 and A.4)."""
+
+_CUT = "this DICOM file is cut short"
 _METHOD, _METHOD_CODES = 0x00120063, 0x00120064
 _UNIQUE = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 _MATCHING = frozenset("*?\\")
@@ -98,8 +103,8 @@ def _read(file: memoryview, max_inflated_bytes: int) -> Uploaded:
     data = file[_PREFIX_BYTES + stream.tell() :]
     plain = _plain_bytes(data, syntax, max_inflated_bytes)
     dataset = _dataset(plain, syntax, stepping_over_bytes=_LARGE_BYTES)
-    if any(_is_cut(element, len(plain)) for element in dataset.values()):
-        raise InvalidRequest("this DICOM file is cut short")
+    if not _is_whole(dataset, plain, is_little_endian=UID(syntax).is_little_endian):
+        raise InvalidRequest(_CUT)
     _drop_unread(dataset)
     if _is_deidentified(meta, dataset):
         raise InvalidRequest("a de-identified object does not go into an archive of patients")
@@ -143,6 +148,8 @@ def _plain_bytes(data: memoryview, transfer_syntax: str, most: int = _UNDEFINED)
     plain = inflater.decompress(data, most)
     if inflater.unconsumed_tail:
         raise TooLarge("an object is larger than max_object_bytes")
+    if not inflater.eof:
+        raise InvalidRequest(_CUT)
     return memoryview(plain)
 
 
@@ -160,11 +167,31 @@ def _drop_unread(dataset: Dataset) -> None:
             del dataset[tag]
 
 
-def _is_cut(element: object, end: int) -> bool:
-    """Tell whether a value has fewer bytes than its length says."""
-    if not isinstance(element, RawDataElement) or element.length == _UNDEFINED:
+def _is_whole(dataset: Dataset, plain: memoryview, *, is_little_endian: bool) -> bool:
+    """Tell whether no value has fewer bytes than its length says, and the last ends with the data set.
+
+    Between two elements at the top level a file may be cut without anybody noticing.
+    """
+    elements = list(dataset.values())
+    if any(_end(element) > len(plain) for element in elements):
         return False
-    return element.value_tell + element.length > end
+    last = max(elements, key=_start)
+    if not isinstance(last, RawDataElement) or last.length == _UNDEFINED:
+        order = "<" if is_little_endian else ">"
+        return bytes(plain[-_DELIMITER_BYTES:]) == pack(f"{order}HHI", *_DELIMITER)
+    return _end(last) == len(plain)
+
+
+def _start(element: RawDataElement | DataElement) -> int:
+    """Return where a value begins."""
+    return element.value_tell if isinstance(element, RawDataElement) else element.file_tell or 0
+
+
+def _end(element: RawDataElement | DataElement) -> int:
+    """Return where a value ends, or begins if a delimiter ends it."""
+    if not isinstance(element, RawDataElement) or element.length == _UNDEFINED:
+        return _start(element)
+    return element.value_tell + element.length
 
 
 def _is_deidentified(meta: Dataset, dataset: Dataset) -> bool:

@@ -33,6 +33,7 @@ from srm_dicom.testing.ports import free_port
 from srm_plugin_dicom.deidentify import Context, current_version
 from srm_plugin_dicom.deidentify.engine import deidentify
 from srm_plugin_dicom.plugin import DicomPlugin
+from srm_plugin_dicom.uploaded import read_upload
 
 KNOWN = make_series(SeriesSpec("CT", 1))
 NEW = make_series(SeriesSpec("CT", 3, study="9", seed="workstation"))
@@ -246,6 +247,21 @@ def test_what_is_no_whole_dicom_file_is_refused(site: Site) -> None:
         whole[: len(whole) // 9],
     ):
         assert isinstance(site.refusal(data), InvalidRequest)
+
+
+def test_a_file_that_lacks_its_last_bytes_is_refused_wherever_it_is_cut() -> None:
+    """In the delimiter of compressed pixels, in a deflated stream, and in the tag of the next element."""
+    plain = file_of(NEW[0])
+    pixels = plain.rindex(b"\xe0\x7f\x10\x00")
+    cut = [
+        *(plain[: pixels + some] for some in range(1, 12)),
+        *(plain[:-some] for some in range(1, 20)),
+        *(encoded(NEW[0], DeflatedExplicitVRLittleEndian)[:-some] for some in range(2, 20)),  # may be padded
+        *(file_of(shipped("JPEG2000.dcm"))[:-some] for some in range(1, 20)),
+    ]
+    for data in cut:
+        with pytest.raises(InvalidRequest, match=r"cut short|cannot be read to its end"):
+            read_upload(bytearray(data), 1 << 24)
 
 
 @pytest.mark.parametrize(
