@@ -135,12 +135,15 @@ class Janitor:
                 surplus_bytes -= item.size_bytes
 
     def _unstage(self, item: Staged) -> bool:
-        """Forget a file in the database, unless somebody has just pinned it, then remove its bytes."""
+        """Remove a file, unless somebody has just pinned it.
+
+        Its bytes go before anybody hears of it: who does may stage it again, under the same name.
+        """
         with self._database.transaction():
             if item.guid in self._requests.pinned():
                 return False
             self._staged.remove(item.guid, self._node)
-        self._area.remove(_name(item))
+            self._area.remove(_name(item))
         return True
 
     def _has(self, item: Staged) -> bool:

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -435,6 +436,32 @@ def test_a_pin_ends_and_the_file_may_be_evicted_only_then(house):
     full.tidy()
     assert not house.area.path(StagedName(guid, 1)).exists()
     assert house.stores.staged.find([guid]) == {}
+
+
+def test_what_is_staged_again_while_it_is_evicted_stays(house, monkeypatch):
+    guid = house.file("a")
+    first = house.broker.submit(who(), get("a")).token
+    house.stage()
+    house.broker.release(who(), first, None)
+    full = Janitor("node", house.area, house.stores, SpaceSettings(high_bytes=1, low_bytes=0), house.clock)
+    transaction, asked = house.stores.database.transaction, []
+
+    @contextmanager
+    def slow(**more):
+        """After which the janitor's thread has to wait for others."""
+        with transaction(**more):
+            yield
+        if not house.stores.staged.find([guid]):
+            monkeypatch.undo()
+            asked.append(house.broker.submit(who(), get("a")).token)
+            house.stage()
+
+    monkeypatch.setattr(house.stores.database, "transaction", slow)
+    full.tidy()
+    (again,) = asked
+    assert house.broker.status(who(), again, None).files[0].turl
+    assert house.area.path(StagedName(guid, 1)).exists()
+    assert len(list((house.path / "scratch").rglob("*.*"))) == 1
 
 
 def test_a_request_is_forgotten_when_it_has_been_over_for_long(house):
