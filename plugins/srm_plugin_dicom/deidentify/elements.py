@@ -51,7 +51,7 @@ class Limits:
 
     depth: int = 24
     elements: int = 4_000_000
-    inflated_bytes: int = 1 << 30
+    inflated_bytes: int = 256 << 20
 
 
 class Reader:

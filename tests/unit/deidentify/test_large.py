@@ -1,6 +1,8 @@
 """What lies elsewhere and is read piece by piece becomes what it would in memory: bytes, report, refusal."""
 
 import random
+import struct
+import zlib
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -172,6 +174,18 @@ def test_what_needs_the_whole_has_a_bound(monkeypatch):
         delivery.deliver(Received(view.View(Elsewhere(data))), MemorySlot())
     monkeypatch.setattr("srm_plugin_dicom.delivery.MOST_BYTES", len(data) - 1)
     assert delivered(ANY, view.View(Elsewhere(data))) == Reason.TOO_LARGE.value
+
+
+def test_a_small_object_does_not_become_what_a_stager_has_no_memory_for():
+    """By default: three copies of what it becomes may be in memory, which nobody has counted."""
+    squeeze = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    head = struct.pack("<HH2sH", 0x0008, 0x0016, b"UI", 0) + struct.pack(
+        "<HH2sHL", 9, 0x1001, b"OB", 0, 257 << 20
+    )
+    bomb = squeeze.compress(head)
+    for _ in range(257):
+        bomb += squeeze.compress(bytes(1 << 20))
+    assert delivered(ANY, bomb + squeeze.flush(), DEFLATED) == Reason.TOO_LARGE.value
 
 
 def test_a_detector_of_text_sees_the_whole():
