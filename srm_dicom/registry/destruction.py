@@ -57,6 +57,7 @@ class Order:
         needed: servers that have to confirm; 0 as long as none has told.
         confirmed: names of the servers that have.
         done: whether these are enough.
+        open: whether a server has still to confirm.
     """
 
     key_id: str
@@ -65,6 +66,7 @@ class Order:
     needed: int = 0
     confirmed: frozenset[str] = field(default_factory=frozenset)
     done: bool = False
+    open: bool = True
 
 
 class Destructions:
@@ -93,25 +95,22 @@ class Destructions:
             query = query.where(self._row.key_id.in_(ids))
         return (_order(row) for row in query)
 
-    def heard(self, key_id: str, told: Destruction, servers: int, now: datetime) -> bool:
-        """Note what the servers said of a key; tells whether it has been destroyed by that.
+    def reopen(self) -> None:
+        """Have every server asked for every key again, whatever it has confirmed."""
+        self._row.update(open=True, confirmed="").execute()
 
-        Args:
-            key_id: of the key.
-            told: by the servers.
-            servers: how many there are.
-            now: is when.
-        """
-        row = self._row
+    def heard(self, key_id: str, told: Destruction, now: datetime) -> bool:
+        """Note what the servers said of a key, all of them; tells whether it has been destroyed by that."""
+        row, servers = self._row, told.confirmed | told.failures.keys()
         with self._database.transaction():
             before = row.get_by_id(key_id)
             confirmed = told.confirmed | set(before.confirmed.split())
             needed = max(told.needed, before.needed) if told.described else before.needed
-            done = len(confirmed) >= (needed or servers)
+            done = len(confirmed) >= (needed or len(servers))
             columns = {
                 "needed": needed,
                 "confirmed": " ".join(sorted(confirmed)),
-                "open": len(confirmed) < servers,
+                "open": not servers <= confirmed,
                 "done_at": before.done_at or (_s(now) if done else 0),
             }
             row.update(columns).where(row.key_id == key_id).execute()
@@ -163,17 +162,20 @@ class Destroyer:
             self._tell(Action.ALARM, Outcome.FAILED, "destroy", [order.key_id for order in late], rule)
 
     def replay(self) -> None:
-        """Ask for all keys that ever had to be destroyed: a server may have been restored or replaced."""
+        """Ask for all keys that ever had to be destroyed: a server may have been restored or replaced.
+
+        Who does not answer now is asked on, also if it had confirmed before.
+        """
+        self._destructions.reopen()
         self._ask(list(self._destructions.orders()))
 
     def _ask(self, orders: Sequence[Order]) -> None:
-        servers = len(self._servers.endpoints)
         for start in range(0, len(orders), KEYS_PER_CALL):
             halves = {order.key_id: order.public_key for order in orders[start : start + KEYS_PER_CALL]}
             done = [
                 key_id
                 for key_id, told in self._servers.destroy(halves).items()
-                if self._destructions.heard(key_id, told, servers, self._clock.now())
+                if self._destructions.heard(key_id, told, self._clock.now())
             ]
             if done:
                 log.info("keys_destroyed", count=len(done))
@@ -195,6 +197,7 @@ def _order(row: Any) -> Order:
         needed=row.needed,
         confirmed=frozenset(row.confirmed.split()),
         done=bool(row.done_at),
+        open=row.open,
     )
 
 

@@ -20,11 +20,11 @@ class Servers:
     endpoints = ("https://one", "https://two", "https://three")
 
     def __init__(self):
-        self.up, self.asked = set(), []
+        self.up, self.down, self.asked = set(), {"one", "two", "three"}, []
 
     def destroy(self, halves):
         self.asked.append(dict(halves))
-        failures = dict.fromkeys({"one", "two", "three"} - self.up, "it is down")
+        failures = dict.fromkeys(self.down - self.up, "it is down")
         known = bool(self.up)
         return {key: Destruction(2 if known else 3, known, frozenset(self.up), failures) for key in halves}
 
@@ -102,3 +102,29 @@ def test_what_was_ordered_is_known_after_a_crash_and_replayed_for_ever(site):
     assert site.order().done
     again.replay()
     assert site.servers.asked == [{"key": HALF}] * 2
+
+
+def test_a_restored_server_that_is_down_at_the_replay_is_asked_on(site):
+    """It had confirmed once, and may have the share again."""
+    site.destroyer.order({"key": HALF})
+    site.servers.up = {"one", "two", "three"}
+    site.destroyer.step()
+    site.servers.up = {"one", "two"}
+    site.destroyer.replay()
+    assert (site.order().done, site.order().open) == (True, True)
+    site.clock.advance(ALARM_AFTER_S)
+    site.servers.asked.clear()
+    site.servers.up = {"one", "two", "three"}
+    site.destroyer.step()
+    assert site.servers.asked == [{"key": HALF}]
+    assert not site.order().open
+    assert site.told().count(("administrative", "destroyed", "allowed")) == 1
+    assert ("alarm", "destroy", "failed") not in site.told()
+
+
+def test_a_server_in_the_place_of_another_has_confirmed_nothing(site):
+    site.destroyer.order({"key": HALF})
+    site.servers.up = {"one", "two", "three"}
+    site.servers.down = {"four"}
+    site.destroyer.step()
+    assert site.order().open
