@@ -381,12 +381,11 @@ def test_an_archive_whose_name_nobody_knows_does_not_answer(
     def away(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
-    files = refs(host)
+    assert all(check.passed for check in host.checks())
     with monkeypatch.context() as patched:
         patched.setattr(socket, "getaddrinfo", away)
         with pytest.raises(SourceUnavailable):
             refs(host)
-        assert {type(each) for each in stage(host, files).values()} == {SourceUnavailable}
         told = {check.name: check.passed for check in host.checks()}
         assert told == {"AE MDM1": True, "PACS main: C-ECHO": False, "PACS main: C-MOVE": False}
 
