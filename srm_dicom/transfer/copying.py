@@ -111,13 +111,20 @@ class Copies:
             if refusal := unmet_by_change(self._files, request, overwrite=wanted.overwrite):
                 return refusal
             move = self._pulling(request, remote, wanted, self._writing)
+            if isinstance(move, Answer):
+                return move
             return self._started(request, wanted, replace(move, path=None) if private else move)
         found = self._pushing(request, remote, wanted)
         return found if isinstance(found, Answer) else self._started(request, wanted, found)
 
-    def _pulling(self, request: Request, remote: Remote, wanted: Copy, writing: WrittenFiles) -> _Move:
+    def _pulling(
+        self, request: Request, remote: Remote, wanted: Copy, writing: WrittenFiles
+    ) -> _Move | Answer:
         with ExitStack() as stack:
             file = stack.enter_context(writing.create(request.principal, request.path, resumable=False))
+            # Asked once more: nobody else can write the name from here on.
+            if refusal := unmet_by_change(self._files, request, overwrite=wanted.overwrite):
+                return refusal
 
             def pull(progress: Progress) -> None:
                 _check(self._mover.pull(remote, file, progress), wanted)

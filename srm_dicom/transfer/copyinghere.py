@@ -63,7 +63,7 @@ class CopiesHere:
             return onto_itself(self._files, request)
         if refusal := unmet_by_change(self._files, request):
             return refusal
-        if request.header("Overwrite") == "F" and is_there(self._files, principal, target):
+        if self._taken(request, target):
             return told(THERE)
         if self._writing.private_only(principal, target):
             raise NotSupported("images are uploaded to this directory, not copied", advice="Use a put.")
@@ -79,10 +79,16 @@ class CopiesHere:
             new = stack.enter_context(
                 self._writing.create(principal, target, expected_bytes=size_bytes, resumable=False)
             )
+            if self._taken(request, target):  # meanwhile; nobody else can write the name from here on
+                return told(THERE)
             file.charge(size_bytes)
             pour(file, new)
             new.finish()
         return done(HTTPStatus.NO_CONTENT if new.replaces else HTTPStatus.CREATED)
+
+    def _taken(self, request: Request, target: SitePath) -> bool:
+        """Tell whether there is a file that may not be replaced."""
+        return request.header("Overwrite") == "F" and is_there(self._files, request.principal, target)
 
 
 def pour(file: OpenedFile, new: NewFile, told: Callable[[int], None] = lambda _: None) -> None:

@@ -69,6 +69,10 @@ class Writes:
         except IsADirectory:
             return told(Problem(HTTPStatus.METHOD_NOT_ALLOWED, "this is a directory"))
         with file:
+            if refusal := unmet_by_change(
+                self._files, request
+            ):  # nobody else can write the name from here on
+                return refusal
             size_bytes = _pour(request, file, sums)
             sums.check()
             file.finish()

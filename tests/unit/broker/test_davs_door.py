@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from srm_dicom.transfer.mover import Moved
 from srm_dicom.transfer.webdav import WebDavDoor
 from srm_dicom.web.environ import PRINCIPAL
 from srm_dicom.web.stream import PeerGone
+from srm_dicom.wire.dav.conditions import entity_tag
 
 TOP = "/vo/data"
 WRONG = "adler32=00000001"
@@ -171,6 +173,33 @@ def test_what_was_begun_is_deleted(site: Any, ask: Any) -> None:
     assert ask("DELETE", "a") == 204
     assert ask("DELETE", "a") == 404
     assert ask("PUT", "a", b"content", by="Bob") == 201
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "headers"),
+    [
+        ("PUT", "new", {"If_None_Match": "*"}),
+        ("PUT", "old", {"If_Match": entity_tag(f"{zlib.adler32(b'content'):08x}", 7)}),
+        ("COPY", "new", {"Source": "https://other.example/x", "Credential": "none", "Overwrite": "F"}),
+        ("COPY", "old", {"Destination": f"{TOP}/new", "Overwrite": "F"}),
+    ],
+)
+def test_a_condition_holds_when_the_name_is_taken(
+    site: Any, ask: Any, monkeypatch: pytest.MonkeyPatch, method: str, name: str, headers: dict[str, str]
+) -> None:
+    """Of two who write a name on one condition, however close together, one is told that it is not met."""
+    site.store("old", b"content")
+    real, changed = site.broker.puts.open, name if method == "PUT" else "new"
+
+    def late(*arguments: Any, **options: Any) -> Any:
+        monkeypatch.undo()
+        assert ask("PUT", changed, b"first") in (200, 201)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(site.broker.puts, "open", late)
+    assert ask(method, name, b"second", **headers) == 412
+    assert site.read(changed) == b"first"
+    assert not list(site.stores.uploads.on_node("node"))
 
 
 # --- COPY from name to name
