@@ -363,7 +363,10 @@ class Broker:
             for row in rows:
                 if row.path is not None and row.state in PUTTING:
                     self._stores.uploads.end(row.token, [row.path])
+        # What a source said of a file that waits is no failure.
         return [
-            FileView(file.surl, target if file.state in before(event) else file.state, file.failure)
+            FileView(file.surl, target)
+            if file.state in before(event)
+            else FileView(file.surl, file.state, file.failure if file.state is FileState.FAILED else None)
             for file in files
         ]

@@ -353,6 +353,21 @@ def test_a_source_that_is_down_is_asked_again_and_fails_at_the_deadline(house):
     assert isinstance(file.failure, SourceUnavailable)
 
 
+def test_who_gives_back_what_a_source_that_is_down_did_not_bring_has_done_so(house):
+    house.file("a")
+    house.file("b")
+    house.plugin.down = True
+    request = house.broker.submit(who(), get("a", "b"))
+    house.stage()
+    for _ in range(2):
+        (file,) = house.broker.release(who(), request.token, [surl("a")])
+        assert (file.state, file.failure) == (FileState.RELEASED, None)
+    house.clock.advance(3600)
+    house.broker.apply_time()
+    failed = house.broker.release(who(), request.token, [surl("b")])[0]
+    assert isinstance(failed.failure, SourceUnavailable)
+
+
 def test_a_file_that_the_source_has_lost_is_asked_for_three_times(house):
     guid = house.file("a")
     del house.plugin.bytes[guid]
