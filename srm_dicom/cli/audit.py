@@ -256,11 +256,15 @@ def _heads(directory: Path) -> dict[str, Mapping[str, Any]]:
 
 
 def _read_heads(common: Common, path: Path, key: str | None) -> dict[str, Head]:
-    if key is not None:
-        public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(key))
-    else:
+    if key is None:
         public = InnerSecrets.load(common.inner().secrets).signing_key.public_key()
-    body = signing.verify(PURPOSE, path.read_text().strip(), signing.trusting(public))
+    else:
+        try:
+            public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(key))
+        except ValueError:
+            raise InvalidRequest("a public key is 64 hexadecimal digits") from None
+    text = path.read_text("ascii", errors="replace").strip()
+    body = signing.verify(PURPOSE, text, signing.trusting(public))
     return {name: Head(**head) for name, head in body["heads"].items()}
 
 

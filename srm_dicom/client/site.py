@@ -47,13 +47,20 @@ class SiteDescription(msgspec.Struct, frozen=True):
         default = Path(environ.get("HOME", "/")) / ".config" / "mdm" / "site.json"
         path = Path(environ.get(ENVIRONMENT) or default)
         try:
-            return msgspec.json.decode(path.read_bytes(), type=cls)
+            site = msgspec.json.decode(path.read_bytes(), type=cls)
         except OSError as error:
             raise ConfigError(
                 f"{path}: {error.strerror}", advice=f"Set {ENVIRONMENT} to the site.json of your site."
             ) from error
         except msgspec.DecodeError as error:
             raise ConfigError(f"{path}: {error}") from error
+        if not site.metadata:
+            raise ConfigError(f"{path}: metadata: no server is named")
+        try:
+            site.trusted_signers()
+        except ValueError as error:
+            raise ConfigError(f"{path}: signing_keys: {error}") from error
+        return site
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values, as they stand in the file."""

@@ -127,6 +127,16 @@ def test_a_changed_log_is_found_by_every_command(run: Command, logs: tuple[Path,
     assert "is not as it was written" in who.output
 
 
+@pytest.mark.parametrize("key", ["zz", "00"])
+def test_a_key_that_is_none_is_refused(
+    run: Command, logs: tuple[Path, Path], tmp_path: Path, key: str
+) -> None:
+    (tmp_path / "heads.json").write_bytes(b"\xff")
+    refused = run("audit", "verify", "--heads", str(tmp_path / "heads.json"), "--key", key)
+    assert (refused.exit_code, refused.output) == (15, "error: a public key is 64 hexadecimal digits\n")
+    assert run("audit", "verify", "--heads", str(tmp_path / "heads.json")).exit_code == 33
+
+
 def test_signed_heads_show_what_was_cut_off(run: Command, logs: tuple[Path, Path], tmp_path: Path) -> None:
     heads = tmp_path / "heads"
     assert run("audit", "head", "--sign", "-o", str(heads)).exit_code == 0
