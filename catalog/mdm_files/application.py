@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -84,10 +85,15 @@ class FileCatalogueApplication:
         is_registrar = principal.dn in self._settings.registrars
         access = Access(self._tree, principal, is_registrar=is_registrar)
         try:
-            return call.run(Context(self._database, self._tree, access, principal.dn), request)
+            with self._alone(call):
+                return call.run(Context(self._database, self._tree, access, principal.dn), request)
         finally:
             self._guesses.missed(principal.dn, 0 if is_registrar else access.seen.misses)
             self._record(call, principal, access.seen)
+
+    def _alone(self, call: Call) -> AbstractContextManager[None]:
+        """Have what a call looks at stay so until it has changed it: a directory may be removed meanwhile."""
+        return self._database.transaction() if call.right is Right.NAME_WRITE else nullcontext()
 
     def _record(self, call: Call, principal: Principal, seen: Seen) -> None:
         action = Action.RIGHTS_CHANGED if call.changes_rights else _ACTIONS[call.right]

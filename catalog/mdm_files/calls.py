@@ -87,7 +87,10 @@ def tree(context: Context, request: wire.Listing) -> wire.Page:
 
 
 def register(context: Context, request: wire.Register) -> wire.Outcomes:
-    """Register files; one that is there already with the same GUID and key only gains replicas."""
+    """Register files; one that is there already with the same GUID and key only gains replicas.
+
+    It keeps its name, if it was given another one.
+    """
     return _each(context, request.records, _register)
 
 
@@ -219,9 +222,9 @@ CALLS: dict[str, Call] = {
 def _register(context: Context, record: wire.FileRecord) -> bool:
     if record.kind != "file" or not record.guid:
         raise InvalidRequest("a file has a GUID")
-    there = context.tree.find(record.lfn)
+    there = context.tree.find(record.lfn) or context.tree.find_guids([record.guid]).get(record.guid)
     if there is not None and context.access.sees(there):
-        return _register_again(context, context.access.writable(record.lfn), record)
+        return _register_again(context, context.access.writable(there.path), record)
     acl = _acl(record.acl)
     context.access.directory_of(record.lfn)
     above = context.tree.make_directories(parent(record.lfn), context.dn)

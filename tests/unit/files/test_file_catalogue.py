@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
+from mdm_files.access import Access
 from srm_dicom.client.files import FileRecord
 from srm_dicom.errors import (
     AlreadyExists,
@@ -92,17 +97,14 @@ def test_registering_again_only_adds_replicas(site: Any) -> None:
 def test_one_refused_item_does_not_hinder_the_others(site: Any) -> None:
     client = site.client("registrar")
     other_guid = msgspec.structs.replace(site.record(1), guid=site.record(99).guid)
-    other_name = msgspec.structs.replace(site.record(1), lfn=SitePath("/x/y"))
     other_key = msgspec.structs.replace(site.record(1), key_id="another")
     their_surl = msgspec.structs.replace(site.record(98), surls=site.record(1).surls)
     below_a_file = msgspec.structs.replace(site.record(97), lfn=SitePath(f"{site.record(1).lfn}/x"))
-    for bad in (other_guid, other_name, other_key, their_surl, below_a_file):
+    for bad in (other_guid, other_key, their_surl, below_a_file):
         with pytest.raises((AlreadyExists, NotADirectory)):
             client.register([bad, site.record(5)])
         assert client.lookup(site.record(5).lfn)
         client.unregister([site.record(5).lfn])
-    with pytest.raises(NotFound):
-        client.lookup("/x")
 
 
 def test_unregister_takes_the_replicas_along(site: Any) -> None:
@@ -125,6 +127,65 @@ def test_renaming_a_directory_moves_what_is_below(site: Any) -> None:
             client.rename(source, target)
     with pytest.raises(NotFound):
         client.rename(f"{TOP}/heart-v2", "/nowhere/x")
+
+
+def test_a_file_that_was_renamed_is_registered_again_under_its_new_name(site: Any) -> None:
+    """Its archive forwards it once more; the series that it is of must not wait for ever."""
+    client = site.client("registrar")
+    client.rename(f"{TOP}/heart-v1/p1", f"{TOP}/heart-v1/renamed")
+    client.register([site.record(number) for number in (1, 9)])
+    record = client.lookup(f"guid:{site.record(1).guid}")
+    assert (record.lfn, record.surls) == (f"{TOP}/heart-v1/renamed/s1/1.dcm.c4gh", site.record(1).surls)
+    assert client.lookup(f"guid:{site.record(9).guid}").lfn == site.record(9).lfn
+    with pytest.raises(AlreadyExists):
+        client.register([replace(site.record(1), key_id="another")])
+    with pytest.raises(NotFound):
+        client.lookup(f"{TOP}/heart-v1/p1/s1/1.dcm.c4gh")
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, decided: str, do: Callable[[], object]) -> threading.Thread:
+    """Have something done after a call has looked at what it changes; it may have to wait for the call."""
+    other, look = threading.Thread(target=do), getattr(Access, decided)
+
+    def slowly(access: Access, *args: Any) -> Any:
+        found = look(access, *args)
+        monkeypatch.setattr(Access, decided, look)
+        other.start()
+        other.join(1)
+        return found
+
+    monkeypatch.setattr(Access, decided, slowly)
+    return other
+
+
+def test_no_name_is_left_without_its_directory(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = site.client("registrar")
+    client.make_directory("/d")
+
+    def remove() -> None:
+        with suppress(NotEmpty):
+            site.client("owner").remove(["/d"])
+
+    client.set_acl(["/", "/d"], Acl.parse(f'user:"{site.dns["owner"]}":rwx'))
+    other = meanwhile(monkeypatch, "directory_of", remove)
+    client.make_directory("/d/e")
+    other.join()
+    assert [record.lfn for record in client.list("/d")] == ["/d/e"]
+
+
+def test_no_location_is_left_without_its_file(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be in the way of the file when that is registered anew."""
+    client, more = site.client("registrar"), "srm://here:8446/another/place"
+    client.set_acl(
+        [f"{TOP}/heart-v1/p1/s1", site.record(1).lfn], Acl.parse(f'user:"{site.dns["owner"]}":rwx')
+    )
+    other = meanwhile(
+        monkeypatch, "writable", lambda: site.client("owner").unregister([f"guid:{site.record(1).guid}"])
+    )
+    client.add_replica(site.record(1).lfn, more)
+    other.join()
+    client.register([replace(site.record(1), surls=(*site.record(1).surls, more))])
+    assert len(client.lookup(site.record(1).lfn).surls) == 2
 
 
 def test_directories(site: Any) -> None:
