@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from srm_dicom.audit.doors import DoorLog
 from srm_dicom.clock import Clock
-from srm_dicom.errors import Aborted, MdmError, NotAuthenticated
+from srm_dicom.errors import Aborted, InternalError, MdmError, NotAuthenticated
 from srm_dicom.identity.gate import Gate
 from srm_dicom.identity.watch import LOOK_EVERY_S
 from srm_dicom.telemetry import logger
@@ -253,6 +253,9 @@ class ControlConnection:
             self._session.reply(Reply.of(425, str(error)))
         except OSError as error:
             self._session.reply(Reply.of(426, f"The transfer failed: {error.strerror or error}"))
+        except Exception as error:  # of one command, a database that is locked, say: the next may do
+            log.exception("command_failed", peer=self._peer, error=type(error).__name__)
+            self._session.reply(reply_for(InternalError("the server failed; its log says of what")))
 
     def _tell(self, reply: Reply) -> None:
         self._session.reply(reply)

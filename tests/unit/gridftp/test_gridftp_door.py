@@ -145,6 +145,19 @@ def test_refusals_reach_the_user_as_what_they_are(door, client, path, leaf):
     assert client.read(url(door, "/dir/a")) == b"a"
 
 
+@pytest.mark.parametrize("command", ["SIZE /file", "MLSD /dir", "RETR /file"])
+def test_what_fails_unforeseen_is_answered_and_the_session_goes_on(session, files, monkeypatch, command):
+    def locked(*_):
+        raise RuntimeError("database is locked")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(files), "stat", locked)
+        patched.setattr(type(files), "open", locked)
+        session.command("EPSV")
+        assert code_of(session, command) == 451
+    assert code_of(session, "SIZE /file") == 213
+
+
 def test_writing_is_refused(session):
     for command in ("STOR /x", "DELE /file", "MKD /x", "RMD /dir", "APPE /file", "ESTO A 0 /x"):
         with pytest.raises(Refused) as refused:
