@@ -536,16 +536,17 @@ def test_both_sides_are_made_from_the_configuration(tmp_path):
     with site.config.open("a") as file:
         file.write(f'\n[stripes]\ndoors = ["{DOOR_DN}"]\nnodes = ["127.0.0.2:2812"]\n')
         file.write('[stripes.listen]\nhost = "127.0.0.2"\nport = 0\n')
-    activity, node = outer.stripe(site.config)
-    activity.start()
-    node.start()
+    services = outer.stripe(site.config)
+    *_, node = services
+    for service in services:
+        service.start()
     try:
         begin = begin_of(site.pki, site.pki.user("Alice"))
         shown = host_credential(site.pki).client_context()
         assert stripes.decode_answered(greet(node, shown, begin)) == stripes.Done()
     finally:
-        node.stop()
-        activity.stop()
+        for service in reversed(services):
+            service.stop()
     assert any(isinstance(service, GridFtpDoor) for service in outer.transfer(site.config))
 
 
