@@ -16,7 +16,7 @@ from enum import Enum
 from typing import Protocol
 
 from srm_dicom.broker.access import FileAccess
-from srm_dicom.broker.admission import BrokerSettings, accept, file_to_get
+from srm_dicom.broker.admission import BrokerSettings, accept, bound_files, file_to_get
 from srm_dicom.broker.areas import UPLOADS, Areas
 from srm_dicom.broker.passing import apply_time
 from srm_dicom.broker.puts import STORE_WITHIN, Line, Puts
@@ -165,7 +165,9 @@ class Copies:
         if self._carrier is not None:
             credential = credential or self._carrier.delegated(principal)
         plans = self._plans(principal, wish, credential)
+        bound_files(self._settings, sum(len(one.entry.files) for one in plans if one.entry))
         apply_time(self._stores, self._clock.now())
+        errands: list[Errand] = []
         with self._stores.database.transaction():
             files = self._new_files(principal, request, wish, plans)
             self._stores.requests.add(request, files)
@@ -175,10 +177,11 @@ class Copies:
                 for at, (plan, file) in enumerate(zip(plans, files, strict=True))
                 if plan.way is not None and file.state is not FileState.FAILED
             ]
-            if self._carrier is not None:
+            if self._carrier is not None and away:
                 self._stores.errands.add(request.token, away, self._carrier.name)
-        if self._carrier is not None and away:
-            for errand in self._errands(principal, request, wish, plans, away, credential):
+                errands = self._errands(principal, request, wish, plans, away, credential)
+        if self._carrier is not None:
+            for errand in errands:
                 self._carrier.carry(errand)
         states = tuple(file.state for file in files)
         if FileState.QUEUED in states:
