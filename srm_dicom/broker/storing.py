@@ -116,7 +116,11 @@ class Storing:
         self._arrived = arrived or {}
 
     def run(self, stop: threading.Event) -> None:
-        """Work until `stop` is set; what is under way is finished."""
+        """Work until `stop` is set; what is under way is finished.
+
+        Raises:
+            Exception: what became of a file could not be written down. Called again it begins anew.
+        """
         self._stores.leases.free(self._settings.worker)
         under_way: set[Future[None]] = set()
         seen, look_at_s = -1, self._clock.monotonic_s()
@@ -129,7 +133,9 @@ class Storing:
                     groups = self.claim(self._settings.at_once - len(under_way))
                     under_way |= {pool.submit(self.store, files) for files in groups}
                 if under_way:
-                    _, under_way = wait(under_way, self._settings.idle_s, FIRST_COMPLETED)
+                    over, under_way = wait(under_way, self._settings.idle_s, FIRST_COMPLETED)
+                    for each in over:
+                        each.result()
                 else:
                     stop.wait(self._settings.idle_s)
 

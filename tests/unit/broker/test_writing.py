@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 import uuid
 import zlib
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from peewee import OperationalError
 
 from srm_dicom.broker.views import FileState, PutWish, RequestKind, Wish
 from srm_dicom.crypto.manifest import Manifest
@@ -26,6 +28,7 @@ from srm_dicom.errors import (
     Overloaded,
     RequestExpired,
     RequestUnknown,
+    SourceUnavailable,
     TooLarge,
 )
 from srm_dicom.identity.principal import Principal
@@ -386,6 +389,40 @@ def test_what_another_process_has_removed_is_not_removed_once_more(
     site.inner.remove_due()
     site.evict()
     assert site.on_disk() == {"uploads/vo/data/a": b"new"}
+
+
+def test_what_breaks_while_it_is_stored_is_begun_anew_and_does_not_wait_for_its_lease(
+    site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database that is away can be told neither that it failed nor that it has to wait."""
+    site.inner_lives = False
+    view = site.put("a")
+    site.upload(view, b"content")
+    site.done(view)
+
+    def away(*_: Any, **__: Any) -> None:
+        raise OperationalError("the database is away")
+
+    def down(_: Any) -> None:
+        raise SourceUnavailable("the disk is away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(site.inner, "_put_off", away)
+        patched.setattr(site.plugin, "accept", down)
+        with pytest.raises(OperationalError):
+            run_for(site.inner.run, 5.0)
+    run_for(site.inner.run, 1.0)
+    assert [file.failure for file in site.done(view)] == [None]
+
+
+def run_for(run: Callable[[threading.Event], None], seconds: float) -> None:
+    stop = threading.Event()
+    timer = threading.Timer(seconds, stop.set)
+    timer.start()
+    try:
+        run(stop)
+    finally:
+        timer.cancel()
 
 
 def test_nobody_writes_outside_the_areas(site: Any) -> None:
