@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf, isfinite
 
+from srm_plugin_dicom.deidentify import values
 from srm_plugin_dicom.deidentify.elements import Element
 from srm_plugin_dicom.deidentify.syntax import Syntax
 from srm_plugin_dicom.deidentify.text import decoded
@@ -78,11 +80,11 @@ class Facts:
         return int(self.syntax.codec.u16.unpack_from(self.data, element.value)[0])
 
     def number(self, tag: int) -> float | None:
-        """Return a decimal string's first value."""
-        try:
-            return float(self.raw(tag).split(b"\\")[0])
-        except ValueError:
-            return None
+        """Return a decimal string's first value; None where it is no number that a machine could mean."""
+        first = self.raw(tag).split(b"\\")[0]
+        text = values.number(first, 1)
+        found = float(text) if text else inf
+        return found if isfinite(found) else None
 
     def frames(self) -> int:
         """Return the number of frames; 1 when it is not said, 0 when it makes no sense."""

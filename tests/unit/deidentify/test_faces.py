@@ -65,6 +65,10 @@ def test_thin_slices_of_heads_need_a_statement():
     assert clean(made.file(), context(recognizable=True))
     made.extra[0x00180050] = write.element(0x00180050, "DS", b"5.0")
     assert clean(made.file())
+    for nothing in (b"NaN", b"inf", b"1e999", b"1_0", b"thick", b""):
+        made.extra[0x00180050] = write.element(0x00180050, "DS", nothing)
+        with pytest.raises(ObjectRefused, match="face"):
+            clean(made.file())
 
 
 @pytest.mark.parametrize(
