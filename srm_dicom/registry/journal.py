@@ -284,6 +284,7 @@ class Journal:
         return (
             row.plugin == group.plugin,
             row.project == group.release.project,
+            row.profile == group.release.profile,
             row.profile_version == group.release.version,
             row.group_name == group.name,
         )

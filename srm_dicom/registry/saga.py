@@ -89,18 +89,19 @@ class Saga:
         """Leave out what has another name: an archive merges patients, and sends their objects again.
 
         A file keeps the name under which copies of it are known. To give it another one is the work of who
-        removes it and registers it anew.
+        removes it and registers it anew. So is a name that another file has, as of another profile.
         """
-        known = self._namespace.find_guids([each.found.guid for each in arrivals])
-        own = [
-            each
-            for each in arrivals
-            if each.found.guid not in known
-            or known[each.found.guid].path == self._places.path(each.release, each.found.path)
-        ]
-        if len(own) < len(arrivals):
-            log.warning("known_by_another_name", count=len(arrivals) - len(own))
-        return own
+        paths = {each.found.guid: self._places.path(each.release, each.found.path) for each in arrivals}
+        known = self._namespace.find_guids(list(paths))
+        there = self._namespace.find_many(list(paths.values()))
+        foreign = {
+            guid
+            for guid, path in paths.items()
+            if (guid in known and known[guid].path != path) or (path in there and there[path].guid != guid)
+        }
+        if foreign:
+            log.warning("known_by_another_name", count=len(foreign))
+        return [each for each in arrivals if each.found.guid not in foreign]
 
     # --- key -------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from srm_dicom.errors import (
 from srm_dicom.identity.principal import Principal
 from srm_dicom.ids import Guid, SitePath
 from srm_dicom.plugin.api import Discovered
+from srm_dicom.registry.journal import Arrival
 from srm_dicom.registry.registrar import SERVICE, arrivals
 from srm_dicom.rights.evaluate import decide
 from srm_dicom.rights.project import Release
@@ -148,6 +149,31 @@ def test_what_comes_again_for_another_patient_keeps_its_name_and_keeps_nobody_wa
     house.arrive(1, patient="r")
     house.registrar.step()
     assert house.stores.namespace.find(SitePath("/vo/mdm/site/heart-v1/r")) is None
+
+
+def test_a_name_that_is_another_files_keeps_nobody_waiting(house):
+    """As after a project was given another profile of the same version: other files, and the same names."""
+    other = Release("heart", "other", "v1")
+    house.arrive(1)
+    house.registrar.step()
+    before = house.entry(1)
+    another = Discovered(Guid("00000000-0000-4000-8000-00000000beef"), ("p", "s", "1.dcm.c4gh"), "g", b"ref")
+    house.journal.add([Arrival("memory", other, another)], house.clock.now())
+    house.arrive(2, release=other)
+    house.registrar.step()
+    assert house.registrar.pending() == 0
+    assert house.entry(1) == before
+    assert house.entry(2).release == other
+    assert set(house.files.records) == {before.guid, house.entry(2).guid}
+
+
+def test_what_waited_when_a_project_got_another_profile_keeps_its_own(house):
+    releases = Release("heart", "basic", "v1"), Release("heart", "other", "v1")
+    for number, release in enumerate(releases, 1):
+        house.arrive(number, release=release)
+    while house.registrar.step():
+        pass
+    assert tuple(house.entry(number).release for number in (1, 2)) == releases
 
 
 def test_who_tells_of_an_arrival_hears_that_it_cannot_be_written_down_now(house, monkeypatch):
