@@ -6,7 +6,7 @@ import os
 import socket
 import ssl
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -20,6 +20,7 @@ from srm_dicom.broker.secrets import InnerSecrets
 from srm_dicom.broker.views import FileState
 from srm_dicom.cli import modes
 from srm_dicom.client.http import HttpClient
+from srm_dicom.client.metadata import MetadataClient
 from srm_dicom.daemon.common import CHECK, Common, host_credential
 from srm_dicom.daemon.inner import check_areas, load_plugins
 from srm_dicom.db.database import FAILURES
@@ -32,6 +33,9 @@ SOON = timedelta(days=14)
 
 MOST_APART_S = 30.0
 """Of two clocks; a ``Date`` has whole seconds."""
+
+REACH_S = 5.0
+"""That a catalogue may take to answer."""
 
 _NO_MATTER = 9
 """A port to look for the way to, not to send anything to."""
@@ -61,6 +65,8 @@ def run(config: Path) -> Iterator[Check]:
         node = [common.inner().node] if common.inner().node else []
         for endpoint in (*common.config.catalogues.keys, common.config.catalogues.files, *node):
             yield from _each((f"reach {endpoint}", partial(_reach, common, endpoint)))
+        for endpoint in common.config.catalogues.metadata:
+            yield from _each((f"reach {endpoint}", partial(_metadata, common, endpoint)))
         yield from _plugins(common)
 
 
@@ -174,7 +180,7 @@ def _machine(address: str) -> str:
 
 
 def _reach(common: Common, url: str) -> str:
-    client = HttpClient(url, host_credential(common.config.trust), timeout_s=5.0)
+    client = HttpClient(url, host_credential(common.config.trust), timeout_s=REACH_S)
     try:
         told = client.request("GET", "/").header("date")
     finally:
@@ -187,8 +193,14 @@ def _reach(common: Common, url: str) -> str:
     return f"{urlsplit(url).hostname} answers"
 
 
+def _metadata(common: Common, endpoint: str) -> str:
+    credential = host_credential(common.config.trust)
+    with closing(MetadataClient(endpoint, credential, timeout_s=REACH_S)) as server:
+        return f"it answers, to {server.whoami()}"
+
+
 def _plugins(common: Common) -> Iterator[Check]:
-    with ExitStack() as closing:
+    with ExitStack() as leaving:
         for host in load_plugins(common).values():
-            closing.callback(host.close)
+            leaving.callback(host.close)
             yield from host.checks()

@@ -73,12 +73,17 @@ def test_a_database_that_is_locked_or_damaged(site, monkeypatch):
     other.close()
 
 
+def test_a_metadata_server_that_does_not_answer(site):
+    (endpoint,) = Common(site.config, "test").config.catalogues.metadata
+    assert not check(site, f"reach {endpoint}").passed
+
+
 @pytest.mark.parametrize(("apart", "passes"), [(timedelta(), True), (HOUR, False), (-HOUR, False)])
 def test_clocks_that_differ(site, monkeypatch, apart, passes):
     date = format_datetime(datetime.now(UTC) + apart, usegmt=True)
     answer = Response(200, (("date", date),), b"")
     client = SimpleNamespace(request=lambda *_: answer, close=lambda: None)
     monkeypatch.setattr(checks, "HttpClient", lambda *_, **__: client)
-    found = [one for one in checks.run(site.config) if one.name.startswith("reach ")]
+    found = [one for one in checks.run(site.config) if one.name.startswith("reach https://")]
     assert found
     assert {one.passed for one in found} == {passes}
