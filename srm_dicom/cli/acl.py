@@ -71,10 +71,11 @@ def _change(common: Common, chosen: list[Entry], changes: Acl) -> None:
     note(common, "acl", rule, chosen[0].path, action=Action.RIGHTS_CHANGED)
     changed: dict[Acl, list[SitePath]] = {}
     with common.stores.database.transaction():
-        for entry in chosen:
+        today = common.stores.namespace.find_many([entry.path for entry in chosen])  # others change them too
+        for path, entry in today.items():
             acl = entry.acl.changed(changes)
-            common.stores.namespace.set_acl(entry.path, acl)
-            changed.setdefault(acl, []).append(entry.path)
+            common.stores.namespace.set_acl(path, acl)
+            changed.setdefault(acl, []).append(path)
     config = common.config
     places = Places(config.site.vo, config.site.name, config.site.host)
     catalogue = FileCatalogueClient(config.catalogues.files, host_credential(config.trust))

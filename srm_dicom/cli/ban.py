@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -80,19 +82,29 @@ def _change(config: Path, operation: str, ban: bans.Ban, change: Callable[[list[
     common = Common(config, ADMIN)
     path = _file(common)
     try:
-        before = path.read_text("utf-8").splitlines()
-    except FileNotFoundError:
-        before = []
-    bans.parse("\n".join(before))
-    after = change(before)
-    if after == before:
-        return False
-    note(common, operation, str(ban), action=Action.RIGHTS_CHANGED)
-    try:
-        _replace(path, "".join(f"{line}\n" for line in after))
+        with _alone(path):
+            before = path.read_text("utf-8").splitlines() if path.exists() else []
+            bans.parse("\n".join(before))
+            after = change(before)
+            if after == before:
+                return False
+            note(common, operation, str(ban), action=Action.RIGHTS_CHANGED)
+            _replace(path, "".join(f"{line}\n" for line in after))
+            return True
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
-    return True
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Let one command at a time change a list: what another has added is not lost."""
+    lock = path.with_name(f".{path.name}.lock")
+    descriptor = os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _file(common: Common) -> Path:

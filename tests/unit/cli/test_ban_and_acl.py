@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from srm_dicom.audit import segments
 from srm_dicom.audit.event import Action, Event
 from srm_dicom.audit.line import decode
 from srm_dicom.cli.admin import main
+from srm_dicom.cli.ban import ban_add
 from srm_dicom.client.files import FileCatalogueClient, FileRecord
 from srm_dicom.clock import SystemClock
 from srm_dicom.config import load
@@ -106,6 +108,17 @@ def test_groups_and_authorities(run: Command, bans: Path) -> None:
     assert bans.read_text() == text
 
 
+def test_of_several_at_once_none_is_lost(site: DemoSite, bans: Path) -> None:
+    text = bans.read_text()
+    names = [f"/CN=intruder {number}" for number in range(6)]
+    with ThreadPoolExecutor(len(names)) as pool:
+        add = ban_add.callback
+        assert add is not None
+        list(pool.map(lambda name: add(config=site.config, name=name, authority=False), names))
+    assert sorted(bans.read_text().removeprefix(text).splitlines()) == [f'"{name}"' for name in names]
+    bans.write_text(text)
+
+
 @pytest.mark.parametrize("name", ["Alice", "", "/CN=a\nb", '/CN=a"b'])
 def test_what_names_nobody_is_refused_and_the_list_left_alone(run: Command, bans: Path, name: str) -> None:
     text = bans.read_text()
@@ -161,6 +174,26 @@ def test_an_entry_is_set_and_dropped_at_the_storage_and_in_the_catalogue(
     assert run("acl", str(FILE), "-d", f'user:"{ALICE}":').exit_code == 0
     assert not may_read(site, FILE, ALICE)
     assert ALICE not in str(names.acl(f"/grid{FILE}"))
+
+
+def test_what_somebody_else_changes_meanwhile_stays_changed(
+    run: Command, site: DemoSite, names: FileCatalogueClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two commands wait for one another, at the audit log: the second has read what the first changes."""
+    del names
+    namespace = Common(site.config, "test").stores.namespace
+    before = namespace.find(FILE)
+    assert before is not None
+
+    def meanwhile(*_: object, **__: object) -> None:
+        namespace.set_acl(FILE, Acl())
+
+    with monkeypatch.context() as patched:
+        patched.setattr("srm_dicom.cli.acl.note", meanwhile)
+        assert run("acl", str(FILE), "-m", f'user:"{ALICE}":r').exit_code == 0
+    assert may_read(site, FILE, ALICE)
+    assert not may_read(site, FILE, BOB), "who was taken out is out"
+    namespace.set_acl(FILE, before.acl)
 
 
 def test_everything_below(run: Command, site: DemoSite, names: FileCatalogueClient) -> None:
