@@ -83,7 +83,7 @@ def parse_command(data: bytes | bytearray) -> Command:
     try:
         return Command(
             _short(elements[0x0100]),
-            _short(told(0x0110, told(0x0120, b""))),
+            _short(told(0x0120, told(0x0110, b""))),
             _short(elements[0x0800]) != _NO_DATASET,
             _uid(told(0x0002, b"")),
             _uid(told(0x1000, b"")),

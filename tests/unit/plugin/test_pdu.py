@@ -168,6 +168,8 @@ def test_a_response_names_its_request() -> None:
     assert (answer.message_id, answer.sop_class, answer.sop_instance) == (7, CT, "1.2.3")
     assert not answer.has_dataset
     assert element(0x0900, b"\0\xa7") in encoded
+    own = dimse.parse_command(encoded + element(0x0110, b"\x63\0"))
+    assert own.message_id == 7, "whatever id of its own some archives send beside it"
     assert struct.unpack_from("<L", encoded, 8)[0] == len(encoded) - 12
 
 
