@@ -30,6 +30,7 @@ class ReceivingProgram:
     address: str
     admission: Admission
     limits: Limits
+    max_object_bytes: int
 
     def __call__(self, connection: socket.socket, bench: Bench) -> None:
         """Serve until it is over."""
@@ -37,7 +38,7 @@ class ReceivingProgram:
             connection,
             self.address,
             admit=self.admission,
-            handler=_Desk(bench),
+            handler=_Desk(bench, self.max_object_bytes),
             clock=SystemClock(),
             limits=self.limits,
         ).run()
@@ -46,8 +47,9 @@ class ReceivingProgram:
 class _Desk:
     """Decides about arriving objects as the stager's desk would."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Bench, max_object_bytes: int) -> None:
         self._bench = bench
+        self._most_bytes = min(bench.most_bytes, max_object_bytes)  # what is larger is not refused here
         self._tasks: dict[tuple[int, str], Task] = {}
 
     def begin(self, info: ObjectInfo) -> ObjectSink:
@@ -61,14 +63,19 @@ class _Desk:
         if task is None:
             self._tasks = {(info.move_id, task.name): task for task in self._bench.ask(words)}
             task = self._tasks.pop(key, None)
-        return self._bench.hand_over(words) if task is None else _Making(self._bench, task, info, words)
+        if task is None:
+            return self._bench.hand_over(words)
+        return _Making(self._bench, task, info, words, self._most_bytes)
 
 
 class _Making:
     """Holds one object until it is whole, then makes its file; hands over what is too large."""
 
-    def __init__(self, bench: Bench, task: Task, info: ObjectInfo, words: Sequence[str]) -> None:
+    def __init__(
+        self, bench: Bench, task: Task, info: ObjectInfo, words: Sequence[str], most_bytes: int
+    ) -> None:
         self._bench = bench
+        self._most_bytes = most_bytes
         self._task = task
         self._hints = (info.transfer_syntax, info.sop_class, info.sop_instance, *task.words)
         self._words = words
@@ -78,7 +85,7 @@ class _Making:
 
     def write(self, chunk: memoryview) -> None:
         """Hold the next bytes."""
-        if self._over is None and len(self._held) + len(chunk) > self._bench.most_bytes:
+        if self._over is None and len(self._held) + len(chunk) > self._most_bytes:
             self._hand_over()
         if self._over is not None:
             self._over.write(chunk)

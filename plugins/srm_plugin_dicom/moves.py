@@ -303,7 +303,7 @@ class MoveDesk:
         """Leave a connection to a worker; tells whether one has attended it, until its end."""
         if self._attending is None:
             return False
-        program = ReceivingProgram(address, admission, limits)
+        program = ReceivingProgram(address, admission, limits, self._max_object_bytes)
         silent_s = 2 * limits.idle_s  # for a PDU to begin, and to end
         return self._attending.attend(connection, program, MoveAttendant(self, address), silent_s)
 

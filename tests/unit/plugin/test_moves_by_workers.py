@@ -1,5 +1,6 @@
 """What workers are told of open moves, and which of the files that they bring are taken."""
 
+import socket
 import threading
 import uuid
 from dataclasses import dataclass
@@ -7,12 +8,15 @@ from dataclasses import dataclass
 import pytest
 
 from srm_dicom.clock import SystemClock
-from srm_dicom.errors import NotAuthorised, Overloaded
+from srm_dicom.errors import NotAuthorised, Overloaded, TooLarge
 from srm_dicom.ids import Guid
 from srm_dicom.plugin.attending import Commission
 from srm_plugin_dicom import moves
+from srm_plugin_dicom.admission import Admission
+from srm_plugin_dicom.association import Association, Limits
 from srm_plugin_dicom.attending import MoveAttendant
 from srm_plugin_dicom.moves import ByWorkers, MemoryBudget, MoveDesk, Visit
+from srm_plugin_dicom.stores import ObjectInfo
 
 CLOCK = SystemClock()
 ADDRESS = "192.0.2.7"
@@ -21,6 +25,12 @@ ADDRESS = "192.0.2.7"
 @dataclass
 class File:
     guid: Guid
+
+
+@dataclass
+class Task:
+    name: str
+    words: tuple[str, ...]
 
 
 def guid_of(instance, release="a"):
@@ -150,3 +160,49 @@ def test_a_visit_waits_for_what_is_on_its_way_to_a_worker(desk, attendant):
 def test_words_that_describe_no_object(attendant, told):
     with pytest.raises(ValueError, match=r"."):
         attendant.commissions(told)
+
+
+class Workers:
+    """Attends what it is given with a bench that has room for more than the desk takes."""
+
+    most_bytes = 1000
+
+    def __init__(self):
+        self.handed = b""
+
+    def attend(self, connection, program, attendant, silent_s):
+        program(connection, self)
+        return True
+
+    def catch_up(self): ...
+
+    def ask(self, words):
+        return [Task(words[1], ("series", "study"))]
+
+    def make(self, task, data, hints, words):
+        pytest.fail("it is larger than max_object_bytes")
+
+    def hand_over(self, words):
+        return self
+
+    def write(self, chunk):
+        self.handed += chunk
+
+    def finish(self):
+        raise TooLarge("an object is larger than max_object_bytes")
+
+
+def test_what_is_larger_than_any_object_is_not_made_by_a_worker_either(monkeypatch):
+    def run(association):
+        sink = association._handler.begin(ObjectInfo("1.2", "1", "1.2.840.10008.1.2", "PACS", ADDRESS))
+        sink.write(memoryview(bytes(60)))
+        sink.write(memoryview(bytes(41)))
+        with pytest.raises(TooLarge):
+            sink.finish()
+
+    monkeypatch.setattr(Association, "run", run)
+    workers = Workers()
+    ours = MoveDesk(max_object_bytes=100, budget=MemoryBudget(1000), attending=workers)
+    with socket.socket() as connection:
+        assert ours.attend(connection, ADDRESS, Admission("MDM1", ()), Limits())
+    assert len(workers.handed) == 101
