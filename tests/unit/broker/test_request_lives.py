@@ -187,6 +187,9 @@ class Lives(RuleBasedStateMachine):
             return
         act = self.broker.suspend if event is Event.SUSPEND else self.broker.resume
         assert succeeds(act, self.site.who(made.owner), made.view.token) == self.tell(made.files, event)
+        for file in made.files:
+            if file.state is FileState.QUEUED and file.file is not None and file.file.staged:
+                self.publish(file)
 
     @rule(n=number, p=pin)
     def extend(self, n: int, p: int) -> None:
