@@ -25,6 +25,7 @@ from srm_dicom.errors import InvalidRequest
 PERMISSIONS = "rwxpdlgsn"
 MAX_ENTRIES = 1000
 MAX_NAME_CHARS = 1024
+REMEMBERED_CHARS = 64 * 1024
 _UNSPEAKABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """What no DN and no FQAN has, and no line of a log or a listing should."""
 
@@ -94,18 +95,20 @@ class Acl:
         Raises:
             InvalidRequest: a line is not an entry, or `bounded` refuses it.
         """
-        return _parse(text).bounded()
+        if len(text) > REMEMBERED_CHARS and len(_lines(text)) > MAX_ENTRIES:
+            raise _too_many()
+        return cls.stored(text).bounded()
 
     @classmethod
     def stored(cls, text: str) -> Acl:
         """Read the ACL text that is kept: its bounds were held when it was written, or are newer than it.
 
-        The files of a project have one text, so texts are remembered.
+        The files of a project have one text, so texts are remembered that are not too long.
 
         Raises:
             InvalidRequest: a line is not an entry.
         """
-        return _parse(text)
+        return _parse(text) if len(text) <= REMEMBERED_CHARS else _read(text)
 
     def bounded(self) -> Acl:
         """Return this ACL if it may be kept; every way by which users set one goes through here.
@@ -114,7 +117,7 @@ class Acl:
             InvalidRequest: it has too many entries, or a name that nobody can have.
         """
         if len(self.entries) > MAX_ENTRIES:
-            raise InvalidRequest(f"an ACL has at most {MAX_ENTRIES} entries")
+            raise _too_many()
         for entry in self.entries:
             if len(entry.qualifier) > MAX_NAME_CHARS:
                 raise InvalidRequest(f"the name of an ACL entry has at most {MAX_NAME_CHARS} characters")
@@ -188,12 +191,21 @@ _ENTRY = re.compile(
         :(?P<letters>[a-z-]*)\Z""",
     re.VERBOSE,
 )
-_SEPARATOR = re.compile(r"""((?:[^",\n]|"(?:[^"\\]|\\.)*")+)""")
+_SEPARATOR = re.compile(r"""((?:[^",\n]|"(?:[^"\\]|\\[\s\S])*(?:"|\\?\Z))+)""")
+"""A quote that is never closed takes the rest, which is no entry then: nothing is read twice."""
 
 
 @lru_cache(maxsize=1024)
 def _parse(text: str) -> Acl:
+    return _read(text)
+
+
+def _read(text: str) -> Acl:
     return Acl(tuple(_parse_entry(line) for line in _lines(text)))
+
+
+def _too_many() -> InvalidRequest:
+    return InvalidRequest(f"an ACL has at most {MAX_ENTRIES} entries")
 
 
 def _lines(text: str) -> list[str]:

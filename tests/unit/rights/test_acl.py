@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from srm_dicom.errors import InvalidRequest
 from srm_dicom.identity.principal import Principal
-from srm_dicom.rights.acl import MAX_ENTRIES, PERMISSIONS, Acl, Entry, Tag
+from srm_dicom.rights.acl import MAX_ENTRIES, PERMISSIONS, Acl, Entry, Tag, _parse
 from srm_dicom.rights.evaluate import decide
 
 END = datetime(2040, 1, 1, tzinfo=UTC)
@@ -132,3 +132,28 @@ def test_a_name_that_nobody_has_is_refused(name: str) -> None:
         Acl().granting(Tag.USER, name, "r")
     with pytest.raises(InvalidRequest):
         Acl.parse(str(Acl((Entry(Tag.USER, name, frozenset("r")),))))
+
+
+def test_a_long_text_is_not_remembered() -> None:
+    """Else a few of the longest messages that a server takes would have all its memory."""
+    held = _parse.cache_info().currsize
+    with pytest.raises(InvalidRequest):
+        Acl.parse("other::r," * MAX_ENTRIES * 20)
+    long = "\n".join(f'user:"/CN={number:064}":r' for number in range(MAX_ENTRIES))
+    assert Acl.parse(long) == Acl.stored(long)
+    assert _parse.cache_info().currsize == held
+
+
+@pytest.mark.parametrize("text", ['"user::rwx', 'user::rwx"', 'user:"/CN=a:r', 'user:"/CN=a":r"'])
+def test_a_quote_without_its_other_is_refused(text: str) -> None:
+    with pytest.raises(InvalidRequest):
+        Acl.parse(text)
+
+
+@pytest.mark.parametrize(
+    "text", ['"' + '\\"' * 500_000, '"' + '\\"' * 500_000 + "\\\n", '"' + "\\\n" * 500_000]
+)
+def test_a_text_that_only_looks_like_an_acl_is_refused_in_one_reading(text: str) -> None:
+    """Read anew from every quote on, it would keep a process busy for days."""
+    with pytest.raises(InvalidRequest):
+        Acl.parse(text)
