@@ -25,7 +25,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from srm_dicom.crypto import sealing, shamir, signing
-from srm_dicom.crypto.keyrecord import Charter
+from srm_dicom.crypto.keyrecord import KEY_BYTES, Charter
 from srm_dicom.crypto.shamir import Share
 from srm_dicom.errors import IntegrityError, KeyShareInvalid
 
@@ -189,14 +189,13 @@ def take(of: Order, private_key: bytes, pieces: Sequence[bytes]) -> Taking:
         pieces: what each dealer sealed to it, in the order of dealers.
 
     Raises:
-        KeyShareInvalid: a piece is damaged, or of another order or dealer.
+        KeyShareInvalid: a piece is damaged, of another size, or of another order or dealer.
     """
     parts = [
         _opened(of, dealer, private_key, piece) for dealer, piece in zip(of.dealers, pieces, strict=True)
     ]
-    size = len(parts[0]) // 2
-    shares = [Share(x, part[:size]) for x, part in zip(of.dealers, parts, strict=True)]
-    masks = [Share(x, part[size:]) for x, part in zip(of.dealers, parts, strict=True)]
+    shares = [Share(x, part[:KEY_BYTES]) for x, part in zip(of.dealers, parts, strict=True)]
+    masks = [Share(x, part[KEY_BYTES:]) for x, part in zip(of.dealers, parts, strict=True)]
     first = shares[: of.needed]
     share, mask = shamir.combine(first), shamir.combine(masks[: of.needed])
     checks = (shamir.xor(one.data, shamir.value_at(one.index, first)) for one in shares[of.needed :])
@@ -309,4 +308,6 @@ def _opened(of: Order, dealer: int, private_key: bytes, piece: bytes) -> bytes:
     place = _place(of, dealer)
     if content[: len(place)] != place:
         raise KeyShareInvalid(f"what share {dealer} dealt is of another order")
+    if len(content) != len(place) + 2 * KEY_BYTES:
+        raise KeyShareInvalid(f"what share {dealer} dealt has another size than a share and a mask")
     return content[len(place) :]

@@ -98,7 +98,7 @@ def _parse(text: str) -> _Signed:
         raise IntegrityError("a signed text is too long")
     try:
         signed = msgspec.json.decode(text, type=_Signed)
-    except (msgspec.DecodeError, UnicodeError) as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise IntegrityError("not a signed text") from error
     if canonical(msgspec.to_builtins(signed)).decode() != text:
         raise IntegrityError("a signed text is not in canonical form")

@@ -185,3 +185,9 @@ def test_a_box_opens_in_its_context_only():
     ]:
         with pytest.raises(IntegrityError):
             box.open_box(key, context, content)
+
+
+def test_a_text_that_is_nothing_but_depth_is_no_signed_text():
+    deep = '{"body":{"a":' + "[" * 30_000 + "]" * 30_000 + '},"signature":"' + "0" * 128 + '","signer":"x"}'
+    with pytest.raises(IntegrityError):
+        signing.verify("anything", deep, {})

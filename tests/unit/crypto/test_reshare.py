@@ -196,3 +196,17 @@ def test_an_order_that_contradicts_itself_is_none():
     for dealers, receivers, k in (([1, 1], [one, two], 2), ([1, 2], [one, one], 2), ([1, 2], [one, two], 3)):
         with pytest.raises(IntegrityError):
             reshare.order(charter, 2, dealers, receivers, k, SIGNING_KEY)
+
+
+@pytest.mark.parametrize("size", [0, 1, 62, 63, 65, 66, 128])
+@pytest.mark.parametrize("dealer", [0, 2])
+def test_a_piece_of_another_size_is_said_whose_it_is(dealer, size):
+    resharing = Resharing((2, 3), spare=1)
+    order = resharing.order
+    sender = order.dealers[dealer]
+    content = reshare._place(order, sender) + secrets.token_bytes(size)
+    piece = b"".join(sealing.seal([order.receivers[0]], [content], secrets.token_bytes))
+    pieces = resharing.pieces(0)
+    pieces[dealer] = piece
+    with pytest.raises(KeyShareInvalid, match=f"share {sender} dealt"):
+        reshare.take(order, resharing.holders[0], pieces)
