@@ -51,7 +51,11 @@ _CHUNK = 500
 
 
 class ArrivalRow(peewee.Model):
-    """Table ``arrival``; `box` is a sealed `_Content`."""
+    """Table ``arrival``; `box` is a sealed `_Content`.
+
+    What is `dropped` is not to be registered, and had been claimed: whoever claimed it may have given it a
+    name before it heard of that, and have died.
+    """
 
     guid = peewee.CharField(max_length=36, primary_key=True)
     plugin = peewee.TextField()
@@ -63,6 +67,7 @@ class ArrivalRow(peewee.Model):
     arrived_at = peewee.BigIntegerField()
     lease_until = peewee.BigIntegerField(default=0)
     attempts = peewee.IntegerField(default=0)
+    dropped = peewee.BooleanField(default=False)
 
     class Meta:
         """Groups are looked up by what they are of."""
@@ -146,15 +151,16 @@ class Journal:
         most = peewee.fn.MAX(self._arrival.attempts)
         return int(self._arrival.select(most).where(*self._of(group)).scalar() or 0)
 
-    def arrivals(self, group: Group, limit: int) -> list[Arrival]:
-        """Return the arrivals of a group that were there when it was claimed, opened."""
-        claimed = (*self._of(group), self._arrival.lease_until > 0)
-        rows = self._arrival.select().where(*claimed).order_by(self._arrival.guid).limit(limit)
-        return [Arrival(group.plugin, group.release, self._open(row)) for row in rows]
+    def arrivals(self, group: Group, limit: int, *, dropped: bool = False) -> list[Arrival]:
+        """Return the arrivals of a group that it had when it was claimed, opened, or those dropped since."""
+        row = self._arrival
+        claimed = (*self._of(group), row.lease_until > 0, row.dropped == dropped)
+        rows = row.select().where(*claimed).order_by(row.guid).limit(limit)
+        return [Arrival(group.plugin, group.release, self._open(one)) for one in rows]
 
     def waiting(self) -> Iterator[Arrival]:
         """Yield every arrival, opened."""
-        for row in self._arrival.select().order_by(self._arrival.guid):
+        for row in self._arrival.select().where(~self._arrival.dropped).order_by(self._arrival.guid):
             release = Release(row.project, row.profile, row.profile_version)
             yield Arrival(row.plugin, release, self._open(row))
 
@@ -162,26 +168,35 @@ class Journal:
         """Return those that are still written down."""
         row = self._arrival
         chunks = (guids[start : start + _CHUNK] for start in range(0, len(guids), _CHUNK))
-        return {Guid(one.guid) for chunk in chunks for one in row.select(row.guid).where(row.guid.in_(chunk))}
+        return {
+            Guid(one.guid)
+            for chunk in chunks
+            for one in row.select(row.guid).where(row.guid.in_(chunk), ~row.dropped)
+        }
 
     def done(self, guids: Sequence[Guid]) -> None:
         """Forget arrivals that are registered everywhere, but for those that have come again meanwhile."""
-        self._forget(guids, self._arrival.lease_until > 0)
+        with self._database.transaction():
+            for guid in guids:
+                row = self._arrival
+                row.delete().where(row.guid == guid, row.lease_until > 0).execute()
 
     def drop(self, guids: Sequence[Guid]) -> None:
         """Forget arrivals that are not to be registered."""
-        self._forget(guids)
+        with self._database.transaction():
+            for guid in guids:
+                self._drop(self._arrival.guid == guid)
 
     def drop_older(self, than_ms: Mapping[Guid, int]) -> None:
         """Forget what was told of files before a moment of each, in milliseconds of the epoch."""
         row = self._arrival
         with self._database.transaction():
             for guid, ms in than_ms.items():
-                row.delete().where(row.guid == guid, row.arrived_at < ms).execute()
+                self._drop(row.guid == guid, row.arrived_at < ms)
 
     def pending(self) -> int:
         """Return how many arrivals are not registered everywhere."""
-        return int(self._arrival.select().count())
+        return int(self._arrival.select().where(~self._arrival.dropped).count())
 
     def group_key(self, group: Group) -> GroupKey | None:
         """Return what is known of a group's key."""
@@ -228,6 +243,7 @@ class Journal:
                     arrival.project == row.project,
                     arrival.profile_version == row.profile_version,
                     arrival.group_name == row.group_name,
+                    ~arrival.dropped,
                 )
                 if waiting.exists():
                     return False
@@ -241,10 +257,11 @@ class Journal:
         """Forget a key that was undone."""
         self._group_key.delete().where(*self._key_of(group)).execute()
 
-    def _forget(self, guids: Sequence[Guid], *where: Any) -> None:
-        with self._database.transaction():
-            for guid in guids:
-                self._arrival.delete().where(self._arrival.guid == guid, *where).execute()
+    def _drop(self, *which: Any) -> None:
+        """Delete what nobody has claimed; what somebody has is the next claim's."""
+        row = self._arrival
+        row.delete().where(*which, row.lease_until == 0).execute()
+        row.update(dropped=True).where(*which).execute()
 
     def _columns(self, arrival: Arrival, now: datetime) -> dict[str, Any]:
         found = arrival.found
@@ -259,6 +276,7 @@ class Journal:
             "box": seal_box(self._key, f"arrival {found.guid}", msgspec.msgpack.encode(content)),
             "arrived_at": _ms(now),
             "lease_until": 0,
+            "dropped": False,
         }
 
     def _open(self, row: Any) -> Discovered:

@@ -154,6 +154,9 @@ class Registrar:
         if group is None:
             return False
         try:
+            while dropped := self._journal.arrivals(group, self._settings.batch, dropped=True):
+                self._unregistering.catch_up(dropped)
+                self._journal.done([arrival.found.guid for arrival in dropped])
             while arrivals := self._journal.arrivals(group, self._settings.batch):
                 self._register(group, arrivals)
         except MdmError as error:

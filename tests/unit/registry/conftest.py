@@ -137,7 +137,7 @@ class House:
         settings = RegistrarSettings(settle_s=60.0, publish_s=3600.0, level=level, batch=2)
         self.destructions = Destructions(Database(database_url(path, "journal")))
         self.destroyer = Destroyer(self.destructions, self.keys, self.audit, self.clock)
-        unregistering = Unregistering(
+        self.unregistering = unregistering = Unregistering(
             places, self.stores, self.journal, catalogues, self.destroyer, self.audit, self.clock
         )
         self.registrar = Registrar(

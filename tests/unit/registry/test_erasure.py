@@ -263,6 +263,34 @@ def test_what_was_named_during_an_erasure_goes_although_it_could_not_be_register
     assert gone_everywhere(house)
 
 
+@pytest.mark.parametrize("how", ["erased", "removed"])
+def test_what_a_registrar_had_named_that_died_goes_as_well(house, monkeypatch, how):
+    """It died at what nobody wanted any more, and could not catch up with that."""
+
+    def dies(*_):
+        raise KeyboardInterrupt
+
+    house.arrive(1)
+    house.registrar.step()
+    house.clock.advance(1)
+    house.arrive(1)
+    house.clock.advance(1)
+    gone = house.erase if how == "erased" else lambda: (house.remove(1), house.unregistering.step())
+    with monkeypatch.context() as patched:
+        patched.setattr(house.files, "register", dies)
+        patched.setattr(house.unregistering, "catch_up", dies)
+        meanwhile(monkeypatch, house.journal, gone, "group_key")
+        with pytest.raises(KeyboardInterrupt):
+            house.registrar.step()
+    assert house.entry(1) is not None
+    for _ in range(3):
+        house.clock.advance(3600)
+        house.settle()
+    assert house.registrar.pending() == 0
+    assert gone_everywhere(house)
+    assert not list(house.journal._arrival.select())
+
+
 def test_what_is_registered_while_the_catalogues_forget_it_is_forgotten_once_more(house, monkeypatch):
     """The registrar has been at it since before the erasure, and is done when that has half gone through."""
     forgetting, registered = threading.Event(), threading.Event()
