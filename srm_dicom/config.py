@@ -20,11 +20,15 @@ class Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Base of every table of the configuration."""
 
 
+InPaths = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,200}\Z")]
+"""A word that stands in paths."""
+
+
 class Site(Struct, frozen=True, kw_only=True):
     """Who this is: `name` stands in every path, `host` in every SURL and TURL."""
 
-    name: str
-    vo: str
+    name: InPaths
+    vo: InPaths
     host: str
     aliases: tuple[str, ...] = ()
 
@@ -313,11 +317,20 @@ class Member(Struct, frozen=True, kw_only=True):
     group: str = ""
     rights: tuple[Literal["file", "key", "search", "nominative", "write", "ingest"], ...]
 
+    def __post_init__(self) -> None:
+        """Refuse what names nobody, or two.
+
+        Raises:
+            ValueError: it does.
+        """
+        if bool(self.user) == bool(self.group):
+            raise ValueError("a member is a user or a group")
+
 
 class ProjectFile(Struct, frozen=True, kw_only=True):
     """``projects.d/<id>.toml``; see `rights.project.Project`."""
 
-    id: str
+    id: InPaths
     permit: str
     purpose: str
     profile: str

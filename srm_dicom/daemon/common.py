@@ -185,9 +185,17 @@ class Common:
 
 
 def load_projects(directory: Path) -> dict[str, Project]:
-    """Read ``projects.d``."""
-    files = tomlfile.load_directory(directory, ProjectFile)
-    return {file.id: _project(file) for file in files.values()}
+    """Read ``projects.d``.
+
+    Raises:
+        ConfigError: a file is not usable, or two are of one project.
+    """
+    projects: dict[str, Project] = {}
+    for name, file in tomlfile.load_directory(directory, ProjectFile).items():
+        if file.id in projects:
+            raise ConfigError(f"{directory / name}.toml is another file of the project {file.id}")
+        projects[file.id] = _project(file)
+    return projects
 
 
 def _project(file: ProjectFile) -> Project:
