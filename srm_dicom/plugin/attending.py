@@ -88,6 +88,8 @@ class Bench(Protocol):
     def ask(self, words: Sequence[str]) -> Sequence[Task]:
         """Tell what arrives; returns what is to be made of it, and of others that may arrive next.
 
+        What was returned before holds no more.
+
         Raises:
             MdmError: as `Attendant.commissions` does.
         """

@@ -172,6 +172,8 @@ class Bench:
             raise InternalError("a stager told something else than it was asked")
         for number, pickled in told.recipes.items():
             self._recipes[number] = pickle.loads(pickled)  # noqa: S301 - the stager's
+        needed = {task.recipe for task in told.tasks}  # the stager knows that others are forgotten
+        self._recipes = {number: recipe for number, recipe in self._recipes.items() if number in needed}
         self._expected = len(told.tasks)
         return told.tasks
 

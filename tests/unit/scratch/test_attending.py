@@ -246,6 +246,24 @@ def test_what_is_handed_over_and_not_taken(open_workshop, desk):
     assert desk.handed == {"last": b"x"}
 
 
+def test_a_long_session_keeps_no_more_recipes_than_it_needs(open_workshop, desk):
+    """Each visit has one of its own, and an archive may keep its association for days."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    bench = Bench(theirs, KEY, MOST_BYTES)
+    for number in range(1, 4):
+        task = attending.Task("o", (), number, "guid", b"")
+        ours.send(attending.encode(attending.Tasks((task,), {number: pickle.dumps(recipes.where)}, ())))
+        bench.ask(("o",))
+    assert list(bench._recipes) == [3]
+    ours.close()
+    theirs.close()
+    with attended(open_workshop(), desk) as (sender, _):
+        for name, recipe in [("a1", recipes.where), ("b1", partial(recipes.where)), ("a2", recipes.where)]:
+            desk.want(name, recipe=recipe)
+            assert sender.answer(name, b"x") == "ok"
+    assert desk.kept == ["a1", "b1", "a2"]
+
+
 def test_a_refusal_is_told_on_both_sides_and_keeps_nothing(open_workshop, desk, outer):
     desk.want("bad", recipe=recipes.refuse)
     desk.want("good")
