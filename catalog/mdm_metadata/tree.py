@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -112,6 +112,12 @@ class Collections:
     def set_acl(self, collection: Collection, acl: Acl) -> None:
         """Replace the ACL."""
         self._row.update(acl=str(acl)).where(self._row.id == collection.id).execute()
+
+    def change_acl(self, collection: Collection, change: Callable[[Acl], Acl]) -> None:
+        """Make another ACL of the one that there is now, which may be newer than `collection`."""
+        with self._database.transaction():
+            for row in self._row.select().where(self._row.id == collection.id):
+                self.set_acl(collection, change(Acl.stored(row.acl)))
 
     def set_valid_until(self, collection: Collection, end: datetime) -> None:
         """Give the collection another end."""

@@ -47,8 +47,9 @@ def setacl(session: Session, args: Sequence[str]) -> Iterable[str]:
 def _grant(session: Session, text: str, entry_text: str) -> Iterable[str]:
     collection = session.access.require(session.path(text), "p")
     entry = _one(entry_text)
-    acl = collection.acl.granting(entry.tag, entry.qualifier, entry.permissions)
-    session.collections.set_acl(collection, _checked(acl))
+    session.collections.change_acl(
+        collection, lambda acl: _checked(acl.granting(entry.tag, entry.qualifier, entry.permissions))
+    )
     return ()
 
 

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from mdm_metadata.access import Access
 from mdm_metadata.codes import CODES
 from mdm_metadata.commands import COMMANDS
 from srm_dicom import errors
+from srm_dicom.client.amga import AmgaChannel
 from srm_dicom.errors import AlreadyExists, MdmError, NotAuthorised, NotFound
 from srm_dicom.rights.declare import OpenAccess, Right
 
@@ -236,3 +238,24 @@ def test_the_audit_trail_has_decisions_and_no_words(site: Any) -> None:
     assert HEART in trail
     for word in ("Secret", "typed/by", "PatientName"):
         assert word not in trail
+
+
+def test_a_right_that_is_taken_while_another_is_given_stays_taken(
+    site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = AmgaChannel(site.endpoint, site.users["registrar"], timeout_s=60)
+    researcher = f'user:"{site.dns["researcher"]}"'
+    real = Access.require
+
+    def overtaken(self: Access, *arguments: Any) -> Any:
+        collection = real(self, *arguments)
+        monkeypatch.setattr(Access, "require", real)
+        other.call("acl_remove", HEART, researcher)
+        return collection
+
+    monkeypatch.setattr(Access, "require", overtaken)
+    site.channel("registrar").call("acl_add", HEART, 'user:"/CN=x"', "r")
+    other.close()
+    entries = site.channel("registrar").call("acl_show", HEART)
+    assert 'user:"/CN=x":r' in entries
+    assert not [entry for entry in entries if entry.startswith(researcher)]
