@@ -181,6 +181,8 @@ class Saga:
             there = self._namespace.find(entry.path)
             if there is None or there.guid != entry.guid:
                 raise
+            if (there.plugin, there.plugin_ref) != (entry.plugin, entry.plugin_ref):
+                self._namespace.relocate(_guid(entry), entry.plugin, entry.plugin_ref)
 
     def _catalogue(self, entries: Sequence[Entry]) -> None:
         self._catalogues.files.register([self._record(entry) for entry in entries])

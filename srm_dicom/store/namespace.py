@@ -270,6 +270,10 @@ class Namespace:
         """Replace the ACL of a name."""
         self._update(path, acl=str(acl))
 
+    def relocate(self, guid: Guid, plugin: str, plugin_ref: bytes) -> None:
+        """Have the bytes of a file fetched by other words of a plugin, or by another plugin."""
+        self._row.update(plugin=plugin, plugin_ref=plugin_ref).where(self._row.guid == guid).execute()
+
     def record_facts(self, news: Sequence[tuple[Guid, Facts, int]]) -> None:
         """Make files *full*, or give them the facts of a new generation: the file, these and its number."""
         self._database.execute_many(

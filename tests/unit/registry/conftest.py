@@ -175,13 +175,13 @@ class House:
         who = [Patient(patient, "HOSPITAL")]
         return self.erasure.erase(who, self.erasure.find(who), "user:root")
 
-    def arrive(self, *numbers, group="g", patient="p", release=RELEASE):
+    def arrive(self, *numbers, group="g", patient="p", release=RELEASE, ref=b"ref"):
         found = [
             Discovered(
                 guid=Guid(f"00000000-0000-4000-8000-{number:012d}"),
                 path=(patient, "s", f"{number}.dcm.c4gh"),
                 group=group,
-                plugin_ref=b"ref",
+                plugin_ref=ref,
                 attributes={"Modality": "CT", "Rows": 64, "SliceThickness": 5.0},
                 nominative={"PatientName": SECRET},
             )

@@ -1,5 +1,6 @@
 """How a file comes to be: the saga walked, broken off and walked again, against real rows."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -133,6 +134,16 @@ def test_arrivals_that_come_again_change_nothing(house):
     house.registrar.step()
     assert house.stores.namespace.find(before.path) == before
     assert len(house.keys.registered) == 1
+
+
+def test_what_is_registered_again_is_fetched_where_it_was_seen_last(house):
+    """An archive took the place of another, or the key that seals where a file is was lost (operate.md)."""
+    house.arrive(1)
+    house.registrar.step()
+    before = house.entry(1)
+    house.arrive(1, ref=b"elsewhere")
+    house.registrar.step()
+    assert house.entry(1) == replace(before, plugin_ref=b"elsewhere")
 
 
 def test_what_comes_again_for_another_patient_keeps_its_name_and_keeps_nobody_waiting(house):
