@@ -43,12 +43,8 @@ def of_registration(
     journal: Journal, unregistrations: Unregistrations, destructions: Destructions
 ) -> tuple[Gauge, ...]:
     """Return what shows whether the registrar goes on."""
-
-    def destructions_waiting() -> int:
-        return sum(1 for _ in destructions.orders(open_only=True))
-
     return (
         Gauge("arrivals_waiting", "What has arrived and is not registered everywhere.", journal.pending),
         Gauge("unregistrations_waiting", "Removed files that a catalogue still has.", unregistrations.open),
-        Gauge("key_destructions_waiting", "Keys that are not destroyed yet.", destructions_waiting),
+        Gauge("key_destructions_waiting", "Keys that are not destroyed yet.", destructions.waiting),
     )

@@ -95,6 +95,10 @@ class Destructions:
             query = query.where(self._row.key_id.in_(ids))
         return (_order(row) for row in query)
 
+    def waiting(self) -> int:
+        """Return how many keys are not destroyed yet."""
+        return int(self._row.select().where(self._row.done_at == 0).count())
+
     def reopen(self) -> None:
         """Have every server asked for every key again, whatever it has confirmed."""
         self._row.update(open=True, confirmed="").execute()

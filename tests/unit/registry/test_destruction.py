@@ -1,11 +1,13 @@
 """Keys that have to be destroyed: written down, asked for until enough have confirmed, alarmed until then."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from srm_dicom.audit.log import AuditLog
 from srm_dicom.client.destroying import Destruction
+from srm_dicom.daemon import gauges
 from srm_dicom.db.database import Database
 from srm_dicom.registry.destruction import ALARM_AFTER_S, Destroyer, Destructions
 from srm_dicom.testing.clock import FakeClock
@@ -128,3 +130,21 @@ def test_a_server_in_the_place_of_another_has_confirmed_nothing(site):
     site.servers.down = {"four"}
     site.destroyer.step()
     assert site.order().open
+
+
+def test_a_key_that_is_destroyed_is_measured_as_waiting_no_more(site):
+    """Though a server has not confirmed: it may be dead for good."""
+    nothing = SimpleNamespace(pending=lambda: 0, open=lambda: 0)
+    gauge = gauges.of_registration(nothing, nothing, site.destructions)[-1]
+
+    def waiting():
+        (sample,) = gauge.metric().samples
+        return sample.value
+
+    site.destroyer.order({"key": HALF, "other": HALF})
+    site.destroyer.step()
+    assert waiting() == 2
+    site.servers.up = {"one", "two"}
+    site.destroyer.step()
+    assert [order.open for order in site.destructions.orders()] == [True, True]
+    assert waiting() == 0
