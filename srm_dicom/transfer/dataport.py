@@ -12,6 +12,7 @@ import select
 import socket
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 
 from srm_dicom.clock import Clock
@@ -66,6 +67,7 @@ class DataPort:
         self._listening_on = 0
         self._listening_until_s = 0.0
         self._targets: tuple[Address, ...] = ()
+        self._turned_away = ""
         self._kept: list[DataChannel] = []
         self._kept_under: tuple[str, str, str, str] | None = None
 
@@ -158,7 +160,7 @@ class DataPort:
         if kept:
             return kept
         if self._listener is not None:
-            return [self._accept(self._listener, parameters, security, guard)]
+            return [self._accept(parameters, security, guard)]
         return self._connect_all(targets or self._each_stream(parameters), parameters, security, guard)
 
     def arrivals(
@@ -172,11 +174,20 @@ class DataPort:
         kept = self._take_kept(parameters, security, tell)
         if not kept and self._listener is None:
             raise CannotConnect("in MODE E the sender connects: use PASV or SPAS before STOR")
+        return kept, self._arriving(parameters, security)
+
+    def _arriving(self, parameters: Parameters, security: DataSecurity) -> Arriving:
+        """Return where connections come from that have come to the listening port, and will; it is theirs."""
         listener, self._listener = self._listener, None
-        ready = partial(self._ready_or_none, parameters=parameters, security=security)
-        take = partial(self._take_peer, proven=parameters.dcau != "N")
-        wait_s = self._settings.connect_s
-        return kept, Arriving(listener, take, ready, wait_s, self._clock, self._place.leave)
+        return Arriving(
+            listener,
+            partial(self._take_peer, proven=parameters.dcau != "N"),
+            partial(self._is_known, parameters=parameters),
+            partial(self._ready_or_none, parameters=parameters, security=security),
+            self._settings.connect_s,
+            self._clock,
+            self._place.leave,
+        )
 
     def _take_kept(
         self, parameters: Parameters, security: DataSecurity, tell: Callable[[Reply], None]
@@ -239,38 +250,33 @@ class DataPort:
             return listener
         raise CannotConnect(f"no data port of {first}-{last} is free: try again in a minute")
 
-    def _accept(
-        self, listener: socket.socket, parameters: Parameters, security: DataSecurity, guard: Guard
-    ) -> DataChannel:
+    def _accept(self, parameters: Parameters, security: DataSecurity, guard: Guard) -> DataChannel:
         if parameters.dcau != "N":
             guard()
         until_s = self._clock.monotonic_s() + self._settings.connect_s
-        turned_away = ""
-        try:
+        self._turned_away = ""
+        with closing(self._arriving(parameters, security)) as arriving:
             while True:
-                found = self._await_peer(listener, guard, until_s, proven=parameters.dcau != "N")
-                if found is None:
-                    raise self._nobody_came(turned_away)
-                sock, peer = found
-                try:
-                    return self._ready_if_known(sock, peer, parameters, security)
-                except _Stranger as error:
-                    turned_away = f"; one from {peer.host} was turned away: {error}"
-        finally:
-            self._stop_listening()
+                ready = self._await_peer(arriving, guard, until_s)
+                channel = ready() if ready is not None else None
+                if channel is not None:
+                    return channel
+                if self._clock.monotonic_s() >= until_s:
+                    raise self._nobody_came(self._turned_away)
+                guard()
 
     def _await_peer(
-        self, listener: socket.socket, guard: Guard, until_s: float, *, proven: bool
-    ) -> tuple[socket.socket, Address] | None:
+        self, arriving: Arriving, guard: Guard, until_s: float
+    ) -> Callable[[], DataChannel | None] | None:
         """Most clients have connected before they say what they want: look first, then wait."""
         poll = select.poll()
-        poll.register(listener.fileno(), select.POLLIN)
-        while (found := self._take_peer(listener, proven=proven)) is None:
+        poll.register(arriving.fileno(), select.POLLIN)
+        while (ready := arriving.take()) is None:
             if self._clock.monotonic_s() >= until_s:
                 return None
             guard()
             poll.poll(_GUARD_EVERY_S * 1000)
-        return found
+        return ready
 
     def _nobody_came(self, turned_away: str) -> CannotConnect:
         return CannotConnect(
@@ -299,7 +305,7 @@ class DataPort:
             _Stranger: it did not prove to be the user's, and is not from the client: anybody can knock.
             CannotConnect: as `_ready`.
         """
-        known = peer.host == self.peer or parameters.dcau == "N"
+        known = self._is_known(peer, parameters)
         wait_s = self._settings.connect_s if known else min(_STRANGER_S, self._settings.connect_s)
         try:
             return self._ready(sock, peer, parameters, security, accepted=True, wait_s=wait_s)
@@ -309,12 +315,16 @@ class DataPort:
             log.info("stranger_turned_away", peer=peer.host, port=peer.port)
             raise _Stranger(str(error)) from error
 
+    def _is_known(self, peer: Address, parameters: Parameters) -> bool:
+        return peer.host == self.peer or parameters.dcau == "N"
+
     def _ready_or_none(
         self, sock: socket.socket, peer: Address, parameters: Parameters, security: DataSecurity
     ) -> DataChannel | None:
         try:
             return self._ready_if_known(sock, peer, parameters, security)
-        except _Stranger:
+        except _Stranger as error:
+            self._turned_away = f"; one from {peer.host} was turned away: {error}"
             return None
 
     def _each_stream(self, parameters: Parameters) -> tuple[Address, ...]:

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Protocol
 
 from srm_dicom.errors import InvalidRequest
+from srm_dicom.transfer.arriving import STRANGERS
 from srm_dicom.transfer.channel import CHUNK_BYTES, DataChannel, Guard
 from srm_dicom.transfer.files import NewFile
 from srm_dicom.wire.gridftp.blocks import BlockReader
@@ -96,7 +97,13 @@ def receive_stream(channel: DataChannel, target: Target, offset: int, guard: Gua
 
 
 class Arrivals(Protocol):
-    """Where new connections of a transfer come from."""
+    """Where new connections of a transfer come from.
+
+    Attributes:
+        strangers: how many of those that were taken are not, or not yet, known to be the user's.
+    """
+
+    strangers: int
 
     def fileno(self) -> int:
         """What polls as readable when one has come; -1 when none can."""
@@ -144,7 +151,6 @@ class BlockReceiver:
         self._stop = threading.Event()
         self._streams: list[_Stream] = []
         self._futures: list[Future[None]] = []
-        self._strangers: list[None] = []
         self._wake = -1
 
     def run(self, kept: Sequence[DataChannel], guard: Guard, broken: Callable[[], None]) -> list[DataChannel]:
@@ -173,7 +179,7 @@ class BlockReceiver:
         return self._reusable()
 
     def _run(self, kept: Sequence[DataChannel], guard: Guard) -> None:
-        with ThreadPoolExecutor(self._max_streams, thread_name_prefix="stream") as pool:
+        with ThreadPoolExecutor(self._max_streams + STRANGERS, thread_name_prefix="stream") as pool:
             try:
                 for channel in kept:
                     self._begin(pool, partial(_itself, channel))
@@ -184,7 +190,7 @@ class BlockReceiver:
             future.result()
 
     def _begin(self, pool: ThreadPoolExecutor, ready: Callable[[], DataChannel | None]) -> None:
-        if len(self._futures) - len(self._strangers) >= self._max_streams:
+        if len(self._futures) - self._arrivals.strangers >= self._max_streams:
             raise InvalidRequest(f"a transfer has at most {self._max_streams} connections")
         future = pool.submit(self._receive, ready)
         self._futures.append(future)
@@ -221,7 +227,6 @@ class BlockReceiver:
         """Take one connection's blocks; in its own thread."""
         channel = ready()
         if channel is None:
-            self._strangers.append(None)
             return
         stream = _Stream(channel)
         self._streams.append(stream)
