@@ -108,7 +108,8 @@ def handed_in(common: Common, hosts: Mapping[str, PluginHost]) -> dict[str, Arri
         return {}
     journal = make_journal(common)
     feeds = {name: _feed(common, name, files[name], hosts[name]) for name in sealed}
-    return {name: arrivals(journal, name, feed.releases(), common.clock) for name, feed in feeds.items()}
+    clock = common.clock
+    return {name: arrivals(journal, name, feed.releases(clock.now()), clock) for name, feed in feeds.items()}
 
 
 def check_areas(common: Common) -> None:

@@ -63,11 +63,12 @@ class Feed:
     projects: tuple[Project, ...]
     sealed: bool
 
-    def releases(self) -> tuple[Release, ...]:
-        """Return the releases of today."""
+    def releases(self, now: datetime) -> tuple[Release, ...]:
+        """Return the releases of today, of projects that have not ended."""
         return tuple(
             Release(project.id, project.profile, self.host.profile_version(project.profile))
             for project in self.projects
+            if project.valid(now)
         )
 
 
@@ -112,7 +113,7 @@ class Registrar:
         """Listen for arrivals and register what has settled, until `stop` is set."""
         with ExitStack() as listening:
             for name, feed in self._feeds.items():
-                told = arrivals(self._journal, name, feed.releases(), self._clock)
+                told = arrivals(self._journal, name, feed.releases(self._clock.now()), self._clock)
                 listening.enter_context(feed.host.listen(told))
             while not stop.is_set():
                 if not self.step(self.settled()):
@@ -129,7 +130,7 @@ class Registrar:
             raise ConfigError(f"plugins.d has no {plugin}.toml", advice=f"It has {known}.")
         feed = self._feeds[plugin]
         total = 0
-        for release in feed.releases():
+        for release in feed.releases(self._clock.now()):
             found = iter(feed.host.discover(selector, release))
             while batch := list(islice(found, self._settings.batch)):
                 arrivals = [Arrival(plugin, release, item) for item in batch]
@@ -158,7 +159,10 @@ class Registrar:
                 self._unregistering.catch_up(dropped)
                 self._journal.done([arrival.found.guid for arrival in dropped])
             while arrivals := self._journal.arrivals(group, self._settings.batch):
-                self._register(group, arrivals)
+                if self._saga.has_ended(group):
+                    self._leave(group, arrivals)
+                else:
+                    self._register(group, arrivals)
         except MdmError as error:
             self._postpone(group, error)
         return True
@@ -204,6 +208,11 @@ class Registrar:
         )
         self._journal.done([arrival.found.guid for arrival in arrivals])
         log.info("registered", plugin=group.plugin, release=group.release.label, count=len(arrivals))
+
+    def _leave(self, group: Group, arrivals: Sequence[Arrival]) -> None:
+        """Forget what came for a project that has ended: nobody would see it, and more comes every day."""
+        self._journal.done([arrival.found.guid for arrival in arrivals])
+        log.warning("project_has_ended", release=group.release.label, count=len(arrivals))
 
     def _postpone(self, group: Group, error: MdmError) -> None:
         doubled = min(self._journal.attempts(group), MOST_DOUBLED)

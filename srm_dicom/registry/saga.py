@@ -85,6 +85,11 @@ class Saga:
         self._describe(project, entries, arrivals)
         return entries
 
+    def has_ended(self, group: Group) -> bool:
+        """Tell whether the project that a group is for grants nothing any more."""
+        project = self._projects.get(group.release.project)
+        return project is not None and not project.valid(self._clock.now())
+
     def _own(self, arrivals: Sequence[Arrival]) -> list[Arrival]:
         """Leave out what has another name: an archive merges patients, and sends their objects again.
 

@@ -73,6 +73,18 @@ def test_what_has_waited_for_weeks_keeps_nobody_else_waiting(house):
     assert house.registrar.pending() == 1
 
 
+def test_what_comes_for_a_project_that_has_ended_is_not_kept(house):
+    """Its archive forwards as before, every day, and nobody has a right to what would be registered."""
+    house.arrive(1)
+    house.registrar.step()
+    house.clock.advance(100 * 86400)
+    house.arrive(1, 2)
+    assert house.registrar.step()
+    assert house.registrar.pending() == 0
+    assert house.entry(2) is None
+    assert house.entry(1) is not None
+
+
 def test_who_writes_in_an_area_passes_to_it_after_a_registration_too(house):
     areas = Areas([Area(SitePath("/vo/scratch"), "disk", RELEASE)])
     areas.prepare(house.stores.namespace, house.projects, NOW)
