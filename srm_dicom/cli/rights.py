@@ -16,7 +16,7 @@ from srm_dicom.cli.options import config_option
 from srm_dicom.client.metadata import MetadataClient
 from srm_dicom.daemon.common import ADMIN, Common, host_credential
 from srm_dicom.daemon.inner import key_servers, make_journal, make_places
-from srm_dicom.errors import KeyQuorumMissing, MdmError
+from srm_dicom.errors import CatalogueUnavailable, KeyQuorumMissing, MdmError
 from srm_dicom.rights.acl import Acl
 
 KEYS_PER_STEP = 200
@@ -97,10 +97,10 @@ def _of_collections(common: Common) -> Iterator[Told]:
 
 
 def _of_server(common: Common, server: MetadataClient, projects: Iterable[str]) -> Told:
-    known = done = 0
-    try:
-        for name in projects:
-            collection, project = make_places(common).collection(name), common.projects.get(name)
+    known, done, failure = 0, 0, None
+    for name in projects:
+        collection, project = make_places(common).collection(name), common.projects.get(name)
+        try:
             if not server.has(collection):  # nothing was ever registered
                 continue
             known += 1
@@ -108,6 +108,8 @@ def _of_server(common: Common, server: MetadataClient, projects: Iterable[str]) 
             if project:
                 server.set_valid_until(collection, project.valid_until)
             done += 1
-    except MdmError as error:
-        return Told(server.endpoint, "collections", done, known, error)
-    return Told(server.endpoint, "collections", done, known, None)
+        except MdmError as error:
+            failure = failure or error
+            if isinstance(error, CatalogueUnavailable):
+                break
+    return Told(server.endpoint, "collections", done, known, failure)

@@ -22,7 +22,7 @@ from srm_dicom.client.fetching import Fetch
 from srm_dicom.client.http import HttpClient
 from srm_dicom.client.keyserver import Call, Connection, Server
 from srm_dicom.client.keyshares import Charters
-from srm_dicom.client.outcomes import each
+from srm_dicom.client.outcomes import each, or_raise
 from srm_dicom.client.registering import register
 from srm_dicom.client.reshare import Resharer
 from srm_dicom.crypto.keyrecord import KeyRecord
@@ -263,15 +263,17 @@ class KeyServers:
         """Replace the named entries of keys' ACLs on every server; base entries only where an ACL has some.
 
         Returns:
-            By server the keys that it does not have, or why it has changed none.
+            By server the keys that it does not have, or why it has not changed all others.
         """
 
         def change(server: Server) -> list[str]:
             told = each(acls, server.call("describeKeys", list(acls)))
             missing = [key_id for key_id, one in told.items() if isinstance(one, NotFound)]
-            there = {key_id: acl for key_id, acl in acls.items() if key_id not in missing}
+            there = {key_id: acls[key_id] for key_id, one in told.items() if not isinstance(one, MdmError)}
             for acl in dict.fromkeys(there.values()):
                 server.set_acl([key_id for key_id, its in there.items() if its == acl], acl)
+            for key_id in told.keys() - there.keys() - set(missing):
+                or_raise(told[key_id])
             return missing
 
         return {server.name: told for server, told in ask(self._servers, self._timeout_s, change)}

@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -240,3 +241,14 @@ def test_nothing_secret_in_what_is_shown(site, alice, capsys):
     told = shown.out + shown.err + "".join(server.events() for server in site.servers.values())
     assert not any(secret in told.lower() for secret in secrets_)
     assert not any(secret in repr(key.records) for secret in secrets_)
+
+
+def test_a_key_that_is_somebody_elses_on_a_server_keeps_no_other_from_its_rights(site, alice, registrar):
+    taken, other = site.registered(ALICE), site.registered(ALICE)
+    store = site.servers["keys1"].store
+    store.set_permission(replace(store.find([taken.id])[taken.id], owner="/CN=nobody"))
+    told = site.client(registrar).set_acls({taken.id: Acl(), other.id: Acl()})
+    assert isinstance(told.pop("keys1"), NotAuthorised)
+    assert told == {"keys2": [], "keys3": []}
+    with pytest.raises(NotAuthorised):
+        site.client(alice, names=("keys1",)).fetch(other.id, other.public)
