@@ -242,9 +242,8 @@ class Names:
         for entry in entries:
             self.stores.namespace.remove(entry.path)
         files = [entry for entry in entries if not entry.is_directory]
-        uploaded = [entry for entry in files if self.areas.take(entry.path)]
-        self.stores.removals.add(uploaded)
-        registered = [entry for entry in files if entry not in uploaded]
+        self.stores.removals.add([entry for entry in files if self.areas.take(entry.path)])
+        registered = [entry for entry in files if not self.areas.take(entry.path)]
         self.stores.unregistrations.add(registered, self.clock.now())
         forget(self.stores, files)
 
