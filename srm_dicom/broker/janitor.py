@@ -2,7 +2,8 @@
 
 It belongs to the outer zone: the node that owns the directory looks after it, whoever fills it. The
 database is believed. A file that it calls staged and that is not there in full length is forgotten, and
-whoever held it waits for it again; a file that it does not know is dropped once it is `grace_s` old.
+whoever held it waits for it again; a file that it does not know is dropped once it is `grace_s` old, and
+one whose name is lost, or whose upload has ended, before long (`store.leftovers`).
 Stagers go on meanwhile: they make a file ready first and announce it then, so nothing that a sweep may
 drop is going to be announced unless its stager slept for longer than that.
 """
@@ -111,9 +112,17 @@ class Janitor:
         log.info("spaces_forgotten", count=self._stores.spaces.prune(ended_at))
 
     def tidy(self) -> None:
-        """Let time pass for requests and pins, then make room if there is too little."""
+        """Let time pass for requests and pins, drop what has ended, then make room if there is too little."""
         apply_time(self._stores, self._clock.now())
+        self._drop_leftovers()
         self._evict(self._surplus_bytes())
+
+    def _drop_leftovers(self) -> None:
+        """Remove the bytes of files that lost their names, and of uploads that have ended."""
+        files = self._stores.leftovers.on_node(self._node)
+        for file in files:
+            self._area.drop(file)
+        self._stores.leftovers.done(self._node, files)
 
     def _surplus_bytes(self) -> int:
         """Return how much is to go, 0 or less if nothing is."""

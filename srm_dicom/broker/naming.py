@@ -66,7 +66,7 @@ class Naming:
         if replaced is not None:
             self.stores.removals.add([replaced])
             forget(self.stores, [replaced])
-        self.stores.uploads.end(upload.token, [upload.path])
+        self.stores.uploads.end(upload.token, [upload.path], stored=True)
         if upload.space:  # as an upload it counts no longer
             self._stand(upload, digest.size_bytes)
 

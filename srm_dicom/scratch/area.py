@@ -163,6 +163,11 @@ class ScratchArea:
         """Remove a ready file; one that is being sent stays readable for those who opened it."""
         self.path(name).unlink(missing_ok=True)
 
+    def drop(self, file: str) -> None:
+        """Drop a file that is of no more use, by what it is called here, ready or not."""
+        path = self._incoming / file if _ID.fullmatch(file) else self.path(StagedName.parse(file))
+        path.unlink(missing_ok=True)
+
     def names(self) -> Iterator[StagedName]:
         """Yield what is ready."""
         for path in self._ready.glob("*/*"):

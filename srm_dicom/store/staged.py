@@ -11,6 +11,7 @@ import peewee
 
 from srm_dicom.db.database import Database, marks
 from srm_dicom.ids import Guid
+from srm_dicom.store.leftovers import Leftovers
 
 _CHUNK = 500
 _FIND = "SELECT guid, node, generation, size_bytes FROM staged WHERE guid IN"
@@ -46,8 +47,9 @@ class StagedRow(peewee.Model):
 class StagedFiles:
     """The table; methods join the caller's transaction."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, leftovers: Leftovers) -> None:
         self._database = database
+        self._leftovers = leftovers
         self._row = database.bind(StagedRow)
 
     def find(self, guids: Sequence[Guid]) -> dict[Guid, Staged]:
@@ -96,9 +98,11 @@ class StagedFiles:
         self._row.delete().where(self._row.guid == guid, self._row.node == node).execute()
 
     def forget(self, guids: Sequence[Guid]) -> None:
-        """Say that files are nowhere any more; each node sweeps what it has of them."""
+        """Say that files that lost their names are nowhere any more; each node drops what it has of them."""
         for start in range(0, len(guids), _CHUNK):
-            self._row.delete().where(self._row.guid.in_(list(guids[start : start + _CHUNK]))).execute()
+            chunk = list(guids[start : start + _CHUNK])
+            self._leftovers.leave_staged(chunk)
+            self._row.delete().where(self._row.guid.in_(chunk)).execute()
 
     def used_bytes(self, node: str) -> int:
         """Return the bytes of all files of a node."""

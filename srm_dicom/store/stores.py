@@ -8,6 +8,7 @@ from srm_dicom.db.database import Database
 from srm_dicom.store.copies import Copies
 from srm_dicom.store.errands import Errands
 from srm_dicom.store.leases import Leases
+from srm_dicom.store.leftovers import Leftovers
 from srm_dicom.store.namespace import Namespace
 from srm_dicom.store.removals import Removals
 from srm_dicom.store.requests import Requests
@@ -32,23 +33,26 @@ class Stores:
     spaces: Spaces
     copies: Copies
     errands: Errands
+    leftovers: Leftovers
 
     @classmethod
     def open(cls, url: str) -> Stores:
         """Open a database by URL (see `db.database`), making what is missing."""
         database = Database(url)
+        leftovers = Leftovers(database)
         return cls(
             database,
             Namespace(database),
             Requests(database),
             Leases(database),
-            StagedFiles(database),
-            Uploads(database),
+            StagedFiles(database, leftovers),
+            Uploads(database, leftovers),
             Removals(database),
             Unregistrations(database),
             Spaces(database),
             Copies(database),
             Errands(database),
+            leftovers,
         )
 
     def lying(self, node: str) -> tuple[int, int]:

@@ -15,6 +15,7 @@ import peewee
 from srm_dicom.db.database import Database, marks
 from srm_dicom.errors import Busy
 from srm_dicom.ids import Guid, SitePath, Token, parent
+from srm_dicom.store.leftovers import Leftovers
 
 _CHUNK = 500
 
@@ -84,8 +85,9 @@ class UploadRow(peewee.Model):
 class Uploads:
     """The table; methods join the caller's transaction."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, leftovers: Leftovers) -> None:
         self._database = database
+        self._leftovers = leftovers
         self._row = database.bind(UploadRow)
 
     def add(self, upload: Upload) -> None:
@@ -165,10 +167,15 @@ class Uploads:
         }
         return bool(self._row.update(**columns).where(self._row.name == name).execute())
 
-    def end(self, token: Token, paths: Sequence[SitePath]) -> None:
-        """Forget what a request is writing: the names are free again."""
+    def end(self, token: Token, paths: Sequence[SitePath], *, stored: bool = False) -> None:
+        """Forget what a request is writing: the names are free again.
+
+        Its bytes are of no more use, unless it is `stored`: they may become ready to be read.
+        """
         for start in range(0, len(paths), _CHUNK):
             chunk = paths[start : start + _CHUNK]
+            if not stored:
+                self._leftovers.leave_uploaded(token, chunk)
             self._database.change(
                 f"DELETE FROM upload WHERE token = ? AND path IN ({marks(len(chunk))})",  # noqa: S608
                 [token, *chunk],

@@ -76,3 +76,32 @@ def test_staged_files_make_room_for_uploads(site):
     Janitor("node", site.area, site.stores, space, site.clock).tidy()
     assert site.stores.staged.used_bytes("node") == 0
     assert site.stores.lying("node") == (600, 1)
+
+
+def bytes_there(site):
+    scratch = site.area.incoming("0" * 32).parents[1]
+    return sum(path.stat().st_size for path in scratch.rglob("*") if path.is_file())
+
+
+def test_the_bytes_of_what_has_ended_do_not_wait_for_a_sweep(site):
+    """Else who writes and removes, or aborts, again and again fills scratch far beyond its quota."""
+    site.store("kept", bytes(100))
+    for number in range(3):
+        site.store("removed", bytes(1000))
+        site.store("replaced", bytes(2000 + number), overwrite=True)
+        assert site.broker.names.remove_files(site.who(), [parse_path("/vo/data/removed")], "srmRm") == [None]
+        aborted = site.put("aborted")
+        site.upload(aborted, bytes(4000))
+        site.broker.abort(site.who(), aborted.token)
+    late = site.put("late", total_s=60)
+    site.upload(late, bytes(8000))
+    written = site.put("written", total_s=24 * 3600)
+    site.upload(written, bytes(16000))
+    site.clock.advance(2 * 3600)
+    site.janitor.tidy()
+    assert bytes_there(site) == 100 + 2002 + 16000
+    assert site.done(written)[0].failure is None
+    site.janitor.tidy()
+    assert [site.read(name) for name in ("kept", "written")] == [bytes(100), bytes(16000)]
+    assert bytes_there(site) == 100 + 2002 + 16000
+    assert site.stores.leftovers.on_node("node") == []
