@@ -20,6 +20,8 @@ from srm_dicom.identity import dn
 T = TypeVar("T")
 
 FQAN = re.compile(r"(/[A-Za-z0-9_.-]+)+(/Role=[A-Za-z0-9_.-]+)?\Z")
+_NULLS = re.compile(r"(/Role=NULL)?(/Capability=NULL)?\Z")
+"""What voms-proxy-info shows where there is no role; a `Principal` has groups without it."""
 TOKEN = "token:"  # noqa: S105 the beginning of a name
 _BELOW = "/*"
 
@@ -40,7 +42,10 @@ class Listed:
         """
         below = text.endswith(_BELOW)
         name = text.removesuffix(_BELOW) if below else text
-        return cls(name if FQAN.match(name) or name.startswith(TOKEN) else dn.normalise(name), below)
+        group = _NULLS.sub("", name, count=1)
+        if FQAN.match(group):
+            return cls(group, below)
+        return cls(name if name.startswith(TOKEN) else dn.normalise(name), below)
 
     @property
     def is_group(self) -> bool:
