@@ -24,6 +24,7 @@ _APPLICATION = frozenset(range(0xE0, 0xF0))
 _Segment = tuple[int, bytes]
 """A marker, and its content from the length on; of an application's no more than is looked at."""
 _APPLICATION_BYTES = 18
+_MOST_REMEMBERED = 16 * 1024
 _LSE_PRESET_BYTES, _MOST_16 = 11, 0xFFFF
 _LONGEST = {DRI: 4, DNL: 2}
 _MOST_BITS = (
@@ -58,7 +59,8 @@ def clean(
     for marker, content, behind in _segments(stream, _MARKER_LS if lossless_ls else _MARKER):
         segments.append((marker, bytes(content if marker in _NEEDED else content[:_APPLICATION_BYTES])))
         coded_data.append(behind)
-    kept, sizes = _decided(*segments)
+    remembered = sum(len(content) for _, content in segments) <= _MOST_REMEMBERED
+    kept, sizes = (_remembered if remembered else _decided)(*segments)
     if described is not None and any(size != described for size in sizes):
         raise refused(Reason.PIXELS, "another size")
     parts: list[bytes | memoryview] = [b"\xff\xd8"]
@@ -69,7 +71,6 @@ def clean(
     return [*parts, b"\xff\xd9"]
 
 
-@lru_cache(maxsize=256)
 def _decided(*segments: _Segment) -> tuple[list[list[bytes]], list[tuple[int, int, int]]]:
     """Return what stays of each segment, and the sizes that are told; frames of an image have the same.
 
@@ -81,6 +82,9 @@ def _decided(*segments: _Segment) -> tuple[list[list[bytes]], list[tuple[int, in
             _check_segment(marker, content[2:])
     used = _used(segments)
     return [_kept(*each, used) for each in segments], list(_sizes(segments))
+
+
+_remembered = lru_cache(maxsize=256)(_decided)
 
 
 def _segments(

@@ -21,6 +21,7 @@ _EXTENSIONS = frozenset((0xFF72, 0xFF74, 0xFF75, 0xFF76, 0xFF77, 0xFF78, 0xFF79)
 _REMOVED = frozenset((0xFF55, 0xFF57, 0xFF58, 0xFF63, 0xFF64))
 _SOT_BYTES = 12
 _SHORTEST = {SIZ: 43, COD: 14, COC: 11, QCD: 6, QCC: 7}
+_MOST_REMEMBERED = 16 * 1024
 _FEW_COMPONENTS = 257  # fewer are numbered by one byte each
 _JP2 = b"\0\0\0\x0cjP  \r\n\x87\n"
 
@@ -45,7 +46,8 @@ def clean(
     header, at, marker = _header(stream, 2, known)
     if not header or _u16(header[0], 0) != SIZ:
         raise refused(Reason.STREAM, "SIZ")
-    cut = _main(*map(bytes, header))
+    remembered = sum(map(len, header)) <= _MOST_REMEMBERED
+    cut = _main(*map(bytes, header)) if remembered else _Cut(header)
     if described is not None and cut.size != described:
         raise refused(Reason.PIXELS, "another size")
     parts: list[bytes | memoryview] = [b"\xff\x4f", *cut.segments]

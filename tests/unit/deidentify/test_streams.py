@@ -2,6 +2,7 @@
 
 import io
 import struct
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -395,3 +396,20 @@ def test_letters_in_the_sizes_of_a_jpeg_2000():
     assert join(
         jpeg2000.clean(memoryview(codestream(segment(0x53, b"\0\1" + bytes((15,)) + bytes(4) + b"w" * 16))))
     )
+
+
+def test_no_more_is_remembered_of_streams_than_machines_write():
+    """Of a header as large as an object may be, another one for each, memory would be full."""
+    table = segment(0xC4, (b"\0\1" + bytes(15) + b"\3") * 3600)
+    scan = segment(0xC0, b"\x08\0\x08\0\x08\1\1\x11\0") + segment(0xDA, b"\1\1\0\0\x3f\0") + b"\x12\x34"
+    tracemalloc.start()
+    for number in range(8):
+        interval = segment(0xDD, number.to_bytes(2, "big"))
+        image = b"\xff\xd8" + interval + table * 8 + scan + b"\xff\xd9"
+        assert jpeg.clean(memoryview(image), lossless_ls=False, described=(8, 8, 1))
+        comment = struct.pack(">HHH", 0xFF60, 60_000, number) + bytes(59_996)
+        made = codestream(b"", slack=b"").replace(b"\xff\x52", comment * 8 + b"\xff\x52", 1)
+        assert jpeg2000.clean(memoryview(made))
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 2 << 20
