@@ -11,6 +11,7 @@ import json
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -23,7 +24,7 @@ from srm_dicom.client.site import SiteDescription
 from srm_dicom.demo.processes import Processes, Unit
 from srm_dicom.identity.credential import Credential, HostCredential
 from srm_dicom.testing.pki import TestPki
-from srm_dicom.testing.ports import free_ports
+from srm_dicom.testing.ports import are_free, free_ports
 from srm_dicom.tomlfile import dump
 
 HOST = "localhost"
@@ -55,6 +56,10 @@ _PORTS = (
     "keys-2",
     "keys-3",
 )
+
+
+PORTS_FILE = "ports.json"
+"""Which ones a site has, for when it is opened again: the SURLs that are in its catalogues have them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +94,7 @@ class DemoSite:
             handing_in: let the physician hand in images, which go into the archive.
         """
         self.directory = directory
-        self.ports = free_ports(_PORTS)
+        self.ports = _ports(directory / PORTS_FILE)
         self.archive = archive or Archive("PACS", HOST, self.ports["pacs"])
         self.processes = Processes(directory / "log")
         self._plugins = plugins
@@ -138,6 +143,7 @@ class DemoSite:
     def write(self) -> None:
         """Make certificates, secrets and every configuration file."""
         secrets = InnerSecrets.create(self.directory / "inner" / "secrets")
+        (self.directory / PORTS_FILE).write_text(json.dumps(self.ports) + "\n")
         self._write("srm-dicom.toml", self._site())
         (self.directory / "etc" / "ban.list").touch()
         self._write(f"projects.d/{PROJECT}.toml", self._project())
@@ -300,3 +306,12 @@ class DemoSite:
 
     def _database(self, role: str, name: str) -> str:
         return f"sqlite:///{self.directory}/{name}/{role}.db"
+
+
+def _ports(known: Path) -> dict[str, int]:
+    """Return the ports of an earlier run, if they are free still, or others."""
+    with suppress(OSError, ValueError):
+        ports: dict[str, int] = json.loads(known.read_text())
+        if ports.keys() == set(_PORTS) and are_free(ports.values()):
+            return ports
+    return free_ports(_PORTS)

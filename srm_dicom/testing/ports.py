@@ -56,6 +56,16 @@ def free_pair() -> tuple[int, int]:
     return first, second
 
 
+def are_free(ports: Iterable[int]) -> bool:
+    """Tell whether nobody listens on any of these."""
+    for port in ports:
+        listener = _listener(port)
+        if listener is None:
+            return False
+        listener.close()
+    return True
+
+
 def _listener(port: int) -> socket.socket | None:
     with suppress(OSError):
         return socket.create_server(("", port))
