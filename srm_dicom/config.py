@@ -133,7 +133,8 @@ class Tokens(Struct, frozen=True, kw_only=True):
 
     Attributes:
         issuers: by whom.
-        map_file: lines of `"token:<issuer>#<subject>" "/DC=.../CN=..."`: the certificate name that counts.
+        map_file: lines of `"token:<issuer>#<subject>" "/DC=.../CN=..."`: the certificate name that counts; a
+            ban may say either.
         skew_s: by how much clocks may differ; 300 at most.
         lifetime_s: for how long a token may have been made.
     """

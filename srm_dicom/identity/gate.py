@@ -28,7 +28,7 @@ from srm_dicom.identity import chain, dn, refusal, signerpath
 from srm_dicom.identity.admission import AdmissionList
 from srm_dicom.identity.bans import BanList
 from srm_dicom.identity.credential import HostCredential
-from srm_dicom.identity.principal import Principal
+from srm_dicom.identity.principal import Principal, TokenName
 from srm_dicom.identity.trust import Trust, TrustDirectory
 from srm_dicom.identity.voms import Attributes, Memory, Verifier
 from srm_dicom.telemetry import logger
@@ -244,7 +244,8 @@ class Gate:
     def _check_lists(self, principal: Principal) -> None:
         evidence = principal.evidence
         authorities = evidence.authority_dns if isinstance(evidence, _Evidence) else ()
-        self._bans.check(principal.dn, principal.fqans, authorities)
+        also = (evidence.name,) if isinstance(evidence, TokenName) else ()
+        self._bans.check(principal.dn, (*principal.fqans, *also), authorities)
         self._admission.check(principal.dn, principal.fqans)
 
     def _weigh_again(self, evidence: _Evidence, fqans: tuple[str, ...]) -> None:

@@ -12,6 +12,13 @@ BREAK_GLASS = "break-glass"
 
 
 @dataclass(frozen=True, slots=True)
+class TokenName:
+    """What a bearer whom the site maps to a DN is called by the issuer; a ban may say either."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Principal:
     """A caller whose credential has been verified.
 
@@ -28,7 +35,8 @@ class Principal:
             grants (`rights.evaluate.decide`), and rings an alarm by it.
         scopes: what a token narrows its user's rights to; None narrows nothing. `rights.evaluate.decide`
             is the one place that holds it.
-        evidence: what the gate keeps to ask again during the session; opaque to everybody else.
+        evidence: what the gate keeps to ask again during the session, or the `TokenName` of who is mapped;
+            opaque to everybody else.
     """
 
     dn: str

@@ -25,7 +25,7 @@ from srm_dicom.errors import InvalidRequest, NotAuthenticated
 from srm_dicom.identity import dn, scopes
 from srm_dicom.identity.jwks import Fetch, KeySource, fetch_https
 from srm_dicom.identity.listed import FQAN, TOKEN, WatchedList
-from srm_dicom.identity.principal import Principal
+from srm_dicom.identity.principal import Principal, TokenName
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "ES512", "EdDSA")
 REQUIRED = ("iss", "sub", "aud", "exp", "iat")
@@ -125,10 +125,13 @@ class TokenVerifier:
             raise NotAuthenticated(f"the token is not good: {_why(error)}") from error
         ends = self._check_times(claims)
         fqans = _groups(claims, issuer.organisation)
-        narrowed = _scopes(claims, issuer.base_path)
+        narrowed: tuple[scopes.Scope, ...] | None = _scopes(claims, issuer.base_path)
         if not narrowed and fqans and "storage." not in str(claims.get("scope", "")):
-            return Principal(self._name(claims), fqans, limited=True, expires=ends)
-        return Principal(self._name(claims), fqans, limited=True, expires=ends, scopes=narrowed)
+            narrowed = None
+        name = _name(claims)
+        return Principal(
+            self._mapped(name), fqans, limited=True, expires=ends, scopes=narrowed, evidence=TokenName(name)
+        )
 
     def _issuer_and_key(self, token: str) -> tuple[Issuer, Any]:
         if len(token) > MAX_TOKEN_CHARS:
@@ -156,13 +159,16 @@ class TokenVerifier:
             raise NotAuthenticated("the token is not good: it lives too long")
         return datetime.fromtimestamp(ends_s + skew_s, UTC)
 
-    def _name(self, claims: Mapping[str, Any]) -> str:
-        subject = claims["sub"]
-        if not isinstance(subject, str) or not _SUBJECT.match(subject):
-            raise NotAuthenticated("the token is not good: its subject is no plain word")
-        name = f"{TOKEN}{claims['iss']}#{subject}"
+    def _mapped(self, name: str) -> str:
         lines = self._map.current() if self._map else ()
         return next((mapped for token, mapped in lines if token == name), name)
+
+
+def _name(claims: Mapping[str, Any]) -> str:
+    subject = claims["sub"]
+    if not isinstance(subject, str) or not _SUBJECT.match(subject):
+        raise NotAuthenticated("the token is not good: its subject is no plain word")
+    return f"{TOKEN}{claims['iss']}#{subject}"
 
 
 def _map_line(line: str) -> tuple[str, str]:

@@ -24,11 +24,13 @@ from hypothesis import strategies as st
 from srm_dicom.clock import SystemClock
 from srm_dicom.errors import InvalidRequest, NotAuthenticated
 from srm_dicom.identity import scopes
+from srm_dicom.identity.gate import Gate, TrustSettings
 from srm_dicom.identity.jwks import fetch_https
 from srm_dicom.identity.principal import Principal
 from srm_dicom.identity.tokens import Issuer, TokenSettings, TokenVerifier
 from srm_dicom.rights.acl import Acl
 from srm_dicom.rights.evaluate import decide
+from srm_dicom.testing.pki import TestPki
 
 ISSUER = "https://issuer.example.org/"
 SITE = "https://se.example.org"
@@ -122,6 +124,21 @@ def test_groups_are_those_of_the_issuers_organisation(verifier: TokenVerifier) -
     assert principal.scopes is None
     narrowed = verifier.principal(token(**{"wlcg.groups": said}))
     assert narrowed.scopes
+
+
+def test_who_is_banned_by_the_name_of_the_token_is_so_under_the_name_of_the_map(
+    settings: TokenSettings, clock: Clock, tmp_path: Path
+) -> None:
+    path, bans, pki = tmp_path / "map", tmp_path / "bans", TestPki(tmp_path, fast=True)
+    path.write_text(f'"{NAME}" "/DC=org/CN=Alice"\n')
+    bearer = TokenVerifier(replace(settings, map_file=path), clock).principal(token())
+    gate = Gate(TrustSettings(pki.trust_dir, ban_file=bans), pki.host(), clock)
+    bans.write_text("")
+    gate.recheck(bearer)
+    for name in (NAME, "/DC=org/CN=Alice"):
+        bans.write_text(f'"{name}"\n')
+        with pytest.raises(NotAuthenticated, match="banned here"):
+            gate.recheck(bearer)
 
 
 def test_without_scopes_and_groups_nothing_is_left(verifier: TokenVerifier) -> None:
