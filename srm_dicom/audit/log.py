@@ -91,9 +91,13 @@ class AuditLog:
         self._writer: threading.Thread | None = None
         try:
             self.path, self._fd = _open_newest(self.path, clock, clock.monotonic_s() + lock_wait_s)
-            self._size, self._durable, torn = _recover(self._fd)
-            if self._size == 0:
-                self._durable = _head_before(self.path)
+            try:
+                self._size, self._durable, torn = _recover(self._fd)
+                if self._size == 0:
+                    self._durable = _head_before(self.path)
+            except BaseException:
+                os.close(self._fd)  # and whoever has mended it may open it
+                raise
         except BlockingIOError as error:
             raise ConfigError(
                 f"another process writes the audit log {self.path}", advice="Stop the service first."
@@ -271,9 +275,16 @@ def head_of(files: Sequence[Path]) -> Head:
 
 
 def _head_before(path: Path) -> Head:
-    """Return where the chain stands at the beginning of a segment."""
+    """Return where the chain stands at the beginning of a segment.
+
+    Raises:
+        ValueError: the segment before it has been moved away, so the chain cannot go on.
+    """
     files = segments.logs([path.parent])[segments.log_of(path)]
-    return head_of(files[: files.index(path)])
+    head = head_of(files[: files.index(path)])
+    if head.seq + 1 != segments.begins(path):
+        raise ValueError("it has no event yet, and the file before it is not here")
+    return head
 
 
 def _open_newest(path: Path, clock: Clock, until_s: float) -> tuple[Path, int]:

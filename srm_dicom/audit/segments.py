@@ -2,8 +2,8 @@
 
 The first is ``<role>@<host>.jsonl``, each later one has the number of its first event before the suffix:
 ``<role>@<host>.000000123456.jsonl``. The newest is the one that is written; the others never change again and
-may be moved to an archive, whole. The chain goes on from one file to the next: the first line of a segment
-has the hash of the last line before it.
+may be moved to an archive, whole, as soon as the newest has a line. The chain goes on from one file to the
+next: the first line of a segment has the hash of the last line before it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,12 @@ def newest(directory: Path, log: str) -> Path:
 def next_of(segment: Path, seq: int) -> Path:
     """Return the path of the segment that begins with an event."""
     return segment.with_name(f"{log_of(segment)}.{seq:012}.jsonl")
+
+
+def begins(segment: Path) -> int:
+    """Return the number of the first event of a segment."""
+    match = _NAME.match(segment.name)
+    return int(match["seq"] or 1) if match else 1
 
 
 def log_of(segment: Path) -> str:

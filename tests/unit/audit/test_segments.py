@@ -14,6 +14,7 @@ from srm_dicom.audit.log import AuditLog, head_of
 from srm_dicom.audit.search import Hit, search
 from srm_dicom.audit.verify import verify
 from srm_dicom.clock import SystemClock
+from srm_dicom.errors import ConfigError
 
 EVENT = Event(action=Action.DECISION, outcome=Outcome.ALLOWED, dn="/CN=a", objects=("/vo/p1",), rule="x")
 NAME = "front@node.example.org"
@@ -51,6 +52,21 @@ def test_the_chain_goes_on_in_the_newest_file_after_a_restart(grown: Path) -> No
     log.record(EVENT)
     log.close()
     assert verify(*files(grown)) == []
+
+
+def test_no_second_chain_begins_when_all_before_an_empty_file_is_in_an_archive(grown: Path) -> None:
+    segments.next_of(files(grown)[-1], 41).touch()
+    archive = grown / "archive"
+    archive.mkdir()
+    for path in files(grown)[:-1]:
+        path.rename(archive / path.name)
+    with pytest.raises(ConfigError, match="the file before it is not here"):
+        opened(grown)
+    last = segments.logs([archive])[NAME][-1]
+    last.rename(grown / last.name)
+    log = opened(grown)
+    assert log.head.seq == 40
+    log.close()
 
 
 def test_a_crash_before_the_first_line_of_a_new_file(grown: Path) -> None:
