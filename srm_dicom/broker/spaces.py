@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 
 from srm_dicom.broker.access import FileAccess
 from srm_dicom.broker.surls import OwnSurls
+from srm_dicom.broker.viewing import seconds_left
 from srm_dicom.clock import Clock
 from srm_dicom.errors import (
     Busy,
@@ -290,4 +291,4 @@ class SpaceAccounts:
         if space.expires_at is None:
             return SpaceView(space, used_bytes, UNLIMITED_S, UNLIMITED_S)
         assigned_s = int((space.expires_at - space.created_at).total_seconds())
-        return SpaceView(space, used_bytes, assigned_s, max(0, int((space.expires_at - now).total_seconds())))
+        return SpaceView(space, used_bytes, assigned_s, seconds_left(space.expires_at, now))

@@ -12,6 +12,9 @@ from srm_dicom.broker.spaces import SpaceBounds, SpaceWish
 from srm_dicom.broker.views import FileState, PutWish, RequestKind
 from srm_dicom.errors import NoSpace, NotFound, NotSupported, SpaceExhausted
 from srm_dicom.ids import parse_path
+from srm_dicom.srm.caller import Caller
+from srm_dicom.srm.ops import get_space_meta_data
+from srm_dicom.srm.types import T
 from srm_dicom.store.uploads import Received
 
 
@@ -182,3 +185,16 @@ def test_spaces_that_have_been_over_for_long_are_forgotten_and_their_files_are_n
     assert site.read("a.dat") == b"content"
     guid = site.stores.namespace.find(parse_path("/vo/data/a.dat")).guid
     assert site.stores.spaces.of_files([guid]) == {}
+
+
+def test_a_space_lasts_until_its_last_moment(site: Any) -> None:
+    made = site.broker.spaces.reserve(site.who(), SpaceWish(10, "REPLICA", lifetime_s=60))
+    site.clock.advance(0.25)
+    assert site.broker.spaces.view(site.who(), made.space.token).left_s == 60
+    site.clock.advance(59.5)
+    (told,) = get_space_meta_data.run(
+        T.srmGetSpaceMetaDataRequest(arrayOfSpaceTokens=T.ArrayOfString(stringArray=[made.space.token])),
+        Caller(site.who(), site.broker),
+    ).arrayOfSpaceDetails.spaceDataArray
+    assert (told.status.statusCode, told.lifetimeLeft) == ("SRM_SUCCESS", 1)
+    assert site.put("a.dat", space=made.space.token).files[0].failure is None
