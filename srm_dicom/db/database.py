@@ -264,12 +264,9 @@ def _open(url: str) -> peewee.Database:
         return peewee.SqliteDatabase(":memory:", pragmas=_PRAGMAS)
     kind: type[Any]
     if parts.scheme == "sqlite":
-        Path(parts.path).parent.mkdir(parents=True, exist_ok=True)
-        kind, name, options = (
-            LentSqliteDatabase,
-            parts.path,
-            {"pragmas": _PRAGMAS, "check_same_thread": False},
-        )
+        path = url.partition("://")[2]  # `?` and `#` are letters of a file's name
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        kind, name, options = LentSqliteDatabase, path, {"pragmas": _PRAGMAS, "check_same_thread": False}
     elif parts.scheme in ("postgresql", "postgres"):
         given = dict(parse_qsl(parts.query))
         unsaid = {each: value for each, value in SILENCE.items() if each not in given}

@@ -258,3 +258,14 @@ def test_texts_of_an_older_version_get_that_order(database):
     larger.insert_many([{"name": name, "value": 0} for name in NAMES]).execute()
     assert [row.name for row in larger.select().order_by(larger.name)] == BY_BYTES
     assert larger.select().where(larger.name == larger.source).count() == 0
+
+
+def test_a_path_is_a_path_whatever_it_means_in_a_url(tmp_path):
+    for name in ("a#1", "a?b", "a%20 b"):
+        path = tmp_path / name / "x.db"
+        database = Database(f"sqlite:///{path}")
+        with database.transaction():
+            pass
+        database.close()
+        assert path.exists()
+    assert {each.name for each in tmp_path.iterdir()} == {"a#1", "a?b", "a%20 b"}
