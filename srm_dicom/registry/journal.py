@@ -213,9 +213,10 @@ class Journal:
             public_key=public_key,
         )
 
-    def confirm_key(self, group: Group) -> None:
-        """Say that every key server has its share."""
-        self._group_key.update(confirmed=True).where(*self._key_of(group)).execute()
+    def confirm_key(self, group: Group, key_id: str) -> bool:
+        """Say that every key server has its share; tells whether it still is the group's key."""
+        mine = (*self._key_of(group), self._group_key.key_id == key_id)
+        return bool(self._group_key.update(confirmed=True).where(*mine).execute())
 
     def known_keys(self) -> Iterator[tuple[str, GroupKey]]:
         """Yield every key that stands on the key servers, with the project that it is of."""

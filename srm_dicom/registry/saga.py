@@ -20,7 +20,7 @@ from srm_dicom.client.keys import KeyServers
 from srm_dicom.client.metadata import AttributeSpec, MetadataClient, MetadataEntry
 from srm_dicom.clock import Clock, coarse
 from srm_dicom.crypto.keyrecord import issue, key_id_of
-from srm_dicom.errors import AlreadyExists, ConfigError, InternalError
+from srm_dicom.errors import AlreadyExists, ConfigError, InternalError, Overloaded
 from srm_dicom.ids import Guid, parent
 from srm_dicom.registry.journal import Arrival, Group, GroupKey, Journal
 from srm_dicom.registry.policy import Places, shared_acl
@@ -73,6 +73,7 @@ class Saga:
         Raises:
             KeyServerUnavailable, CatalogueUnavailable: a catalogue did not answer; walk again later.
             ConfigError: the project is not configured, or has ended.
+            Overloaded: the key was undone meanwhile; walk again later.
         """
         project = self._project(group)
         arrivals = self._own(arrivals)
@@ -126,7 +127,8 @@ class Saga:
             self._journal.drop_key(group)
         private = X25519PrivateKey.generate()
         public_key = private.public_key().public_bytes_raw()
-        self._journal.intend_key(group, key_id_of(public_key), public_key)
+        key_id = key_id_of(public_key)
+        self._journal.intend_key(group, key_id, public_key)
         records = issue(
             private.private_bytes_raw(),
             k=self._catalogues.threshold,
@@ -137,8 +139,10 @@ class Saga:
             project=project.id,
         )
         self._catalogues.keys.register(records, project.key_acl())
-        self._journal.confirm_key(group)
-        return GroupKey(key_id_of(public_key), public_key, confirmed=True)
+        if not self._journal.confirm_key(group, key_id):
+            self._catalogues.keys.remove(key_id)
+            raise Overloaded("another registrar, or an erasure, has undone the key meanwhile")
+        return GroupKey(key_id, public_key, confirmed=True)
 
     # --- names -----------------------------------------------------------------------------------
 

@@ -103,7 +103,7 @@ class Site:
             random_bytes=secrets.token_bytes,
         )
         key_servers(common).register(records, project.key_acl())
-        journal.confirm_key(series)
+        assert journal.confirm_key(series, key_id_of(public))
         return key_id_of(public), private.private_bytes_raw()
 
     def fetch(self, key_id):

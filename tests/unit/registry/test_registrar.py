@@ -16,7 +16,7 @@ from srm_dicom.errors import (
 from srm_dicom.identity.principal import Principal
 from srm_dicom.ids import Guid, SitePath
 from srm_dicom.plugin.api import Discovered
-from srm_dicom.registry.journal import Arrival
+from srm_dicom.registry.journal import Arrival, Group
 from srm_dicom.registry.registrar import SERVICE, arrivals
 from srm_dicom.rights.evaluate import decide
 from srm_dicom.rights.project import Release
@@ -111,6 +111,28 @@ def test_half_a_key_is_undone_and_made_anew(house):
     (key_id,) = house.keys.registered
     assert len(house.keys.removed) == 1
     assert house.keys.removed[0] != key_id
+
+
+def test_a_key_that_another_registrar_has_undone_meanwhile_is_no_key(house, monkeypatch):
+    """Who was stopped for longer than its lease must not confirm what the other is about to write."""
+    register = house.keys.register
+
+    def slowly(records, acl):
+        monkeypatch.setattr(house.keys, "register", register)
+        register(records, acl)
+        group = Group("memory", RELEASE, "g")
+        house.journal.drop_key(group)
+        house.journal.intend_key(group, "half", b"h" * 32)
+
+    monkeypatch.setattr(house.keys, "register", slowly)
+    house.arrive(1)
+    house.registrar.step()
+    assert house.entry(1) is None
+    house.clock.advance(60)
+    house.registrar.step()
+    first, second = house.keys.registered
+    assert house.keys.removed == [first, "half"]
+    assert house.entry(1).key_id == second
 
 
 def test_files_appear_together_and_not_when_they_came(house):
