@@ -63,6 +63,9 @@ class OpenBundle:
         fds: of its members, in its order; they belong to this object.
         charge: see `files.OpenedFile.charge`.
         closed: called once, after they have been closed.
+
+    Raises:
+        OSError: there is no descriptor left; they have been closed.
     """
 
     def __init__(
@@ -71,7 +74,12 @@ class OpenBundle:
         self._bundle = bundle
         self._fds = fds
         self._closed = closed
-        self._filler = _memory(bundle.filler)
+        try:
+            self._filler = _memory(bundle.filler)
+        except BaseException:
+            close_all(fds)
+            closed()
+            raise
         self.size_bytes = bundle.size_bytes
         self.adler32: str | None = bundle.adler32
         self.charge = charge
@@ -115,6 +123,10 @@ def for_bundles() -> int:
 
 def _memory(content: bytes) -> int:
     descriptor = os.memfd_create("served", os.MFD_CLOEXEC)
-    with os.fdopen(os.dup(descriptor), "wb") as file:
-        file.write(content)
+    try:
+        with open(descriptor, "wb", closefd=False) as file:
+            file.write(content)
+    except BaseException:
+        os.close(descriptor)
+        raise
     return descriptor

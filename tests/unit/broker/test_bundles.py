@@ -1,5 +1,6 @@
 """``<series>.tar``: asked for, told of, held and served as one file, of which no copy exists."""
 
+import errno
 import gc
 import os
 import tarfile
@@ -284,6 +285,23 @@ def test_no_identity_has_all_descriptors_and_none_are_lost(house, series):
     house.area.remove(StagedName(next(iter(series)), 1))
     with pytest.raises(RequestExpired):
         house.read()
+    assert turns.take("/CN=Alice", count=4)
+
+
+def test_a_process_without_descriptors_loses_none(house, series, monkeypatch):
+    """What is not a file's own, between and behind the files, needs one too, when all of them are open."""
+    publish(house, series)
+    house.files._descriptors = turns = Turns(8)
+    gc.collect()
+    before_count = len(list(DESCRIPTORS.iterdir()))
+
+    def scarce(*_):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(os, "memfd_create", scarce)
+    with pytest.raises(OSError, match="Too many"):
+        house.files.open(who(), TAR)
+    assert len(list(DESCRIPTORS.iterdir())) <= before_count
     assert turns.take("/CN=Alice", count=4)
 
 
