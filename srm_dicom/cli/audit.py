@@ -224,7 +224,10 @@ def operator() -> str:
 def note(
     common: Common, operation: str, rule: str, *objects: str, action: Action = Action.ADMINISTRATIVE
 ) -> None:
-    """Write down who looks or changes something, before that happens; others may write then too."""
+    """Write down who looks or changes something, before that happens; others may write then too.
+
+    The log is opened anew by whoever has more to write down.
+    """
     common.audit.record(
         Event(
             action=action,
@@ -236,6 +239,7 @@ def note(
         )
     )
     common.audit.close()
+    del common.audit
 
 
 def _other_names(common: Common, name: str) -> Iterator[str]:

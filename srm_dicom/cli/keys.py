@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from srm_dicom.broker.secrets import InnerSecrets
+from srm_dicom.cli.audit import note
 from srm_dicom.cli.erase import erase, how_far, of_patient
 from srm_dicom.cli.exits import exit_code, reported
 from srm_dicom.cli.options import config_option
@@ -55,7 +56,7 @@ def reshare(config: Path, endpoints: tuple[str, ...], threshold: int | None, *, 
     """
     common = Common(config, ADMIN)
     endpoints = endpoints or common.config.catalogues.keys
-    _reshare(common, endpoints, threshold, without_proof=without_proof)
+    _reshare(common, "keys reshare", endpoints, threshold, without_proof=without_proof)
 
 
 @keys.command()
@@ -74,7 +75,7 @@ def move(config: Path, old: str, new: str, *, without_proof: bool) -> None:
     if old not in today:
         raise ConfigError(f"{old} is none of this site's key servers", advice=f"They are {', '.join(today)}.")
     endpoints = tuple(new if url == old else url for url in today)
-    _reshare(common, endpoints, None, without_proof=without_proof)
+    _reshare(common, "keys move", endpoints, None, without_proof=without_proof)
 
 
 @keys.command()
@@ -105,6 +106,7 @@ def destroy(config: Path, key_id: tuple[str, ...], yes: bool) -> None:
 def replay(config: Path) -> None:
     """Tell the key servers again what was destroyed: after one was restored from a backup."""
     common = Common(config, ADMIN)
+    note(common, "keys replay", "")
     make_destroyer(common).replay()
     ids = [order.key_id for order in _destructions(common).orders()]
     _tell_destroyed(_destructions(common), ids)
@@ -133,7 +135,9 @@ def _destructions(common: Common) -> Destructions:
     return Destructions(Database(common.inner().database))
 
 
-def _reshare(common: Common, endpoints: Sequence[str], threshold: int | None, *, without_proof: bool) -> None:
+def _reshare(
+    common: Common, operation: str, endpoints: Sequence[str], threshold: int | None, *, without_proof: bool
+) -> None:
     """Share every key anew, then replay what was destroyed to the servers of tomorrow.
 
     Raises:
@@ -142,6 +146,8 @@ def _reshare(common: Common, endpoints: Sequence[str], threshold: int | None, *,
     signing_key = InnerSecrets.load(common.inner().secrets).signing_key
     servers, k = key_servers(common), threshold or common.config.catalogues.threshold
     resharer = servers.resharer(endpoints, k, signing_key, without_proof=without_proof)
+    proof = " without proof" if without_proof else ""
+    note(common, operation, f"{k} of {len(endpoints)}{proof}: {' '.join(endpoints)}")
     outcomes: list[Reshared] = []
     every = list(make_journal(common).known_keys())
     known = [(project, one) for project, one in every if project in common.projects]

@@ -191,6 +191,8 @@ def test_reshare_and_move(site):
     site.point_at(site.urls[name] for name in ("keys-1", "keys-4", "keys-3"))
     assert site.all_fetched()
     told = run("srm-dicom keys reshare --without-proof", site.demo.config)
+    audited = "".join(path.read_text() for path in (site.demo.directory / "audit").glob("admin*"))
+    assert [audited.count(f'"operation":"keys {name}"') for name in ("reshare", "move")] == [2, 1]
     assert "3 of 3 keys have fresh shares" in told
     assert "old shares" not in told
     assert site.all_fetched()
