@@ -7,7 +7,7 @@ again from its beginning, which does no harm.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,9 +17,13 @@ import peewee
 
 from srm_dicom.crypto.box import open_box, seal_box
 from srm_dicom.db.database import Database
+from srm_dicom.errors import IntegrityError
 from srm_dicom.ids import Guid
 from srm_dicom.plugin.api import Discovered
 from srm_dicom.rights.project import Release
+from srm_dicom.telemetry import logger
+
+log = logger("registrar")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,16 +157,30 @@ class Journal:
 
     def arrivals(self, group: Group, limit: int, *, dropped: bool = False) -> list[Arrival]:
         """Return the arrivals of a group that it had when it was claimed, opened, or those dropped since."""
-        row = self._arrival
+        row, after = self._arrival, ""
         claimed = (*self._of(group), row.lease_until > 0, row.dropped == dropped)
-        rows = row.select().where(*claimed).order_by(row.guid).limit(limit)
-        return [Arrival(group.plugin, group.release, self._open(one)) for one in rows]
+        while True:
+            rows = list(row.select().where(*claimed, row.guid > after).order_by(row.guid).limit(limit))
+            found = list(self._readable(rows))
+            if found or len(rows) < limit:
+                return found
+            after = rows[-1].guid
 
     def waiting(self) -> Iterator[Arrival]:
         """Yield every arrival, opened."""
-        for row in self._arrival.select().where(~self._arrival.dropped).order_by(self._arrival.guid):
-            release = Release(row.project, row.profile, row.profile_version)
-            yield Arrival(row.plugin, release, self._open(row))
+        return self._readable(
+            self._arrival.select().where(~self._arrival.dropped).order_by(self._arrival.guid)
+        )
+
+    def _readable(self, rows: Iterable[Any]) -> Iterator[Arrival]:
+        """Open what can be opened: what the key is lost to stays until it is told again."""
+        for row in rows:
+            try:
+                found = self._open(row)
+            except IntegrityError:
+                log.warning("arrival_unreadable", guid=row.guid)
+                continue
+            yield Arrival(row.plugin, Release(row.project, row.profile, row.profile_version), found)
 
     def known(self, guids: Sequence[Guid]) -> set[Guid]:
         """Return those that are still written down."""

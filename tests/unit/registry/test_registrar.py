@@ -73,6 +73,24 @@ def test_what_has_waited_for_weeks_keeps_nobody_else_waiting(house):
     assert house.registrar.pending() == 1
 
 
+def test_what_the_lost_key_of_the_journal_had_sealed_keeps_nobody_waiting(house, monkeypatch):
+    """It is begun again (operate.md); until then the others of its series are registered, and erased."""
+    with monkeypatch.context() as patched:
+        patched.setattr(house.journal, "_key", b"l" * 32)
+        house.arrive(1, 2, 3)
+    house.arrive(4)
+    house.registrar.step()
+    assert house.entry(4) is not None
+    assert house.registrar.pending() == 3
+    house.erase()
+    assert house.entry(4) is None
+    house.clock.advance(3600)
+    house.arrive(1, 2, 3)
+    house.registrar.step()
+    assert house.entry(1) is not None
+    assert house.registrar.pending() == 0
+
+
 def test_what_comes_for_a_project_that_has_ended_is_not_kept(house):
     """Its archive forwards as before, every day, and nobody has a right to what would be registered."""
     house.arrive(1)
