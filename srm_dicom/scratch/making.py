@@ -27,6 +27,7 @@ from srm_dicom.telemetry import logger
 
 MOST_RECIPES = 32
 MOST_PACKET_BYTES = 128 * 1024
+MOST_REPORT_CHARS = 120 * 1024
 
 WORK_S = 120.0
 """How long one file may take to make."""
@@ -193,7 +194,13 @@ def sealed_of(parts: Sequence[Buffer], seal_key: bytes, guid: str, public_key: b
 
 
 def finished(digest: Digest, sealed: Sealed | None, report: str) -> Finished:
-    """Return what is known of a file that has passed through a digest."""
+    """Return what is known of a file that has passed through a digest.
+
+    Raises:
+        InternalError: the report is longer than a packet.
+    """
+    if len(report) > MOST_REPORT_CHARS:
+        raise InternalError("a report is longer than may be told of a file")
     header_blake3 = "" if sealed is None else blake3_of(sealed.header)
     return Finished(digest.size_bytes, digest.adler32, digest.blake3, header_blake3, report)
 

@@ -35,6 +35,9 @@ _PIXEL_GROUP = 0x7FE00000
 _FLOATS = (0x7FE00008, 0x7FE00009)
 _TAG = itemgetter(0)
 _PIXELS = frozenset((*_FLOATS, PIXEL_DATA))
+_MOST_ATTRIBUTES = 10_000
+"""That an object may have, each told of in its report. The data dictionary has half as many, and what a
+worker says of a file has to fit into a packet. A header with more is too long for a plan."""
 
 
 class Drafter:
@@ -125,6 +128,8 @@ class Drafter:
             stated[f.RECOGNIZABLE] = encoded(out, f.RECOGNIZABLE, b"CS", b"NO")
         stated |= statement(out, self._profile, options)
         body = _merged(walk, ordered[:first_pixel], opened.source, stated)
+        if len(walk.seen) > _MOST_ATTRIBUTES:
+            raise refused(Reason.TOO_LARGE, "attributes")
         later = chain.from_iterable(made) if isinstance(view, View) else None
         return Draft(
             [body, *(() if later else cast("Iterable[Held]", chain.from_iterable(made)))],

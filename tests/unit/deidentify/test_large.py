@@ -16,6 +16,7 @@ from pydicom.uid import RLELossless
 
 from srm_dicom.errors import ObjectRefused, Overloaded
 from srm_dicom.rights.project import Release
+from srm_dicom.scratch.making import MOST_PACKET_BYTES
 from srm_dicom.scratch.spool import SealedSpool
 from srm_dicom.testing.dicom_bytes import BIG_ENDIAN, DEFLATED, EXPLICIT, IMPLICIT, RLE, TestObject, Writer
 from srm_dicom.testing.images import CANARY, SeriesSpec, make_series
@@ -186,6 +187,20 @@ def test_a_small_object_does_not_become_what_a_stager_has_no_memory_for():
     for _ in range(257):
         bomb += squeeze.compress(bytes(1 << 20))
     assert delivered(ANY, bomb + squeeze.flush(), DEFLATED) == Reason.TOO_LARGE.value
+
+
+@pytest.mark.parametrize(("count", "leaves"), [(9_900, True), (10_100, False)])
+def test_a_report_fits_into_what_a_worker_may_say(count, leaves):
+    """An object with ever so many attributes, each told of, would end one worker after the other."""
+    write = Writer()
+    made = TestObject(write)
+    private = {tag: write.element(tag, "OB", b"") for tag in range(0x00091000, 0x00091000 + count)}
+    made.extra = dict(sorted((made.elements() | private).items()))
+    fate = delivered(ANY, made.file())
+    if leaves:
+        assert count * len("00091000") < len(fate[1]) < MOST_PACKET_BYTES - 1024
+    else:
+        assert fate.startswith(Reason.TOO_LARGE.value)
 
 
 def test_a_detector_of_text_sees_the_whole():

@@ -21,6 +21,7 @@ from srm_dicom.crypto.siv import Sealer
 from srm_dicom.daemon import confine
 from srm_dicom.errors import InternalError, NoSpace, ObjectRefused, Overloaded
 from srm_dicom.scratch import workshop as workshop_module
+from srm_dicom.scratch.making import MOST_REPORT_CHARS
 from srm_dicom.scratch.slot import FileSlot, SlotSettings
 from srm_dicom.scratch.workshop import Workshop
 from srm_dicom.testing import recipes
@@ -115,6 +116,16 @@ def test_a_defect_tells_nothing_of_the_object(open_workshop, slots, capfd):
     told = capfd.readouterr().err
     assert "making_failed" in told
     assert recipes.SECRET not in told
+
+
+def test_a_report_that_is_too_long_ends_no_worker(open_workshop, slots):
+    workshop = open_workshop()
+    pids = workshop.pids
+    filled, _ = slots.made(recipes.tell, bytearray(b"x" * MOST_REPORT_CHARS), workshop=workshop)
+    assert len(filled.report) == MOST_REPORT_CHARS
+    with pytest.raises(InternalError):
+        slots.open(workshop).make(recipes.tell, bytearray(b"x" * (MOST_REPORT_CHARS + 1)))
+    assert (workshop.pids, workshop.idle) == (pids, 1)
 
 
 def test_a_worker_that_dies_is_replaced_and_leaves_nothing(open_workshop, slots, outer):
