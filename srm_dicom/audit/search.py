@@ -48,16 +48,15 @@ def search(directories: Iterable[Path], names: Collection[str]) -> Iterator[Hit 
     exact = frozenset(names)
     above = tuple(f"{name}/" for name in exact if name.startswith("/"))
     for path in chain.from_iterable(segments.logs(directories).values()):
-        with path.open("rb") as file:
-            for number, raw in enumerate(file, start=1):
-                try:
-                    line, _ = decode(raw.rstrip(b"\n"))
-                except ValueError:
-                    yield Damaged(path, number)
-                    continue
-                objects = tuple(one for one in line.event.objects if _named(one, exact, above))
-                if objects:
-                    yield Hit(line, objects)
+        for number, raw in enumerate(segments.lines(path), start=1):
+            try:
+                line, _ = decode(raw.rstrip(b"\n"))
+            except ValueError:
+                yield Damaged(path, number)
+                continue
+            objects = tuple(one for one in line.event.objects if _named(one, exact, above))
+            if objects:
+                yield Hit(line, objects)
 
 
 def _named(one: str, exact: frozenset[str], above: tuple[str, ...]) -> bool:

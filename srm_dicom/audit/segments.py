@@ -9,8 +9,12 @@ next: the first line of a segment has the hash of the last line before it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+_WRITTEN_WITHIN_S = 1.0
+_LOOK_AGAIN_S = 0.02
 
 _NAME = re.compile(r"(?P<log>[^/]+?)(?:\.(?P<seq>[0-9]{12}))?\.jsonl\Z")
 
@@ -44,6 +48,21 @@ def logs(directories: Iterable[Path]) -> dict[str, list[Path]]:
     for path in sorted(segments, key=_order):
         found.setdefault(log_of(path), []).append(path)
     return found
+
+
+def lines(segment: Path) -> Iterator[bytes]:
+    """Yield the lines of a segment, which may be written meanwhile: of one that is, the end is waited for.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with segment.open("rb") as file:
+        for raw in file:
+            line, until_s = raw, time.monotonic() + _WRITTEN_WITHIN_S
+            while not line.endswith(b"\n") and time.monotonic() < until_s:
+                time.sleep(_LOOK_AGAIN_S)
+                line += file.readline()
+            yield line
 
 
 def _order(segment: Path) -> tuple[str, int]:

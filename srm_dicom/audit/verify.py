@@ -6,10 +6,12 @@ another machine.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
+from srm_dicom.audit import segments
 from srm_dicom.audit.line import GENESIS, decode
 from srm_dicom.audit.log import Head
 
@@ -35,13 +37,7 @@ def verify(*files: Path, known: Head | None = None) -> list[Problem]:
     Raises:
         OSError: a file cannot be read.
     """
-    return list(_problems(_lines(files), known))
-
-
-def _lines(files: Sequence[Path]) -> Iterator[bytes]:
-    for path in files:
-        with path.open("rb") as file:
-            yield from file
+    return list(_problems(chain.from_iterable(map(segments.lines, files)), known))
 
 
 def _problems(lines: Iterable[bytes], known: Head | None) -> Iterator[Problem]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -143,3 +144,22 @@ def test_a_disk_without_room_for_a_new_file_goes_on_with_the_old_one(
     log.close()
     assert len(files(tmp_path)) == 2
     assert verify(*files(tmp_path)) == []
+
+
+@pytest.mark.parametrize("look", [verify, lambda path: list(search([path.parent], ["/x"]))])
+def test_a_line_that_is_being_written_is_not_taken_for_damaged(
+    tmp_path: Path, look: Callable[[Path], list[object]]
+) -> None:
+    """A long one is seen in parts while its server writes it."""
+    log = opened(tmp_path, segment_bytes=10**6)
+    for _ in range(3):
+        log.record(EVENT)
+    log.close()
+    (path,) = files(tmp_path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-100])
+    with path.open("ab", buffering=0) as file:
+        writer = threading.Timer(0.1, file.write, [whole[-100:]])
+        writer.start()
+        assert look(path) == []
+        writer.join()
