@@ -43,16 +43,19 @@ def seal(recipients: Sequence[bytes], clear: Iterable[bytes], random_bytes: Rand
 
 
 def unseal(private_key: bytes, sealed: bytes) -> bytes:
-    """Return the content of a sealed file.
+    """Return the content of a sealed file, which is not empty.
 
     Raises:
         IntegrityError: it is damaged or cut, or not sealed to this key.
     """
     try:
         header = Header.parse(sealed)
-        reader = verified_reader(header.open(private_key), Layout(len(sealed), header.size_bytes))
+        layout = Layout(len(sealed), header.size_bytes)
+        reader = verified_reader(header.open(private_key), layout)
     except InvalidRequest as error:
         raise IntegrityError(f"a sealed message does not open: {error.message}") from error
+    if not layout.segments:  # of the header alone nothing tells that there was more
+        raise IntegrityError("a sealed message is cut behind its header")
     clear = reader.update(memoryview(sealed)[header.size_bytes :])
     reader.finish()
     return bytes(clear)

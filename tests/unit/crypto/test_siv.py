@@ -1,5 +1,7 @@
 """Deterministic sealing: same file, same bytes, and nothing that opens it left behind."""
 
+import secrets
+
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -7,8 +9,14 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from hypothesis import given
 from hypothesis import strategies as st
 
-from srm_dicom.crypto import siv
-from srm_dicom.crypto.crypt4gh import HEADER_BYTES, NONCE_BYTES, Header
+from srm_dicom.crypto import sealing, siv
+from srm_dicom.crypto.crypt4gh import (
+    HEADER_BYTES,
+    NONCE_BYTES,
+    SEALED_SEGMENT_BYTES,
+    SEGMENT_BYTES,
+    Header,
+)
 from srm_dicom.crypto.derive import derive
 from srm_dicom.crypto.digest import Digest
 from srm_dicom.errors import IntegrityError
@@ -96,3 +104,14 @@ def test_digest_is_that_of_zlib_and_hashlib():
     digest.update(b"Wiki")
     digest.update(memoryview(b"pedia"))
     assert (digest.size_bytes, digest.adler32) == (9, "11e60398")
+
+
+def test_a_message_that_is_cut_anywhere_is_none():
+    secret = bytes(range(32))
+    content = bytes(2 * SEGMENT_BYTES + 5)
+    message = b"".join(sealing.seal([PUBLIC], [content], secrets.token_bytes))
+    assert sealing.unseal(secret, message) == content
+    segments = range(HEADER_BYTES, len(message), SEALED_SEGMENT_BYTES)
+    for cut in (*segments, len(message) - 1, HEADER_BYTES + 1, HEADER_BYTES - 1):
+        with pytest.raises(IntegrityError):
+            sealing.unseal(secret, message[:cut])
