@@ -29,9 +29,10 @@ from srm_dicom.telemetry import logger
 from srm_dicom.transfer.copyinghere import pour
 from srm_dicom.transfer.delegations import Delegations
 from srm_dicom.transfer.files import WrittenFiles
-from srm_dicom.transfer.mover import Mover, Progress, Remote
+from srm_dicom.transfer.mover import Mover, Remote
 from srm_dicom.transfer.otherside import OtherSide, host_of, is_srm
 from srm_dicom.transfer.ownside import OwnSide
+from srm_dicom.transfer.progress import Progress
 
 log = logger("transfer")
 

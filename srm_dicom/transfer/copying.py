@@ -30,8 +30,9 @@ from srm_dicom.transfer.davopening import Opening
 from srm_dicom.transfer.delegations import PATH as DELEGATION_PATH
 from srm_dicom.transfer.delegations import Delegations
 from srm_dicom.transfer.files import ServedFiles, WrittenFiles
-from srm_dicom.transfer.mover import Moved, Mover, Progress, Remote
+from srm_dicom.transfer.mover import Moved, Mover, Remote
 from srm_dicom.transfer.nearline import Nearline
+from srm_dicom.transfer.progress import Progress
 from srm_dicom.turns import Turns
 from srm_dicom.web.environ import CHAIN, DELEGATED
 from srm_dicom.wire.dav.methods import METHODS

@@ -22,7 +22,6 @@ from srm_dicom.client.ftp_session import Timeouts
 from srm_dicom.client.gridftp import GridFtpClient
 from srm_dicom.client.http import Connect, HttpClient, Response
 from srm_dicom.errors import (
-    Aborted,
     IntegrityError,
     InvalidRequest,
     MdmError,
@@ -37,6 +36,7 @@ from srm_dicom.identity.credential import Shown
 from srm_dicom.identity.principal import Principal
 from srm_dicom.transfer.files import OpenedFile, read_bytes
 from srm_dicom.transfer.hosts import CopyHosts
+from srm_dicom.transfer.progress import Progress
 
 SCHEMES: Mapping[str, str] = {"https": "https", "davs": "https", "gsiftp": "gsiftp"}
 
@@ -110,33 +110,6 @@ class Landing(Protocol):
         """Take bytes at an offset."""
 
 
-class Progress:
-    """How far a transfer is, and with which address; `cancel` ends it, from any thread."""
-
-    def __init__(self) -> None:
-        self.moved_bytes = 0
-        self.peer: tuple[str, int] | None = None
-        self._cancelled = False
-
-    def cancel(self) -> None:
-        """End the transfer at its next bytes."""
-        self._cancelled = True
-
-    def moved(self, size_bytes: int) -> None:
-        """Count bytes.
-
-        Raises:
-            Aborted: nobody wants them any more.
-        """
-        if self._cancelled:
-            raise Aborted("the copy was cancelled")
-        self.moved_bytes += size_bytes
-
-    def again(self) -> None:
-        """Begin to count anew: another server has the file."""
-        self.moved_bytes = 0
-
-
 class Mover:
     """Makes transfers.
 
@@ -173,7 +146,7 @@ class Mover:
         landed = _Landed(landing, progress)
         connect = self._connecting(remote, progress)
         if _scheme(remote.url) == "gsiftp":
-            with self._gridftp(remote, connect) as client:
+            with self._gridftp(remote, connect) as client, progress.ending(client.interrupt):
                 client.fetch(remote.url, landed)
                 return landed.moved(_digest(client, remote.url))
         answer = self._follow("GET", remote, connect, landed.get)
@@ -198,7 +171,7 @@ class Mover:
         sent = _Sent(file, progress, self._settings.invitation_s)
         connect = self._connecting(remote, progress)
         if _scheme(remote.url) == "gsiftp":
-            with self._gridftp(remote, connect) as client:
+            with self._gridftp(remote, connect) as client, progress.ending(client.interrupt):
                 client.store(remote.url, file.size_bytes, sent.pieces())
                 return sent.moved(_digest(client, remote.url))
         self._follow("PUT", remote, connect, sent.put)

@@ -19,7 +19,8 @@ from srm_dicom.errors import (
     Overloaded,
     RequestExpired,
 )
-from srm_dicom.transfer.mover import Moved, Mover, Progress, Remote
+from srm_dicom.transfer.mover import Moved, Mover, Remote
+from srm_dicom.transfer.progress import Progress
 
 PROTOCOLS = ("https", "gsiftp")
 """What an SRM is asked for: https first, which hides the bytes on their way and tells their checksum."""

@@ -13,7 +13,7 @@ from srm_dicom.errors import MdmError
 from srm_dicom.identity.principal import Principal
 from srm_dicom.ids import Surl
 from srm_dicom.transfer.files import OpenedFile, ServedFiles
-from srm_dicom.transfer.mover import Progress
+from srm_dicom.transfer.progress import Progress
 from srm_dicom.transfer.tape import Broker
 
 _LOOK_S = 0.25

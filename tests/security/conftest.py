@@ -55,8 +55,9 @@ from srm_dicom.transfer.davwrites import Writes
 from srm_dicom.transfer.delegations import Delegations
 from srm_dicom.transfer.files import OpenedFile
 from srm_dicom.transfer.intake import Intake
-from srm_dicom.transfer.mover import Moved, Progress, Remote
+from srm_dicom.transfer.mover import Moved, Remote
 from srm_dicom.transfer.performer import Performer
+from srm_dicom.transfer.progress import Progress
 from srm_dicom.transfer.served import StagedFilesOfNode
 from srm_dicom.transfer.storing import Line
 from srm_dicom.transfer.tape import TapeApi, TapeSettings

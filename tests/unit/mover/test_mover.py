@@ -4,6 +4,7 @@ import ipaddress
 import os
 import socket
 import ssl
+import threading
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -32,10 +33,13 @@ from srm_dicom.testing.pki import TestPki
 from srm_dicom.testing.served import DirectoryFiles
 from srm_dicom.transfer.gridftp import GridFtpDoor, GridFtpSettings
 from srm_dicom.transfer.hosts import CopyHosts
-from srm_dicom.transfer.mover import Mover, MoverSettings, Progress, Remote
+from srm_dicom.transfer.mover import Mover, MoverSettings, Remote
 from srm_dicom.transfer.opened import OpenFile
+from srm_dicom.transfer.progress import Progress
+from srm_dicom.transfer.storing import Storing
 from srm_dicom.web.limits import Limits
 from srm_dicom.web.server import WebServer
+from srm_dicom.wire.gridftp.replies import Reply
 
 ALICE = Principal("/CN=Alice", (), False, datetime(2040, 1, 1, tzinfo=UTC))
 LOOPBACK = tuple(ipaddress.ip_network(text) for text in ("127.0.0.0/8", "::1/128"))
@@ -372,3 +376,24 @@ def test_a_push_to_gsiftp_that_is_cancelled_leaves_no_file(mover, gsiftp, proxy,
     with opened() as file, pytest.raises(Aborted):
         mover.push(file, Remote(ALICE, f"{gsiftp}/new", proxy), progress)
     assert not (tmp_path / "new").exists()
+
+
+def test_a_server_that_only_says_that_it_is_at_it_can_be_left(mover, gsiftp, proxy, monkeypatch):
+    """Its markers are no silence, so that only who cancels ends it."""
+    real, over, marked, progress = Storing._receive, threading.Event(), threading.Event(), Progress()
+
+    def receive(self, *arguments):
+        real(self, *arguments)
+        while not over.wait(0.05):
+            self._line.tell(Reply.of(112, "Perf Marker", "End."))
+            marked.set()
+
+    monkeypatch.setattr(Storing, "_receive", receive)
+    with opened() as file, ThreadPoolExecutor(1) as pool:
+        pushed = pool.submit(mover.push, file, Remote(ALICE, f"{gsiftp}/new", proxy), progress)
+        try:
+            assert marked.wait(10)
+            progress.cancel()
+            assert isinstance(pushed.exception(5), MdmError)
+        finally:
+            over.set()
