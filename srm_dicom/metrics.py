@@ -71,19 +71,22 @@ class MetricsFile:
         self._registry = CollectorRegistry()
         self._registry.register(_OfRole(name, tally, tuple(gauges)))
         self._every_s = every_s
+        self._failed = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
 
     def start(self) -> None:
-        """Write the first.
+        """Write the first, if all can be looked at already: no service is kept from starting by what cannot.
 
         Raises:
-            ConfigError: it cannot be written.
+            ConfigError: nothing can be written there.
         """
+        content = self._looked()
         try:
             for left in self._path.parent.glob(f"{self._fresh}*"):  # by one that was killed as it wrote
                 left.unlink(missing_ok=True)
-            self._write()
+            if content is not None:
+                self._write(content)
         except OSError as error:
             raise ConfigError(f"metrics: {self._path}: {error.strerror}") from error
         self._thread.start()
@@ -95,19 +98,30 @@ class MetricsFile:
         self._path.unlink(missing_ok=True)
 
     def _run(self) -> None:
-        failed = False
         while not self._stop.wait(self._every_s):
-            try:
-                self._write()
-                failed = False
-            except Exception as error:  # noqa: BLE001 - a disk that is full, a database that is away
-                if not failed:
-                    log.warning("metrics_not_written", error=type(error).__name__)
-                failed = True
+            content = self._looked()
+            if content is not None:
+                try:
+                    self._write(content)
+                    self._failed = False
+                except OSError as error:  # a disk that is full
+                    self._tell(error)
 
-    def _write(self) -> None:
+    def _looked(self) -> bytes | None:
+        try:
+            return generate_latest(self._registry)
+        except Exception as error:  # noqa: BLE001 - a database that is away, a certificate that is none
+            self._tell(error)
+            return None
+
+    def _tell(self, error: Exception) -> None:
+        """Tell of the first of failures in a row."""
+        if not self._failed:
+            log.warning("metrics_not_written", error=type(error).__name__)
+        self._failed = True
+
+    def _write(self, content: bytes) -> None:
         """Put a whole file in the place of the one before: a reader sees either."""
-        content = generate_latest(self._registry)
         descriptor, fresh = tempfile.mkstemp(prefix=self._fresh, dir=self._path.parent)
         try:
             with os.fdopen(descriptor, "wb") as file:

@@ -171,3 +171,13 @@ def test_the_end_of_a_certificate_is_read_anew(tmp_path):
     (sample,) = certificate_ends(host.certificate).metric().samples
     assert sample.name == "srm_dicom_certificate_ends_timestamp_seconds"
     assert sample.value > 1.7e9
+
+
+def test_what_cannot_be_looked_at_at_the_start_keeps_no_service_from_starting(tally, tmp_path):
+    certificate = tmp_path / "hostcert.pem"
+    file = MetricsFile(tmp_path, "front", [certificate_ends(certificate)], tally=tally, every_s=0.01)
+    file.start()
+    assert tally.totals()[LineKind("metrics", "metrics_not_written", "warning")].lines == 1
+    certificate.write_bytes(TestPki(tmp_path / "pki").host("se.example.org").certificate.read_bytes())
+    assert eventually((tmp_path / "srm-dicom-front.prom").exists)
+    file.stop()
