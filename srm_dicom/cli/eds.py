@@ -174,6 +174,7 @@ def put(
         undo.append(lambda: gfal("gfal-rm", surl))
         path = parse_path(lfn.removeprefix("lfn:"))
         record = FileRecord(lfn=path, guid=guid, surls=(surl,), public_key=public.hex(), key_id=key)
+        undo.append(lambda: eds.client.files.unregister([f"guid:{guid}"]))  # done, and the answer lost
         eds.client.files.register([record])
         size = source.stat().st_size
         counted = {"Data Written [bytes]": str(size), **_rate(size, began_s)}

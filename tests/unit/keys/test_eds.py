@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from srm_dicom.cli import edspermissions, edssite
+from srm_dicom.client.files import FileCatalogueClient
 from srm_dicom.crypto.crypt4gh import HEADER_BYTES, SEALED_SEGMENT_BYTES
 from srm_dicom.crypto.keyfile import write_public_key, write_secret_key
 from srm_dicom.crypto.sealing import public_key_of
-from srm_dicom.errors import InvalidRequest
+from srm_dicom.errors import CatalogueUnavailable, InvalidRequest
 from srm_dicom.wire.hydra.contract import ACLEntry, Perm, Permission
 
 ROOT = Path(__file__).parents[3]
@@ -226,6 +227,26 @@ def test_put_keeps_nothing_when_it_fails(site, run, tmp_path, monkeypatch, key_i
         "gfal-copy",
         "gfal-rm",
     }
+
+
+def test_put_leaves_no_name_whose_registration_was_not_answered(site, run, tmp_path, monkeypatch, key_id):
+    """The catalogue has done it before its answer was lost: the name would be of a file that is gone."""
+    storage, names = gfal_of_directories(tmp_path, monkeypatch), {}
+
+    def register(_self, records):
+        names.update((f"guid:{record.guid}", record) for record in records)
+        raise CatalogueUnavailable("it does not answer")
+
+    def unregister(_self, references):
+        for reference in references:
+            names.pop(reference, None)
+
+    monkeypatch.setattr(FileCatalogueClient, "register", register)
+    monkeypatch.setattr(FileCatalogueClient, "unregister", unregister)
+    Path("clear").write_bytes(b"clear")
+    assert "not undone" not in run("put", "-i", key_id, "clear", "lfn:/grid/x", code=34)
+    assert list(storage.iterdir()) == []
+    assert not names
 
 
 def gfal_of_directories(tmp_path, monkeypatch):
