@@ -61,6 +61,9 @@ _TOGETHER = 50
 _TOGETHER_BYTES = 16 * 2**20
 """So many files, of so many bytes in all, are stored together."""
 
+_HANDED_IN = "handed in"
+"""Where images wait for which there is no place now: a claim looks at each kind by itself."""
+
 log = logger("storing")
 
 
@@ -122,7 +125,7 @@ class Storing:
             Exception: what became of a file could not be written down. Called again it begins anew.
         """
         self._stores.leases.free(self._settings.worker)
-        under_way: set[Future[None]] = set()
+        under_way: dict[Future[None], bool] = {}  # whether an archive may take its time for it
         seen, look_at_s = -1, self._clock.monotonic_s()
         with ThreadPoolExecutor(self._settings.at_once, "store") as pool:
             while not stop.is_set():
@@ -130,31 +133,49 @@ class Storing:
                 if under_way or state != seen or now_s >= look_at_s:
                     seen, look_at_s = state, now_s + self._settings.look_s
                     self.remove_due()  # first: a removal that broke off half-way has left its place free
-                    groups = self.claim(self._settings.at_once - len(under_way))
-                    under_way |= {pool.submit(self.store, files) for files in groups}
+                    free = self._settings.at_once - len(under_way)
+                    groups = self.claim(free, handing_in=sum(under_way.values()))
+                    under_way |= {
+                        pool.submit(self.store, each): self._is_handed_in(each[0]) for each in groups
+                    }
                 if under_way:
-                    over, under_way = wait(under_way, self._settings.idle_s, FIRST_COMPLETED)
-                    for each in over:
-                        each.result()
+                    for over in wait(under_way, self._settings.idle_s, FIRST_COMPLETED).done:
+                        del under_way[over]
+                        over.result()
                 else:
                     stop.wait(self._settings.idle_s)
 
-    def claim(self, groups: int) -> list[list[RequestFile]]:
-        """Claim files that wait to be stored: as many groups as are given, each to be stored together."""
+    def claim(self, groups: int, *, handing_in: int = 0) -> list[list[RequestFile]]:
+        """Claim files that wait to be stored: as many groups as are given, each to be stored together.
+
+        Args:
+            groups: how many.
+            handing_in: so many are being handed in; one place is left for what no archive keeps waiting.
+        """
         if groups <= 0:
             return []
+        most = max(0, min(groups, max(1, self._settings.at_once - 1) - handing_in))
         claimed = self._stores.leases.claim(
             self._settings.worker,
             before(Event.TAKE),
             after(STORING, Event.TAKE),
             now=self._clock.now(),
             lease_s=self._settings.lease_s,
-            room=lambda _owner, _source: groups * _TOGETHER,
+            room=lambda _owner, source: most if source else groups * _TOGETHER,
         )
-        found = self._grouped(claimed, min(_TOGETHER, -(-len(claimed) // groups)))
-        beyond = [file.id for files in found[groups:] for file in files]
-        self._stores.leases.give_back(beyond)  # large ones wait for whoever has time for them
+        handed_in = [file for file in claimed if self._is_handed_in(file)]
+        plain = [file for file in claimed if not self._is_handed_in(file)]
+        found = [[file] for file in handed_in[:most]]
+        found += self._grouped(plain, min(_TOGETHER, -(-len(plain) // groups)))
+        found.sort(key=lambda files: files[0].id)
+        chosen = {file.id for files in found[:groups] for file in files}
+        for files, source in ((handed_in, _HANDED_IN), (plain, "")):
+            beyond = [file.id for file in files if file.id not in chosen]
+            self._stores.leases.give_back(beyond, source)  # they wait for whoever has time for them
         return found[:groups]
+
+    def _is_handed_in(self, file: RequestFile) -> bool:
+        return file.path is not None and self._areas.seal(file.path)
 
     def store(self, files: Sequence[RequestFile]) -> None:
         """Store files together, each for itself; a defect of ours fails them and never this process."""
@@ -189,8 +210,6 @@ class Storing:
         for file in files:
             upload = uploads.get(file.path) if file.path else None
             size_bytes = max(upload.expected_bytes, _size(upload.received)) if upload else 0
-            if file.path and self._areas.seal(file.path):  # an archive may take its time
-                size_bytes = _TOGETHER_BYTES
             if not groups or len(groups[-1]) >= most or size_bytes > room_bytes:
                 groups.append([])
                 room_bytes = _TOGETHER_BYTES

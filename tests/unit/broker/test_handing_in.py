@@ -1,6 +1,7 @@
 """Images that are handed in: who may, by which protocol, and what becomes of them; a plugin collects them."""
 
 import os
+import threading
 import zlib
 from dataclasses import replace
 
@@ -20,6 +21,7 @@ from srm_dicom.errors import (
 )
 from srm_dicom.ids import SitePath, parse_path
 from srm_dicom.scratch.sealeduploads import BLOCK_BYTES
+from srm_dicom.testing.waiting import eventually
 
 TOP = "/vo/sealed"
 TYPED = "DOE_JANE_19700101.dcm"
@@ -284,3 +286,33 @@ def test_a_put_that_is_aborted_while_it_is_sent_stops_its_door(site):
             file.write(len(CONTENT), memoryview(CONTENT))
         with pytest.raises(Aborted):
             file.finish()
+
+
+def test_an_archive_that_hangs_keeps_no_other_uploads_waiting(site, monkeypatch):
+    site.inner_lives = False
+    for number in range(6):
+        view = put(site, f"{number}.dcm")
+        send(site, view)
+        site.broker.puts.done(site.who("Physician"), view.token, None)
+    plain = site.put("plain")
+    site.upload(plain, b"content")
+    over, stop, hung = threading.Event(), threading.Event(), []
+    ingest = site.archive.ingest
+
+    def hangs(upload, arrived):
+        hung.append(upload)
+        assert over.wait(30)
+        ingest(upload, arrived)
+
+    monkeypatch.setattr(site.archive, "ingest", hangs)
+    site.done(plain)
+    inner = threading.Thread(target=site.inner.run, args=(stop,))
+    inner.start()
+    try:
+        assert eventually(site.on_disk)
+        assert 1 <= len(hung) < 4
+    finally:
+        over.set()
+    assert eventually(lambda: len(site.archive.has) == 6)
+    stop.set()
+    inner.join()
