@@ -175,7 +175,11 @@ _DONE: Mapping[str, tuple[Handler, str, str]] = {
     "srmExtendFileLifeTimeInSpace": (extend_file_life_time_in_space.run, "0.1", "files are permanent: -1"),
     "srmPurgeFromSpace": (purge_from_space.run, "0.1", "drops copies in scratch; the file itself stays"),
     "srmSuspendRequest": (suspend_request.run, "0.1", "what nobody has begun to stage; its time runs on"),
-    "srmResumeRequest": (resume_request.run, "0.1", "what was suspended is queued again"),
+    "srmResumeRequest": (
+        resume_request.run,
+        "0.1",
+        "what was suspended is queued again, or pinned if it is there",
+    ),
     "srmStatusOfLsRequest": (status_of_ls_request.run, "0.1", "no such request is left behind"),
     "srmAbortFiles": (abort_files.run, "0.1", "a file that has ended stays as it is; that is a success"),
     "srmGetRequestTokens": (
