@@ -48,8 +48,16 @@ def read(path: Path, kind: type[T]) -> T:
 
 
 def load_directory(directory: Path, kind: type[T]) -> dict[str, T]:
-    """Read every ``*.toml`` of a directory; the keys are the names without suffix."""
-    return {path.stem: read(path, kind) for path in sorted(directory.glob("*.toml"))}
+    """Read every ``*.toml`` of a directory; the keys are the names without suffix.
+
+    Raises:
+        ConfigError: it is not there, or may not be read, or a file of it is not usable.
+    """
+    try:
+        paths = sorted(directory.iterdir())  # glob() finds nothing in what may not be read
+    except OSError as error:
+        raise ConfigError(f"{directory}: {error.strerror}") from error
+    return {path.stem: read(path, kind) for path in paths if path.suffix == ".toml"}
 
 
 def dump(table: Mapping[str, Any], prefix: str = "") -> str:

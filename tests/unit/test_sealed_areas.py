@@ -36,7 +36,8 @@ def common(tmp_path):
     """Read a configuration with more than the least; returns what roles are made with."""
 
     def read(more, *, plugin_is_sealed="true"):
-        (tmp_path / "plugins.d").mkdir(exist_ok=True)
+        for name in ("projects.d", "plugins.d"):
+            (tmp_path / name).mkdir(exist_ok=True)
         plugin = f'plugin = "dicom"\nprojects = ["heart"]\nsealed = {plugin_is_sealed}\n'
         (tmp_path / "plugins.d" / "dicom.toml").write_text(plugin)
         config = tmp_path / "srm-dicom.toml"

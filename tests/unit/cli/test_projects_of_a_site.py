@@ -1,5 +1,7 @@
 """Project files: what cannot be meant is refused, before anybody is let in or kept out by it."""
 
+import os
+
 import pytest
 
 from srm_dicom.daemon.common import load_projects
@@ -46,3 +48,21 @@ def test_an_id_is_what_may_stand_in_a_path(tmp_path, word):
 def test_a_member_is_a_user_or_a_group(tmp_path, who):
     with pytest.raises(ConfigError, match=r"one\.toml.*a member is a user or a group.*members\[0\]"):
         load(tmp_path, one=PROJECT.format(id="heart") + MEMBER + who + "\n")
+
+
+def test_a_directory_that_is_not_there_is_not_one_without_projects(tmp_path):
+    """Whose projects are not configured any more loses its rights: not by a letter that is wrong."""
+    with pytest.raises(ConfigError, match=r"project\.d: No such file"):
+        load_projects(tmp_path / "project.d")
+    (tmp_path / "projects.d").mkdir()
+    assert load_projects(tmp_path / "projects.d") == {}
+
+
+def test_a_directory_that_may_not_be_read_is_not_one_without_projects(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    monkeypatch.setattr(os, "listdir", refuse)
+    with pytest.raises(ConfigError, match="Permission denied"):
+        load_projects(tmp_path)
