@@ -152,10 +152,10 @@ class Forwarder:
 
 
 def _lines(path: Path, start: int) -> Iterator[tuple[bytes, int]]:
-    """Yield complete lines from an offset on, each with its own offset."""
+    """Yield complete lines from an offset on, each with its own offset; and what is too long, in pieces."""
     with path.open("rb") as file:
         file.seek(start)
         at = start
-        while (raw := file.readline(MAX_LINE_BYTES + 1)).endswith(b"\n"):
+        while (raw := file.readline(MAX_LINE_BYTES + 1)).endswith(b"\n") or len(raw) > MAX_LINE_BYTES:
             yield raw, at
             at += len(raw)

@@ -19,7 +19,7 @@ from lxml import etree
 from srm_dicom.audit.atna import KINDS, OBJECTS_A_MESSAGE, OPERATIONS, frame, message_of_heads, messages
 from srm_dicom.audit.event import Action, Event, Outcome, printable
 from srm_dicom.audit.forward import Forwarder, SyslogTls
-from srm_dicom.audit.line import GENESIS, Line
+from srm_dicom.audit.line import GENESIS, MAX_LINE_BYTES, Line
 from srm_dicom.audit.log import AuditLog
 from srm_dicom.audit.search import Damaged, Hit, search
 from srm_dicom.clock import SystemClock
@@ -164,6 +164,16 @@ def test_a_changed_line_is_an_alarm_and_not_the_end(tmp_path: Path, log: AuditLo
     assert Forwarder(tmp_path, tmp_path / "c.json", receiver, SystemClock()).forward() == 3
     assert receiver.lines() == ["front@node#1", "front@node#0", "front@node#3"]
     assert b"is not as it was written" in receiver.frames[1]
+
+
+def test_what_is_longer_than_any_line_is_damaged_and_holds_nothing_up(tmp_path: Path, log: AuditLog) -> None:
+    log.record(RELEASE)
+    whole = log.path.read_bytes()
+    log.path.write_bytes(whole + b"x" * (MAX_LINE_BYTES + 100) + b"\n" + whole)
+    receiver = Flaky()
+    Forwarder(tmp_path, tmp_path / "c.json", receiver, SystemClock()).forward()
+    assert receiver.lines()[::3] == ["front@node#1", "front@node#1"]
+    assert all(b"is not as it was written" in frame for frame in receiver.frames[1:3])
 
 
 def test_a_torn_line_waits_until_it_is_whole(tmp_path: Path, log: AuditLog) -> None:
