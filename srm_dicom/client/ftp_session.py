@@ -290,5 +290,5 @@ def _token_in(reply: Reply) -> bytes:
         raise NotAuthenticated("the server's reply holds no token")
     try:
         return base64.b64decode(token, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise NotAuthenticated("the server's token is not base64") from error

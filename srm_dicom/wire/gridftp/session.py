@@ -12,7 +12,6 @@ way, every line by itself. A command in clear after that did not come from the c
 from __future__ import annotations
 
 import base64
-import binascii
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -170,10 +169,11 @@ class ServerSession:
             return None
         try:
             token = base64.b64decode(command.argument, validate=True)
-            plain = self.dialogue.acceptor.channel.unwrap(token)
-        except binascii.Error:
+        except ValueError:  # binascii.Error is one; characters beyond ASCII are another
             self._end(Reply.of(501, "The token is not base64."))
             return None
+        try:
+            plain = self.dialogue.acceptor.channel.unwrap(token)
         except NotAuthenticated:
             self.dialogue.close()  # the TLS session is broken: nothing can be said any more
             return None

@@ -117,7 +117,9 @@ def test_another_server_is_refused(gate, alice):
         Ends(gate).exchange(GsiInitiator(alice.client_context(), "example.org"))
 
 
-@pytest.mark.parametrize("token", ["", "!!!", "AAAA", base64.b64encode(b"GET / HTTP/1.0\r\n\r\n").decode()])
+@pytest.mark.parametrize(
+    "token", ["", "!!!", "caf\u00e9", "AAAA", base64.b64encode(b"GET / HTTP/1.0\r\n\r\n").decode()]
+)
 def test_a_token_that_is_none_ends_the_session(gate, token):
     ends = Ends(gate)
     ends.say("AUTH GSSAPI")
@@ -150,8 +152,10 @@ def test_a_command_in_clear_after_the_login_ends_the_session(ends):
     assert ends.action is None
 
 
-def test_a_forged_command_ends_the_session(ends):
-    token = base64.b64encode(b"\x17\x03\x03\x00\x20" + bytes(32))
+@pytest.mark.parametrize(
+    "token", [base64.b64encode(b"\x17\x03\x03\x00\x20" + bytes(32)), b"!!!", b"caf\xc3\xa9", b"\xff"]
+)
+def test_a_forged_command_ends_the_session(ends, token):
     ends.raw(b"ENC " + token + b"\r\n")
     assert ends.session.closed
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 
 from srm_dicom.errors import NotAuthenticated
 from srm_dicom.rights.declare import OpenAccess, requires
@@ -48,19 +47,21 @@ def adat(dialogue: Dialogue, argument: str) -> Reply:
     if dialogue.acceptor is None:
         return Reply.of(503, "AUTH comes first.")
     try:
-        step = dialogue.acceptor.step(base64.b64decode(argument, validate=True))
-    except binascii.Error:
+        token = base64.b64decode(argument, validate=True)
+    except ValueError:  # binascii.Error is one; characters beyond ASCII are another
         dialogue.close()
         return Reply.of(501, "The token is not base64.")
+    try:
+        step = dialogue.acceptor.step(token)
     except NotAuthenticated as error:
         dialogue.refusal = error.message
         dialogue.close()
         return Reply.of(535, f"Authentication failed: {error.message}", error.advice or "End.")
-    token = f"ADAT={base64.b64encode(step.token).decode()}"
+    answer = f"ADAT={base64.b64encode(step.token).decode()}"
     if not step.complete:
-        return Reply.of(335, token)
+        return Reply.of(335, answer)
     dialogue.advance("context complete")
-    return Reply.of(235, token if step.token else "GSSAPI Authentication successful.")
+    return Reply.of(235, answer if step.token else "GSSAPI Authentication successful.")
 
 
 @requires(_BEFORE_LOGIN)
