@@ -196,7 +196,8 @@ class Registrar:
             self._unregistering.catch_up(arrivals)
         if self._settings.level == "full":
             cold = [entry for entry in entries if entry.facts is None]
-            self.warm(cold)
+            if cold:
+                self.warm(cold)
         self._audit.record(
             Event(
                 action=Action.ADMINISTRATIVE,

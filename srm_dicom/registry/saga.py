@@ -68,7 +68,7 @@ class Saga:
         self._generation = generation
 
     def register(self, group: Group, arrivals: Sequence[Arrival], *, sealed: bool) -> list[Entry]:
-        """Walk the saga for files of one group; returns the entries of those that have no other name.
+        """Walk the saga for files of one group; returns those that have no other name, as they are now.
 
         Raises:
             KeyServerUnavailable, CatalogueUnavailable: a catalogue did not answer; walk again later.
@@ -84,7 +84,7 @@ class Saga:
         self._name(group, project, entries)
         self._catalogue(entries)
         self._describe(project, entries, arrivals)
-        return entries
+        return list(self._namespace.find_guids([_guid(entry) for entry in entries]).values())
 
     def has_ended(self, group: Group) -> bool:
         """Tell whether the project that a group is for grants nothing any more."""

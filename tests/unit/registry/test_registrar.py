@@ -20,6 +20,7 @@ from srm_dicom.registry.journal import Arrival, Group
 from srm_dicom.registry.registrar import SERVICE, arrivals
 from srm_dicom.rights.evaluate import decide
 from srm_dicom.rights.project import Release
+from srm_dicom.store.namespace import Facts
 from srm_dicom.store.requests import FileState
 from srm_dicom.store.staged import Staged
 
@@ -176,6 +177,20 @@ def test_full_registration_is_a_request_of_our_own(make_house):
     assert house.stores.requests.counts() == {FileState.QUEUED: 1}
     rows = house.stores.requests.files_of_owner(SERVICE, [SitePath("/vo/mdm/site/heart-v1/p/s/1.dcm.c4gh")])
     assert len(rows) == 1
+
+
+def test_what_is_full_is_not_fetched_again_when_it_comes_again(make_house):
+    """An archive that forwards all that it has once more would have to give all of it back."""
+    house = make_house(level="full")
+    house.arrive(1)
+    house.registrar.step()
+    house.stores.namespace.record_facts([(house.entry(1).guid, Facts(10, "00000001", "manifest"), 1)])
+    house.arrive(1)
+    house.registrar.step()
+    assert house.stores.requests.counts() == {FileState.QUEUED: 1}
+    house.arrive(1, 2)
+    house.registrar.step()
+    assert house.stores.requests.counts() == {FileState.QUEUED: 2}
 
 
 def test_arrivals_that_come_again_change_nothing(house):
