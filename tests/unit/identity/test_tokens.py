@@ -199,6 +199,9 @@ BAD: dict[str, Callable[[], str]] = {
     "made tomorrow": lambda: token(iat=now() + 600, exp=now() + 900),
     "end far away": lambda: token(exp=now() + 30 * 86400),
     "end never": lambda: token(exp=1e300),
+    "end beyond numbers": lambda: token(exp=10**400),
+    "end that is infinite": lambda: token(exp=float("inf")),
+    "end that is no number": lambda: token(exp=float("nan")),
     "scope that is no text": lambda: token(scope=["storage.read:/"]),
     "groups that are no list": lambda: token(**{"wlcg.groups": "/biomed"}),
     "critical header": lambda: jwt.encode(
