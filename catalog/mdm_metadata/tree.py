@@ -75,8 +75,10 @@ class Collections:
         """Return every collection, in order of path."""
         return [_collection(row) for row in self._row.select().order_by(self._row.path)]
 
-    def create(self, path: SitePath, acl: Acl, valid_until: datetime) -> Collection:
-        """Make a collection without attributes.
+    def create(
+        self, path: SitePath, acl: Acl, valid_until: datetime, schema: Sequence[NewAttribute] = ()
+    ) -> Collection:
+        """Make a collection.
 
         Raises:
             AlreadyExists: the path is taken.
@@ -93,6 +95,7 @@ class Collections:
                 raise AlreadyExists("the collection exists") from error
             collection = _collection(row)
             self.entries.create(collection)
+            self.add_attributes(collection, schema)
         return collection
 
     def remove(self, collection: Collection) -> None:

@@ -26,10 +26,8 @@ def createdir(session: Session, args: Sequence[str]) -> Iterable[str]:
     above = _above(session, path)
     end = session.clock.now() + timedelta(days=session.settings.validity_days)
     acl = above.acl.inherited(directory=True) if above else Acl()
-    made = session.collections.create(path, acl, end)
-    if above is not None and not args[1:]:
-        schema = session.collections.attributes(above).values()
-        session.collections.add_attributes(made, [NewAttribute(a.name, a.type, a.group) for a in schema])
+    inherited = session.collections.attributes(above).values() if above and not args[1:] else ()
+    session.collections.create(path, acl, end, [NewAttribute(a.name, a.type, a.group) for a in inherited])
     return ()
 
 

@@ -11,6 +11,7 @@ import pytest
 from mdm_metadata.access import Access
 from mdm_metadata.codes import CODES
 from mdm_metadata.commands import COMMANDS
+from mdm_metadata.entries import Entries
 from srm_dicom import errors
 from srm_dicom.client.amga import AmgaChannel
 from srm_dicom.errors import AlreadyExists, MdmError, NotAuthorised, NotFound
@@ -259,3 +260,16 @@ def test_a_right_that_is_taken_while_another_is_given_stays_taken(
     entries = site.channel("registrar").call("acl_show", HEART)
     assert 'user:"/CN=x":r' in entries
     assert not [entry for entry in entries if entry.startswith(researcher)]
+
+
+def test_a_collection_is_made_with_its_schema_or_not_at_all(
+    site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registrar, made = site.channel("registrar"), f"{HEART}/made"
+    with monkeypatch.context() as patched:
+        patched.setattr(Entries, "add_column", lambda *_, **__: (_ for _ in ()).throw(errors.NoSpace("full")))
+        with pytest.raises(MdmError):
+            registrar.call("createdir", made)
+    registrar.call("createdir", made)
+    assert registrar.call("listattr", made) == registrar.call("listattr", HEART)
+    registrar.call("rmdir", made)
