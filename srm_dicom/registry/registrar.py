@@ -189,9 +189,12 @@ class Registrar:
         return request.token
 
     def _register(self, group: Group, arrivals: Sequence[Arrival]) -> None:
+        feed = self._feeds.get(group.plugin)
+        if feed is None:
+            raise ConfigError(f"plugins.d has no {group.plugin}.toml any more")
         self._unregistering.wait_for(arrivals)
         try:
-            entries = self._saga.register(group, arrivals, sealed=self._feeds[group.plugin].sealed)
+            entries = self._saga.register(group, arrivals, sealed=feed.sealed)
         finally:
             self._unregistering.catch_up(arrivals)
         if self._settings.level == "full":

@@ -92,6 +92,15 @@ def test_what_the_lost_key_of_the_journal_had_sealed_keeps_nobody_waiting(house,
     assert house.registrar.pending() == 0
 
 
+def test_what_came_from_a_plugin_that_is_no_more_waits_and_breaks_nothing(house):
+    """Its file was removed from plugins.d, or renamed; it may come back."""
+    house.arrive(1)
+    house.journal._arrival.update(plugin="gone").execute()
+    assert house.registrar.step()
+    assert house.registrar.pending() == 1
+    assert not house.registrar.step(), "it is left alone for a while"
+
+
 def test_what_comes_for_a_project_that_has_ended_is_not_kept(house):
     """Its archive forwards as before, every day, and nobody has a right to what would be registered."""
     house.arrive(1)
