@@ -2,7 +2,8 @@
 
 Lines of JSON: first what was destroyed, then every key with its shares, at last how many lines there were.
 An import takes the ledger first, so that what was destroyed since the file was made, or before, does not
-come back, and then all keys or none. Each record is checked as one that is registered is.
+come back, and then all keys or none. Each record is checked as one that is registered is. A share that fresh
+ones have replaced does not come back either.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from mdm_keys.ledger import DestructionLedger
 from mdm_keys.store import HeldShare, Key, KeyStore, shares_of
 from srm_dicom.crypto import sealing
 from srm_dicom.crypto.crypt4gh import MAX_HEADER_BYTES, Header, Layout
+from srm_dicom.crypto.keyrecord import is_unproven
 from srm_dicom.crypto.siv import verified_reader
 from srm_dicom.errors import IntegrityError
 from srm_dicom.rights.acl import Acl
@@ -174,8 +176,7 @@ class _Loading:
             one
             for key_id, some in shares.items()
             for one in some
-            if key_id not in dead
-            and one.generation not in {held.generation for held in shares_of(known, key_id)}
+            if key_id not in dead and _is_missing(one, shares_of(known, key_id))
         ]
         self._store.create(new)
         self._store.add(missing)
@@ -185,6 +186,14 @@ class _Loading:
 
     def _checked(self, key_id: str, share: _Share) -> HeldShare:
         return records.check(SharedKey(key_id, share.index, share.share, share.charter), self._sites)
+
+
+def _is_missing(share: HeldShare, held: Iterable[HeldShare]) -> bool:
+    """Tell whether a share is not here, and no newer one is that has replaced it."""
+    return all(
+        one.generation < share.generation or (one.generation > share.generation and is_unproven(one.charter))
+        for one in held
+    )
 
 
 def _lines(store: KeyStore, ledger: DestructionLedger) -> Iterator[bytes]:

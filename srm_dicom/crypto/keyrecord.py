@@ -53,9 +53,10 @@ class _Claimed(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Told(msgspec.Struct):
-    """As much of a charter's body as `project_of` wants."""
+    """As much of a charter's body as `project_of` and `is_unproven` want."""
 
     project: str = ""
+    unproven: bool = False
 
 
 class _Text(msgspec.Struct):
@@ -180,6 +181,11 @@ class KeyRecord:
 def project_of(text: str) -> str:
     """Return the project of a charter that has been verified already: for many of them, quickly."""
     return _TEXT.decode(text).body.project
+
+
+def is_unproven(text: str) -> bool:
+    """Tell whether a charter that has been verified already is of a generation that replaces none."""
+    return _TEXT.decode(text).body.unproven
 
 
 def check_key_id(text: str) -> None:

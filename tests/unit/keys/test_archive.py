@@ -108,3 +108,19 @@ def test_rights_and_owner_come_along(site, registrar, escrow):
     [kept] = everything(new)
     assert kept.owner == registrar.dn
     assert str(acl) in str(kept.acl)
+
+
+def test_a_file_of_before_brings_no_share_back_that_fresh_ones_have_replaced(site, registrar, escrow):
+    """Else the shares that a thief has are worth something again."""
+    key, servers = site.registered(ALICE), list(site.servers.values())
+    file = exported(site, servers[0], escrow)
+    for server in servers:
+        server.serve(*servers)
+    resharer = site.client(registrar).resharer(
+        [f"https://{one.name}" for one in servers], 2, site.signing_key
+    )
+    [fresh] = resharer.reshare({key.id: Acl.parse(ALICE)})
+    assert fresh.proven
+    done = imported(site, servers[0], file, escrow)
+    assert (done.keys, done.shares) == (0, 0)
+    assert [[share.generation for share in one.shares] for one in everything(servers[0])] == [[2]]
