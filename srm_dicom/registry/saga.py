@@ -82,9 +82,11 @@ class Saga:
         key = self._key(group, project) if sealed else None
         entries = [self._entry(arrival, key, project) for arrival in arrivals]
         self._name(group, project, entries)
+        named = self._namespace.find_guids([_guid(entry) for entry in entries])
+        entries = [named.get(_guid(entry), entry) for entry in entries]  # what was there has its own key
         self._catalogue(entries)
         self._describe(project, entries, arrivals)
-        return list(self._namespace.find_guids([_guid(entry) for entry in entries]).values())
+        return entries
 
     def has_ended(self, group: Group) -> bool:
         """Tell whether the project that a group is for grants nothing any more."""

@@ -163,6 +163,19 @@ def test_a_key_that_another_registrar_has_undone_meanwhile_is_no_key(house, monk
     assert house.entry(1).key_id == second
 
 
+def test_files_keep_their_key_when_the_journal_has_forgotten_it(house):
+    """It was lost: what is new of the series gets another one, and what is there keeps its own."""
+    house.arrive(1)
+    house.registrar.step()
+    house.journal.drop_key(Group("memory", RELEASE, "g"))
+    house.arrive(1, 2)
+    house.registrar.step()
+    assert house.registrar.pending() == 0
+    first, second = house.keys.registered
+    assert (house.entry(1).key_id, house.entry(2).key_id) == (first, second)
+    assert [record.key_id for record in house.files.records.values()] == [first, second]
+
+
 def test_files_appear_together_and_not_when_they_came(house):
     house.arrive(1)
     assert not house.registrar.step(house.registrar.settled())
