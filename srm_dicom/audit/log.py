@@ -303,6 +303,8 @@ def _open(path: Path, clock: Clock, until_s: float) -> int:
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     try:
         _lock(fd, clock, until_s)
+        if not os.fstat(fd).st_size:
+            os.fchmod(fd, 0o640)  # whoever verifies the logs reads it, whatever umask its writer has
         sync_directory(path.parent)
     except OSError:
         os.close(fd)

@@ -63,6 +63,22 @@ def test_the_chain_goes_on_after_a_restart(tmp_path: Path, log: AuditLog) -> Non
     assert verify(again.path) == []
 
 
+def test_whoever_verifies_the_logs_reads_what_a_careful_root_has_begun(tmp_path: Path) -> None:
+    careful = os.umask(0o077)
+    try:
+        AuditLog(tmp_path, "admin-0", "node", SystemClock()).close()
+    finally:
+        os.umask(careful)
+    path = tmp_path / "admin-0@node.jsonl"
+    assert path.stat().st_mode & 0o777 == 0o640
+    log = AuditLog(tmp_path, "admin-0", "node", SystemClock())
+    log.record(Event(action=Action.ADMINISTRATIVE, outcome=Outcome.ALLOWED))
+    log.close()
+    path.chmod(0o600)
+    AuditLog(tmp_path, "admin-0", "node", SystemClock()).close()
+    assert path.stat().st_mode & 0o777 == 0o600, "what an administrator has said later stays"
+
+
 def test_a_torn_last_line_is_cut_off_and_told(tmp_path: Path, log: AuditLog) -> None:
     log.record(EVENT)
     log.close()
