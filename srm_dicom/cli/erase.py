@@ -77,9 +77,10 @@ def erase(config: Path, patients: Path, *, yes: bool) -> None:
     wanted = _read(patients)
     with _erasing(config) as (_, erasure):
         found = _found(erasure.find(wanted))
-        _tell(found)
-        if not yes:
-            click.confirm("Erase them? Nobody opens these files again, wherever a copy is.", abort=True)
+    _tell(found)
+    if not yes:  # outside: the log that is open there is every other administrator's, too
+        click.confirm("Erase them? Nobody opens these files again, wherever a copy is.", abort=True)
+    with _erasing(config) as (_, erasure):
         erased = erasure.erase(wanted, found, operator())
     _tell_erased(erased)
     if not erased.done:

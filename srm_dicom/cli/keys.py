@@ -86,13 +86,14 @@ def move(config: Path, old: str, new: str, *, without_proof: bool) -> None:
 def destroy(config: Path, key_id: tuple[str, ...], yes: bool) -> None:
     """Destroy keys for good: nobody opens their files again. Asked for until enough servers confirm."""
     common = Common(config, ADMIN)
-    journal, destroyer = make_journal(common), make_destroyer(common)
+    journal = make_journal(common)
     halves = {one.key_id: one.public_key for _, one in journal.known_keys() if one.key_id in key_id}
     ordered = {order.key_id for order in _destructions(common).orders(ids=key_id)}
     for missing in set(key_id) - set(halves) - ordered:
         raise NotFound(f"this site has no key {missing}")
     if not yes:
         click.confirm(f"Destroy {len(key_id)} keys? Their files cannot be opened any more.", abort=True)
+    destroyer = make_destroyer(common)  # and its log, for which others wait: not while somebody is asked
     destroyer.order(halves)
     for one in halves:
         journal.forget_key(one)
@@ -108,8 +109,7 @@ def replay(config: Path) -> None:
     common = Common(config, ADMIN)
     note(common, "keys replay", "")
     make_destroyer(common).replay()
-    ids = [order.key_id for order in _destructions(common).orders()]
-    _tell_destroyed(_destructions(common), ids)
+    _tell_destroyed(_destructions(common))
 
 
 @keys.command("list")
@@ -187,7 +187,7 @@ def _tell(outcomes: Sequence[Reshared], endpoints: Sequence[str], k: int, common
         raise SystemExit(exit_code(KeyQuorumMissing("")))
 
 
-def _tell_destroyed(destructions: Destructions, ids: Sequence[str]) -> None:
+def _tell_destroyed(destructions: Destructions, ids: Sequence[str] | None = None) -> None:
     waiting = asked_on = 0
     for order in destructions.orders(ids=ids):
         click.echo(f"{order.key_id}: {how_far(order)}")

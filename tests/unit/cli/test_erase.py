@@ -1,14 +1,25 @@
 """``srm-dicom keys of-patient`` and ``erase``: what is wrong with a file is said without a word of it."""
 
+import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
+import click
 import pytest
 import structlog
 from click.testing import CliRunner, Result
 
+from srm_dicom.audit.log import AuditLog
 from srm_dicom.cli.admin import main
+from srm_dicom.clock import SystemClock
+from srm_dicom.daemon.common import ADMIN, Common
+from srm_dicom.daemon.inner import make_journal
 from srm_dicom.demo.site import DemoSite
+from srm_dicom.registry.erasure import Belongings, Erasure
+from srm_dicom.registry.journal import Group
+from srm_dicom.rights.project import Release
 
 PATIENT = "CANARY-4711"
 
@@ -73,3 +84,29 @@ def test_nobody_is_asked_who_cannot_answer(site: DemoSite) -> None:
     assert done.exit_code == 2
     assert "--yes" in done.output
     assert PATIENT not in done.output
+
+
+@pytest.mark.parametrize("command", ["erase", "destroy"])
+def test_no_other_administrator_waits_for_an_answer(
+    site: DemoSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """A ban has to be written down, and a question may stand overnight."""
+    journal = make_journal(Common(site.config, ADMIN))
+    series = Group("dicom", Release("demo", "basic", "v1"), "series")
+    if journal.group_key(series) is None:
+        journal.intend_key(series, "a-key", b"k" * 32)
+        journal.confirm_key(series, "a-key")
+    found = Belongings({}, [SimpleNamespace(key_id="a-key")], [], 0)  # type: ignore[list-item]
+    monkeypatch.setattr(Erasure, "find", lambda *_: found)
+    asked = []
+
+    def confirm(*_: object, **__: object) -> None:
+        role = f"{ADMIN}-{os.geteuid()}"
+        AuditLog(site.directory / "audit", role, socket.gethostname(), SystemClock()).close()
+        asked.append(True)
+        raise click.Abort
+
+    monkeypatch.setattr(click, "confirm", confirm)
+    (tmp_path / "patients").write_text(PATIENT)
+    done = run(site, command, "a-key" if command == "destroy" else str(tmp_path / "patients"))
+    assert (asked, done.exit_code) == ([True], 1), done.output
