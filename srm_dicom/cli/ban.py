@@ -118,6 +118,7 @@ def _replace(path: Path, text: str) -> None:
     """Write a file anew, with its old mode and owner; whoever reads it sees the old one or the new one."""
     fresh = path.with_name(f".{path.name}.new")
     with fresh.open("w", encoding="utf-8") as file:
+        os.fchmod(file.fileno(), 0o644)  # the doors are other users, and read it
         if path.exists():
             status = path.stat()
             os.fchmod(file.fileno(), status.st_mode & 0o7777)

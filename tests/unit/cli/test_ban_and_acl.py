@@ -119,6 +119,18 @@ def test_of_several_at_once_none_is_lost(site: DemoSite, bans: Path) -> None:
     bans.write_text(text)
 
 
+def test_a_list_that_a_careful_root_begins_is_read_by_the_doors(run: Command, bans: Path) -> None:
+    text = bans.read_text()
+    bans.unlink()
+    careful = os.umask(0o077)
+    try:
+        assert run("ban", "add", ALICE).exit_code == 0
+        assert bans.stat().st_mode & 0o777 == 0o644, "one that cannot be read bans everybody"
+    finally:
+        os.umask(careful)
+        bans.write_text(text)
+
+
 @pytest.mark.parametrize("name", ["Alice", "", "/CN=a\nb", '/CN=a"b'])
 def test_what_names_nobody_is_refused_and_the_list_left_alone(run: Command, bans: Path, name: str) -> None:
     text = bans.read_text()
