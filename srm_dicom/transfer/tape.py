@@ -279,7 +279,7 @@ class _Names:
         self._prefix = "srm:" + url.partition(":")[2]
 
     def surls(self, paths: Sequence[str]) -> tuple[str, ...]:
-        return tuple(self._prefix + quote(path if path.startswith("/") else f"/{path}") for path in paths)
+        return tuple(self._prefix + quote(_absolute(path)) for path in paths)
 
     def path(self, surl: str) -> str:
         """Return the path of a SURL; of one that came by the SRM, the normalised one."""
@@ -291,11 +291,15 @@ class _Names:
             return surl
 
 
+def _absolute(path: str) -> str:
+    return path if path.startswith("/") else f"/{path}"
+
+
 def _normal(path: str) -> str:
     try:
         return parse_path(path)
     except InvalidRequest:
-        return path
+        return _absolute(path)
 
 
 def _is_token(text: str) -> bool:
