@@ -88,6 +88,7 @@ class KeyServer:
         sites = trusted_sites(settings)
         ledger = DestructionLedger(ledger_path(audit.path.parent, audit.path.name.partition("@")[0]))
         store.remove_of(ledger)
+        store.wipe()
         peers = frozenset(_peer(text) for text in settings.peers)
         self._web = WebServer(
             application(KeyService(store, access, sites, clock, ledger, peers)),

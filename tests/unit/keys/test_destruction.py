@@ -7,9 +7,14 @@ from xml.sax.saxutils import escape
 import pytest
 
 from mdm_keys.ledger import DestructionLedger
+from mdm_keys.server import KeyServer, KeyServerSettings
+from srm_dicom.audit.log import AuditLog
+from srm_dicom.clock import SystemClock
 from srm_dicom.errors import ConfigError, KeyQuorumMissing, MdmError, NotAuthorised, NotFound
+from srm_dicom.identity.gate import Gate, TrustSettings
 from srm_dicom.rights.acl import Acl
-from srm_dicom.testing.databases import VARIABLE
+from srm_dicom.testing.databases import VARIABLE, database_url
+from srm_dicom.testing.pki import TestPki
 from srm_dicom.wire.hydra.contract import SharedKey, StringPair
 from srm_dicom.wire.hydra.permissions import permission_of
 
@@ -229,3 +234,26 @@ def test_a_disk_that_fills_up_leaves_no_half_line_in_the_ledger(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     ledger.add([(b"c" * 32, "three")])
     assert dict(DestructionLedger(path)) == {b"a" * 32: "one", b"c" * 32: "three"}
+
+
+@pytest.mark.skipif(VARIABLE in os.environ, reason="PostgreSQL overwrites in its own time")
+def test_what_a_server_drops_when_it_starts_is_in_no_file_either(site, tmp_path):
+    key, server = site.registered(ALICE), site.servers["keys1"]
+    server.store.wipe()
+    server.ledger.add([(key.public, key.id)])
+    for service in (server.database, server.audit):
+        service.close()
+
+    def kept():
+        return b"".join(path.read_bytes() for path in tmp_path.glob("keys1.db*"))
+
+    share = key.records[0].share.data
+    assert share in kept()
+    pki = TestPki(tmp_path / "pki", fast=True)
+    gate = Gate(TrustSettings(pki.trust_dir), pki.host(), SystemClock())
+    audit = AuditLog(tmp_path, "keys1", "localhost", SystemClock())
+    settings = KeyServerSettings(database_url(tmp_path, "keys1"), host="127.0.0.1", port=0)
+    again = KeyServer(settings, gate, audit, SystemClock())
+    assert share not in kept()
+    again.stop(0.1)
+    audit.close()
