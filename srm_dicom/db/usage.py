@@ -7,12 +7,14 @@ given; an object counts once a day, in however many parts it is read.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection, Mapping
 from datetime import date
 from typing import Any
 
 import peewee
 
+from srm_dicom.audit.doors import DoorLog
 from srm_dicom.audit.event import Action, Event, Outcome
 from srm_dicom.audit.log import AuditLog
 from srm_dicom.clock import Clock
@@ -57,7 +59,9 @@ class UsedObjectRow(peewee.Model):
 
 
 class Ledger:
-    """Charges accounts of one database, and raises the alarm.
+    """Charges accounts of one database, and raises the alarm: once a day for each, when it is at its end too.
+
+    Who goes on asking then is written down as a door does it, within its bound.
 
     Args:
         alarm_at: the share of a budget at which somebody is told, once a day.
@@ -72,6 +76,9 @@ class Ledger:
         self._audit = audit
         self._clock = clock
         self._alarm_at = alarm_at
+        self._door = DoorLog(audit, "budget", clock)
+        self._lock = threading.Lock()
+        self._refused: tuple[str, set[str]] = ("", set())
 
     def charge(
         self,
@@ -102,11 +109,15 @@ class Ledger:
                     if self._charge(today, account, charges[account], size_bytes):
                         alarming.append(account)
         except BudgetExhausted as error:
-            self._tell(principal, operation, account, error.message, Outcome.DENIED)
+            event = _alarm(principal, operation, account, error.message, Outcome.DENIED)
+            if self._is_first(today, account):
+                self._raise(event)
+            else:
+                self._door.denied(event)
             raise
         for account in alarming:
             rule = f"{self._alarm_at:.0%} of the daily budget of {account}"
-            self._tell(principal, operation, account, rule, Outcome.ALLOWED)
+            self._raise(_alarm(principal, operation, account, rule, Outcome.ALLOWED))
 
     def used(self, account: Account, day: date) -> Amount:
         """Return what an account has been charged on a day."""
@@ -148,9 +159,20 @@ class Ledger:
         bounds = ((row.bytes, amount.bytes, budget.bytes), (row.objects, amount.objects, budget.objects))
         return [column + more <= bound for column, more, bound in bounds if bound]
 
-    def _tell(
-        self, principal: Principal, operation: str, account: Account, rule: str, outcome: Outcome
-    ) -> None:
-        log.error("budget_alarm", dn=principal.dn, operation=operation, reason=rule)
-        details = {"operation": operation, "project": account.project, "rule": rule}
-        self._audit.record(Event.by(principal, Action.ALARM, outcome, **details))
+    def _is_first(self, day: str, account: Account) -> bool:
+        """Tell whether nobody was refused yet that day, as far as this process knows, for this account."""
+        with self._lock:
+            if self._refused[0] != day:
+                self._refused = day, set()
+            before = len(self._refused[1])
+            self._refused[1].add(account.name)
+            return len(self._refused[1]) > before
+
+    def _raise(self, alarm: Event) -> None:
+        log.error("budget_alarm", dn=alarm.dn, operation=alarm.operation, reason=alarm.rule)
+        self._audit.record(alarm)
+
+
+def _alarm(principal: Principal, operation: str, account: Account, rule: str, outcome: Outcome) -> Event:
+    details = {"operation": operation, "project": account.project, "rule": rule}
+    return Event.by(principal, Action.ALARM, outcome, **details)

@@ -95,6 +95,26 @@ def test_a_budget_ends_and_begins_again_the_next_day(
     ledger.charge(who("a"), {account: ["x"]}, "open", 10)
 
 
+def test_who_asks_on_at_the_end_of_a_budget_does_not_fill_the_audit_log(
+    ledger: Ledger, clock: FakeClock, alarms: Callable[[], list[tuple[str, Outcome]]]
+) -> None:
+    """Refusals beyond a bound are counted; the first of somebody else, and of another day, is kept."""
+
+    def asks(name: str, times: int) -> int:
+        before = len(alarms())
+        for _ in range(times):
+            with pytest.raises(BudgetExhausted):
+                ledger.charge(who(name), {Account.of_caller(name, Budget(bytes=1)): ["x"]}, "open", 2)
+        return len(alarms()) - before
+
+    assert asks("/CN=a", 300) == 121
+    assert asks("/CN=b", 10) == 1
+    clock.advance(86_400)
+    assert asks("/CN=a", 1) == 1
+    assert asks("/CN=a", 1) == 1
+    assert alarms()[-1][0].startswith("188 refusals before it were not kept; the daily budget")
+
+
 def test_an_object_counts_once_a_day_and_its_bytes_as_often_as_they_are_given(
     ledger: Ledger, clock: FakeClock
 ) -> None:
