@@ -113,5 +113,10 @@ class Publisher:
 
     def _still(self, ready: Sequence[_Ready], entries: Mapping[Guid, Entry]) -> list[_Ready]:
         """Return what its name means still: a file that was removed meanwhile may be registered again."""
-        now = self._stores.namespace.generations([item.filled.guid for item in ready])
-        return [item for item in ready if now.get(item.filled.guid) == entries[item.filled.guid].generation]
+        then = {item.filled.guid: entries[item.filled.guid].generation for item in ready}
+        now = self._stores.namespace.generations(list(then))
+        lost = {guid for guid, generation in then.items() if now.get(guid) != generation}
+        # A new generation's name may be another's by now.
+        left = [one for one in ready if one.filled.guid in lost and one.generation == then[one.filled.guid]]
+        self._stores.leftovers.leave(self._node, [str(one.name) for one in left])
+        return [item for item in ready if item.filled.guid not in lost]

@@ -296,6 +296,9 @@ class Storing:
             sizes = {one.upload.guid: one.digest.size_bytes for one in ready}
             node, now = self._settings.node, self._clock.now()
             self._stores.staged.add([Staged(guid, node, 1, sizes[guid]) for guid in there], now)
+            self._stores.leftovers.leave(
+                node, [str(StagedName(guid, 1)) for guid in sizes if guid not in there]
+            )
             self._stores.requests.move([one.file.id for one in named], [STORED], STORED, lease_until=0)
 
     def _published(self, named: Sequence[Kept]) -> Sequence[Kept]:

@@ -5,7 +5,7 @@ Of whatever else the database does not know, nobody can tell whether it is about
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import peewee
 
@@ -13,6 +13,7 @@ from srm_dicom.db.database import Database, marks
 from srm_dicom.ids import Guid, SitePath, Token
 
 _CHUNK = 500
+_LEAVE, _ONCE = "INSERT INTO leftover (node, file)", "ON CONFLICT DO NOTHING"
 
 
 class LeftoverRow(peewee.Model):
@@ -49,6 +50,11 @@ class Leftovers:
             [token, *paths],
         )
 
+    def leave(self, node: str, files: Iterable[str]) -> None:
+        """Let files of a node go."""
+        if rows := [(node, file) for file in files]:
+            self._database.execute_many(f"{_LEAVE} VALUES (?, ?) {_ONCE}", rows)
+
     def on_node(self, node: str) -> list[str]:
         """Return what may be dropped on a node."""
         return [row.file for row in self._row.select().where(self._row.node == node)]
@@ -60,4 +66,4 @@ class Leftovers:
             self._row.delete().where(self._row.node == node, some).execute()
 
     def _leave(self, found: str, parameters: Sequence[str]) -> None:
-        self._database.change(f"INSERT INTO leftover (node, file) {found} ON CONFLICT DO NOTHING", parameters)
+        self._database.change(f"{_LEAVE} {found} {_ONCE}", parameters)

@@ -299,6 +299,8 @@ def test_what_lost_its_name_while_it_was_staged_is_not_announced(house, monkeypa
     assert (now and (now.generation, now.facts)) == ((2, None) if again else None)
     waiting = house.stores.requests.counts()
     assert waiting == {FileState.ABORTED: 1, FileState.PINNED: 1} | ({FileState.QUEUED: 1} if again else {})
+    house.janitor.tidy()
+    assert set(house.area.names()) == {StagedName(kept, 1)}
 
 
 def test_what_is_staged_is_pinned_at_once_and_moved_once(house):

@@ -105,3 +105,16 @@ def test_the_bytes_of_what_has_ended_do_not_wait_for_a_sweep(site):
     assert [site.read(name) for name in ("kept", "written")] == [bytes(100), bytes(16000)]
     assert bytes_there(site) == 100 + 2002 + 16000
     assert site.stores.leftovers.on_node("node") == []
+
+
+def test_the_bytes_of_what_is_removed_while_it_becomes_ready_do_not_either(site, monkeypatch):
+    publish = site.area.publish
+
+    def removed_meanwhile(files):
+        publish(files)
+        site.broker.names.remove_files(site.who(), [parse_path("/vo/data/a")], "srmRm")
+
+    monkeypatch.setattr(site.area, "publish", removed_meanwhile)
+    site.store("a")
+    site.janitor.tidy()
+    assert bytes_there(site) == 0
