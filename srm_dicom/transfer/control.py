@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from srm_dicom.audit.doors import DoorLog
 from srm_dicom.clock import Clock
-from srm_dicom.errors import Aborted, InternalError, MdmError, NotAuthenticated
+from srm_dicom.errors import Aborted, InternalError, InvalidRequest, MdmError, NotAuthenticated
 from srm_dicom.identity.gate import Gate
 from srm_dicom.identity.watch import LOOK_EVERY_S
 from srm_dicom.telemetry import logger
@@ -272,11 +272,16 @@ class ControlConnection:
     def _look(self, seconds: float = 0.0) -> None:
         """End what runs when the caller has gone or goes now, may not be here any more, or has said ABOR."""
         self._ask_gate()
-        if not self._session.full and self._poll.poll(1e3 * seconds):
+        until_s = self._clock.monotonic_s() + seconds
+        while not (self._session.full or self._session.closed):
+            if not self._poll.poll(1e3 * max(0.0, until_s - self._clock.monotonic_s())):
+                break
             data = self._sock.recv(_RECEIVE_BYTES)
             if not data:
                 raise ConnectionAbortedError("the control connection ended")
             self._session.receive_data(data)
+        if seconds and self._session.full:
+            raise InvalidRequest("too many commands wait behind this one to see whether you are there")
         if self._session.abort_waits():
             raise Aborted("the client aborted the transfer")
 

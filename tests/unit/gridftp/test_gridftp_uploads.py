@@ -4,6 +4,7 @@ import socket
 import struct
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -117,6 +118,25 @@ def test_a_client_that_leaves_publishes_nothing(session, files, door, data_first
     first.close()
     time.sleep(0.02 * data_first)
     last.close()
+    deadline_s = time.monotonic() + 10
+    while door.sessions:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.02)
+    assert not (files.root / "new").exists()
+
+
+def test_a_client_that_leaves_with_much_unread_publishes_nothing(session, files, door):
+    """What waits behind the transfer is not read without end, and hides no client's end."""
+    session._sock.settimeout(0.5)
+    with connect(session) as sock:
+        session.send("STOR /new")
+        assert session.next_reply().code == 150
+        sock.sendall(CONTENT)
+        with suppress(TimeoutError):
+            for _ in range(20_000):
+                session.send("NOOP")
+        session._sock.close()
+        time.sleep(0.1)
     deadline_s = time.monotonic() + 10
     while door.sessions:
         assert time.monotonic() < deadline_s
