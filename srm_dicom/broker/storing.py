@@ -183,7 +183,7 @@ class Storing:
         self._make_ready(self._name(kept))
 
     def remove_due(self) -> None:
-        """Have plugins remove what lost its name; one that does not answer is asked again.
+        """Have plugins remove what lost its name; one that does not answer, or breaks, is asked again.
 
         What another process has removed meanwhile is left alone: its place may be another file's by now.
         """
@@ -192,7 +192,7 @@ class Storing:
                 continue
             try:
                 self._host(removal.plugin).remove(FileRef(removal.guid, removal.plugin_ref, removal.release))
-            except PASSING:
+            except (*PASSING, InternalError):
                 later = self._clock.now() + timedelta(seconds=self._settings.pause_s)
                 self._stores.removals.put_off(removal, later)
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import uuid
 import zlib
@@ -366,6 +367,25 @@ def test_removing_ends_puts_and_gets(site: Any) -> None:
     assert site.broker.status(who("Reader"), get.token, None).states == (FileState.ABORTED,)
     assert site.broker.status(who(), put.token, None).states == (FileState.ABORTED,)
     site.work()
+    assert not site.on_disk()
+
+
+def test_bytes_that_a_disk_does_not_let_go_are_removed_later(
+    site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file system is read only for a while, which is no error that a plugin knows."""
+    site.store("a")
+
+    def read_only(_: Any) -> None:
+        raise OSError(errno.EROFS, "read only")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(site.plugin, "remove", read_only)
+        assert site.broker.names.remove_files(who(), [parse_path(f"{TOP}/a")], "rm") == [None]
+        site.inner.remove_due()
+    assert site.on_disk()
+    site.clock.advance(60)
+    site.inner.remove_due()
     assert not site.on_disk()
 
 
