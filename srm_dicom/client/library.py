@@ -271,7 +271,13 @@ class Client:
                 yield surls.get(file.surl, file.surl), None if file.status.is_success else file.status.error()
 
     def whoami(self) -> str:
-        """Return the name that the services see, as a metadata server tells it."""
+        """Return the name that the services see, as a metadata server tells it.
+
+        Raises:
+            CatalogueUnavailable: there is none.
+        """
+        if not self._site.metadata:
+            raise CatalogueUnavailable("no metadata server is configured")
         with closing(MetadataClient(self._site.metadata[0], self._credential)) as server:
             return server.whoami()
 

@@ -54,8 +54,6 @@ class SiteDescription(msgspec.Struct, frozen=True):
             ) from error
         except msgspec.DecodeError as error:
             raise ConfigError(f"{path}: {error}") from error
-        if not site.metadata:
-            raise ConfigError(f"{path}: metadata: no server is named")
         try:
             site.trusted_signers()
         except ValueError as error:
