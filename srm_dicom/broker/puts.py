@@ -177,17 +177,32 @@ class Puts:
             self._expect(upload, size_bytes)
         return upload, self._areas.of(upload.path)
 
-    def begin(self, upload: Upload) -> None:
+    def begin(self, upload: Upload, keep_bytes: int | None = 0, scattered: int | None = None) -> None:
         """Note that a door takes the bytes in anew, which no other can be doing now.
 
         What an earlier one had complete may have been asked for since the upload was opened.
 
+        Args:
+            upload: which.
+            keep_bytes: how many of those that are there stay; None keeps all.
+            scattered: see `transfer.files.WrittenFiles.create`.
+
         Raises:
             RequestExpired: the put has ended meanwhile.
+            InvalidRequest: some of the bytes that shall stay have never come.
         """
         with self._stores.database.transaction():
             self._keep_alive(upload)
+            now = self._stores.uploads.find(upload.name) or upload
+            if keep_bytes is not None and now.in_order_bytes(keep_bytes) < keep_bytes:
+                raise InvalidRequest("fewer bytes are here than the transfer shall go on from")
             self._stores.uploads.received(upload.name, None)
+            if scattered is not None or (keep_bytes is not None and now.whole_bytes is not None):
+                self._stores.uploads.scattered(upload.name, scattered)
+
+    def scattered(self, upload: Upload, whole_bytes: int | None) -> None:
+        """Note how many bytes there are from the first on; None: all that are there come in order."""
+        self._stores.uploads.scattered(upload.name, whole_bytes)
 
     def sealed(self, principal: Principal, path: SitePath) -> bool:
         """Tell whether what the caller may write at a path has to be kept from the network's eyes.

@@ -42,6 +42,8 @@ class Upload:
         implicit: begun by a door for a plain path, without a request of the SRM.
         space: the token of the space that it goes into; empty for none.
         source: GUID of the file that it is a copy of; empty for bytes that come through a door.
+        whole_bytes: how many there are from the first on, where others lie scattered behind these; None where
+            all that are there come in order.
     """
 
     path: SitePath
@@ -56,6 +58,11 @@ class Upload:
     implicit: bool = False
     space: str = ""
     source: str = ""
+    whole_bytes: int | None = None
+
+    def in_order_bytes(self, there_bytes: int) -> int:
+        """Return how many of those that are there come in order, from the first on."""
+        return there_bytes if self.whole_bytes is None else min(there_bytes, self.whole_bytes)
 
 
 class UploadRow(peewee.Model):
@@ -75,6 +82,7 @@ class UploadRow(peewee.Model):
     implicit = peewee.BooleanField(default=False)
     space = peewee.CharField(max_length=36, default="")
     source = peewee.CharField(max_length=36, default="")
+    whole_bytes = peewee.BigIntegerField(null=True)
 
     class Meta:
         """The name of the table."""
@@ -161,11 +169,14 @@ class Uploads:
 
     def received(self, name: str, received: Received | None) -> bool:
         """Note what a door has taken in, or that it takes it in anew; tells whether the put still is one."""
-        columns = {
-            "size_bytes": received.size_bytes if received else None,
-            "adler32": received.adler32 if received else None,
-        }
+        columns: dict[str, object] = {"size_bytes": None, "adler32": None}
+        if received is not None:
+            columns = {"size_bytes": received.size_bytes, "adler32": received.adler32, "whole_bytes": None}
         return bool(self._row.update(**columns).where(self._row.name == name).execute())
+
+    def scattered(self, name: str, whole_bytes: int | None) -> None:
+        """Note how many bytes there are from the first on; None: all that are there come in order."""
+        self._row.update(whole_bytes=whole_bytes).where(self._row.name == name).execute()
 
     def end(self, token: Token, paths: Sequence[SitePath], *, stored: bool = False) -> None:
         """Forget what a request is writing: the names are free again.
@@ -203,6 +214,7 @@ def _columns(upload: Upload) -> dict[str, object]:
         "implicit": upload.implicit,
         "space": upload.space,
         "source": upload.source,
+        "whole_bytes": upload.whole_bytes,
     }
 
 
@@ -211,5 +223,5 @@ def _upload(row: Any) -> Upload:
     return Upload(
         SitePath(row.path), row.name, Token(row.token), row.owner, row.node, Guid(row.guid),
         bool(row.overwrite), row.expected_bytes, received, bool(row.implicit), row.space,
-        row.source,
+        row.source, row.whole_bytes,
     )  # fmt: skip

@@ -39,6 +39,7 @@ class NewDirectoryFile:
     fd: int
     partial: Path
     final: Path
+    whole: dict[Path, int]
     kept: bool = True
     replaces: bool = False
 
@@ -46,6 +47,18 @@ class NewDirectoryFile:
     def size_bytes(self) -> int:
         """How many bytes there are."""
         return os.fstat(self.fd).st_size
+
+    @property
+    def has_holes(self) -> bool:
+        """Whether some bytes before the last have never come."""
+        return self.whole.get(self.partial, self.size_bytes) < self.size_bytes
+
+    def scattered(self, whole_bytes: int | None) -> None:
+        """Remember how many bytes there are from the first on."""
+        if whole_bytes is None:
+            self.whole.pop(self.partial, None)
+        else:
+            self.whole[self.partial] = whole_bytes
 
     def write(self, offset: int, data: memoryview) -> None:
         """Write bytes where they belong."""
@@ -74,6 +87,7 @@ class DirectoryFiles:
         hidden: paths that nobody may learn of.
         unreadable: paths that may be seen and not read.
         nearline: paths that are not staged.
+        whole: how much there is from the first byte on, of what is written and has holes.
         members: DNs that may see anything at all; None lets everybody in.
         checksums: whether adler32 is told, which costs a read of the file.
         sealed: paths that are only written over encrypted connections.
@@ -84,6 +98,7 @@ class DirectoryFiles:
     hidden: set[str] = field(default_factory=set)
     unreadable: set[str] = field(default_factory=set)
     nearline: set[str] = field(default_factory=set)
+    whole: dict[Path, int] = field(default_factory=dict)
     members: set[str] | None = None
     checksums: bool = True
     sealed: set[str] = field(default_factory=set)
@@ -124,6 +139,7 @@ class DirectoryFiles:
         keep_bytes: int | None = 0,
         expected_bytes: int | None = None,  # noqa: ARG002 a directory reserves nothing
         resumable: bool = True,
+        scattered: int | None = None,
     ) -> NewDirectoryFile:
         """Begin a file, or go on with an unfinished one."""
         final = self._free(principal, path, over_files=True)
@@ -132,21 +148,24 @@ class DirectoryFiles:
             os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644),
             partial,
             final,
+            self.whole,
             kept=resumable,
             replaces=final.exists(),
         )
         if keep_bytes is not None:
-            if file.size_bytes < keep_bytes:
+            if min(file.size_bytes, self.whole.get(partial, keep_bytes)) < keep_bytes:
                 os.close(file.fd)
                 raise InvalidRequest("fewer bytes are here than shall stay")
             os.ftruncate(file.fd, keep_bytes)
+        if scattered is not None or keep_bytes is not None:
+            file.scattered(scattered)
         return file
 
     def join(self, principal: Principal, path: SitePath) -> NewDirectoryFile:
         """Write a part of an unfinished file."""
         final = self._free(principal, path, over_files=True)
         partial = final.with_name(f".{final.name}.part")
-        return NewDirectoryFile(os.open(partial, os.O_RDWR | os.O_CLOEXEC), partial, final)
+        return NewDirectoryFile(os.open(partial, os.O_RDWR | os.O_CLOEXEC), partial, final, self.whole)
 
     def mkdir(self, principal: Principal, path: SitePath) -> None:
         """Make a directory."""

@@ -145,6 +145,16 @@ class NewFile(Protocol):
         """How many bytes there are."""
 
     @property
+    def has_holes(self) -> bool:
+        """Whether an earlier transfer broke off when not all bytes before the last had come."""
+
+    def scattered(self, whole_bytes: int | None) -> None:
+        """Remember of a transfer that breaks off what is there: so many bytes from the first on.
+
+        Others lie somewhere behind, where whoever goes on by an offset gets not. None: there are no holes.
+        """
+
+    @property
     def replaces(self) -> bool:
         """Whether it takes the place of a file that was there when it was begun."""
 
@@ -195,6 +205,7 @@ class WrittenFiles(Protocol):
         keep_bytes: int | None = 0,
         expected_bytes: int | None = None,
         resumable: bool = True,
+        scattered: int | None = None,
     ) -> NewFile:
         """Begin to write a file: at the name of an upload, or at a name that the caller may write.
 
@@ -205,11 +216,14 @@ class WrittenFiles(Protocol):
             expected_bytes: how many there will be, if the client says.
             resumable: whether a later call may go on with it; if not, a name that the caller may write is
                 free again as soon as the file is left unfinished.
+            scattered: how many bytes from the first on are there, where more will come in any order; None
+                where they come in order. It is all that is known should this process die; see
+                `NewFile.scattered`.
 
         Raises:
             AlreadyExists: the name is a finished file's.
             RequestExpired: the upload has ended.
-            InvalidRequest: there are fewer bytes than shall stay.
+            InvalidRequest: there are fewer bytes than shall stay, or some of these have never come.
             NoSpace: there is no room for `expected_bytes`.
         """
 

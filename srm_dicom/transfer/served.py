@@ -120,7 +120,7 @@ class StagedFilesOfNode:
         if upload is None or upload.owner != principal.dn or not principal.in_scope(SEE, upload.path):
             raise NotFound("no such file or directory")
         try:
-            size_bytes = self._area.incoming(upload.name).stat().st_size
+            size_bytes = upload.in_order_bytes(self._area.incoming(upload.name).stat().st_size)
         except FileNotFoundError:
             size_bytes = 0
         received = upload.received

@@ -6,8 +6,8 @@ there still, and has to have sent as many bytes as it announced.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 
 from srm_dicom.clock import Clock
@@ -81,13 +81,19 @@ class Storing:
         if private and self._stripes.receives(parameters):
             return _STRIPED
         begun_s = self._clock.monotonic_s()
+        in_any_order = parameters.mode == "E" and action.base is None and not action.append
         with self._files.create(
-            principal, action.path, keep_bytes=_kept(action), expected_bytes=action.expected_bytes
+            principal,
+            action.path,
+            keep_bytes=_kept(action),
+            expected_bytes=action.expected_bytes,
+            scattered=Received(action.restart.there).whole if in_any_order else None,
         ) as file:
             target = _target(action, file)
-            self._receive(target, action, parameters, security)
-            self._line.look(0.0 if _says_its_end(action, parameters) else LEAVING_S)
-            _check_whole(action, target)
+            with _remembering(target) if in_any_order else nullcontext():
+                self._receive(target, action, parameters, security)
+                self._line.look(0.0 if _says_its_end(action, parameters) else LEAVING_S)
+                _check_whole(action, target)
             file.finish()
         log.info(
             "file_received",
@@ -165,6 +171,16 @@ class _Watch:
             self._line.tell(markers.restart(ranges))
 
 
+@contextmanager
+def _remembering(target: Target) -> Iterator[None]:
+    """Have what is there of a transfer that breaks off remembered: whoever goes on by an offset asks."""
+    try:
+        yield
+    except BaseException:
+        target.file.scattered(None if target.received.first_hole is None else target.received.whole)
+        raise
+
+
 def _says_its_end(action: Store, parameters: Parameters) -> bool:
     """Tell whether more than the end of a connection says that all has come."""
     return parameters.mode == "E" or action.expected_bytes is not None
@@ -181,8 +197,10 @@ def _target(action: Store, file: NewFile) -> Target:
     """Say where the bytes belong.
 
     Raises:
-        InvalidRequest: the client goes on behind the end of what is here.
+        InvalidRequest: the client goes on behind the end of what is here, or behind a hole in it.
     """
+    if action.append and file.has_holes:
+        raise InvalidRequest("not all bytes before the last have come", advice="Go on with REST.")
     base = file.size_bytes if action.append else action.base or 0
     received = Received(action.restart.there)
     if received.end > max(0, file.size_bytes - base):

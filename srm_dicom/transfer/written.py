@@ -49,6 +49,15 @@ class UploadOfNode:
         """How many bytes are here."""
         return self._slot.size_bytes
 
+    @property
+    def has_holes(self) -> bool:
+        """Whether some bytes before the last have never come."""
+        return self._upload.in_order_bytes(self.size_bytes) < self.size_bytes
+
+    def scattered(self, whole_bytes: int | None) -> None:
+        """Remember how many bytes there are from the first on; see `files.NewFile.scattered`."""
+        self._puts.scattered(self._upload, whole_bytes)
+
     def write(self, offset: int, data: memoryview) -> None:
         """Write bytes where they belong."""
         self._slot.write(offset, data)
@@ -101,12 +110,13 @@ class WrittenFilesOfNode:
         keep_bytes: int | None = 0,
         expected_bytes: int | None = None,
         resumable: bool = True,
+        scattered: int | None = None,
     ) -> UploadOfNode:
         """Begin or go on to write a file; see `files.WrittenFiles.create`."""
         upload, area = self.puts.open(principal, path, size_bytes=expected_bytes or 0)
         kept = resumable or not upload.implicit
         try:
-            slot = self._slot(upload, area, keep_bytes)
+            slot = self._slot(upload, area, keep_bytes, scattered)
         except (Busy, RequestExpired):  # it is another connection's, or is being stored for one
             raise
         except BaseException:
@@ -124,11 +134,11 @@ class WrittenFilesOfNode:
         slot = UploadSlot(PlainFile.join(self.area.incoming(upload.name)), None, area.max_file_bytes)
         return UploadOfNode(principal, upload, slot, self.puts)
 
-    def _slot(self, upload: Upload, area: Area, keep_bytes: int | None) -> UploadSlot:
+    def _slot(self, upload: Upload, area: Area, keep_bytes: int | None, scattered: int | None) -> UploadSlot:
         """Take the bytes for this connection; nothing of them is touched before they are its own."""
         body = self._body(upload, area)
         try:
-            self.puts.begin(upload)
+            self.puts.begin(upload, keep_bytes, scattered)
         except BaseException:
             body.close()
             raise

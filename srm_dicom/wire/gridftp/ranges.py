@@ -139,6 +139,11 @@ class Received:
         return next(((end, start) for end, start in gaps if end < start), None)
 
     @property
+    def whole(self) -> int:
+        """How much there is from the beginning on."""
+        return self._ends[0] if self._starts and self._starts[0] == 0 else 0
+
+    @property
     def end(self) -> int:
         """Where the last piece ends."""
         return self._ends[-1] if self._ends else 0

@@ -338,3 +338,19 @@ def test_who_makes_a_name_that_cannot_be_is_told_the_rule(session, name):
         session.send(command.format(name))
         reply = session.next_reply()
         assert (reply.code, "No such file" in reply.text) == (550, True)
+
+
+@pytest.mark.parametrize(("first", "whole"), [((0, 50), 50), ((10, 50), 0)])
+def test_nobody_goes_on_behind_what_has_not_come(session, files, first, whole):
+    """A transfer in MODE E broke off with holes: what was never sent is not there as zeros."""
+    session.command("MODE E")
+    pieces = b"".join(block(0, CONTENT[start:last], start) for start, last in (first, (100, 200)))
+    assert store(session, "STOR /new", pieces)[-1].code == 426
+    session.command("MODE S")
+    assert store(session, "APPE /new", CONTENT[200:300])[-1].code == 501
+    for offset in (whole + 1, 200):
+        session.command(f"REST {offset}")
+        assert store(session, "STOR /new", CONTENT[offset:300])[-1].code == 501
+    session.command(f"REST {whole}")
+    assert store(session, "STOR /new", CONTENT[whole:300])[-1].code == 226
+    assert (files.root / "new").read_bytes() == CONTENT[:300]
