@@ -53,11 +53,20 @@ def load_directory(directory: Path, kind: type[T]) -> dict[str, T]:
     Raises:
         ConfigError: it is not there, or may not be read, or a file of it is not usable.
     """
+    return {path.stem: read(path, kind) for path in files_in(directory)}
+
+
+def files_in(directory: Path) -> list[Path]:
+    """Return every ``*.toml`` of a directory.
+
+    Raises:
+        ConfigError: it is not there, or may not be read.
+    """
     try:
         paths = sorted(directory.iterdir())  # glob() finds nothing in what may not be read
     except OSError as error:
         raise ConfigError(f"{directory}: {error.strerror}") from error
-    return {path.stem: read(path, kind) for path in paths if path.suffix == ".toml"}
+    return [path for path in paths if path.suffix == ".toml"]
 
 
 def dump(table: Mapping[str, Any], prefix: str = "") -> str:

@@ -22,7 +22,7 @@ from srm_dicom.cli import modes
 from srm_dicom.client.http import HttpClient
 from srm_dicom.client.metadata import MetadataClient
 from srm_dicom.daemon.common import CHECK, Common, host_credential
-from srm_dicom.daemon.inner import check_areas, load_plugins
+from srm_dicom.daemon.inner import check_areas, load_usable
 from srm_dicom.db.database import FAILURES
 from srm_dicom.errors import MdmError
 from srm_dicom.plugin.api import Check
@@ -200,7 +200,14 @@ def _metadata(common: Common, endpoint: str) -> str:
 
 
 def _plugins(common: Common) -> Iterator[Check]:
+    try:
+        hosts, unusable = load_usable(common)
+    except MdmError as error:
+        yield Check("plugins", passed=False, detail=error.message)
+        return
+    for name, why in unusable.items():
+        yield Check(f"plugins.d/{name}.toml", passed=False, detail=why.message)
     with ExitStack() as leaving:
-        for host in load_plugins(common).values():
+        for host in hosts.values():
             leaving.callback(host.close)
             yield from host.checks()

@@ -271,10 +271,14 @@ def load_plugins(common: Common, attending: Attending | None = None) -> dict[str
 
 
 def load_usable(common: Common) -> tuple[dict[str, PluginHost], dict[str, MdmError]]:
-    """Load the plugins whose files can be used, and tell why the others cannot."""
+    """Load the plugins whose files can be used, and tell why the others cannot.
+
+    Raises:
+        ConfigError: their directory is not there, or may not be read.
+    """
     hosts: dict[str, PluginHost] = {}
     unusable: dict[str, MdmError] = {}
-    for path in sorted(common.inner().plugins.glob("*.toml")):
+    for path in tomlfile.files_in(common.inner().plugins):
         try:
             hosts[path.stem] = _load_plugin(common, path.stem, tomlfile.read(path, PluginFile))
         except MdmError as error:

@@ -1,5 +1,6 @@
 """``srm-dicom check``: who else may read or change files, the database, and clocks."""
 
+import shutil
 import sqlite3
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -71,6 +72,19 @@ def test_a_database_that_is_locked_or_damaged(site, monkeypatch):
     assert "does not answer" in check(site, "database").detail
     other.execute("ROLLBACK")
     other.close()
+
+
+def test_a_plugin_that_cannot_be_used_is_one_line_among_the_others(site):
+    plugins = site.config.parent / "plugins.d"
+    (plugins / "aaa.toml").write_text('plugin = "dicom"\nprojects = []\n[settings]\nnonsense = 1\n')
+    (plugins / "bbb.toml").write_text("nonsense")
+    found = {one.name: one for one in checks.run(site.config)}
+    assert "nonsense" in found["plugins.d/aaa.toml"].detail
+    assert not found["plugins.d/aaa.toml"].passed
+    assert not found["plugins.d/bbb.toml"].passed
+    assert "PACS archive: C-ECHO" in found
+    shutil.rmtree(plugins)
+    assert not check(site, "plugins").passed
 
 
 def test_a_metadata_server_that_does_not_answer(site):
