@@ -1,15 +1,16 @@
 """From complete to ready: a group of slots becomes durable and known in one step.
 
-Sync and rename first, then one transaction that says so: the namespace learns size, checksum and
-signed manifest, the doors learn where the file is, and everybody who waits is pinned. Bytes other than
-those registered are a new generation, never served as the old file. What has lost its name since the visit
-began is not announced. Whatever happens between the two steps leaves files that nobody was told of; the
-node's janitor drops them.
+Sync and rename first, while the audit log gets how the files were made, then one transaction that says so:
+the namespace learns size, checksum and signed manifest, the doors learn where the file is, and everybody who
+waits is pinned. Bytes other than those registered are a new generation, never served as the old file. What
+has lost its name since the visit began is not announced. Whatever happens between the two steps leaves files
+that nobody was told of; the node's janitor drops them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -61,14 +62,26 @@ class Publisher:
         """Open a new file in the node's scratch area."""
         return self._scratch.begin()
 
-    def publish(self, files: Sequence[Filled], entries: Mapping[Guid, Entry]) -> None:
+    def publish(
+        self,
+        files: Sequence[Filled],
+        entries: Mapping[Guid, Entry],
+        recording: AbstractContextManager[None],
+    ) -> None:
         """Make a group of complete files ready.
 
+        Args:
+            files: which.
+            entries: their names.
+            recording: writes into the audit log how they were made, and is left when that is durable.
+
         Raises:
-            NoSpace, Overloaded: the node is full or does not answer; none of the group is announced.
+            NoSpace, Overloaded, InternalError: the node is full or does not answer, or the audit log cannot
+                be written; none of the group is announced.
         """
         ready = [self._ready(filled, entries[filled.guid]) for filled in files]
-        self._scratch.publish([(item.name, item.filled.incoming.id) for item in ready])
+        with recording:
+            self._scratch.publish([(item.name, item.filled.incoming.id) for item in ready])
         with self._stores.database.transaction():
             self._announce(ready, entries)
         self._stores.database.tell(Topic.READY)

@@ -17,7 +17,7 @@ from datetime import timedelta
 
 from srm_dicom.audit.log import AuditLog
 from srm_dicom.broker.publish import Publisher
-from srm_dicom.broker.recording import record
+from srm_dicom.broker.recording import not_staged, staged
 from srm_dicom.broker.room import Reservation, Room, full
 from srm_dicom.broker.sink import BatchSink, Sealing
 from srm_dicom.broker.stagersettings import StagerSettings
@@ -331,12 +331,14 @@ class Stager:
         failed = {guid: outcome for guid, outcome in group.items() if isinstance(outcome, MdmError)}
         if filled:
             try:
-                self._publisher.publish(filled, visit.entries)
+                recording = self._audit.recording(*staged(filled, visit.entries))
+                self._publisher.publish(filled, visit.entries, recording)
             except MdmError as error:
                 failed |= dict.fromkeys((item.guid for item in filled), error)
         for guid, reason in failed.items():
             self._disappoint(visit.rows[guid], reason, visit.source)
-        record(self._audit, group, failed, visit.entries)
+        if failed:
+            self._audit.record(not_staged(failed, visit.entries))
         return sum(item.size_bytes for item in filled if item.guid not in failed)
 
     def _disappoint(self, rows: Sequence[RequestFile], error: MdmError, source: str) -> None:

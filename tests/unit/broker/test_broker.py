@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -252,6 +253,41 @@ def test_what_was_done_to_a_file_is_in_the_audit_trail(house):
     events = [decode(raw)[0].event for raw in house.audit.path.read_bytes().splitlines()]
     staged = [event for event in events if event.action is Action.STAGING]
     assert [(event.report, sorted(event.objects)) for event in staged] == [(REPORT, sorted(guids))]
+
+
+def staged_in_audit(house):
+    events = (decode(raw)[0].event for raw in house.audit.path.read_bytes().splitlines())
+    return [guid for event in events if event.action is Action.STAGING for guid in event.objects]
+
+
+def test_how_a_file_was_made_is_in_the_audit_trail_before_anybody_hears_of_it(house, monkeypatch):
+    guid, pin, seen = house.file("a"), house.stores.requests.pin, []
+
+    def look(*arguments):
+        seen.append(staged_in_audit(house))
+        return pin(*arguments)
+
+    monkeypatch.setattr(house.stores.requests, "pin", look)
+    house.broker.submit(who(), get("a"))
+    house.stage()
+    assert seen == [[guid]]
+
+
+def test_what_the_audit_cannot_be_told_of_is_not_ready(house, monkeypatch):
+    guid, fsync = house.file("a"), os.fsync
+    asked = house.broker.submit(who(), get("a"))
+
+    def broken(descriptor):
+        if Path(f"/proc/self/fd/{descriptor}").readlink() == house.audit.path:
+            raise OSError(errno.EIO, "broken")
+        fsync(descriptor)
+
+    with monkeypatch.context() as failing:
+        failing.setattr(os, "fsync", broken)
+        house.stage()
+    assert house.stores.staged.find([guid]) == {}
+    assert house.broker.status(who(), asked.token, None).states == (FileState.FAILED,)
+    assert house.stores.namespace.find_guid(guid).facts is None
 
 
 def test_the_same_object_gives_the_same_bytes_and_another_a_new_generation(house):

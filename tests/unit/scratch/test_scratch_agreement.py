@@ -31,6 +31,7 @@ CONTENT = b"ciphertext " * 100_000
 
 STAGER = """
     import json, os, signal, sys
+    from contextlib import nullcontext
     from pathlib import Path
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from srm_dicom.broker.publish import Publisher
@@ -79,7 +80,7 @@ STAGER = """
     node.publish = lambda files: (ready(files), die("ready"))
     announce = publisher._announce
     publisher._announce = lambda *arguments: (announce(*arguments), die("announcing"))
-    publisher.publish(filled, entries)
+    publisher.publish(filled, entries, nullcontext())
     die("announced")
 """
 
