@@ -31,7 +31,7 @@ WORDS = {
     "scratch.spare_bytes": "They go too while file system or quota have less room, or less than a sixth.",
     "scratch.sealed_uploads": "Uploads into sealed areas that may wait at a time; more come later.",
     "scratch.sealed_upload_bytes": "What all of them together may have.",
-    "projects": "Directory of the project files. No project, no access.",
+    "projects": "Directory of the project files, read again when one changes. No project, no access.",
     "requests.max_files": "Files of one srmPrepareToGet.",
     "requests.max_total_s": "The longest that a request may wait, whatever the client asks for.",
     "requests.default_total_s": "How long a request waits when the client does not say.",

@@ -21,7 +21,7 @@ from srm_dicom import config, tomlfile
 from srm_dicom.broker.secrets import InnerSecrets
 from srm_dicom.cli import skeleton
 from srm_dicom.cli.exits import reported
-from srm_dicom.daemon.common import load_projects
+from srm_dicom.daemon import projects
 from srm_dicom.durable import make_directory
 from srm_dicom.errors import ConfigError
 from srm_dicom.identity import dn
@@ -218,7 +218,7 @@ def _write(home: Path, files: Mapping[str, str]) -> None:
 
 def _read(home: Path) -> None:
     for zone in (home, home / _INNER):
-        load_projects(config.load(zone / "srm-dicom.toml").projects)
+        projects.load(config.load(zone / "srm-dicom.toml").projects)
     tomlfile.load_directory(home / _INNER / "plugins.d", config.PluginFile)
     tomlfile.load_directory(home / "catalog.d", config.CatalogueFile)
 

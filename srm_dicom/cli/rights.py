@@ -45,9 +45,9 @@ class Told:
 def rights(config: Path) -> None:
     """Give keys and attributes the rights that their projects have now.
 
-    After a project has changed and the services, which read it at their start, were restarted; or after a
-    server was restored. What is of a project that is not configured any more is nobody's then, and what was
-    given by hand goes. Files and names have ACLs of their own: srm-dicom acl.
+    After a project has changed, or a server was restored. What is of a project that is not configured any
+    more is nobody's then, and what was given by hand goes. Files and names have ACLs of their own: srm-dicom
+    acl.
     """
     common = Common(config, ADMIN)
     note(common, "rights", "", action=Action.RIGHTS_CHANGED)

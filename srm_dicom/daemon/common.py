@@ -5,28 +5,27 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 
 from srm_dicom import config as configuration
-from srm_dicom import tomlfile
 from srm_dicom.audit.log import AuditLog
 from srm_dicom.broker.access import FileAccess
 from srm_dicom.broker.areas import Area, Areas
 from srm_dicom.broker.spending import Spending
 from srm_dicom.broker.surls import OwnSurls
 from srm_dicom.clock import Clock, SystemClock
-from srm_dicom.config import Inner, ProjectFile
+from srm_dicom.config import Inner
+from srm_dicom.daemon.projects import Projects
 from srm_dicom.db.usage import Ledger
 from srm_dicom.errors import ConfigError, NotFound
 from srm_dicom.identity.credential import Credential
 from srm_dicom.identity.gate import Gate
 from srm_dicom.ids import SitePath, parse_path
 from srm_dicom.metrics import Gauge
-from srm_dicom.rights.acl import Tag
 from srm_dicom.rights.budget import Budget
-from srm_dicom.rights.project import Member, Project, Release
+from srm_dicom.rights.project import Project, Release
 from srm_dicom.store.stores import Stores
 from srm_dicom.telemetry import logger
 from srm_dicom.web.hosting import Activity, Service, make_gate, measuring
@@ -92,7 +91,7 @@ class Common:
         """
         self.config = configuration.load(path)
         self.clock: Clock = SystemClock()
-        self.projects = load_projects(self.config.projects)
+        self.projects: Mapping[str, Project] = Projects(self.config.projects, self.clock)
         self._role = role
 
     @cached_property
@@ -182,38 +181,6 @@ class Common:
         if self.config.inner is None:
             raise ConfigError("the configuration has no [inner] table", advice="Inner roles run where it is.")
         return self.config.inner
-
-
-def load_projects(directory: Path) -> dict[str, Project]:
-    """Read ``projects.d``.
-
-    Raises:
-        ConfigError: a file is not usable, or two are of one project.
-    """
-    projects: dict[str, Project] = {}
-    for name, file in tomlfile.load_directory(directory, ProjectFile).items():
-        if file.id in projects:
-            raise ConfigError(f"{directory / name}.toml is another file of the project {file.id}")
-        projects[file.id] = _project(file)
-    return projects
-
-
-def _project(file: ProjectFile) -> Project:
-    members = tuple(
-        Member(Tag.USER if member.user else Tag.GROUP, member.user or member.group, frozenset(member.rights))
-        for member in file.members
-    )
-    return Project(
-        file.id,
-        file.permit,
-        file.purpose,
-        file.profile,
-        file.basis,
-        file.valid_until,
-        members,
-        file.jobs,
-        Budget(file.daily.bytes, file.daily.objects),
-    )
 
 
 def host_credential(trust: configuration.Trust) -> Credential:

@@ -41,7 +41,6 @@ from srm_dicom.registry.policy import Places
 from srm_dicom.registry.registrar import Feed, Registrar, RegistrarSettings, arrivals
 from srm_dicom.registry.saga import Catalogues, Saga
 from srm_dicom.registry.unregistering import Unregistering
-from srm_dicom.rights.project import Project
 from srm_dicom.scratch.area import ScratchArea
 from srm_dicom.scratch.node import ScratchNode
 from srm_dicom.scratch.slot import SlotSettings
@@ -293,8 +292,10 @@ def load_feeds(common: Common) -> dict[str, Feed]:
 
 
 def _feed(common: Common, name: str, file: PluginFile, host: PluginHost) -> Feed:
-    projects = tuple(_known(common.projects, project, name) for project in file.projects)
-    return Feed(host, projects, file.sealed)
+    for project in file.projects:
+        if project not in common.projects:
+            raise ConfigError(f"plugins.d/{name}.toml names the project {project}, which projects.d has not")
+    return Feed(host, file.projects, common.projects, file.sealed)
 
 
 def _load_plugin(
@@ -315,9 +316,3 @@ def _load_plugin(
 def _spool(inner: Inner) -> SealedSpool:
     inner.spool.mkdir(parents=True, exist_ok=True, mode=0o700)
     return SealedSpool(inner.spool, memory_bytes=0, max_bytes=inner.max_object_bytes)
-
-
-def _known(projects: Mapping[str, Project], project: str, plugin: str) -> Project:
-    if project not in projects:
-        raise ConfigError(f"plugins.d/{plugin}.toml names the project {project}, which projects.d has not")
-    return projects[project]

@@ -57,18 +57,20 @@ class RegistrarSettings:
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """One plugin instance and the projects that its objects are released to."""
+    """One plugin instance, and the ids of the projects, of all, that its objects are released to."""
 
     host: PluginHost
-    projects: tuple[Project, ...]
+    ids: tuple[str, ...]
+    projects: Mapping[str, Project]
     sealed: bool
 
     def releases(self, now: datetime) -> tuple[Release, ...]:
         """Return the releases of today, of projects that have not ended."""
+        named = (self.projects.get(one) for one in self.ids)
         return tuple(
             Release(project.id, project.profile, self.host.profile_version(project.profile))
-            for project in self.projects
-            if project.valid(now)
+            for project in named
+            if project is not None and project.valid(now)
         )
 
 

@@ -23,8 +23,9 @@ from pydicom.dataset import FileDataset
 
 from srm_dicom.client.library import Client
 from srm_dicom.daemon.common import Common
+from srm_dicom.daemon.projects import LOOK_S
 from srm_dicom.demo.site import INGEST, Archive, DemoSite
-from srm_dicom.errors import NotFound
+from srm_dicom.errors import NotAuthorised, NotFound
 from srm_dicom.store.requests import FileState
 from srm_dicom.testing.archives import Orthanc
 from srm_dicom.testing.images import CANARY, Patient, SeriesSpec, make_series
@@ -105,14 +106,19 @@ class Site:
         file.write_bytes(content if isinstance(content, bytes) else file_of(content))
         return self.grid(user, "gfal-copy", "-f", f"file://{file}", self.surl(name))
 
-    def destroyed_keys(self) -> str:
-        """Return the lines of keys that are destroyed, or shall be."""
+    def admin(self, *command: str) -> str:
+        """Give a command of the administrator's."""
         environment = {**os.environ, "SRM_DICOM_CONFIG": str(self.demo.config)}
         done = subprocess.run(
-            [sys.executable, "-m", "srm_dicom.cli.admin", "keys", "list"],
-            env=environment, capture_output=True, text=True, timeout=60, check=True,
+            [sys.executable, "-m", "srm_dicom.cli.admin", *command],
+            env=environment, capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
-        return "\n".join(line for line in done.stdout.splitlines() if "destroyed" in line)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def destroyed_keys(self) -> str:
+        """Return the lines of keys that are destroyed, or shall be."""
+        return "\n".join(line for line in self.admin("keys", "list").splitlines() if "destroyed" in line)
 
     def find(self, image: FileDataset, user: str = "physician") -> list[str]:
         """Return the SURLs of an image, found by whoever may know whose it is."""
@@ -285,6 +291,31 @@ def test_the_page_does_what_it_says(site: Site) -> None:
         if command.startswith("mdm find"):
             assert site.find(image)[0].rpartition("/")[2] in done.stdout
     assert eventually(lambda: not site.find(image))
+
+
+def test_who_has_left_the_project_gets_nothing_of_what_comes(site: Site) -> None:
+    """No service is restarted: each reads the project's file again."""
+    file = site.demo.config.parent / "projects.d" / "demo.toml"
+    researcher = site.demo.pki.dn(site.demo.users["researcher"])
+    assert researcher in file.read_text()
+    file.write_text(file.read_text().replace(researcher, "/DC=test/DC=mdm/CN=successor"))
+    site.admin("rights")
+    with Client(site.demo.description, site.demo.users["researcher"]) as client:
+        assert not found_by(client)
+        time.sleep(LOOK_S)
+        image = make_series(SeriesSpec("CT", 1, ALICE, study="15", seed="after somebody left"))[0]
+        assert site.add(image).returncode == 0
+        (surl,) = eventually(lambda: site.find(image))
+        assert not found_by(client), "what is registered gives nobody back what was taken"
+    assert site.grid("researcher", "gfal-stat", surl).returncode == 2
+    assert site.grid("physician", "gfal-stat", surl).returncode == 0
+
+
+def found_by(client: Client) -> list[str]:
+    try:
+        return [str(row["surl"]) for row in client.find('Modality = "CT"')]
+    except (NotFound, NotAuthorised):
+        return []
 
 
 def test_nothing_of_the_site_remembers_in_clear_what_was_added(site: Site) -> None:

@@ -21,7 +21,7 @@ from srm_dicom.broker.secrets import InnerSecrets
 from srm_dicom.cli.admin import main
 from srm_dicom.client.site import SiteDescription
 from srm_dicom.config import CatalogueFile, PluginFile, load
-from srm_dicom.daemon.common import load_projects
+from srm_dicom.daemon import projects
 from srm_dicom.testing.pki import TestPki
 from srm_plugin_dicom.settings import Settings
 
@@ -94,7 +94,7 @@ def test_the_code_that_serves_reads_what_was_written(home):
     assert outer.trust.ban_file.read_text() == ""
     assert inner.trust.host_certificate == home / "inner" / "hostcert.pem"
     assert outer.projects.resolve() == inner.projects.resolve() == home / "projects.d"
-    project = load_projects(outer.projects)["heart"]
+    project = projects.load(outer.projects)["heart"]
     assert (project.permit, project.members) == (ANSWERS["permit"], ())
     assert f"{project.valid_until:%Y-%m-%d}" == ANSWERS["ends"]
     assert inner.inner is not None
@@ -131,7 +131,7 @@ def test_what_people_write_in_their_own_letters_is_read_again(home):
     }
     done = init(home, ANSWERS | said)
     assert done.exit_code == 0, done.output
-    project = load_projects(home / "projects.d")["heart"]
+    project = projects.load(home / "projects.d")["heart"]
     assert (project.permit, project.purpose, project.basis) == tuple(said.values())
 
 

@@ -132,7 +132,7 @@ class House:
             catalogues, Ed25519PrivateKey.generate(),
             self.clock, generation=self.stores.unregistrations.generation,
         )  # fmt: skip
-        feeds = {"memory": Feed(None, (project,), sealed=True)}
+        feeds = {"memory": Feed(None, ("heart",), projects, sealed=True)}
         self.audit = AuditLog(path / "audit", "registrar", "host", self.clock)
         settings = RegistrarSettings(settle_s=60.0, publish_s=3600.0, level=level, batch=2)
         self.destructions = Destructions(Database(database_url(path, "journal")))
