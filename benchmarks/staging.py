@@ -42,8 +42,9 @@ from srm_dicom.clock import SystemClock
 from srm_dicom.crypto.digest import Proof
 from srm_dicom.crypto.siv import Sealer
 from srm_dicom.daemon.common import Common
+from srm_dicom.daemon.skeleton import Archive
 from srm_dicom.db.news import Topic
-from srm_dicom.demo.site import PROJECT, Archive, DemoSite
+from srm_dicom.demo.site import PROJECT, DemoSite
 from srm_dicom.ids import Guid
 from srm_dicom.rights.project import Release
 from srm_dicom.scratch.area import ScratchArea, StagedName

@@ -19,9 +19,8 @@ from cryptography import x509
 
 from srm_dicom import config, tomlfile
 from srm_dicom.broker.secrets import InnerSecrets
-from srm_dicom.cli import skeleton
 from srm_dicom.cli.exits import reported
-from srm_dicom.daemon import projects
+from srm_dicom.daemon import projects, skeleton
 from srm_dicom.durable import make_directory
 from srm_dicom.errors import ConfigError
 from srm_dicom.identity import dn

@@ -12,7 +12,6 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any
 from mdm_keys.server import public_key
 from srm_dicom.broker.secrets import InnerSecrets
 from srm_dicom.client.site import SiteDescription
+from srm_dicom.daemon.skeleton import Archive
 from srm_dicom.demo.processes import Processes, Unit
 from srm_dicom.identity.credential import Credential, HostCredential
 from srm_dicom.testing.pki import TestPki
@@ -60,15 +60,6 @@ _PORTS = (
 
 PORTS_FILE = "ports.json"
 """Which ones a site has, for when it is opened again: the SURLs that are in its catalogues have them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Archive:
-    """The PACS that the site reads from."""
-
-    ae_title: str
-    host: str
-    port: int
 
 
 class DemoSite:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from srm_dicom.demo.site import Archive
+from srm_dicom.daemon.skeleton import Archive
 from srm_dicom.testing.pacs import PacsSimulator
 from srm_dicom.testing.staging import Staging
 from srm_dicom.testing.waiting import eventually

@@ -27,8 +27,9 @@ from srm_dicom.crypto.crypt4gh import Header, Layout
 from srm_dicom.crypto.siv import verified_reader
 from srm_dicom.daemon.common import Common
 from srm_dicom.daemon.inner import load_plugins
+from srm_dicom.daemon.skeleton import Archive
 from srm_dicom.demo.processes import Unit
-from srm_dicom.demo.site import PROJECT, Archive, DemoSite
+from srm_dicom.demo.site import PROJECT, DemoSite
 from srm_dicom.ids import Guid, SitePath, Token, new_token, parse_path
 from srm_dicom.plugin.api import Discovered
 from srm_dicom.rights.project import Release

@@ -24,7 +24,8 @@ from pydicom.dataset import FileDataset
 from srm_dicom.client.library import Client
 from srm_dicom.daemon.common import Common
 from srm_dicom.daemon.projects import LOOK_S
-from srm_dicom.demo.site import INGEST, Archive, DemoSite
+from srm_dicom.daemon.skeleton import Archive
+from srm_dicom.demo.site import INGEST, DemoSite
 from srm_dicom.errors import NotAuthorised, NotFound
 from srm_dicom.store.requests import FileState
 from srm_dicom.testing.archives import Orthanc

@@ -16,7 +16,8 @@ from pydicom import dcmread
 
 from srm_dicom.client.library import Client
 from srm_dicom.crypto.keyfile import read_secret_key
-from srm_dicom.demo.site import Archive, DemoSite
+from srm_dicom.daemon.skeleton import Archive
+from srm_dicom.demo.site import DemoSite
 from srm_dicom.errors import KeyQuorumMissing, NotAuthorised, NotFound
 from srm_dicom.testing.archives import Orthanc
 from srm_dicom.testing.images import Patient, SeriesSpec, identities, make_series

@@ -23,7 +23,8 @@ from typing import Any
 import pytest
 
 from srm_dicom.client.site import SiteDescription
-from srm_dicom.demo.site import Archive, DemoSite
+from srm_dicom.daemon.skeleton import Archive
+from srm_dicom.demo.site import DemoSite
 from srm_dicom.identity.credential import Credential
 from srm_dicom.testing.archives import SYSTEM_PATH, program
 from srm_dicom.testing.databases import cluster, short_directory

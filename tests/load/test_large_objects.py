@@ -9,7 +9,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGLosslessSV1
 
 from srm_dicom.broker.views import FileState
-from srm_dicom.demo.site import Archive
+from srm_dicom.daemon.skeleton import Archive
 from srm_dicom.testing.archives import Dcmqrscp
 from srm_dicom.testing.images import SeriesSpec, make_series
 from srm_dicom.testing.ports import free_port

@@ -12,7 +12,8 @@ import sys
 import pytest
 
 from srm_dicom.client.library import Client
-from srm_dicom.demo.site import Archive, DemoSite
+from srm_dicom.daemon.skeleton import Archive
+from srm_dicom.demo.site import DemoSite
 from srm_dicom.errors import MdmError
 from srm_dicom.testing.images import SeriesSpec, identities, make_series, written_forms
 from srm_dicom.testing.pacs import PacsSimulator
