@@ -7,9 +7,12 @@ import os
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import settings
+
+from srm_dicom.daemon import coredump
 
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
@@ -35,3 +38,12 @@ def pytest_runtest_setup(item):
             pytest.fail(f"INTEROP=required and {', '.join(missing)} is not installed")
         if missing:
             pytest.skip(f"{', '.join(missing)} is not installed")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cores_of_children():
+    """Let commands of the inner zone that run in this process not take it, and its children, their cores."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(coredump, "resource", SimpleNamespace(RLIMIT_CORE=0, setrlimit=lambda *_: None))
+        patched.setattr(coredump, "ctypes", SimpleNamespace(CDLL=lambda _: None))
+        yield

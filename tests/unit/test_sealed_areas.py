@@ -52,8 +52,7 @@ def test_it_is_off_unless_a_site_says_so(common, tmp_path):
         assert make_sealed(common(more), ScratchArea(tmp_path / "scratch")) is None
 
 
-def test_the_doors_need_an_intake(common, tmp_path, monkeypatch):
-    monkeypatch.setattr("srm_dicom.daemon.outer.never_dump", lambda: None)
+def test_the_doors_need_an_intake(common, tmp_path):
     area = ScratchArea(tmp_path / "scratch")
     with pytest.raises(ConfigError, match="intake"):
         make_sealed(common(AREA.format("true")), area)

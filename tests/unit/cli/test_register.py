@@ -38,7 +38,6 @@ def test_a_selector_may_come_by_standard_input(
     registrar = Registrar()
     monkeypatch.setattr(operate, "make_registrar", lambda _common: registrar)
     monkeypatch.setattr(operate, "Common", lambda *_: None)
-    monkeypatch.setattr(operate, "never_dump", lambda: None)
     config = tmp_path / "srm-dicom.toml"
     config.touch()
     said = CliRunner().invoke(
