@@ -9,6 +9,7 @@ import difflib
 import json
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -67,6 +68,14 @@ def files_in(directory: Path) -> list[Path]:
     except OSError as error:
         raise ConfigError(f"{directory}: {error.strerror}") from error
     return [path for path in paths if path.suffix == ".toml"]
+
+
+def written(path: Path) -> tuple[int, int]:
+    """Return what changes when a file is written or replaced; it may be gone."""
+    with suppress(OSError):
+        status = path.stat()
+        return status.st_mtime_ns, status.st_ino
+    return 0, 0
 
 
 def dump(table: Mapping[str, Any], prefix: str = "") -> str:

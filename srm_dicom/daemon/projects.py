@@ -22,8 +22,6 @@ LOOK_S = 2.0
 
 log = logger("projects")
 
-_Seen = frozenset[tuple[str, int, int, int]]
-
 
 class Projects(Mapping[str, Project]):
     """Every project by its id, as the files say that were there up to `LOOK_S` ago."""
@@ -90,7 +88,10 @@ def load(directory: Path) -> dict[str, Project]:
     projects: dict[str, Project] = {}
     for name, file in tomlfile.load_directory(directory, ProjectFile).items():
         if file.id in projects:
-            raise ConfigError(f"{directory / name}.toml is another file of the project {file.id}")
+            raise ConfigError(
+                f"{directory / name}.toml is another file of the project {file.id}",
+                advice="Give it an id of its own, or take it away.",
+            )
         projects[file.id] = _project(file)
     return projects
 
@@ -113,13 +114,9 @@ def _project(file: ProjectFile) -> Project:
     )
 
 
-def _written(directory: Path) -> _Seen:
+def _written(directory: Path) -> dict[str, tuple[int, int]]:
     """Return what changes when a file is written, replaced, added or taken away."""
     try:
-        return frozenset(
-            (path.name, status.st_mtime_ns, status.st_ino, status.st_size)
-            for path in tomlfile.files_in(directory)
-            for status in (path.stat(),)
-        )
-    except (OSError, ConfigError):  # one has just gone, or they may not be read: another look tells
-        return frozenset()
+        return {path.name: tomlfile.written(path) for path in tomlfile.files_in(directory)}
+    except ConfigError:  # they may not be read, which is told when that is tried
+        return {}

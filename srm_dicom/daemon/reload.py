@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
 from srm_dicom import tomlfile
@@ -23,7 +22,7 @@ class PluginFiles:
 
     def __init__(self, directory: Path, hosts: Mapping[str, PluginHost]) -> None:
         self._hosts = {directory / f"{name}.toml": host for name, host in hosts.items()}
-        self._seen = {path: _written(path) for path in self._hosts}
+        self._seen = {path: tomlfile.written(path) for path in self._hosts}
 
     def run(self, stop: threading.Event) -> None:
         """Look now and then until `stop` is set."""
@@ -33,7 +32,7 @@ class PluginFiles:
     def look(self) -> None:
         """Tell each plugin whose file has changed; what it cannot use it does not take."""
         for path, host in self._hosts.items():
-            written = _written(path)
+            written = tomlfile.written(path)
             if written == self._seen[path]:
                 continue
             self._seen[path] = written
@@ -42,11 +41,3 @@ class PluginFiles:
                 log.info("settings_taken", plugin=host.name)
             except MdmError as error:
                 log.warning("settings_not_taken", plugin=host.name, reason=error.message)
-
-
-def _written(path: Path) -> tuple[int, int]:
-    """Return what changes when a file is written or replaced."""
-    with suppress(OSError):
-        status = path.stat()
-        return status.st_mtime_ns, status.st_ino
-    return 0, 0
