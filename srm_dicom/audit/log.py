@@ -11,7 +11,6 @@ cut off when the log is opened, and an event says so. A file that has become lar
 
 from __future__ import annotations
 
-import fcntl
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -30,11 +29,11 @@ from srm_dicom.durable import make_directory, sync_directory
 from srm_dicom.errors import ConfigError, InternalError, Overloaded, TooLarge
 from srm_dicom.identity.principal import BREAK_GLASS
 from srm_dicom.telemetry import logger
+from srm_dicom.waits import lock_file
 
 log = logger("audit")
 
 SEGMENT_BYTES = 256 * 1024 * 1024
-_LOCK_AGAIN_S = 0.05
 _CLOSED = -1
 
 
@@ -302,7 +301,7 @@ def _open(path: Path, clock: Clock, until_s: float) -> int:
     make_directory(path.parent, mode=0o750)
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     try:
-        _lock(fd, clock, until_s)
+        lock_file(fd, clock, until_s)
         if not os.fstat(fd).st_size:
             os.fchmod(fd, 0o640)  # whoever verifies the logs reads it, whatever umask its writer has
         sync_directory(path.parent)
@@ -310,18 +309,6 @@ def _open(path: Path, clock: Clock, until_s: float) -> int:
         os.close(fd)
         raise
     return fd
-
-
-def _lock(fd: int, clock: Clock, until_s: float) -> None:
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if clock.monotonic_s() >= until_s:
-                raise
-            clock.sleep(_LOCK_AGAIN_S)
-        else:
-            return
 
 
 def _recover(fd: int) -> tuple[int, Head, bool]:

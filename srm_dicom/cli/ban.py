@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,11 +13,13 @@ from srm_dicom.audit.event import Action
 from srm_dicom.cli.audit import note
 from srm_dicom.cli.exits import reported
 from srm_dicom.cli.options import config_option
-from srm_dicom.daemon.common import ADMIN, Common
+from srm_dicom.clock import Clock
+from srm_dicom.daemon.common import ADMIN, ADMIN_WAIT_S, Common
 from srm_dicom.durable import replace
 from srm_dicom.errors import ConfigError
 from srm_dicom.identity import bans
 from srm_dicom.identity.listed import Listed
+from srm_dicom.waits import lock_file
 
 authority_option = click.option(
     "--authority", is_flag=True, help="NAME is an authority: whomever it certified, directly or not."
@@ -82,7 +83,7 @@ def _change(config: Path, operation: str, ban: bans.Ban, change: Callable[[list[
     common = Common(config, ADMIN)
     path = _file(common)
     try:
-        with _alone(path):
+        with _alone(path, common.clock):
             before = path.read_text("utf-8").splitlines() if path.exists() else []
             bans.parse("\n".join(before))
             after = change(before)
@@ -96,12 +97,19 @@ def _change(config: Path, operation: str, ban: bans.Ban, change: Callable[[list[
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Let one command at a time change a list: what another has added is not lost."""
+def _alone(path: Path, clock: Clock) -> Iterator[None]:
+    """Let one command at a time change a list: what another has added is not lost.
+
+    Raises:
+        ConfigError: another one does not come to its end.
+    """
     lock = path.with_name(f".{path.name}.lock")
     descriptor = os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            lock_file(descriptor, clock, clock.monotonic_s() + ADMIN_WAIT_S)
+        except BlockingIOError:
+            raise ConfigError(f"another command changes {path}", advice="Wait for it, or end it.") from None
         yield
     finally:
         os.close(descriptor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pwd
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from click.testing import CliRunner, Result
 from srm_dicom.audit import segments
 from srm_dicom.audit.event import Action, Event
 from srm_dicom.audit.line import decode
+from srm_dicom.cli import ban
 from srm_dicom.cli.admin import main
 from srm_dicom.cli.ban import ban_add
 from srm_dicom.client.files import FileCatalogueClient, FileRecord
@@ -106,6 +108,19 @@ def test_groups_and_authorities(run: Command, bans: Path) -> None:
         assert run("ban", "add", *words).exit_code == 0, words
         assert run("ban", "remove", *words).exit_code == 0
     assert bans.read_text() == text
+
+
+def test_a_command_that_does_not_end_keeps_no_other_waiting_for_ever(
+    run: Command, bans: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ban, "ADMIN_WAIT_S", 0.1)
+    before = bans.read_text()
+    with bans.with_name(f".{bans.name}.lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        refused = run("ban", "add", ALICE)
+    assert refused.exit_code == 30
+    assert "another command changes" in refused.output
+    assert bans.read_text() == before
 
 
 def test_of_several_at_once_none_is_lost(site: DemoSite, bans: Path) -> None:
