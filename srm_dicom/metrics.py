@@ -88,7 +88,8 @@ class MetricsFile:
             if content is not None:
                 self._write(content)
         except OSError as error:
-            raise ConfigError(f"metrics: {self._path}: {error.strerror}") from error
+            advice = "`metrics` names a directory that the user of this service may write."
+            raise ConfigError(f"metrics: {self._path}: {error.strerror}", advice=advice) from error
         self._thread.start()
 
     def stop(self) -> None:

@@ -168,19 +168,22 @@ def init(directory: Path, data: Path, **given: Any) -> None:
 
 
 def _name_in(certificate: Path) -> str:
+    advice = "Put the inner zone's host certificate and hostkey.pem there."
     try:
         return dn.canonical(x509.load_pem_x509_certificate(certificate.read_bytes()).subject)
     except OSError as error:
-        advice = "Put the inner zone's host certificate and hostkey.pem there."
         raise ConfigError(f"{certificate}: {error.strerror}", advice=advice) from error
     except ValueError as error:
-        raise ConfigError(f"{certificate} is no certificate in PEM") from error
+        raise ConfigError(f"{certificate} is no certificate in PEM", advice=advice) from error
 
 
 def _refuse_there(home: Path, names: Iterable[str]) -> None:
     for name in names:
         if (home / name).exists():
-            raise ConfigError(f"{home / name} is there already", advice="Nothing was changed.")
+            raise ConfigError(
+                f"{home / name} is there already",
+                advice="Nothing was changed. Move it away, or name another directory.",
+            )
 
 
 def _secrets(inner: Path) -> str:
